@@ -1,7 +1,7 @@
 """
 Train five short runs, and one that is killed and resumed, and print the SHA-256 of their weights.
 
-A change to the code that is not meant to change numbers leaves every hash as it was, on one machine:
+A change to the code that shall not change numbers leaves every hash equal on one machine:
 
     python -m experiments.bit_equality --model FOLDER --out before.json     # before the change
     python -m experiments.bit_equality --model FOLDER --against before.json  # after it
@@ -25,7 +25,7 @@ import yaml
 
 STEPS = 40
 KILL_AFTER = 20
-"""Step of the checkpoint after which the killed run is killed."""
+"""Step of the checkpoint after which the run is killed."""
 COMPANION = {"batchtopk": {"architecture": "sparse_batchtopk"}}
 SAES: dict[str, dict[str, Any]] = {
     "quickstart": {},
@@ -48,7 +48,7 @@ KILLED = "batch_abstopk, signed_share"
 
 
 def main() -> None:
-    """Run what is not run yet, print the hashes, and compare them."""
+    """Run missing runs, print the hashes, and compare them."""
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as scratch:
         found: dict[str, str] = {}
@@ -92,7 +92,7 @@ def _train(folder: Path, name: str, model: Path, changes: dict[str, Any]) -> Pat
 
 def _killed_and_resumed(folder: Path, model: Path, changes: dict[str, Any]) -> Path:
     config = _config(folder, "killed", model, changes | {"checkpoint_freq": KILL_AFTER})
-    # a group of its own: the command may have processes below it
+    # its own process group: the command may have child processes
     process = subprocess.Popen(["abstopk", "train", config], stdout=sys.stderr, start_new_session=True)
     while not list((folder / "killed" / "checkpoints").glob("[0-9]*")):
         if process.poll() is not None:

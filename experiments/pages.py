@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of GitHub's Markdown."""
+    """Format a table as GitHub Markdown."""
     head, *body = (f"| {' | '.join(cells)} |" for cells in (header, *rows))
     return "\n".join([head, "|---" * len(header) + "|", *body])
 
 
 def filled(text: str, parts: dict[str, str]) -> str:
     """
-    Replace what stands between the marks ``<!-- name -->`` and ``<!-- end of name -->``, for each name of ``parts``.
+    Replace the text between the marks ``<!-- name -->`` and ``<!-- end of name -->``, for each name of ``parts``.
 
     Raises:
         ValueError: a mark is missing or occurs twice.
@@ -27,10 +27,10 @@ def filled(text: str, parts: dict[str, str]) -> str:
 
 def retold(text: str, phrase: str, values: tuple[str, ...]) -> str:
     """
-    Put ``values`` at the {} of the one place in ``text`` that reads like ``phrase``, wherever its lines break.
+    Put ``values`` at the {} of ``phrase`` in ``text``, across line breaks.
 
     Raises:
-        ValueError: the phrase, with a number at each {}, is not there exactly once.
+        ValueError: the phrase, with a number at each {}, does not occur exactly once.
     """
     parts = [r"\s+".join(map(re.escape, part.split(" "))) for part in phrase.split("{}")]
     found = list(re.finditer(r"(-?\d(?:[\w.,+]*\w)?)".join(parts), text))

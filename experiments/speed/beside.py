@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def measures(record: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of a record by their path in it; of repeated measurements, the median."""
+    """Return the numbers of a record by path; the median of repeated measurements."""
     if isinstance(record, dict) and "median" in record:
         yield name, record["median"]
     elif isinstance(record, dict):
@@ -33,7 +33,7 @@ def measures(record: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 
 def beside(folder: Path) -> Iterator[str]:
-    """Each number of the records in ``folder``, the recorded one, and their ratio."""
+    """Compare each number of the records in ``folder`` with the recorded one: both, and their ratio."""
     for path in sorted(folder.glob("*.json")):
         old = RESULTS / path.name
         recorded = dict(measures(json.loads(old.read_text()))) if old.is_file() else {}

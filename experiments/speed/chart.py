@@ -57,31 +57,31 @@ def draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 
 def result(name: str) -> dict[str, Any]:
-    """A record of ``experiments/speed/results``."""
+    """Return a record of ``experiments/speed/results``."""
     return json.loads((HERE / "results" / name).read_text())
 
 
 def times_faster() -> list[float]:
-    """Speed of a step of ``abstopk`` over SAELens's, at every recorded size."""
+    """Return the speed of an ``abstopk`` step over SAELens's, at every recorded size."""
     sizes = [size["seconds"] for size in result("step_time.json")["sizes"]]
     points = chain(sizes, *result("curves.json")["curves"].values())
     return [point["sae_lens abstopk"]["median"] / point["abstopk"]["median"] for point in points]
 
 
 def share_of(step: dict[str, Any], words: tuple[str, ...]) -> str:
-    """Percent of a profiled step that is spent on operations with one of ``words`` in their names."""
+    """Return the percentage of a profiled step in operations with one of ``words`` in their names."""
     seconds = sum(s for name, s in step["seconds_by_operation"].items() if any(word in name for word in words))
     return f"{100 * seconds / step['seconds']:.0f}"
 
 
 def overheads(seconds: dict[str, list[float]]) -> list[float]:
-    """Percent by which eight batches of the pipeline take longer than the bare passes right after them."""
+    """Return the percentages by which eight pipeline batches take longer than the bare passes right after them."""
     pipeline, bare = seconds["pipeline"], seconds["bare language model to the hook"]
     return [100 * (ours / alone - 1) for ours, alone in zip(pipeline, bare, strict=True)]
 
 
 def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
-    """Sentences with recorded numbers, and the value at each {}, by page."""
+    """Return the sentences with recorded numbers, and the value at each {}, by page."""
     steps, profile, whole, scaling = (
         result(f"{name}.json") for name in ("step_time", "profile", "end_to_end", "scaling")
     )
@@ -134,7 +134,7 @@ def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
 
 
 def tables() -> dict[Path, dict[str, str]]:
-    """The tables of each page, by mark."""
+    """Return the tables of each page, by mark."""
     sizes, explorer = result("step_time.json")["sizes"], result("explorer.json")
     saebench = json.loads((ROOT / "evals" / "results" / "saebench.json").read_text())
     return {
@@ -156,7 +156,7 @@ def tables() -> dict[Path, dict[str, str]]:
 
 
 def pages() -> dict[Path, str]:
-    """Every page with recorded numbers, up to date."""
+    """Return every page with current recorded numbers."""
     parts, sentences = tables(), phrases()
     texts = {}
     for page in parts | sentences:

@@ -40,7 +40,7 @@ from sae_lens_abstopk.training.source.language_model_source import LanguageModel
 SETTINGS: dict[str, Any] = {
     "context_size": 128,
     "prepend_bos": False,
-    "autocast_lm": autocast_pays(torch.device("cpu")),  # SAELens would also use it where float32 is faster
+    "autocast_lm": autocast_pays(torch.device("cpu")),  # SAELens would use autocast even if float32 is faster
     "store_batch_size_prompts": 8,
     "n_batches_in_buffer": 128,
     "train_batch_size_tokens": 4096,
@@ -58,7 +58,7 @@ def our_config(model: Path, tokens: int, folder: str) -> TrainingConfig:
 
 
 def ours(model: Path, tokens: int) -> float:
-    """Seconds of `abstopk train`."""
+    """Time `abstopk train` in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         run = TrainingRun(our_config(model, tokens, folder), console=Console(quiet=True))
         started = time.perf_counter()
@@ -67,7 +67,7 @@ def ours(model: Path, tokens: int) -> float:
 
 
 def theirs(model: Path, tokens: int) -> float:
-    """Seconds of SAELens's runner."""
+    """Time SAELens's runner in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         cfg = LanguageModelSAERunnerConfig(
             sae=AbsTopKTrainingSAEConfig(d_in=576, d_sae=9216, k=57),
@@ -91,11 +91,11 @@ def theirs(model: Path, tokens: int) -> float:
 
 def pipeline(model: Path, repeats: int) -> dict[str, Any]:
     """
-    Seconds per language-model batch of the activation pipeline, beside those of the bare forward pass.
+    Time a batch of the activation pipeline and of the bare forward pass, in seconds.
 
     In turn: draw training batches until the pipeline (text, language model, filter, mixing buffer) has refilled its
-    buffer once, then run as many batches through the bare layers. Each refill is compared with the passes right after
-    it, because the speed of a machine drifts by more than the difference.
+    buffer once, then run as many batches through the bare layers. Each refill is compared with the next passes, because
+    the speed of a machine drifts by more than the difference.
     """
     from transformers import AutoModelForCausalLM
 

@@ -51,7 +51,7 @@ def peak_mib() -> float:
 def subject(
     model: Path, d_sae: int, tokens: int, *overrides: str
 ) -> tuple[ModelPasses, SignedJumpReLUSAE, list[torch.Tensor]]:
-    """The model around the hook, the SAE, and a text in batches."""
+    """Return the model around the hook, the SAE, and a text in batches."""
     cfg = load_config("quickstart", [f"model_name={model}", *overrides])
     language_model = load_language_model(cfg.model_spec, cfg.text_spec)
     passes = ModelPasses(language_model, cfg.hook_name, autocast=cfg.autocast_lm)
@@ -63,7 +63,7 @@ def subject(
 
 
 def bare(passes: ModelPasses, batches: list[torch.Tensor]) -> float:
-    """Seconds of the language model's own pass, with weights cast once as in the collecting one."""
+    """Time the language model's own pass in seconds, with weights cast once as in collecting."""
     started = time.perf_counter()
     with casts_shared():
         for batch in batches:
@@ -78,7 +78,7 @@ def measured(
     around: tuple[list[torch.Tensor], list[torch.Tensor]],
     checkpoint: Path | None = None,
 ) -> dict[str, Any]:
-    """Cost of collecting ``batches``; the bare pass runs over ``around[0]`` before and ``around[1]`` after it."""
+    """Measure collecting ``batches``; the bare pass runs over ``around[0]`` before and ``around[1]`` after it."""
     bare(passes, around[0][:20])
     first, before = bare(passes, around[0]), peak_mib()
     started = time.perf_counter()
@@ -95,7 +95,7 @@ def measured(
 
 
 def collecting(model: Path, d_sae: int, tokens: int) -> dict[str, Any]:
-    """Seconds and added memory of collecting at one size."""
+    """Measure seconds and added memory of collecting at one size."""
     passes, sae, batches = subject(model, d_sae, tokens)
     found = measured(passes, sae, batches, (batches, batches))
     times = found["collecting_seconds"] / statistics.mean(found["bare_seconds"])
@@ -103,7 +103,7 @@ def collecting(model: Path, d_sae: int, tokens: int) -> dict[str, Any]:
 
 
 def piece(model: Path, folder: Path, text: str, number: int, tokens: int) -> dict[str, Any]:
-    """Seconds, added memory and stored size of the ``number``-th piece of a long text."""
+    """Measure seconds, added memory and stored size of the ``number``-th piece of a long text."""
     passes, sae, batches = subject(model, LONG_D_SAE, (number + 1) * tokens, f"dataset_path={text}")
     mine, checkpoint = batches[-(tokens // batches[0].numel()) :], folder / "passes"
     found = measured(passes, sae, batches, (mine[::2], mine[1::2]), checkpoint)
@@ -115,7 +115,7 @@ def piece(model: Path, folder: Path, text: str, number: int, tokens: int) -> dic
 
 
 def long_collecting(model: Path, folder: Path, text: str, tokens: int) -> dict[str, Any]:
-    """Measure the next piece of ``tokens`` tokens; the record of all pieces so far."""
+    """Measure the next piece of ``tokens`` tokens; return the record of all pieces so far."""
     machine = environment()
     folder.mkdir(parents=True, exist_ok=True)
     number = len(list(folder.glob("piece-*.json")))
@@ -136,7 +136,7 @@ def long_collecting(model: Path, folder: Path, text: str, tokens: int) -> dict[s
 
 
 def name_and_hash(path: Path) -> dict[str, str]:
-    """Name and SHA-256 of a text: of a file, or of the hashes of a folder's files in the order of their names."""
+    """Return the name and SHA-256 of a text: a file, or the hashes of a folder's files in order of names."""
     if path.is_file():
         digest = file_sha256(path)
     else:
@@ -146,14 +146,14 @@ def name_and_hash(path: Path) -> dict[str, str]:
 
 
 def in_fresh_process(d_sae: int, tokens: int) -> dict[str, Any]:
-    """:func:`collecting` in a process of its own."""
+    """Run :func:`collecting` in its own process."""
     one = [sys.executable, "-m", "experiments.speed.explorer", "--one", str(d_sae), "--tokens", str(tokens)]
     done = subprocess.run(one, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def add_to_record(part: dict[str, Any], out: Path | None) -> None:
-    """Write ``part`` into the record ``out``, whose other parts stay."""
+    """Write ``part`` into the record ``out``; keep the other parts."""
     before = json.loads(out.read_text(encoding="utf-8")) if out and out.is_file() else {}
     write_record(before | part, out)
 

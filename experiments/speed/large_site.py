@@ -25,7 +25,7 @@ SEARCH = (
 
 
 def random_sae(d_in: int, d_sae: int, x: torch.Tensor) -> SignedJumpReLUSAE:
-    """An SAE with random weights that lets 57 codes per token of ``x`` [n, d_in] through."""
+    """Make an SAE with random weights and 57 codes per token of ``x`` [n, d_in]."""
     sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=d_in, d_sae=d_sae))
     rows = torch.nn.functional.normalize(torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(0)))
     with torch.no_grad():
@@ -67,7 +67,7 @@ def random_site(d_sae: int, folder: Path) -> dict[str, float]:
 
 
 def reading(d_sae: int) -> dict[str, Any]:
-    """Milliseconds to the first paint, to the rows of the table, of a search, and to open a latent."""
+    """Time the first paint, the rows of the table, a search and the opening of a latent, in milliseconds."""
     from playwright.sync_api import sync_playwright
 
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

@@ -1,4 +1,4 @@
-"""What the records of the benchmarks share: machine, versions, commit, command, and how they are written."""
+"""Shared parts of the benchmark records: machine, versions, commit, command, and writing."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.system.provenance import commit, processor
 
 ROOT = Path(__file__).resolve().parents[2]
-# instructions that decide how matrices are multiplied
+# instructions that decide the speed of matrix products
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 
 def environment() -> dict[str, Any]:
-    """The machine, its load before the measurement, the versions and the commit."""
+    """Return the machine, its load before the measurement, the versions and the commit."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     flags = next((line.partition(": ")[2].split() for line in lines if line.startswith("flags")), [])
@@ -39,7 +39,7 @@ def environment() -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command of this process, with paths relative to the repository, or only the name of a path outside it."""
+    """Return this process's command; paths are relative to the repository, or only a name outside it."""
     module = Path(sys.argv[0]).resolve().relative_to(ROOT).with_suffix("")
     return shlex.join(["python", "-m", ".".join(module.parts), *map(_without_absolute_path, sys.argv[1:])])
 

@@ -40,7 +40,7 @@ PARTS = ("core", "probing", "tpp")
 
 
 class Pair(NamedTuple):
-    """The same quantity, by both."""
+    """One quantity, measured by both."""
 
     saebench: float
     ours: float
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 
 @torch.no_grad()
 def core(source: Path) -> dict[str, Any]:
-    """SAEBench's core metrics through the mirror, and ours of the signed SAE on the same tokens."""
+    """Compute SAEBench's core metrics through the mirror, and ours of the signed SAE on the same tokens."""
     batches: list[torch.Tensor] = []
     plain = ActivationsStore.get_batch_tokens
 
@@ -117,7 +117,7 @@ def core(source: Path) -> dict[str, Any]:
 
 
 def on_tasks(source: Path, evaluation: str, *, as_is: bool = False) -> dict[str, Any]:
-    """One of SAEBench's evaluations on the texts of two tasks."""
+    """Run one of SAEBench's evaluations on the texts of two tasks."""
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
         (result,) = run_saebench(source, out=Path(out), evals=[evaluation], tasks=TASKS, as_is=as_is)

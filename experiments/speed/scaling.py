@@ -34,7 +34,7 @@ SETTINGS = (
 
 
 def speed(model: Path, ranks: int, threads: int, tokens: int) -> float:
-    """Tokens per second of a run in ``ranks`` processes."""
+    """Measure the tokens per second of a run in ``ranks`` processes."""
     with tempfile.TemporaryDirectory() as folder:
         run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         run += ["-m", "sae_lens_abstopk", "train", "quickstart", *SETTINGS, "--out", f"{folder}/run"]
@@ -44,7 +44,7 @@ def speed(model: Path, ranks: int, threads: int, tokens: int) -> float:
         subprocess.run(run, check=True, env=with_threads, stdout=subprocess.DEVNULL)
         with Path(folder, "run", "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))
-    # the column is the mean speed since the start, from which follows the time of each row
+    # the column is the mean speed since the start, which gives the time of each row
     done = [float(row["tokens"]) for row in rows]
     seconds = [n / float(row["tokens_per_second"]) for n, row in zip(done, rows, strict=True)]
     first = FIRST_STEP - 1
@@ -52,7 +52,7 @@ def speed(model: Path, ranks: int, threads: int, tokens: int) -> float:
 
 
 def busy_seconds_of_others() -> float:
-    """Core seconds of work since the machine started, without those of the finished runs."""
+    """Return core seconds of work since the machine started, without those of finished runs."""
     ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
     idle = ticks[3] + ticks[4]
     own = resource.getrusage(resource.RUSAGE_CHILDREN)

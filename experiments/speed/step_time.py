@@ -54,7 +54,7 @@ WARM_UP = 1
 
 
 def alternating(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
-    """Median, least and most seconds of each step, taken in turn."""
+    """Time each step, in turn; return the median, least and most seconds."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for i in range(WARM_UP + repeats):
         for name, step in steps.items():
@@ -69,7 +69,7 @@ def alternating(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict
 
 
 def step_times(size: Size, repeats: int, names: Sequence[str], dead: float = 0.0) -> dict[str, dict[str, float]]:
-    """Seconds of a training step of each SAE, and of the encoder product."""
+    """Time a training step of each SAE, and the encoder product, in seconds."""
     batch, weights = torch.randn(size.tokens, size.d_in), torch.randn(size.d_sae, size.d_in)
     steps: dict[str, Callable[[], object]] = {"float32 encoder product": lambda: batch @ weights.T}
     for name in names:
@@ -79,7 +79,7 @@ def step_times(size: Size, repeats: int, names: Sequence[str], dead: float = 0.0
 
 @torch.no_grad()
 def inference_times(size: Size, repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds of encode and decode of a stock ``abstopk`` SAE: SAELens's, and ``encode_topk``, ``decode_topk``."""
+    """Time encode and decode of a stock ``abstopk`` SAE: SAELens's, and ``encode_topk``, ``decode_topk``."""
     sae = AbsTopKSAE(AbsTopKSAEConfig(d_in=size.d_in, d_sae=size.d_sae, k=size.k))
     batch = torch.randn(size.tokens, size.d_in)
     sae.W_enc.data = torch.randn(size.d_in, size.d_sae) / size.d_in**0.5  # the memory layout of a loaded SAE
@@ -93,7 +93,7 @@ def inference_times(size: Size, repeats: int) -> dict[str, dict[str, float]]:
 def times_alone(
     size: Size, repeats: int, rounds: int, names: Sequence[str], peers: Path | None, dead: float
 ) -> dict[str, Any]:
-    """Median seconds of a step of each SAE and peer in a process of its own, one per round; versions of the peers."""
+    """Time a step of each SAE and peer in its own process, one per round; return medians and the peers' versions."""
     taken: dict[str, list[float]] = {name: [] for name in (*names, *(PEERS if peers else ()))}
     ran_on: dict[str, Any] = {}
     for _ in range(rounds):
@@ -107,7 +107,7 @@ def times_alone(
 
 
 def peer_step(name: str, size: Size, repeats: int, python: str) -> dict[str, Any]:
-    """What ``peer_step.py`` prints when ``python`` runs it."""
+    """Return the output of ``peer_step.py`` under ``python``."""
     script = str(Path(__file__).with_name("peer_step.py"))
     arguments = [python, script, name, *map(str, size), "--repeats", str(repeats)]
     without_gpu = os.environ | {"SPARSIFY_DISABLE_TRITON": "1"}  # its kernels need a GPU
@@ -116,21 +116,21 @@ def peer_step(name: str, size: Size, repeats: int, python: str) -> dict[str, Any
 
 
 def in_fresh_process(flag: str, name: str, size: Size, dead: float, repeats: int = 1) -> str:
-    """What this module prints for one SAE at one size."""
+    """Return the output of this module for one SAE at one size."""
     module = [sys.executable, "-m", "experiments.speed.step_time"]
     arguments = [*module, flag, name, *map(str, size), "--repeats", str(repeats), "--dead", str(dead)]
     return subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout.split()[-1]
 
 
 def peak_memory(name: str, size: Size, dead: float) -> int:
-    """Peak bytes of a step above parameters and optimiser state, gradients (which the trainer frees) included."""
+    """Measure the peak bytes of a step above parameters and optimiser state, gradients included."""
     trainer = make_trainer(name, size)
-    take_step(trainer, torch.randn(8, size.d_in))  # makes the optimiser state
+    take_step(trainer, torch.randn(8, size.d_in))  # creates the optimiser state
     return peak_bytes(lambda: take_step(trainer, torch.randn(size.tokens, size.d_in), dead))
 
 
 def profile(size: Size) -> dict[str, Any]:
-    """Seconds of one ``abstopk`` step: in all, and of the ten slowest operations."""
+    """Profile one ``abstopk`` step: seconds in all, and of the ten slowest operations."""
     trainer, batch = make_trainer(OURS, size), torch.randn(size.tokens, size.d_in)
     take_step(trainer, batch)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
@@ -143,7 +143,7 @@ def profile(size: Size) -> dict[str, Any]:
 
 
 def measure(size: Size, repeats: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Everything about one size; the largest leaves out TopK, as a step of SAELens's takes half a minute there."""
+    """Measure everything at one size; the largest skips SAELens's TopK, whose step takes half a minute."""
     first, largest = size == SIZES[0], size == SIZES[-1]
     names = [name for name in AT_EVERY_SIZE if not (largest and name.endswith((" topk", "_topk")))]
     measured = [*names, *AT_THE_FIRST_SIZE] if first else names
@@ -165,7 +165,7 @@ def measure(size: Size, repeats: int, args: argparse.Namespace) -> dict[str, Any
 
 
 def measure_one(args: argparse.Namespace) -> float:
-    """Peak memory or median seconds of a step, in this process."""
+    """Measure the peak memory or median seconds of a step, in this process."""
     name, *numbers = args.memory_of or args.time_of
     size = Size(*map(int, numbers))
     if args.memory_of:

@@ -7,13 +7,13 @@ from experiments.pages import markdown_table
 
 
 def span(values: Iterable[float], form: str = ",.0f") -> tuple[str, str]:
-    """The least and the most, formatted."""
+    """Format the least and the most."""
     values = list(values)
     return f"{min(values):{form}}", f"{max(values):{form}}"
 
 
 def step_table(sizes: list[dict[str, Any]]) -> str:
-    """Time and memory of training steps."""
+    """Make the table of time and memory of training steps."""
     rows = []
     for size in sizes:
         for name, seconds in size["seconds"].items():
@@ -25,7 +25,7 @@ def step_table(sizes: list[dict[str, Any]]) -> str:
 
 
 def alone_table(sizes: list[dict[str, Any]]) -> str:
-    """Time of steps, each SAE in a process of its own."""
+    """Make the table of step times, each SAE in its own process."""
     rows = []
     for size in sizes:
         alone = size["seconds_alone"]
@@ -37,7 +37,7 @@ def alone_table(sizes: list[dict[str, Any]]) -> str:
 
 
 def inference_table(times: list[dict[str, Any]]) -> str:
-    """Time of encode and decode."""
+    """Make the table of encode and decode times."""
     rows = []
     for one in times:
         theirs, ours = (one["seconds"][name]["median"] for name in ("sae_lens abstopk", "abstopk"))
@@ -48,7 +48,7 @@ def inference_table(times: list[dict[str, Any]]) -> str:
 
 
 def run_table(record: dict[str, Any]) -> str:
-    """Speed of whole runs."""
+    """Make the table of the speed of whole runs."""
     speed = record["tokens_per_second"]
     runs = {
         "`abstopk train`": speed["ours"],
@@ -59,7 +59,7 @@ def run_table(record: dict[str, Any]) -> str:
 
 
 def collecting_table(record: dict[str, Any]) -> str:
-    """Time and memory that the explorer's pass adds to the language model's own."""
+    """Make the table of time and memory that the explorer adds to the language model's pass."""
     header = ("latents", "tokens", "bare pass, before and after", "with collecting", "times", "memory added")
     rows = [
         (
@@ -76,7 +76,7 @@ def collecting_table(record: dict[str, Any]) -> str:
 
 
 def long_table(record: dict[str, Any]) -> str:
-    """The same over a long text: piece by piece, and in all."""
+    """Make the same table for a long text: piece by piece, and in all."""
     found = record["long_collecting"]
     header = ("tokens so far", "bare pass", "with collecting", "times", "memory added", "kept on disk")
     rows = [
@@ -95,7 +95,7 @@ def long_table(record: dict[str, Any]) -> str:
 
 
 def reading_table(record: dict[str, Any]) -> str:
-    """Time until a site can be read."""
+    """Make the table of the time until a site is readable."""
     keys = ("first_paint_ms", "rows_ms", "search_ms", "latent_ms")
     header = ("latents", "site", "first paint", "rows of the table", "a search", "a latent's page")
     rows = [
@@ -117,14 +117,14 @@ AGREEING = {
 
 
 def agreement_table(record: dict[str, Any]) -> str:
-    """SAEBench's core metrics beside ours."""
+    """Make the table of SAEBench's core metrics beside ours."""
     both = record["parts"]["core"]["both"]
     rows = [(shown, *(f"{both[name][by]:.5f}" for by in ("saebench", "ours"))) for name, shown in AGREEING.items()]
     return markdown_table(("on the same tokens", "SAEBench, through the mirror", "ours, of the signed SAE"), rows)
 
 
 def probing_table(record: dict[str, Any]) -> str:
-    """Accuracy of sparse probes by the number of latents or poles."""
+    """Make the table of the accuracy of sparse probes by the number of latents or poles."""
     ks = (1, 2, 5, 10)
     rows = []
     for shown, name in (("k poles, through the mirror", "mirror"), ("k latents, as it is", "as it is")):
@@ -134,7 +134,7 @@ def probing_table(record: dict[str, Any]) -> str:
 
 
 def tpp_table(record: dict[str, Any]) -> str:
-    """Effects of targeted probe perturbation by the number of ablated poles."""
+    """Make the table of targeted probe perturbation by the number of ablated poles."""
     found = record["parts"]["tpp"]["mirror"]["metrics"]["tpp_metrics"]
     ns = [name.split("_")[2] for name in found if name.endswith("_total_metric")]
     measures = {"accuracy lost on the class meant": "intended_diff_only", "on others": "unintended_diff_only"}

@@ -1,4 +1,4 @@
-"""The SAEs whose training step is timed, by name, and their trainers."""
+"""The timed SAEs by name, and their trainers."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ SIGNED_EXPANSION_FACTOR = 0.25  # as in the presets
 
 
 class Size(NamedTuple):
-    """D, F, K and B of the tables."""
+    """Sizes D, F, K and B of the tables."""
 
     d_in: int
     d_sae: int
@@ -45,7 +45,7 @@ class Size(NamedTuple):
 
 
 Made = Callable[[dict[str, Any]], TrainingSAE[Any]]
-"""Makes an SAE from ``d_in``, ``d_sae`` and ``k``."""
+"""Function that makes an SAE from ``d_in``, ``d_sae`` and ``k``."""
 AT_EVERY_SIZE: dict[str, Made] = {
     SAELENS: lambda size: sae_lens.AbsTopKTrainingSAE(sae_lens.AbsTopKTrainingSAEConfig(**size)),
     "sae_lens topk": lambda size: TopKTrainingSAE(TopKTrainingSAEConfig(**size)),
@@ -71,7 +71,7 @@ AT_THE_FIRST_SIZE: dict[str, Made] = {
 
 
 def make_trainer(name: str, size: Size) -> SAETrainer[Any, Any]:
-    """A trainer of the SAE ``name``: SAELens's own for SAELens's SAEs, ours (fused Adam) for ours."""
+    """Make a trainer of the SAE ``name``: SAELens's for SAELens's SAEs, ours (fused Adam) for ours."""
     torch.manual_seed(0)
     make = (AT_EVERY_SIZE | AT_THE_FIRST_SIZE)[name]
     cfg = SAETrainerConfig(

@@ -11,7 +11,7 @@ from sae_lens_abstopk.system.errors import ConfigError, HubError, TrainingStoppe
 
 
 def study_parser(about: str | None) -> argparse.ArgumentParser:
-    """A parser with ``--text``, ``--work`` and ``--model``; ``about`` is the docstring of the command."""
+    """Make a parser with ``--text``, ``--work`` and ``--model``; ``about`` is the command's docstring."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="corpus made by corpus.py")
     parser.add_argument(
@@ -56,7 +56,7 @@ def plain_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Arguments, with the folder of the model; a missing corpus or model ends the command."""
+    """Parse arguments and add the folder of the model; end the command if the corpus or model is missing."""
     args = parser.parse_args()
     for name in ("jobs", "together"):
         if getattr(args, name, 1) < 1:
@@ -69,5 +69,5 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def overrides_of(args: argparse.Namespace) -> list[str]:
-    """Overrides of every run: text and model."""
+    """Return the overrides of every run: text and model."""
     return [f"dataset_path={args.text}", f"model_name={args.model}"]

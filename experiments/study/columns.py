@@ -1,4 +1,4 @@
-"""Numbers of recorded runs, as the columns of the study's tables, and runs grouped by variant and place."""
+"""Columns of the study's tables, from recorded runs, and runs grouped by variant and place."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan, nan
@@ -6,25 +6,25 @@ from statistics import mean
 from typing import Any
 
 Line = Mapping[str, Any]
-"""A line of the record: one run."""
+"""One line of the record: a run."""
 Numbers = Callable[[Sequence[Line]], list[float]]
-"""Numbers of the runs of a variant."""
+"""Function that returns the numbers of a variant's runs."""
 Columns = Mapping[str, tuple[Numbers, str]]
-"""By column: its numbers, and their format."""
+"""Numbers and format of each column."""
 
 
 def value(interval: Sequence[float | None]) -> float:
-    """The value of a recorded interval; NaN if undefined."""
+    """Return the value of a recorded interval; NaN if undefined."""
     return nan if interval[0] is None else interval[0]
 
 
 def each(of: Callable[[Line], float]) -> Numbers:
-    """One number per run."""
+    """Make a column with one number per run."""
     return lambda lines: [of(line) for line in lines]
 
 
 def over_tasks(of: Callable[[Mapping[str, Any]], float]) -> Numbers:
-    """Per run, the mean over its tasks, without those where the number is NaN."""
+    """Make a column with each run's mean over its tasks, without NaN."""
 
     def of_line(line: Line) -> float:
         numbers = [number for task in line["tasks"].values() if not isnan(number := of(task))]
@@ -34,7 +34,7 @@ def over_tasks(of: Callable[[Mapping[str, Any]], float]) -> Numbers:
 
 
 def shared(of: Numbers) -> Numbers:
-    """The mean over the runs, as one number: for what their seeds share, such as a control."""
+    """Make a column with one mean over the runs, for numbers that seeds share, such as a control."""
 
     def of_lines(lines: Sequence[Line]) -> list[float]:
         numbers = [number for number in of(lines) if not isnan(number)]
@@ -44,28 +44,28 @@ def shared(of: Numbers) -> Numbers:
 
 
 def auroc(method: str) -> Numbers:
-    """Mean AUROC of a probe over the tasks."""
+    """Make a column with a probe's mean AUROC over the tasks."""
     return over_tasks(lambda task: value(task["auroc"][method]))
 
 
 def stability(lines: Sequence[Line]) -> list[float]:
-    """One number per pair of seeds, which both runs of the pair may record."""
+    """Return one number per pair of seeds; both runs of a pair may record it."""
     pairs = {frozenset((line["name"], name)): n for line in lines for name, n in line["stability"].items()}
     return list(pairs.values())
 
 
 def best_density(task: Mapping[str, Any]) -> float:
-    """Density of the latent of best coverage; NaN at a coverage of 0.5, which many one-sided latents share."""
+    """Return the density of the latent of best coverage; NaN at a coverage of 0.5, which many latents share."""
     return value([task.get("best_density")]) if value(task["best_coverage"]) > 0.5 else nan
 
 
 def untrained_coverage(task: Mapping[str, Any]) -> float:
-    """Best coverage of the untrained control; NaN if not measured."""
+    """Return the best coverage of the untrained control; NaN if not measured."""
     return value(task.get("coverage_controls", {}).get("untrained SAE", [None]))
 
 
 def two_sided(line: Line) -> float:
-    """Share of live latents that are two-sided."""
+    """Return the share of live latents that are two-sided."""
     return 1 - line["reconstruction"]["dead_poles"] / line["reconstruction"]["live_latents"]
 
 
@@ -93,12 +93,12 @@ COLUMNS: Columns = {**RECONSTRUCTION, **PROBING}
 
 
 def examples_of(task: Mapping[str, Any]) -> tuple[int, ...]:
-    """Numbers of train, val and test texts and of test groups: they differ between sets of examples."""
+    """Return the numbers of train, val and test texts and of test groups, which identify a set of examples."""
     return (*task["texts"], task["groups"])
 
 
 def without_tasks(line: Line, tasks: Iterable[str]) -> Line:
-    """A run, or a control, without its numbers of ``tasks``."""
+    """Return a run, or a control, without the numbers of ``tasks``."""
     dropped = set(tasks)
     by_task = {key: line[key] for key in ("tasks", "best_coverage", "density") if key in line}
     kept = {key: {task: of for task, of in found.items() if task not in dropped} for key, found in by_task.items()}
@@ -106,7 +106,7 @@ def without_tasks(line: Line, tasks: Iterable[str]) -> Line:
 
 
 def spread(numbers: Sequence[float], form: str) -> str:
-    """Mean, lowest and highest of the numbers that are not NaN; a dash if there is none."""
+    """Format the mean, lowest and highest of the numbers that are not NaN; a dash if there is none."""
     numbers = [number for number in numbers if not isnan(number)]
     if not numbers:
         return "-"
@@ -115,7 +115,7 @@ def spread(numbers: Sequence[float], form: str) -> str:
 
 
 def by_variant(lines: Iterable[Line], **place: Any) -> dict[str, list[Line]]:
-    """Runs at one place (layer, expansion, k), by variant."""
+    """Group runs at one place (layer, expansion, k) by variant."""
     found: dict[str, list[Line]] = {}
     for line in lines:
         if all(line[key] == wanted for key, wanted in place.items()):
@@ -124,7 +124,7 @@ def by_variant(lines: Iterable[Line], **place: Any) -> dict[str, list[Line]]:
 
 
 def by_place(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[tuple[int, int], dict[str, list[Line]]]:
-    """Runs of the main width by (layer, k), the main layer and the larger k first, then by variant."""
+    """Group runs of the main width by (layer, k), main layer and larger k first, then by variant."""
     main = study["main"]
     places = {(line["layer"], line["k"]) for line in lines if line["expansion"] == main["expansion"]}
     ordered = sorted(places, key=lambda place: (place[0] != main["layer"], place[0], -place[1]))

@@ -1,4 +1,4 @@
-"""Tables of the study on single concepts, as Markdown: what probing and steering found."""
+"""Tables of the study on single concepts, as Markdown: results of probing and steering."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isnan
@@ -22,7 +22,7 @@ SAME_CONCEPT = {
     "public/winogender": "gender",
     "public/facts": "truth",
 }
-"""The shipped concept of each public set: the two are resampled together."""
+"""The shipped concept of each public set; both are resampled together."""
 BEHAVIOUR = {
     "refused_harmful": "harmful refused",
     "refused_harmless": "harmless refused",
@@ -31,7 +31,7 @@ BEHAVIOUR = {
 
 
 def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """By task, at the main place: AUROC and coverage of the best latent, and the best coverage with its density."""
+    """Make a table by task, at the main place: AUROC and coverage of the best latent, best coverage and its density."""
     found = by_variant(lines, **study["main"])
     shown = [name for name in TASK_VARIANTS if name in found]
     rows = []
@@ -51,10 +51,10 @@ def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 def difference_table(lines: Sequence[Line], controls: Sequence[Line], study: Mapping[str, Any]) -> str:
     """
-    Differences between SAEs in probing: mean over the tasks, with 95 % intervals that resample concepts.
+    Make a table of differences between SAEs in probing: mean over tasks, with 95 % intervals that resample concepts.
 
-    Of each SAE, a task has the mean of its seeds. ``controls`` are the recorded untrained SAEs; only with them is best
-    coverage compared, as it is at most 0.5 without a sign.
+    Each task has the mean over an SAE's seeds. ``controls`` are the recorded untrained SAEs; best coverage is compared
+    only with them, because it is at most 0.5 without a sign.
     """
     found = by_variant(lines, **study["main"])
     rows = []
@@ -64,7 +64,7 @@ def difference_table(lines: Sequence[Line], controls: Sequence[Line], study: Map
             pairs = [(_by_task(found[one], of), _by_task(found[other], of)) for of in aurocs]
             rows.append(_difference_row(f"{one} - {other}", *pairs, None))
     first = [line for line in found.get("abstopk", []) if line["seed"] == 0]
-    # controls that do not record their SAE (None) may be of any
+    # controls without a recorded SAE (None) may belong to any
     weights = {None, *(line["sae"].get("weights_sha256") for line in first if "sae" in line)}
     matched = [line for line in controls if line["name"].startswith(MATCHED) and line.get("trained_sha256") in weights]
     if first and matched:
@@ -97,13 +97,13 @@ def _auroc(method: str) -> Callable[[Mapping[str, Any]], float]:
 
 
 def _by_task(lines: Sequence[Line], of: Callable[[Mapping[str, Any]], float]) -> dict[str, float]:
-    """The mean over the runs, by task that all of them have."""
+    """Return the mean over the runs, by task that all of them have."""
     tasks = [task for task in lines[0]["tasks"] if all(task in line["tasks"] for line in lines)]
     return {task: mean(of(line["tasks"][task]) for line in lines) for task in tasks}
 
 
 def steering_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """Effects at matched cost, both directions added up, by concept."""
+    """Make a table of effects at matched cost, summed over both directions, by concept."""
     runs = steered_lines(lines, study)
     tasks = list(runs[0]["steering"]) if runs else []
     rows = []
@@ -115,7 +115,7 @@ def steering_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 
 def dose_table(lines: Sequence[Line], study: Mapping[str, Any], task: str) -> str:
-    """Change of the log-odds at each strength on one task; in brackets the rise of the loss on neutral text."""
+    """Make a table of the change of log-odds at each strength on one task; in brackets the rise of neutral loss."""
     runs = with_doses(steered_lines(lines, study))
     doses = {
         f"latent of {line['variant']}"
@@ -135,11 +135,11 @@ def dose_table(lines: Sequence[Line], study: Mapping[str, Any], task: str) -> st
 
 
 def behaviour_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """Refusals and general knowledge under steering of refusal: shares with 95 % intervals."""
+    """Make a table of refusals and general knowledge under steering of refusal, with 95 % intervals."""
     found: dict[str, list[Any]] = {}
     for line in steered_lines(lines, study):
         for name, doses in line["steering"].get("refusal", {}).get("behaviour", {}).items():
-            # what needs no latent is much the same beside every SAE
+            # interventions without a latent are much the same beside every SAE
             found.setdefault(f"latent of {line['variant']}" if name == "latent" else name.replace("_", " "), doses)
     rows = [
         (label, f"{dose['strength']:+.2f}", *(_share(dose[measure]) for measure in BEHAVIOUR))
@@ -150,6 +150,6 @@ def behaviour_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 
 def _share(share: Mapping[str, float | None]) -> str:
-    """With its interval, unless all resamples agree."""
+    """Format a share with its interval, unless all resamples agree."""
     number, low, high = (share[key] for key in ("value", "low", "high"))
     return f"{number:.2f}" if low is None or low == high else f"{number:.2f} ({low:.2f} to {high:.2f})"

@@ -26,15 +26,15 @@ SHORTEST_SECTION = 200
 
 
 class Document(NamedTuple):
-    """A text that is held out, or trained on, as a whole."""
+    """A text that is held out or trained on as a whole."""
 
     source: str
-    """Name of the folder of its file."""
+    """Name of its file's folder."""
     text: str
 
 
 def documents(folder: Path) -> Iterator[Document]:
-    """All documents of a folder, in the order of its files; an unreadable file ends the command."""
+    """Return all documents of a folder, in file order; an unreadable file ends the command."""
     for path in sorted(folder.rglob("*")):
         if path.suffix not in (".json", ".txt"):
             continue
@@ -52,7 +52,7 @@ def documents(folder: Path) -> Iterator[Document]:
 
 
 def cut(text: str, length: int) -> Iterator[str]:
-    """Pieces of about ``length`` characters that end with a line, or with a word if the line is longer."""
+    """Cut text into pieces of about ``length`` characters, at line ends, or at word ends in a longer line."""
     start = 0
     while start < len(text):
         stop = start + length
@@ -64,7 +64,7 @@ def cut(text: str, length: int) -> Iterator[str]:
 
 
 def sections(found: list[Document]) -> list[dict[str, str]]:
-    """Rows of the corpus, without short remainders of documents."""
+    """Return the rows of the corpus, without short remainders of documents."""
     return [
         {"text": part, "source": document.source}
         for document in found
@@ -74,7 +74,7 @@ def sections(found: list[Document]) -> list[dict[str, str]]:
 
 
 def make_corpus(folder: Path, seed: int) -> list[dict[str, str]]:
-    """Rows with ``text`` and ``source``, every ``HELD_OUT_EVERY``-th of them from a held-out document."""
+    """Return rows with ``text`` and ``source``; every ``HELD_OUT_EVERY``-th is from a held-out document."""
     rng = random.Random(seed)
     found = list(documents(folder))
     if not found:
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rows = make_corpus(args.folder, args.seed)
-    # no time and a fixed name: equal texts give equal bytes
+    # no time and a fixed name, so that equal texts give equal bytes
     partial = args.out.with_name(f"{args.out.name}.partial")
     with open(partial, "wb") as raw, gzip.GzipFile("corpus.jsonl.gz", fileobj=raw, mode="wb", mtime=0) as out:
         for row in rows:

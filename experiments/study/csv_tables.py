@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 def csv_tables(
     lines: Sequence[Line], comparable: Sequence[Line], controls: Sequence[Line], study: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Every table by the name of its file; ``comparable`` are lines whose tasks have the same texts."""
+    """Return all tables by file name; ``comparable`` are lines whose tasks have the same texts."""
     steered = steered_lines(lines, study)
     tables = {
         "runs": run_rows(comparable),
@@ -39,7 +39,7 @@ def csv_tables(
 
 
 def as_csv(rows: Iterable[Row]) -> str:
-    """Rows with the same keys as CSV; NaN and None are empty cells."""
+    """Format rows with the same keys as CSV; NaN and None are empty cells."""
     out, rows = io.StringIO(), list(rows)
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(re.sub(r"[\W]+", "_", key) for key in (rows[0] if rows else ()))
@@ -66,7 +66,7 @@ def _estimate(name: str, estimate: Mapping[str, Any]) -> Row:
 
 
 def run_rows(lines: Iterable[Line]) -> Iterator[Row]:
-    """Each run with its reconstruction, geometry and means over the tasks."""
+    """Return each run with its reconstruction, geometry and means over the tasks."""
     columns = {**RECONSTRUCTION, **PROBING}
     del columns["stability"]
     for line in lines:
@@ -75,7 +75,7 @@ def run_rows(lines: Iterable[Line]) -> Iterator[Row]:
 
 
 def pair_rows(lines: Sequence[Line]) -> Iterator[Row]:
-    """The relative difference in error of each pair of variants, by place and seed."""
+    """Return the relative difference in error of each pair of variants, by place and seed."""
     for place in sorted({(line["layer"], line["expansion"], line["k"]) for line in lines}):
         found = by_variant(lines, **dict(zip(PLACE, place, strict=False)))
         for first, second in ((first, second) for first, seconds in PAIRS.items() for second in seconds):
@@ -87,7 +87,7 @@ def pair_rows(lines: Sequence[Line]) -> Iterator[Row]:
 
 
 def stability_rows(lines: Iterable[Line]) -> Iterator[Row]:
-    """The mean matched cosine of each pair of seeds."""
+    """Return the mean matched cosine of each pair of seeds."""
     for line in lines:
         for other, cosine in sorted(line["stability"].items()):
             if line["name"] < other:
@@ -95,7 +95,7 @@ def stability_rows(lines: Iterable[Line]) -> Iterator[Row]:
 
 
 def task_rows(lines: Iterable[Line]) -> Iterator[Row]:
-    """Each run on each task: AUROC of every probe, and coverage, with intervals."""
+    """Return each run on each task: AUROC of every probe, and coverage, with intervals."""
     for line in lines:
         for name, task in line["tasks"].items():
             row: dict[str, Any] = {**_place(line), "task": name, "test texts": task["texts"][2]}
@@ -111,7 +111,7 @@ def task_rows(lines: Iterable[Line]) -> Iterator[Row]:
 
 
 def control_rows(lines: Iterable[Line]) -> Iterator[Row]:
-    """Best coverage of every untrained SAE on each task."""
+    """Return the best coverage of every untrained SAE on each task."""
     for line in lines:
         for task, interval in line["best_coverage"].items():
             yield {
@@ -123,7 +123,7 @@ def control_rows(lines: Iterable[Line]) -> Iterator[Row]:
 
 
 def steering_rows(lines: Iterable[Line]) -> Iterator[Row]:
-    """Each intervention at matched cost, towards each pole."""
+    """Return each intervention at matched cost, towards each pole."""
     for line in lines:
         for task, found in line["steering"].items():
             for intervention, one in found["interventions"].items():
@@ -138,7 +138,7 @@ def steering_rows(lines: Iterable[Line]) -> Iterator[Row]:
 
 
 def dose_rows(lines: Iterable[Line]) -> Iterator[Row]:
-    """Each intervention at each strength."""
+    """Return each intervention at each strength."""
     for line in lines:
         for task, found in line["steering"].items():
             for intervention, one in found["interventions"].items():
@@ -148,7 +148,7 @@ def dose_rows(lines: Iterable[Line]) -> Iterator[Row]:
 
 
 def refusal_rows(lines: Iterable[Line]) -> Iterator[Row]:
-    """Refusals and multiple choice under steering of refusal."""
+    """Return refusals and multiple choice under steering of refusal."""
     for line in lines:
         for intervention, doses in line["steering"].get("refusal", {}).get("behaviour", {}).items():
             for dose in doses:
@@ -159,7 +159,7 @@ def refusal_rows(lines: Iterable[Line]) -> Iterator[Row]:
 
 
 def rate_rows() -> Iterator[Row]:
-    """Every point of the grid of learning rates."""
+    """Return every point of the grid of learning rates."""
     points = json.loads(TUNING.read_text(encoding="utf-8"))["points"] if TUNING.is_file() else []
     for point in points:
         yield {key: point.get(key) for key in ("variant", "lr", "fvu", "l0", "tokens", "dead_latents")}

@@ -29,7 +29,7 @@ COLOURS = {
 
 
 def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
-    """FVU against the number of latents, at the main layer and k."""
+    """Draw FVU against the number of latents, at the main layer and k."""
     layer, k = study["main"]["layer"], study["main"]["k"]
     found = fvu_by_width(lines, layer=layer, k=k)
     with paper_style():
@@ -48,7 +48,7 @@ def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
 
 
 def draw_dots(lines: Sequence[Line], study: Mapping[str, Any], columns: Sequence[str], name: str) -> None:
-    """Every run at the main place: a panel per column of the table, a row per variant."""
+    """Draw every run at the main place: a panel per column of the table, a row per variant."""
     found = by_variant(lines, **study["main"])
     shown = [variant for variant in study["variants"] if variant in found][::-1]
     with paper_style():
@@ -66,7 +66,7 @@ def draw_dots(lines: Sequence[Line], study: Mapping[str, Any], columns: Sequence
 
 
 def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
-    """AUROC of the best latent of each task against its pole coverage."""
+    """Draw the AUROC of the best latent of each task against its pole coverage."""
     found = by_variant(lines, **study["main"])
     with paper_style():
         figure, axis = plt.subplots(figsize=(3.4, 2.6), layout="constrained")
@@ -84,7 +84,7 @@ def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
 
 
 def draw_steering(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
-    """Effect at matched cost of the latents, the difference in means and random directions."""
+    """Draw the effect at matched cost of latents, the difference in means and random directions."""
     runs = steered_lines(lines, study)
     if not runs:
         return
@@ -112,7 +112,7 @@ def draw_steering(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
 
 
 def draw_doses(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
-    """Effect at each strength of a latent and of directions of its norm: a row per SAE, a column per concept."""
+    """Draw the effect at each strength of a latent and of directions of its norm, by SAE and concept."""
     runs = [line for line in with_doses(steered_lines(lines, study)) if "random_0" in interventions(line)]
     if not runs:
         return

@@ -16,13 +16,13 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
 from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
 
-# passes kept for layers that are behind; the buffer of a layer takes some tens at a time
+# passes kept for slower layers; a layer's buffer takes some tens at a time
 PASSES_KEPT = 64
 
 
 class SharedPasses:
     """
-    Replaces a model's ``run_with_cache`` for several stores that read one text: no tokens are computed twice.
+    Replacement of a model's ``run_with_cache`` that computes no tokens twice for several stores over one text.
 
     Args:
         run_with_cache: The method of the model.
@@ -46,14 +46,14 @@ class SharedPasses:
 
 
 def n_rows_lacking(cfg: TrainingConfig, cache: ActivationCache | None = None) -> int:
-    """Rows missing in the activation cache of a run: those of its tokens, and of its buffer at the end."""
+    """Return the number of rows that a run's activation cache lacks, for its tokens and its last buffer."""
     cache = cache or ActivationCache.of_run(cfg)
-    # at most a buffer and a block remain at the end; twice the buffer is more than that
+    # at most a buffer and a block remain at the end, less than twice the buffer
     return max(0, cfg.training_tokens + 2 * cfg.n_batches_in_buffer * cfg.context_size - cache.n_rows)
 
 
 def is_filled(cfg: TrainingConfig, cache: ActivationCache | None = None) -> bool:
-    """Whether the activation cache of a run is complete."""
+    """Return whether the activation cache of a run is complete."""
     return not n_rows_lacking(cfg, cache)
 
 
@@ -62,7 +62,7 @@ def require_room(configs: Sequence[TrainingConfig]) -> None:
     Check that the activations and weights of all runs fit on the disk.
 
     Raises:
-        ConfigError: They do not; it gives the space needed and free.
+        ConfigError: naming the space needed and the space free.
     """
     if not configs:
         return
@@ -75,7 +75,7 @@ def require_room(configs: Sequence[TrainingConfig]) -> None:
 
 
 def one_a_cache(configs: Iterable[TrainingConfig]) -> Iterable[TrainingConfig]:
-    """One run for each activation cache."""
+    """Return one run for each activation cache."""
     return {cfg.activation_cache: cfg for cfg in configs}.values()
 
 
@@ -83,10 +83,10 @@ def fill(configs: Sequence[TrainingConfig]) -> None:
     """
     Fill the caches of ``configs``, which read one text with one model, so that runs can share them.
 
-    Stored activations are not computed again, so it can be stopped at any time.
+    Stored activations are not computed again, so the command can be stopped at any time.
 
     Raises:
-        ConfigError: The disk has too little space, or another process is filling a cache.
+        ConfigError: the disk has too little space, or another process is filling a cache.
     """
     require_room(configs)
     left = [cfg for cfg in one_a_cache(configs) if not is_filled(cfg)]
@@ -99,7 +99,7 @@ def fill(configs: Sequence[TrainingConfig]) -> None:
         stores = [LanguageModelSource.for_training(model, cfg, load_text(cfg.text_spec, "train")) for cfg in left]
     try:
         while not all(is_filled(cfg, store.cache) for cfg, store in zip(left, stores, strict=True)):
-            for store in stores:  # in turn, so that none is far ahead
+            for store in stores:  # in turn, so that no layer is far ahead
                 next(store)
     finally:
         for store in stores:

@@ -1,4 +1,4 @@
-"""Run several items at a time, each in a process of its own."""
+"""Run several items at a time, each in its own process."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ MOST_JOBS = 8
 
 
 def default_jobs() -> int:
-    """One job per core, at most eight, or one on a GPU."""
+    """Return one job per core, at most eight, or one on a GPU."""
     import torch  # not needed in the worker processes
 
     return 1 if torch.cuda.is_available() else min(cpu_count() or 1, MOST_JOBS)
@@ -26,7 +26,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
     """
     Yield ``work`` of every item, in order, as soon as it is done; a single job runs in this process.
 
-    An item is submitted only when a process is free, so that Ctrl-C, which every process gets, starts no other item.
+    Items are submitted only to free processes, so that Ctrl-C, which every process gets, starts no other item.
     """
     jobs = min(jobs, len(items))
     if jobs <= 1:

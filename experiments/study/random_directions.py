@@ -40,7 +40,7 @@ from sae_lens_abstopk.training.source.activation_cache import ActivationCache
 
 RECORD = HERE / "results" / "random_directions.json"
 SHARES = (0.0125, 0.05, 0.25, 0.5, 1.0)
-"""Shares of latents that are on in a token."""
+"""Shares of active latents per token."""
 SAMPLE_BATCHES, MATCH_BATCHES = 2, 16
 """Batches to centre the SAEs of larger k on; to centre and match the matched ones on."""
 MATCHED, DRAWS = "matched", range(3)
@@ -49,7 +49,7 @@ HIGH = 0.7  # docs/evidence.md counts tasks above this coverage
 
 
 def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
-    """Untrained SAEs for that of a run, by name, each in a folder with the config of the run."""
+    """Make the untrained SAEs for a run's SAE, by name, each in a folder with the run's config."""
     fill([cfg])
     if "diverged" in (facts := train_run(cfg)):
         raise TrainingStopped(
@@ -70,18 +70,18 @@ def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
 
 @torch.no_grad()
 def matched_sae(trained: SAE[Any], x: torch.Tensor, *, seed: int) -> SignedJumpReLUSAE:
-    """An SAE with random weights whose latent j fires on as many of ``x`` [n, d_in] as that of ``trained``."""
+    """Make an SAE with random weights whose latent j fires on as many rows of ``x`` [n, d_in] as in ``trained``."""
     fresh: Any = untrained_sae(trained, x, seed=seed)
     n_on = sum(((trained.encode(part) != 0).sum(0) for part in x.split(CHUNK)), torch.zeros(fresh.cfg.d_sae).long())
     score = torch.cat([(fresh.process_sae_in(part) @ fresh.W_enc + fresh.b_enc).abs() for part in x.split(CHUNK)])
     ranked = torch.cat([score.sort(dim=0, descending=True).values, torch.zeros_like(score[:1])])
-    threshold = ranked.gather(0, n_on[None])[0]  # a score above it fires
+    threshold = ranked.gather(0, n_on[None])[0]  # a score above the threshold fires
     weights = dict(fresh.state_dict()) | {"threshold": threshold}
     return derive(SignedJumpReLUSAE, SignedJumpReLUSAEConfig, fresh, weights)
 
 
 def lines_of(results: Results, known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A line per SAE: the latent of best coverage on every task, and the ``known`` facts."""
+    """Return a line per SAE: the latent of best coverage on every task, and the ``known`` facts."""
     best = {name: {task: of.saes[name].best_coverage for task, of in results.tasks.items()} for name in results.saes}
     return [
         {
@@ -98,12 +98,12 @@ def lines_of(results: Results, known: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def random_lines() -> list[dict[str, Any]]:
-    """The record: one line per SAE."""
+    """Return the record: one line per SAE."""
     return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else []
 
 
 def random_table(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Best coverage, number of tasks above :data:`HIGH`, and density, by how often latents fire."""
+    """Make a table of best coverage, number of tasks above :data:`HIGH`, and density, by firing rate."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for line in lines:
         on = f"{line['name'].removeprefix('k')} of {line['d_sae']} on in a token"

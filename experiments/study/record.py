@@ -1,4 +1,4 @@
-"""The record of the study, `results/runs.jsonl`: one line per run, also of a run that diverged."""
+"""The record of the study, `results/runs.jsonl`: one line per run, diverged runs included."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -30,7 +30,7 @@ METHODS = (
 
 
 def all_lines() -> dict[str, dict[str, Any]]:
-    """All lines by the name of the run."""
+    """Return all lines by run name."""
     if not RECORD.is_file():
         return {}
     lines = [json.loads(line) for line in RECORD.read_text(encoding="utf-8").splitlines()]
@@ -38,28 +38,28 @@ def all_lines() -> dict[str, dict[str, Any]]:
 
 
 def recorded() -> dict[str, dict[str, Any]]:
-    """Lines of measured SAEs, by the name of the run."""
+    """Return the lines of measured SAEs by run name."""
     return {name: line for name, line in all_lines().items() if not has_diverged(line)}
 
 
 def diverged() -> dict[str, str]:
-    """How and when each diverged run did so."""
+    """Describe how and when each diverged run diverged."""
     return {name: line["training"]["diverged"] for name, line in all_lines().items() if has_diverged(line)}
 
 
 def has_diverged(line: Mapping[str, Any]) -> bool:
-    """Whether a line is of a run that diverged and has no SAE."""
+    """Return whether the run of a line diverged and has no SAE."""
     return "diverged" in line.get("training", {})
 
 
 def is_recorded(line: Mapping[str, Any] | None, **training: Any) -> bool:
-    """Whether ``line`` is of a run with these facts of its training."""
+    """Return whether ``line`` records a run with these training facts."""
     return line is not None and all(line["training"].get(key) == wanted for key, wanted in training.items())
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Lock the folder of a record, which is made if missing, between reading and writing it."""
+    """Lock the folder of a record, made if missing, between reading and writing."""
     path.parent.mkdir(exist_ok=True)
     with FileLock(path.parent / ".lock"):
         yield
@@ -67,7 +67,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def changed_lines() -> Iterator[dict[str, dict[str, Any]]]:
-    """Yield all lines to be changed, then write them; no other command writes meanwhile."""
+    """Yield all lines for changes, then write them; other commands wait."""
     with locked(RECORD):
         lines = all_lines()
         yield lines
@@ -81,7 +81,7 @@ def record(*new: dict[str, Any]) -> None:
 
 
 def require_text_of_record(path: Path, of: Collection[str | None], text_sha256: str) -> None:
-    """End the command if the record ``path`` is of other texts (``of``; None if unknown) than this one."""
+    """End the command if the record ``path`` has another text (``of``; None if unknown) than this one."""
     if other := sorted({known for known in of if known is not None} - {text_sha256}):
         raise SystemExit(
             f"{path} is of other text ({', '.join(other)}), not {text_sha256}; no table mixes them; move it away."
@@ -89,7 +89,7 @@ def require_text_of_record(path: Path, of: Collection[str | None], text_sha256: 
 
 
 def differing_tasks(lines: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Tasks that lines measured on different examples, so that no mean over lines may include them."""
+    """Return the tasks that lines measured on different examples; no mean over lines may include them."""
     found: dict[str, set[tuple[Any, ...]]] = {}
     for line in lines:
         for name, task in line["tasks"].items():
@@ -98,12 +98,12 @@ def differing_tasks(lines: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def head_of(run: Run, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The line of a run without an SAE; ``facts`` are of its training."""
+    """Return the line of a run without an SAE, with the ``facts`` of its training."""
     return {"name": run.name, **run.place, "variant": run.variant, "seed": run.seed, "training": dict(facts)}
 
 
 def line_of(run: Run, facts: Mapping[str, Any], probing: Results, from_files: Iterable[str] = ()) -> dict[str, Any]:
-    """The line of a run before steering and stability; ``from_files`` are the tasks not read from the Hub."""
+    """Return the line of a run before steering and stability; ``from_files`` are the tasks not read from the Hub."""
     tasks = {}
     for name, task in probing.tasks.items():
         found = task.saes[run.name]
@@ -139,7 +139,7 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results, from_files: It
 
 def steered_numbers(record: Any) -> dict[str, Any]:
     """
-    Effects of each intervention at matched cost and at each dose, and refusals and multiple choice.
+    Return the effects of each intervention at matched cost and at each dose, and refusals and multiple choice.
 
     A dose is [strength, change of the log-odds, rise of the NLL of neutral text].
     """
@@ -166,10 +166,10 @@ def steered_numbers(record: Any) -> dict[str, Any]:
 
 
 def numbers(interval: Interval) -> list[float | None]:
-    """Value, low and high."""
+    """Return value, low and high of an interval."""
     return [rounded(interval.value), rounded(interval.low), rounded(interval.high)]
 
 
 def rounded(value: float | None) -> float | None:
-    """To four digits; None for NaN."""
+    """Round to four digits; None for NaN."""
     return None if value is None or value != value else round(value, 4)

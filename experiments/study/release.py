@@ -41,7 +41,7 @@ def in_bfloat16(folder: Path, out: Path) -> Path:
     sae.cfg.metadata.label = out.name
     sae.cfg.metadata.model_weights = "quantised to four bits (Q4_1) and back"
     sae.save_model(out)
-    shutil.copy(folder / CONFIG_FILENAME, out)  # tells which text is held out
+    shutil.copy(folder / CONFIG_FILENAME, out)  # says which text is held out
     return out
 
 

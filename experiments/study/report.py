@@ -1,4 +1,4 @@
-"""Write the tables and figures of the study into the pages of the documentation, from what is recorded.
+"""Write the tables and figures of the study from the record into the pages of the documentation.
 
     python -m experiments.study.report
 
@@ -57,7 +57,7 @@ SAELENS = dict.fromkeys(
 
 
 def tables(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[str, str]]:
-    """The tables of each page, by mark."""
+    """Return the tables of each page, by mark."""
     left_out = differing_tasks(lines)
     lines, controls = comparable(lines), [without_tasks(line, left_out) for line in random_lines()]
     main = by_variant(lines, **study["main"])
@@ -84,7 +84,7 @@ def tables(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[s
 
 
 def minutes(lines: Sequence[Line]) -> dict[str, tuple[str, ...]]:
-    """Sentences of the FAQ on the training time of uninterrupted runs at 4,608 latents, with the values at each {}."""
+    """Return the FAQ's sentences on training times of uninterrupted runs at 4,608 latents, and their values."""
     found: dict[str, list[float]] = {}
     for line in lines:
         if line["sae"]["d_sae"] == 4608 and not line["training"]["resumed"]:
@@ -93,7 +93,7 @@ def minutes(lines: Sequence[Line]) -> dict[str, tuple[str, ...]]:
 
 
 def pages(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, str]:
-    """Every page and CSV table that shows the record, up to date."""
+    """Return every page and CSV table of the record, with current numbers."""
     texts = {page: filled(page.read_text(encoding="utf-8"), content) for page, content in tables(lines, study).items()}
     texts[FAQ] = FAQ.read_text(encoding="utf-8")
     for sentence, values in minutes(lines).items():
@@ -103,13 +103,13 @@ def pages(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, str]:
 
 
 def comparable(lines: Sequence[Line]) -> list[Line]:
-    """The lines without tasks that were not measured on the same texts in all of them."""
+    """Return the lines without tasks that were not measured on the same texts in all of them."""
     left_out = differing_tasks(lines)
     return [without_tasks(line, left_out) for line in lines]
 
 
 def count(lines: Sequence[Line], study: Mapping[str, Any], left_out: Sequence[str]) -> str:
-    """How much of the study is recorded, and which tasks the means leave out."""
+    """Describe how much of the study is recorded, and which tasks the means leave out."""
     asked = {run.name for run in runs_of(study)}
     kept = [line for line in lines if line["name"] in asked]
     rates, lost = chosen_rates(study), diverged()
@@ -129,7 +129,7 @@ def count(lines: Sequence[Line], study: Mapping[str, Any], left_out: Sequence[st
 
 
 def require_one_text(lines: Sequence[Line]) -> None:
-    """End the command if the runs were trained on different texts, which no table may mix."""
+    """End the command if the runs were trained on different texts, because tables must not mix them."""
     runs = Counter(line["training"]["text_sha256"] for line in lines)
     if len(runs) > 1:
         counts = ", ".join(f"{n} on {text}" for text, n in runs.items())

@@ -47,22 +47,22 @@ class Run:
 
     @property
     def place(self) -> dict[str, int]:
-        """Shared by runs that are compared."""
+        """Layer, expansion and k, shared by runs that are compared."""
         return {"layer": self.layer, "expansion": self.expansion, "k": self.k}
 
     @property
     def name(self) -> str:
-        """Also the name of its folder."""
+        """Name of the run and of its folder."""
         return f"layer{self.layer}_x{self.expansion}_k{self.k}_{self.variant}_seed{self.seed}"
 
 
 def read_study() -> dict[str, Any]:
-    """The study file."""
+    """Return the study file."""
     return yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
 
 
 def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:
-    """The runs of a study file, in its order."""
+    """Return the runs of a study file, in its order."""
     for entry in study["runs"]:
         variants = entry.get("variants") or study["variants"]
         expansions = entry.get("expansions", [study["main"]["expansion"]])
@@ -72,17 +72,17 @@ def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:
 
 
 def is_steered(run: Run, study: Mapping[str, Any]) -> bool:
-    """Whether the latents of this run steer."""
+    """Return whether this run's latents are steered with."""
     return run.place == study["main"] and run.seed == 0 and run.variant in study["steered"]
 
 
 def shared_config(study: Mapping[str, Any]) -> dict[str, Any]:
-    """The config file of a study."""
+    """Return the config file of a study."""
     return yaml.safe_load((HERE / study["config"]).read_text(encoding="utf-8"))
 
 
 def settings_of(run: Run, study: Mapping[str, Any]) -> str:
-    """Digest of a run's settings, without its name, learning rate and divergence factor."""
+    """Hash a run's settings, without its name, learning rate and divergence factor."""
     shared = shared_config(study)
     del shared["lr"], shared["divergence_factor"]
     settings = json.dumps([shared, study["variants"][run.variant]], sort_keys=True)
@@ -90,17 +90,17 @@ def settings_of(run: Run, study: Mapping[str, Any]) -> str:
 
 
 def tuned_rates() -> dict[str, float]:
-    """The learning rate that tune.py chose, by variant."""
+    """Return the learning rate that tune.py chose, by variant."""
     return json.loads(TUNING.read_text(encoding="utf-8"))["best"] if TUNING.is_file() else {}
 
 
 def rate_of(variant: str, study: Mapping[str, Any], rates: Mapping[str, float]) -> float | None:
-    """The rate of a variant in ``rates``, or of the one that it is derived from; None means that of config.yaml."""
+    """Return the rate of a variant, or of the one it is derived from, in ``rates``; None means config.yaml's."""
     return rates.get(variant) or rates.get(study.get("rate_of", {}).get(variant, ""))
 
 
 def chosen_rates(study: Mapping[str, Any]) -> dict[str, float]:
-    """The current learning rate of each variant: the tuned one, or that of config.yaml."""
+    """Return the current learning rate of each variant: the tuned one, or config.yaml's."""
     usual, tuned = float(shared_config(study)["lr"]), tuned_rates()
     return {variant: rate_of(variant, study, tuned) or usual for variant in study["variants"]}
 
@@ -108,7 +108,7 @@ def chosen_rates(study: Mapping[str, Any]) -> dict[str, float]:
 def config_of(
     run: Run, study: Mapping[str, Any], common: list[str], work: Path, *, rates: Mapping[str, float]
 ) -> TrainingConfig:
-    """The checked config of a run with the overrides ``common``, at its :func:`rate_of` in ``rates``."""
+    """Return the checked config of a run with the overrides ``common``, at its :func:`rate_of` in ``rates``."""
     source = str(HERE / study["config"])
     overrides = [
         *common,
@@ -140,7 +140,7 @@ def one_thread() -> Iterator[None]:
 @one_thread()
 def train_run(cfg: TrainingConfig) -> dict[str, Any]:
     """
-    Train a run unless it is done, and return the facts of its training.
+    Train a run unless it is done, and return its training facts.
 
     If it diverged, now or before, ``"diverged"`` says how and at which step.
     """
@@ -153,7 +153,7 @@ def train_run(cfg: TrainingConfig) -> dict[str, Any]:
         try:
             if not is_finished(cfg):
                 train(cfg, console=Console(quiet=True))
-        except DivergedError as error:  # its own message is a remedy
+        except DivergedError as error:  # the error's message names the remedy
             end = {"diverged": str(error.__context__ or error)}
         else:
             last = metrics_of(cfg)[-1]
@@ -179,25 +179,25 @@ def train_run(cfg: TrainingConfig) -> dict[str, Any]:
 
 
 def metrics_of(cfg: TrainingConfig) -> list[dict[str, str]]:
-    """The rows that a run has logged."""
+    """Return the rows that a run has logged."""
     with (run_file(cfg).parent / METRICS_FILENAME).open() as file:
         return list(csv.DictReader(file))
 
 
 def run_file(cfg: TrainingConfig) -> Path:
-    """``run.json``, the facts of a finished run."""
+    """Return the path of ``run.json``, the facts of a finished run."""
     assert cfg.output_path is not None
     return Path(cfg.output_path) / "run.json"
 
 
 def weights_digest(folders: Iterable[str | Path]) -> str:
-    """A digest of the weights of SAEs, for the folder name of their results."""
+    """Return a digest of the weights of SAEs, for the folder name of their results."""
     return hashlib.sha256("".join(str(weights_sha256(folder)) for folder in folders).encode()).hexdigest()[:8]
 
 
 def digest_of(text: str | Path) -> str:
     """
-    The first twelve digits of the SHA-256 of a corpus, unpacked: gzip files of one text may differ.
+    Return twelve digits of the SHA-256 of an unpacked corpus: gzip files of one text may differ.
     """
     opened = gzip.open if Path(text).suffix == ".gz" else open
     with opened(text, "rb") as file:

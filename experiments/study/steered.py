@@ -1,4 +1,4 @@
-"""The runs whose latents have steered, and everything that steered beside them."""
+"""The runs that were steered with, and the interventions measured beside them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,30 +13,30 @@ class Steered(NamedTuple):
     label: str
     line: Line
     intervention: str
-    """Its name in the record."""
+    """Name in the record."""
 
 
 def steered_lines(lines: Iterable[Line], study: Mapping[str, Any]) -> list[Line]:
-    """The runs whose latents have steered, in the order of the study file."""
+    """Return the steered runs, in the order of the study file."""
     found = [line for line in lines if "steering" in line and line["variant"] in study["steered"]]
     return sorted(found, key=lambda line: study["steered"].index(line["variant"]))
 
 
 def with_doses(lines: Sequence[Line]) -> list[Line]:
-    """The steered runs with a dose-response; early records have none."""
+    """Return the steered runs with a dose-response; early records have none."""
     return [line for line in lines if all("doses" in found for found in interventions(line).values())]
 
 
 def interventions(line: Line) -> Mapping[str, Any]:
-    """Every intervention of a steered run, on its first task; the others have the same."""
+    """Return the interventions of a steered run, the same for all its tasks."""
     return next(iter(line["steering"].values()))["interventions"]
 
 
 def all_steered(lines: Sequence[Line]) -> list[Steered]:
     """
-    The latents, then what needs no latent, measured beside the first run that has it.
+    Return the latents, then interventions without a latent, from the first run that has them.
 
-    A star marks an SAE that was trained again for steering, whose weights are not those of the other tables.
+    A star marks an SAE that was trained again for steering, with other weights than in the other tables.
     """
     latents = [
         Steered(f"latent of {line['variant']}{'' if _is_probed(line) else ' *'}", line, "latent") for line in lines
@@ -50,11 +50,11 @@ def all_steered(lines: Sequence[Line]) -> list[Steered]:
 
 
 def effects(steered: Steered, task: str) -> tuple[float | None, float | None]:
-    """Changes of the log-odds at matched cost, towards pole A and towards pole B."""
+    """Return the changes of the log-odds at matched cost, towards pole A and towards pole B."""
     one = steered.line["steering"][task]["interventions"][steered.intervention]
     return one["towards_a"]["log_odds"]["value"], one["towards_b"]["log_odds"]["value"]
 
 
 def _is_probed(line: Line) -> bool:
-    """Whether the steered SAE has the weights of the probed one."""
+    """Return whether the steered SAE has the weights of the probed one."""
     return line.get("steered_sae", {}).get("weights_sha256") == line["sae"]["weights_sha256"]

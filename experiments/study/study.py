@@ -61,7 +61,7 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 
 def local_of(suite: Suite, args: argparse.Namespace) -> dict[str, str]:
-    """``--local`` files of the tasks of a suite."""
+    """Return the ``--local`` files of a suite's tasks."""
     return {task: path for task, path in pairs(args.local, "--local").items() if task in suite.tasks}
 
 
@@ -70,8 +70,8 @@ def require_tasks(suites: Sequence[Suite], args: argparse.Namespace) -> None:
     Read every task of the suites.
 
     Raises:
-        ConfigError: A task cannot be read, or ``--local`` names a task of no suite.
-        HubError: A task cannot be fetched.
+        ConfigError: a task cannot be read, or ``--local`` names a task that no suite has.
+        HubError: a task cannot be fetched.
     """
     tasks = {task for suite in suites for task in suite.tasks}
     if unknown := sorted(pairs(args.local, "--local").keys() - tasks):
@@ -81,7 +81,7 @@ def require_tasks(suites: Sequence[Suite], args: argparse.Namespace) -> None:
 
 
 def evaluated(configs: Mapping[Run, TrainingConfig], suite: Suite, args: argparse.Namespace) -> Results:
-    """Results of a suite on trained SAEs of one layer."""
+    """Run a suite on trained SAEs of one layer."""
     folders = {run.name: str(cfg.output_path) for run, cfg in configs.items()}
     return evaluate(
         folders,
@@ -94,12 +94,12 @@ def evaluated(configs: Mapping[Run, TrainingConfig], suite: Suite, args: argpars
 
 
 def suite_named(name: str) -> Suite:
-    """A suite of this folder."""
+    """Return a suite of this folder."""
     return load_suite(HERE / f"{name}.yaml")
 
 
 def steering_suite(run: Run, study: Mapping[str, Any]) -> Suite:
-    """The steering suite of a run, with random directions if the study asks for them."""
+    """Return the steering suite of a run, with random directions if the study asks for them."""
     suite = suite_named("steering")
     assert suite.steering is not None
     if run.variant in study["with_random_directions"]:
@@ -108,14 +108,14 @@ def steering_suite(run: Run, study: Mapping[str, Any]) -> Suite:
 
 
 def groups_of(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
-    """Runs that are evaluated together: at most ``size``, of one layer."""
+    """Group runs for evaluation: at most ``size``, of one layer."""
     for _, one_layer in itertools.groupby(runs, key=lambda run: run.layer):
         members = list(one_layer)
         yield from (members[start : start + size] for start in range(0, len(members), size))
 
 
 def train_and_probe(configs: Mapping[Run, TrainingConfig], study: Mapping[str, Any], args: argparse.Namespace) -> None:
-    """Train the runs of one layer that are not done, evaluate those that did not diverge, and record all."""
+    """Train the unfinished runs of one layer, evaluate those that did not diverge, and record all."""
     trained = in_processes(train_run, list(configs.values()), args.jobs)
     facts = {run: {**of, "settings": settings_of(run, study)} for run, of in zip(configs, trained, strict=True)}
     diverged = {run: of for run, of in facts.items() if "diverged" in of}
@@ -150,10 +150,10 @@ def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
         matched[first.name, second.name] = rounded(match.mean_matched_cosine)
     with changed_lines() as now:
         for (first, second), cosine in matched.items():
-            # another command may have replaced a line meanwhile
+            # another command may have replaced a line in the meantime
             if all(now.get(name, {}).get("sae") == lines[name]["sae"] for name in (first, second)):
                 now[first]["stability"][second] = now[second]["stability"][first] = cosine
-        # drop a cosine that only one line of a pair has: the other line is of a newer SAE
+        # drop a cosine that only one line of a pair has: the other line's SAE is newer
         for name, line in now.items():
             if "stability" in line:
                 line["stability"] = {
@@ -203,7 +203,7 @@ def main() -> None:
     if args.dry_run:
         for run in configs:
             console.print(run.name, "diverged" if run in diverged else "recorded" if run in done else "", markup=False)
-    # report every mistake before any work
+    # report every mistake before the work starts
     with plain_errors(parser):
         for cfg in configs.values():
             require_text_of_run(cfg, text)
@@ -227,17 +227,14 @@ def main() -> None:
                     continue
                 found = evaluated(alone, steering_suite(run, study), args)
                 steering = {name: steered_numbers(of[run.name]) for name, of in found.steering.items()}
-                # an SAE that was trained again may have other weights than the probed one
+                # a retrained SAE may have other weights than the probed one
                 steered = {"weights_sha256": found.saes[run.name].weights_sha256, "training_commit": facts["commit"]}
                 with changed_lines() as now:
                     now[run.name] |= {"steering": steering, "steered_sae": steered}
 
 
 def require_text_of_run(cfg: TrainingConfig, text: str) -> None:
-    """
-    Raises:
-        ConfigError: The run in the folder of ``cfg`` was trained on other text.
-    """
+    """Raise ConfigError if the run in the folder of ``cfg`` was trained on another text."""
     record = run_file(cfg)
     if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["text_sha256"] != text:
         raise ConfigError(

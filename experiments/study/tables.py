@@ -21,13 +21,13 @@ PAIRS = {
         *("gated", "sae_lens_abstopk"),
     ),
 }
-"""Variants that are compared seed by seed."""
+"""Variants compared seed by seed."""
 MAIN_PAIRS = {
     "abstopk": ("topk",),
     "batch_abstopk": ("batchtopk",),
     "mixed_32nd": ("batch_abstopk", "batchtopk", "batchtopk_2F", "topk", "topk_2F", "sae_lens_abstopk"),
 }
-"""The pairs on the page."""
+"""Pairs on the page."""
 SHOWN = (
     *("mixed_8th", "mixed_32nd", "mixed_64th", "batchtopk", "topk"),
     *("abstopk", "batch_abstopk", "batchtopk_2F", "topk_2F", "jumprelu"),
@@ -36,27 +36,27 @@ SHOWN = (
 SUMMARISED = ("mixed_32nd", "batchtopk", "topk", "abstopk", "batch_abstopk", "jumprelu", "batchtopk_2F", "topk_2F")
 """Variants in the README's table."""
 LARGEST_DEAD_SHARE = 0.01
-"""Of the criterion."""
+"""Variants of the criterion."""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, or a sentence if it has no rows."""
+    """Format a Markdown table, or a sentence if it has no rows."""
     rows = list(rows)
     return markdown_table(header, rows) if rows else "Nothing is recorded yet."
 
 
 def is_stale(line: Line, rates: Mapping[str, float]) -> bool:
-    """Whether a run has another learning rate than the one that tuning has chosen since (``rates``, by variant)."""
+    """Return whether a run's learning rate differs from the tuned one in ``rates`` (by variant)."""
     return line["training"]["lr"] != rates[line["variant"]]
 
 
 def marked(text: str, lines: Sequence[Line], rates: Mapping[str, float]) -> str:
-    """``text`` with a dagger if one of its runs is stale."""
+    """Add a dagger to ``text`` if one of its runs is stale."""
     return f"{text} †" if any(is_stale(line, rates) for line in lines) else text
 
 
 def variant_table(found: Mapping[str, Sequence[Line]], study: Mapping[str, Any], columns: Columns) -> str:
-    """One row per variant."""
+    """Make a table with one row per variant."""
     rates = chosen_rates(study)
     rows = [
         (
@@ -77,7 +77,7 @@ def place_table(
     rows_of: Iterable[tuple[str, ...]],
     cell: Callable[..., str],
 ) -> str:
-    """One row for each variant or pair in ``rows_of``, one column for each layer and k; empty rows are left out."""
+    """Make a table with a row for each variant or pair in ``rows_of`` and a column for each layer and k."""
     found = by_place(lines, study)
     rows = [
         [" against ".join(names), *(cell(*(at.get(name, []) for name in names)) for at in found.values())]
@@ -92,7 +92,7 @@ def mean_fvu(lines: Sequence[Line]) -> float:
 
 
 def fvu_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """Mean FVU of the shown variants at every layer and k, with the number of seeds if there are several."""
+    """Make a table of the mean FVU by variant, layer and k, with the number of seeds if there are several."""
     rates = chosen_rates(study)
 
     def cell(runs: Sequence[Line]) -> str:
@@ -104,7 +104,7 @@ def fvu_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 
 def paired_table(lines: Sequence[Line], study: Mapping[str, Any], metric: str = "FVU") -> str:
-    """Relative difference in error between two variants, seed by seed, at every place where both are recorded."""
+    """Make a table of the relative difference in error of pairs of variants, seed by seed, at every common place."""
     rates = chosen_rates(study)
 
     def cell(runs: Sequence[Line], others: Sequence[Line]) -> str:
@@ -116,7 +116,7 @@ def paired_table(lines: Sequence[Line], study: Mapping[str, Any], metric: str = 
 
 
 def excesses(lines: Sequence[Line], others: Sequence[Line], metric: str = "FVU") -> list[float]:
-    """Relative excess of each run's error over that of the run of the same seed among ``others``."""
+    """Return the relative excess of each run's error over that of the same seed in ``others``."""
     key = metric.lower()
     theirs = {line["seed"]: line["reconstruction"][key] for line in others}
     return [line["reconstruction"][key] / theirs[line["seed"]] - 1 for line in lines if line["seed"] in theirs]
@@ -124,7 +124,7 @@ def excesses(lines: Sequence[Line], others: Sequence[Line], metric: str = "FVU")
 
 def criterion_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """
-    FVU of SAEs with batch selection against TopK and AbsTopK of the same layer, width, k and seeds, and dead latents.
+    Compare batch-selection SAEs with TopK and AbsTopK of the same layer, width, k and seeds: FVU and dead latents.
 
     An SAE meets the criterion on a layer if its FVU exceeds neither, and at most 1 % of its latents are dead.
     """
@@ -149,7 +149,7 @@ def criterion_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 
 def fvu_by_width(lines: Sequence[Line], *, layer: int, k: int) -> dict[str, dict[int, list[float]]]:
-    """FVU of every seed by variant and number of latents; ``topk_2F`` counts as a wider ``topk``."""
+    """Return the FVU of every seed by variant and number of latents; ``topk_2F`` counts as a wider ``topk``."""
     found: dict[str, dict[int, list[float]]] = {}
     for variant, seeds in by_variant(lines, layer=layer, k=k).items():
         by_width = found.setdefault(variant.removesuffix("_2F"), {})
@@ -159,7 +159,7 @@ def fvu_by_width(lines: Sequence[Line], *, layer: int, k: int) -> dict[str, dict
 
 
 def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """FVU by number of latents at the main layer and k, of variants with several widths or some signed latents."""
+    """Make a table of FVU by number of latents at the main layer and k, for variants with several widths."""
     found = fvu_by_width(lines, layer=study["main"]["layer"], k=study["main"]["k"])
     names = [name for name in study["variants"] if len(found.get(name, ())) > 1 or name.startswith("mixed_")]
     names = [name for name in names if name in found]
@@ -169,7 +169,7 @@ def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 
 def tuning_table() -> str:
-    """FVU on the grid of learning rates, the lowest of a row in bold."""
+    """Make a table of FVU on the grid of learning rates, the lowest of a row in bold."""
     points = json.loads(TUNING.read_text(encoding="utf-8"))["points"] if TUNING.is_file() else []
     rates = sorted({point["lr"] for point in points})
     fvu = {(point["variant"], point["lr"]): point["fvu"] for point in points}
@@ -183,7 +183,7 @@ def tuning_table() -> str:
 
 
 def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """FVU of the summarised variants at the main layer, the lowest first, for the README."""
+    """Make the README's table: FVU of some variants at the main layer, the lowest first."""
     main, rates = study["main"], chosen_rates(study)
     found, narrow, twice = (by_variant(lines, **{**main, "expansion": n}) for n in (main["expansion"], 1, 2))
     narrow |= {f"{name}_2F": seeds for name, seeds in twice.items() if name in narrow}

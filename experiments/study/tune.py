@@ -34,7 +34,7 @@ from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.system.provenance import environment
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
-# relative gain in FVU that another rate needs
+# least relative gain in FVU for another rate
 MARGIN = 0.005
 
 
@@ -59,20 +59,20 @@ def measure(point: Point) -> dict[str, Any]:
 
 
 def point_at(lr: float | None, variant: str, study: Mapping[str, Any], common: list[str], work: Path) -> Point:
-    """A variant at the main place and this learning rate; None means that of config.yaml."""
+    """Return a variant at the main place and this learning rate; None means config.yaml's."""
     run = Run(**study["main"], variant=variant, seed=0)
     return Point(run, config_of(run, study, common, work, rates={variant: lr} if lr else {}))
 
 
 def points_of(study: Mapping[str, Any], text_sha256: str) -> list[dict[str, Any]]:
-    """The recorded points of the main place; the command ends if they are of other text."""
+    """Return the recorded points of the main place; end the command if they have another text."""
     known = json.loads(TUNING.read_text(encoding="utf-8")) if TUNING.is_file() else {}
     require_text_of_record(TUNING, [known.get("text_sha256")], text_sha256)
     return [point for point in known.get("points", []) if study["main"].items() <= point.items()]
 
 
 def fvu_by_rate(points: Sequence[Mapping[str, Any]], variant: str) -> dict[float, float]:
-    """FVU of a variant at each rate; infinity if it diverged."""
+    """Return the FVU of a variant at each rate; infinity if it diverged."""
     return {
         point["lr"]: math.inf if point["fvu"] is None else point["fvu"]
         for point in points
@@ -81,14 +81,14 @@ def fvu_by_rate(points: Sequence[Mapping[str, Any]], variant: str) -> dict[float
 
 
 def still_to_try(tried: Mapping[float, float], rates: Sequence[float], usual: float) -> list[float]:
-    """Rates (ascending) that a choice still needs: the usual one, and the neighbours of the best."""
+    """Return the rates (ascending) that a choice still needs: the usual one, and the neighbours of the best."""
     least = min(tried, key=tried.__getitem__) if usual in tried else usual
     at = rates.index(least)
     return [rate for rate in rates[max(at - 1, 0) : at + 2] if rate not in tried]
 
 
 def best(points: Sequence[Mapping[str, Any]], rates: Sequence[float], usual: float) -> dict[str, float]:
-    """The learning rate of each fully tried variant: ``usual``, unless another gains more than the margin."""
+    """Return the learning rate of each fully tried variant: ``usual``, unless another gains more than the margin."""
     chosen = {}
     for variant in dict.fromkeys(point["variant"] for point in points):
         tried = fvu_by_rate(points, variant)
@@ -100,7 +100,7 @@ def best(points: Sequence[Mapping[str, Any]], rates: Sequence[float], usual: flo
 
 def record_point(point: dict[str, Any], study: Mapping[str, Any], text_sha256: str, usual: float) -> None:
     """Add a point to the record; other commands may add theirs meanwhile."""
-    with locked(TUNING), one_thread():  # environment() records the number of threads of the runs
+    with locked(TUNING), one_thread():  # environment() records the runs' number of threads
         same = (point["variant"], point["lr"])
         others = [one for one in points_of(study, text_sha256) if (one["variant"], one["lr"]) != same]
         points = [*others, point]

@@ -1,4 +1,4 @@
-"""The ``abstopk`` command itself."""
+"""The ``abstopk`` command."""
 
 import os
 import re
@@ -10,17 +10,17 @@ from typer import Option
 from typer.core import TyperGroup
 from typing_extensions import override
 
-# in the order in which a new user meets them
+# in the order that a new user needs them
 COMMANDS = (
     *("quickstart", "configs", "train", "sweep", "compare", "inspect", "eval", "report", "plot", "explore"),
     *("publish", "pull", "mirror", "convert", "saebench", "neuronpedia"),
 )
-# as a whole argument, or after the name of an option, key or SAE
+# ~ as a whole argument, or after the name of an option, key or SAE
 HOME = re.compile(r"(?:^|(?<==))~(?=[/\\]|$)")
 
 
 class _Commands(TyperGroup):
-    """Lists the commands in the order of ``COMMANDS``, and expands a ~ that the shell left."""
+    """Command group that lists ``COMMANDS`` in order, and expands a ~ that the shell left."""
 
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

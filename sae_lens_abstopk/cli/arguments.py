@@ -33,12 +33,12 @@ ResultsFiles = Annotated[
 
 def refuse_without(needed: str, *parameters: str, context: typer.Context) -> None:
     """
-    Refuse options that have no effect without the option ``needed``, which was not given.
+    Raise if an option was given that has no effect without the missing option ``needed``.
 
     Args:
-        needed: The option as typed, such as ``--measure``.
+        needed: The option, such as ``--measure``.
         parameters: Names of the command's parameters that need it.
-        context: Of the command.
+        context: Context of the command.
 
     Raises:
         ConfigError: one of them is on the command line.
@@ -51,7 +51,7 @@ def refuse_without(needed: str, *parameters: str, context: typer.Context) -> Non
 
 
 def named(saes: list[str], what: str) -> list[str] | dict[str, str]:
-    """SAEs by name if all are given as NAME=SAE, else as they are."""
+    """Return SAEs by name if all are given as NAME=SAE, else unchanged."""
     split = [_split(sae) for sae in saes]
     if not any(name for name, _ in split):
         return saes
@@ -62,22 +62,22 @@ def named(saes: list[str], what: str) -> list[str] | dict[str, str]:
 
 def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
     """
-    Folders by SAE id from arguments ``FOLDER`` or ``ID=FOLDER``; the id of the first form is the folder's name.
+    Return folders by SAE id from arguments ``FOLDER`` or ``ID=FOLDER``; the default id is the folder's name.
 
     Raises:
-        ConfigError: two have the same id, or a folder has no name.
+        ConfigError: an id occurs twice, or a folder has no name.
     """
     split = [(name or Path(os.path.abspath(path)).name, Path(path)) for name, path in map(_split, arguments)]
     return _by_name(split, "SAE", "ID=FOLDER")
 
 
 def pairs(texts: list[str], what: str, form: str = "NAME=PATH") -> dict[str, str]:
-    """NAME and PATH of each text, or what ``form`` calls them."""
+    """Split each text NAME=PATH, or as ``form`` says."""
     return _by_name([(name, value) for name, _, value in (text.partition("=") for text in texts)], what, form)
 
 
 def _split(text: str) -> tuple[str, str]:
-    """The name and path of NAME=PATH; a path that exists as spelled has no name, with or without "="."""
+    """Return the name and path of NAME=PATH; the name is empty if the whole text is an existing path."""
     name, equals, path = text.partition("=")
     return (name, path) if name and equals and not Path(text).exists() else ("", text)
 

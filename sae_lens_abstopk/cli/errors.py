@@ -1,4 +1,4 @@
-"""Errors that a user can mend, as one sentence and an exit code."""
+"""Show errors that a user can fix as one sentence and an exit code."""
 
 import errno
 import io
@@ -14,7 +14,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-# disk errors that a user can mend
+# disk errors that a user can fix
 DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
@@ -22,7 +22,7 @@ DISK_ERRORS = (
 
 
 def config_error(text: str) -> Exception:
-    """The package's ``ConfigError``, imported only when it is raised."""
+    """Make a ``ConfigError``, imported only here because the import is slow."""
     from sae_lens_abstopk.system.errors import ConfigError
 
     return ConfigError(text)
@@ -30,7 +30,7 @@ def config_error(text: str) -> Exception:
 
 @contextmanager
 def errors_as_sentences() -> Iterator[Console]:
-    """A console to print on; an error that the user can mend ends the command with one sentence and no traceback."""
+    """Provide a console; end the command with one sentence, without a traceback, on errors that a user can fix."""
     from rich.text import Text
     from transformers.utils.logging import disable_progress_bar
 
@@ -39,10 +39,10 @@ def errors_as_sentences() -> Iterator[Console]:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # an encoding may lack a character
+            stream.reconfigure(errors="backslashreplace")  # the encoding may lack a character
     errors = PrintableConsole(stderr=True)
-    disable_progress_bar()  # a bar for every file hides the one that matters
-    # of the processes of torchrun, the first prints; the others name their rank when they fail
+    disable_progress_bar()  # bars of single downloads would hide the main one
+    # under torchrun only the first process prints; the others name their rank when they fail
     rank = int(os.environ.get("RANK", "0"))
     of_rank = f" (rank {rank})" if rank else ""
 
@@ -52,7 +52,7 @@ def errors_as_sentences() -> Iterator[Console]:
 
     try:
         with _sigterm_exits():
-            yield PrintableConsole(quiet=rank > 0, markup=False)  # names and paths may have brackets
+            yield PrintableConsole(quiet=rank > 0, markup=False)  # no markup: names and paths may have brackets
     except ConfigError as error:
         end(error, 2)
     except KeyboardInterrupt:
@@ -84,7 +84,7 @@ def _sigterm_exits() -> Iterator[None]:
 
 
 def _machine_error(error: Exception) -> str | None:
-    """A sentence for an error of the disk, the network or the GPU; None for any other."""
+    """Describe an error of the disk, the network or the GPU; None for any other."""
     import torch
     from safetensors import SafetensorError
 

@@ -58,13 +58,13 @@ def explore(
         if labeler and not labeler_model:
             raise config_error(f"--labeler {labeler} needs a model; add --labeler-model NAME.")
         if port:
-            server(out, port=port).server_close()  # fail before the pass if the port is taken
+            server(out, port=port).server_close()  # before the pass, fail if the port is taken
         with run_folder_lock(out, key="out"):
-            asked = None
+            judge = None
             if labeler:
-                asked = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt)
-            if asked and yes:
-                asked.check()  # fail before the pass if it does not answer
+                judge = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt)
+            if judge and yes:
+                judge.check()  # before the pass, fail if the endpoint does not answer
             found = run_explore(
                 saes,
                 model=model,
@@ -82,17 +82,17 @@ def explore(
                 console.print(f"{source} has only {read:,} tokens in whole batches, not {tokens:,}: all were read.")
             try:
                 chosen = found.suggested(latents)
-                if asked and not yes:
-                    estimate = asked.estimate([found.latent(index).latent for index in chosen])
+                if judge and not yes:
+                    estimate = judge.estimate([found.latent(index).latent for index in chosen])
                     yes = typer.confirm(
                         f"This sends {estimate.requests} requests to the labeler ({estimate.cached} more are cached): "
                         f"about {estimate.prompt_tokens:,} prompt tokens and {estimate.answer_tokens:,} output tokens. "
                         "Continue?"
                     )
-                if asked and yes:
+                if judge and yes:
                     with passes_bar(console, "labelling") as on_progress:
-                        found = found.labelled(asked, chosen, on_progress=on_progress)
-            finally:  # write the site even if the labeler fails or there is nobody to confirm
+                        found = found.labelled(judge, chosen, on_progress=on_progress)
+            finally:  # write the site even if the labeler fails or nobody can confirm
                 with passes_bar(console, "writing") as on_progress:
                     page = found.write(out, on_progress=on_progress)
         console.print(f"the last {PASSES_KEPT} passes over texts are kept in {passes_folder()}", soft_wrap=True)

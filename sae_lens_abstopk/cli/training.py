@@ -16,7 +16,7 @@ from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 
 
 class Launcher(StrEnum):
-    """Where the runs of a sweep are trained."""
+    """Place where the runs of a sweep train."""
 
     local = "local"
     print = "print"
@@ -24,7 +24,7 @@ class Launcher(StrEnum):
 
 
 class ResumableCommand(TyperCommand):
-    """A command whose ``--resume`` takes a path or none, which typer does not support."""
+    """A command with an optional value for ``--resume``, which typer does not support."""
 
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The directions of another SAE that are nearest to both poles of each latent."""
+"""The nearest directions of another SAE to both poles of each latent."""
 
 from typing import NamedTuple
 
@@ -10,12 +10,12 @@ BLOCK_ENTRIES = 2**24
 
 
 class AxisMatches(NamedTuple):
-    """For each latent of one SAE, the directions of another SAE nearest to +d (row 0) and to -d (row 1)."""
+    """For each latent, the directions of another SAE nearest to +d (row 0) and to -d (row 1)."""
 
     latent: torch.Tensor
     """int64 [2, F]."""
     pole: torch.Tensor
-    """Pole of that latent with this direction, 0 positive and 1 negative: int64 [2, F]."""
+    """Pole of the matched latent, 0 positive and 1 negative: int64 [2, F]."""
     cosine: torch.Tensor
     """float32 [2, F]."""
 
@@ -23,10 +23,10 @@ class AxisMatches(NamedTuple):
 @torch.no_grad()
 def axis_matches(W_dec: torch.Tensor, other: torch.Tensor, *, fires: torch.Tensor) -> AxisMatches:
     """
-    Nearest directions of ``other`` [G, D] to +d and -d of every row of ``W_dec`` [F, D].
+    Find the nearest directions of ``other`` [G, D] to +d and -d of every row of ``W_dec`` [F, D].
 
-    The candidates are the poles of ``other`` that ``fires`` (bool [2, G], the positive ones first), or all positive
-    ones if none does. Cosines are computed in blocks, without an [F, G] matrix.
+    Candidates are the poles of ``other`` that fire (``fires``, bool [2, G], positive ones first), or all positive ones
+    if none does. Cosines are computed in blocks, without an [F, G] matrix.
     """
     if not fires.any():
         fires = torch.tensor([[True], [False]]).expand_as(fires)

@@ -28,7 +28,7 @@ class LatentCard:
 
 
 def exploration_html(saes: Sequence[Catalogue], about: Provenance) -> str:
-    """The numbers of each SAE and a few cards of the first."""
+    """Render the numbers of each SAE and a few cards of the first."""
     first = saes[0]
     latents = [first[index] for index in first.collected.suggested(CARDS)]
     rows = [(sae, summary(sae)) for sae in saes]

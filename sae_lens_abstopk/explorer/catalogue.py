@@ -1,4 +1,4 @@
-"""The latents of one SAE, each put together from a collection, the decoder and the model's unembedding."""
+"""The latents of one SAE, assembled from a collection, the decoder and the model's unembedding."""
 
 import copy
 import math
@@ -23,7 +23,7 @@ from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.text.token_text import TokenText
 
 NEIGHBOURS = 6
-# quantiles of strength at which sampled contexts are shown
+# quantiles of strength of the shown samples
 SHOWN_QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.05)
 # a steering strength of 1 is a code of this quantile
 SCALE_QUANTILE = 0.99
@@ -31,9 +31,9 @@ SCALE_QUANTILE = 0.99
 
 class Catalogue:
     """
-    The latents of one SAE; each is put together on access.
+    The latents of one SAE, each assembled on access.
 
-    ``neighbours`` is the number of aligned, opposed and co-firing latents of each, which are computed on first use.
+    ``neighbours`` is the number of aligned, opposed and co-firing latents of each, computed on first use.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Catalogue:
         self.compared_with, self.matches = compared_with, matches
         self.scale = collected.strengths.quantile(SCALE_QUANTILE)
         self.pole_scale = torch.stack([collected.strengths.quantile(SCALE_QUANTILE, pole) for pole in (0, 1)])
-        """Scale of each pole, the positive ones first: [2, d_sae]."""
+        """Scale of each pole, positive ones first: [2, d_sae]."""
         self.closed = ~open_poles(sae).cpu() & (collected.pole_counts == 0)
         """Poles that cannot fire, bool [2, d_sae]."""
         self.W_dec = sae.W_dec.detach().float().cpu()
         self.norms = self.W_dec.norm(dim=1)
-        """Norm of what a code of 1 adds to the activation: [d_sae]."""
-        if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):  # such an SAE decodes with rows of norm 1
+        """Norm of the vector that a code of 1 adds to the activation: [d_sae]."""
+        if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):  # such an SAE decodes with unit rows
             self.norms = torch.ones_like(self.norms)
         self._text_of, self._effects, self._steered = text_of, effects, steered or {}
         self._neighbours, self._device = min(neighbours, self.d_sae - 1), sae.W_dec.device
@@ -85,10 +85,10 @@ class Catalogue:
 
     def __getitem__(self, index: int) -> Latent:
         """
-        One latent.
+        Return one latent.
 
         Raises:
-            IndexError: there is no latent of this number.
+            IndexError: there is no latent with this index.
             ConfigError: a decoder row is not finite.
         """
         index = operator.index(index)  # a 0-d tensor would not work as a key
@@ -111,17 +111,17 @@ class Catalogue:
         )
 
     def judged(self, judgements: Mapping[int, Judgement]) -> Self:
-        """The same latents with the names that a judge gave them."""
+        """Return the same latents with a judge's names."""
         renamed = copy.copy(self)
         renamed.judgements = {**self.judgements, **judgements}
         return renamed
 
     def relation(self, index: int) -> str | None:
-        """How the poles of a latent relate, if a judge was asked."""
+        """Return the judged relation of a latent's poles, if any."""
         return self.judgements[index].relation if index in self.judgements else None
 
     def label(self, index: int, pole: int, tokens: Sequence[TopToken]) -> str:
-        """The judge's name of a pole, or a label from its ``tokens``, as :meth:`pole_tokens` returns them."""
+        """Return the judge's name of a pole, or a label from its :meth:`pole_tokens`."""
         if index in self.judgements and tokens:
             judgement = self.judgements[index]
             if name := (judgement.positive, judgement.negative)[pole]:
@@ -129,14 +129,14 @@ class Catalogue:
         return CLOSED if self.closed[pole, index] else label_of(tokens)
 
     def pole_tokens(self, index: int, pole: int) -> list[TopToken]:
-        """The tokens that one pole fires on, from a uniform sample of its firings."""
+        """Return the top tokens of a pole, from a uniform sample of its firings."""
         kept, group = self.collected.tokens, pole * self.d_sae + index
         there = kept.scores[group] > -torch.inf
         tokens, codes = kept.payload["token"][group][there].tolist(), kept.payload["code"][group][there].tolist()
         return top_tokens((self._text_of(token), code) for token, code in zip(tokens, codes, strict=True))
 
     def pole(self, index: int, pole: int) -> Pole:
-        """One side of a latent: 0 is positive, 1 negative."""
+        """Return one side of a latent: 0 is positive, 1 negative."""
         fires = int(self.collected.pole_counts[pole, index])
         tokens = self.pole_tokens(index, pole)
         promoted, demoted = self._effects_of(index, pole)
@@ -160,7 +160,7 @@ class Catalogue:
 
     def _shown(self, index: int, pole: int, context: Context) -> ShownContext:
         pieces = self._text_of.pieces((*context.before, context.token, *context.after))
-        # of tokens that make up one character, the strongest code; NaN only if all were left out
+        # the strongest code of the tokens of one character; NaN only if all were left out
         codes = [
             context.codes[there[0]] if len(there) == 1 else max((context.codes[i] for i in there), key=_strength)
             for _, there in pieces
@@ -171,7 +171,7 @@ class Catalogue:
         return ShownContext(tuple(text for text, _ in pieces), tuple(codes), at, below)
 
     def _effects_of(self, index: int, pole: int) -> tuple[tuple[Effect, ...], tuple[Effect, ...]]:
-        """Tokens that the direction of a pole promotes, and those it demotes."""
+        """Return the tokens that a pole's direction promotes, and those it demotes."""
         if self._effects is None:
             return (), ()
         sign, (tokens, by) = 1 - 2 * pole, (part[:, index].tolist() for part in self._effects)

@@ -1,4 +1,4 @@
-"""Pairs of latents that fire together, on the same side or on opposite ones, counted on a sample of tokens."""
+"""Pairs of latents that fire together, on the same or on opposite sides, counted on a sample of tokens."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -22,13 +22,13 @@ class Cofiring(NamedTuple):
 
     latent: int
     overlap: float
-    """c_ij / sqrt(c_i c_j): joint firings over the geometric mean of each one's firings, between 0 and 1."""
+    """c_ij / sqrt(c_i c_j): joint firings over the geometric mean of both counts, between 0 and 1."""
     same_side: float
-    """Share of the joint firings in which both codes have the same sign."""
+    """Share of joint firings with equal signs."""
 
 
 class CofiringSample:
-    """The signs of the codes on one token in ``ONE_IN``, drawn at random from each batch, up to ``n_tokens`` in all."""
+    """Signs of the codes on a random sample of one token in ``ONE_IN``, up to ``n_tokens`` in all."""
 
     def __init__(self, d_sae: int, n_tokens: int) -> None:
         self.d_sae, self.n_tokens = d_sae, n_tokens
@@ -52,7 +52,7 @@ class CofiringSample:
         self.tokens_seen += n
 
     def top(self, n: int) -> Iterator[list[Cofiring]]:
-        """For each latent, the ``n`` others of largest overlap with at least 5 joint firings; ties by index."""
+        """Return for each latent the ``n`` others of largest overlap, with at least 5 joint firings; ties by index."""
         shape = (max(self.tokens_seen, 1), self.d_sae)
         rows, latents, positive = (
             torch.cat(parts).numpy() if parts else np.empty(0, dtype=np.int32)
@@ -62,7 +62,7 @@ class CofiringSample:
         signs = csr_array((np.where(positive, 1, -1).astype(np.float32), (rows, latents)), shape=shape)
         fires = np.asarray(on.sum(axis=0)).ravel()
         on_columns, sign_columns = on.tocsc(), signs.tocsc()
-        # agreement of one latent with all others, since the sparse product leaves out entries that sum to 0
+        # one latent with all others, because a sparse product leaves out entries that sum to 0
         agreement_row = np.zeros(self.d_sae, dtype=np.float32)
         for start in range(0, self.d_sae, BLOCK):
             block = slice(start, start + BLOCK)

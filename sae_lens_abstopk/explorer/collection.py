@@ -1,4 +1,4 @@
-"""One streaming pass over a text that collects what the latents of one or several SAEs react to."""
+"""One streaming pass over a text that collects the firings of one or several SAEs."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ def collect(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Collector]:
     """
-    Run ``batches`` of token ids [batch, context] once and collect for each of ``saes``, which read one hook.
+    Run ``batches`` of token ids [batch, context] once and collect for each of ``saes``, all at one hook.
 
     The pass is saved in the folder ``checkpoint`` every five minutes and at its end, and resumed from there.
     ``on_progress`` is called with (batches done, batches in all).
@@ -54,7 +54,7 @@ def collect(
             if sums.n_tokens < settings.reconstruction_tokens:
                 sums.update(x, sae.decode(codes).float())
             collectors[name].update(codes, where, tokens)
-            del codes  # before the next SAE makes its own
+            del codes  # free the codes before the next SAE makes its own
         if cache and (number == len(batches) or time.monotonic() - saved_at >= SECONDS_BETWEEN_SAVES):
             cache.save(collectors, batches[:number])
             saved_at = time.monotonic()

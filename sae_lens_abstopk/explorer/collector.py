@@ -19,23 +19,23 @@ class CollectionSettings:
     strongest: int = 8
     """Strongest contexts of each pole, at most one per text row."""
     sampled: int = 12
-    """Contexts of each pole drawn uniformly from its firings; the pages show some of them, by strength."""
+    """Contexts of each pole drawn uniformly from its firings; the pages show some by strength."""
     before: int = 20
-    """Tokens shown before the one at which the latent fired."""
+    """Tokens shown before the firing."""
     after: int = 8
     tokens_sampled: int = 32
-    """Firings of each pole, drawn uniformly, whose tokens tell what the pole fires on most."""
+    """Firings of each pole, drawn uniformly, for its top tokens."""
     bins: int = 32
     """Histogram bins per pole; even."""
     cofiring_tokens: int = 20_000
-    """Most tokens on which joint firings are counted: an eighth of each batch until there are that many."""
+    """Most tokens for counts of joint firings: an eighth of each batch."""
     reconstruction_tokens: int = 50_000
-    """Tokens on which the reconstruction is measured; codes are decoded only for this."""
+    """Tokens for the measurement of reconstruction; only these are decoded."""
     seed: int = 0
 
 
 class Collector:
-    """Everything collected about one SAE's latents; its size is fixed once every pole is full."""
+    """Everything collected about one SAE's latents, with bounded memory."""
 
     def __init__(self, d_sae: int, settings: CollectionSettings) -> None:
         window = {"before": settings.before, "after": settings.after}
@@ -57,11 +57,11 @@ class Collector:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens seen, without the ones that were filtered out."""
+        """Tokens seen, without those filtered out."""
         return self.strongest.n_tokens
 
     def suggested(self, n: int) -> list[int]:
-        """The ``n`` latents to look at first, as :meth:`PoleContexts.suggested` ranks them."""
+        """Return the ``n`` latents to look at first, ranked by :meth:`PoleContexts.suggested`."""
         return self.strongest.suggested(n)
 
     def update(self, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What an evaluation found about the explored SAEs, concept by concept, as JSON for the pages."""
+"""Results of an evaluation for the explored SAEs, by concept, as JSON for the pages."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,12 +23,12 @@ def load_concepts(
     results: Sequence[str | Path | Results], saes: Mapping[str, str | Path | None]
 ) -> list[dict[str, Any]]:
     """
-    The concepts that ``results``, merged, measured on any of ``saes`` (name to folder).
+    Load the concepts that the merged ``results`` measured on any of ``saes`` (name to folder).
 
-    An SAE is recognised by the hash of its weights, or without a folder by its name.
+    SAEs match by the hash of their weights, or without a folder by name.
 
     Raises:
-        ConfigError: a file cannot be read, the files contradict each other, or none of them measured any of ``saes``.
+        ConfigError: a file cannot be read, the files contradict each other, or none of them has any of ``saes``.
     """
     merged = read_merged(results)
     hashes = {name: None if source is None else weights_sha256(source) for name, source in saes.items()}
@@ -49,7 +49,7 @@ def load_concepts(
 
 
 def _concept(task: MergedTask, known: Mapping[str, Sequence[str]], merged: MergedResults) -> dict[str, Any]:
-    """One concept, with None for an SAE that was not measured on it."""
+    """Return one concept, with None for each SAE that was not measured on it."""
     cosines = next((matrix[task.name] for matrix in merged.concept_cosines if task.name in matrix), {})
     others = [(other, cosine) for other, cosine in cosines.items() if other != task.name and cosine == cosine]
     return {
@@ -58,7 +58,7 @@ def _concept(task: MergedTask, known: Mapping[str, Sequence[str]], merged: Merge
         "texts": task.record.texts,
         "groups": task.record.test_groups,
         "cosines": [[other, short(cosine)] for other, cosine in sorted(others, key=lambda each: -abs(each[1]))],
-        # files that contradict each other give an SAE one name each, and may have measured different things
+        # contradicting files name an SAE differently, and may have different measurements
         "saes": [_sae(_first(task.saes, names), _first(task.steering, names)) for names in known.values()],
     }
 
@@ -68,7 +68,7 @@ def _first(records: Mapping[str, T], names: Sequence[str]) -> T | None:
 
 
 def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[str, Any] | None:
-    """One SAE on one concept: its latents with their roles, AUROC by method, and how the steered latent steers."""
+    """Return one SAE on one concept: latents with their roles, AUROC by method, and steering."""
     if probed is None and steering is None:
         return None
     latents: dict[int, dict[str, Any]] = {}
@@ -77,7 +77,7 @@ def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[
         nothing = {"roles": [], "orientation": None, "auroc": None, "coverage": None, "cosine": None}
         found = latents.setdefault(latent, {"latent": latent, **nothing, **scores})
         found["roles"].append(role)
-        # from the texts if known, else from steering, which may differ: see :attr:`SteeringRecord.orientation`
+        # from the texts if known, else from steering; the two may differ (see :attr:`SteeringRecord.orientation`)
         found["orientation"] = found["orientation"] or orientation
 
     if probed is not None:
@@ -104,7 +104,9 @@ def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[
 def _steering(record: SteeringRecord) -> dict[str, Any]:
     compared, random = record.split_random()
     curves = [("random", found) for found in random.values()]
-    curves += [(shown_name(name), found) for name, found in reversed(compared.items())]  # the latent is drawn on top
+    curves += [
+        (shown_name(name), found) for name, found in reversed(compared.items())
+    ]  # last, so that the latent is drawn on top
     directions = {name: (found.towards_a, found.towards_b) for name, found in compared.items()}
     return {
         "latent": record.latent,

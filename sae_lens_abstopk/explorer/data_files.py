@@ -1,4 +1,4 @@
-"""Data files of the site: JSON that a script hands to the page."""
+"""Data files of the site: scripts that pass JSON to the page."""
 
 import json
 import math
@@ -15,31 +15,31 @@ TOKENS_TO_SEARCH = 6
 
 
 class Strings(dict[str, int]):
-    """Strings by number, so that each is written once per file."""
+    """Table of strings, so that each is written once per file."""
 
     def number(self, text: str) -> int:
         return self.setdefault(text, len(self))
 
 
 def short(value: float | None) -> float | None:
-    """Four digits, the most that a page shows; None for NaN and infinity, which JSON lacks."""
-    if value == 0:  # as most codes
+    """Round to four digits, the most that a page shows; None for NaN and infinity, which JSON lacks."""
+    if value == 0:  # most codes are 0
         return 0
     return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
 
 
 def write_data(path: Path, key: str, value: Any) -> None:
-    """Write ``value`` as a script that hands it to the page under ``key``."""
+    """Write ``value`` as a script that passes it to the page under ``key``."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    # UTF-8 has no lone surrogates
+    # UTF-8 cannot encode lone surrogates
     path.write_bytes(f"explorer.take({json.dumps(key)},{text});\n".encode(errors="replace"))
 
 
 def summary(sae: Catalogue) -> dict[str, float | None]:
-    """The numbers of one SAE as a whole."""
+    """Return the numbers of one SAE as a whole."""
     counts, sums = sae.collected.pole_counts, sae.collected.sums
     found = pole_statistics(counts)
-    closed = int((sae.closed.any(0) & (counts.sum(0) > 0)).sum())  # of live latents, which count as dead poles
+    closed = int((sae.closed.any(0) & (counts.sum(0) > 0)).sum())  # live latents only: each counts as a dead pole
     return {
         "fvu": short(sums.fvu()),
         "nmse": short(sums.nmse()),
@@ -53,7 +53,7 @@ def summary(sae: Catalogue) -> dict[str, float | None]:
 
 
 def overview(sae: Catalogue) -> dict[str, Any]:
-    """The first page's data on all latents, column by column; poles in the order positive, negative."""
+    """Return the first page's data, column by column; positive poles before negative ones."""
     collected, strings = sae.collected, Strings()
     tokens: tuple[list[list[int]], ...] = ([], [])
     labels: tuple[list[str], ...] = ([], [])
@@ -76,19 +76,19 @@ def overview(sae: Catalogue) -> dict[str, Any]:
         "strings": list(strings),
         "top": tokens,
         "comparedWith": sae.compared_with,
-        # how well the worse matched of the two poles is matched
+        # cosine of the worse matched pole
         "axis": None if sae.matches is None else [short(v) for v in sae.matches.cosine.min(0).values.tolist()],
     }
 
 
 def shard(latents: Iterable[Latent]) -> dict[str, Any]:
-    """The pages of some latents, and the table of their strings."""
+    """Return the data of some latents' pages, with their table of strings."""
     strings = Strings()
     return {"latents": [_json(latent, strings) for latent in latents], "strings": list(strings)}
 
 
 def _json(value: Any, strings: Strings) -> Any:
-    """Dataclasses as objects, named tuples as arrays; strings in tuples by their number, floats to four digits."""
+    """Convert dataclasses to objects and tuples to arrays, with numbers for strings and four digits for floats."""
     if isinstance(value, float):
         return short(value)
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""``explore``: collect what the latents of an SAE react to, and show both poles of each in a notebook or as a site."""
+"""``explore``: collect the firings of an SAE's latents; show both poles of each in a notebook or as a site."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -42,18 +42,18 @@ class Exploration:
     """The result of :func:`explore`; displays itself in a notebook."""
 
     saes: dict[str, Catalogue]
-    """By name, in the order given."""
+    """Catalogues by SAE name, in the given order."""
     about: Provenance
     """The model, hook and text of the collection."""
     concepts: Sequence[dict[str, Any]] = ()
-    """An evaluation's findings about these SAEs, as JSON for the pages."""
+    """Evaluation results for these SAEs, as JSON for the pages."""
 
     def latent(self, index: int, *, sae: str | None = None) -> LatentCard:
         """
-        A card of one latent, by default of the first SAE.
+        Return the card of one latent, by default of the first SAE.
 
         Raises:
-            ConfigError: there is no such SAE or latent.
+            ConfigError: the SAE or latent does not exist.
         """
         name = sae or next(iter(self.saes))
         if name not in self.saes:
@@ -65,10 +65,10 @@ class Exploration:
 
     def scale(self, latent: int, *, sae: str | None = None) -> float:
         """
-        The 99th percentile of |code|, to within 5 %: strength 1 adds this under ``steer(..., scale=found.scale)``.
+        Return the 99th percentile of |code|, to within 5 %: strength 1 in ``steer(..., scale=found.scale)``.
 
         Raises:
-            ConfigError: there is no such SAE or latent, the latent did not fire, or ``sae`` is missing with two SAEs.
+            ConfigError: the SAE or latent does not exist, the latent did not fire, or ``sae`` is missing with two SAEs.
         """
         if sae is None and len(self.saes) > 1:
             raise ConfigError(
@@ -82,7 +82,7 @@ class Exploration:
 
     def labelled(self, labeler: Labeler, latents: Sequence[int], *, on_progress: PassProgress | None = None) -> Self:
         """
-        The same with ``latents`` of the first SAE named by a language model, which is checked on planted ones first.
+        Let a language model name ``latents`` of the first SAE, and check it on planted ones first.
 
         Errors are those of :meth:`Labeler.judge`.
         """
@@ -94,11 +94,11 @@ class Exploration:
         return replace(self, saes=self.saes | {name: first.judged(judgements)}, about=replace(self.about, judge=judge))
 
     def suggested(self, n: int) -> list[int]:
-        """The ``n`` latents of the first SAE to look at first, as :meth:`Collector.suggested` ranks them."""
+        """Return the ``n`` latents of the first SAE to look at first, ranked by :meth:`Collector.suggested`."""
         return next(iter(self.saes.values())).collected.suggested(n)
 
     def write(self, folder: str | Path, *, on_progress: PassProgress | None = None) -> Path:
-        """Write a static site that opens from disk; returns its first page. Errors are those of :func:`write_site`."""
+        """Write a static site that opens from disk and return its first page; errors as :func:`write_site`."""
         return write_site(
             list(self.saes.values()), self.about, Path(folder), concepts=self.concepts, on_progress=on_progress
         )
@@ -123,25 +123,25 @@ def explore(
     on_steered: PassProgress | None = None,
 ) -> Exploration:
     """
-    Collect, in one pass over a text, what both poles of every latent react to.
+    Collect the firings of both poles of every latent in one pass over a text.
 
     Args:
         sae: An SAE or its folder, or two that read the same hook, to compare.
-        model: Name or folder of the language model, or the loaded model; by default the one that the SAE records.
+        model: Name or folder of the language model, or the loaded model; by default the model in the SAE's metadata.
         text: Dataset or file; by default the held-out text of the SAE's run.
         n_tokens: Tokens to read, rounded up to whole batches; all of the text if it has fewer.
-        checkpoint: Folder that the pass is saved in, and resumed or reused from; by default it is not saved.
-        prompts: One or several to continue while a latent of the first SAE is pushed to either side.
-        steered_latents: Number of latents to steer with, the first in suggested order.
+        checkpoint: Folder to save the pass in and to resume or reuse it from; by default it is not saved.
+        prompts: One or several prompts to continue while a latent of the first SAE is steered to either side.
+        steered_latents: Number of latents to steer with, in suggested order.
         results: One or several results of :func:`evaluate` on these SAEs, or their files, for a page per concept.
-        device: For a model that has to be loaded; ``"auto"`` is CUDA if available, else the CPU.
-        console: Where progress is shown; by default the terminal.
+        device: Device for loading the model; ``"auto"`` is CUDA if available, else the CPU.
+        console: Shows progress; by default the terminal.
         on_progress: Called instead, with (batches done, batches in all).
         on_steered: Called with (latents steered, latents to steer).
 
     Raises:
         ConfigError: an SAE cannot be loaded, there are more than two or they read different hooks, model or text
-            are unknown, a prompt is empty, or the results are of other SAEs.
+            are unknown, a prompt is empty, or the results belong to other SAEs.
     """
     sources: list[Source] = one_or_more(sae)
     prompts, results = one_or_more(prompts), one_or_more(results)
@@ -153,13 +153,13 @@ def explore(
         name: None if isinstance(source, SAE) else str(source)
         for name, source in zip(loaded.saes, sources, strict=True)
     }
-    # before the model is loaded: are the results of these SAEs, and can they steer?
+    # before the model is loaded, check that results match these SAEs and that they can steer
     concepts = load_concepts(results, folders) if results else ()
     if prompts:
         require_all_heads(loaded.saes[name], "steering")
     subjects = loaded.with_model(None if isinstance(model, str | PurePath) else model)
     first = subjects.saes[name]
-    if prompts:  # before the pass: does each have tokens?
+    if prompts:  # before the pass, check that each prompt has tokens
         TextModel(subjects.model, prepend_bos=TokenSelection.of_sae(first).prepend_bos).encode(prompts)
     batches = subjects.batches(n_tokens)
     steered = {}

@@ -11,7 +11,7 @@ class GrowingHistograms:
     """
     Counts of |code| in ``bins`` equal bins from 0 to ``limit``, a power of two that both poles of a latent share.
 
-    When a code exceeds the limit, the limit doubles and neighbouring bins merge, so that only resolution is lost.
+    When a code exceeds the limit, the limit doubles and neighbouring bins merge.
     """
 
     def __init__(self, d_sae: int, bins: int = 32) -> None:
@@ -71,7 +71,7 @@ class LogHistograms:
         self.counts.view(-1).index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
 
     def quantile(self, q: float, pole: int | None = None) -> torch.Tensor:
-        """The ``q``-quantile of |code| over one or both poles, to within a bin: [d_sae]; 0 if there are no firings."""
+        """Return the ``q``-quantile of |code| over one or both poles, to within a bin: [d_sae]; 0 without firings."""
         cumulative = (self.counts.sum(0) if pole is None else self.counts[pole]).double().cumsum(-1)
         wanted = q * cumulative[:, -1:]
         bin_ = (cumulative < wanted).sum(-1)
@@ -83,7 +83,7 @@ class LogHistograms:
         return torch.exp2(octaves + self.exponent).float().minimum(largest)
 
     def share_below(self, pole: int, latent: int, strength: float) -> float:
-        """Share of a pole's firings that are weaker than ``strength``, to within a bin; NaN if it never fired."""
+        """Return the share of a pole's firings weaker than ``strength``, to within a bin; NaN if it never fired."""
         counts = self.counts[pole, latent].tolist()
         total = sum(counts)
         if total == 0:

@@ -1,4 +1,4 @@
-"""Names for the poles of latents, and how they relate, from a language model at an OpenAI-compatible endpoint."""
+"""Name the poles of latents, and their relation, by a language model at an OpenAI-compatible endpoint."""
 
 import hashlib
 import json
@@ -22,10 +22,10 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 RELATIONS = ("opposites", "related", "unrelated", "one-sided")
 KEY = "OPENAI_API_KEY"
-# addresses at which the key is not sent in the clear
+# addresses that never send the key in the clear
 PRIVATE = r"https://|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)"
 EXCERPTS = 6
-# rough and high: tokens of an answer, characters per token
+# rough, rather too high: tokens of an answer, characters per token
 ANSWER_TOKENS, CHARACTERS_PER_TOKEN = 60, 3.5
 RETRIES, TIMEOUT = 3, 120.0
 BUSY = (429, 500, 502, 503, 504)
@@ -39,7 +39,7 @@ class AskingCost:
     """Questions without a cached answer."""
     cached: int
     prompt_tokens: int
-    """Estimated from the characters."""
+    """Estimated input tokens."""
     answer_tokens: int
 
 
@@ -53,10 +53,10 @@ class PlantedCheck:
 
 class Labeler:
     """
-    Asks ``model`` at ``endpoint`` (such as ``http://localhost:8000/v1``); answers go to the JSONL file ``cache``.
+    A judge: ``model`` at ``endpoint`` (such as ``http://localhost:8000/v1``); answers go to the JSONL file ``cache``.
 
     ``prompt`` is a file with a Jinja template of the question, rendered with lists of excerpts ``negative`` and
-    ``positive``; it has to ask for the same JSON as the packaged one. The API key, if there is one, is read from
+    ``positive``; it must request the same JSON as the packaged one. The API key, if any, comes from
     ``OPENAI_API_KEY``, is never written, and is sent only by https or to this machine.
 
     Raises:
@@ -78,7 +78,7 @@ class Labeler:
         self._headers()
 
     def estimate(self, latents: Sequence[Latent]) -> AskingCost:
-        """Cost of :meth:`judge` of ``latents`` and :meth:`check` together."""
+        """Estimate the cost of :meth:`judge` on ``latents`` and of :meth:`check` together."""
         prompts = [self._prompt_of(latent) for latent in latents] + [self._prompt(*sides) for _, *sides in planted()]
         new = [prompt for prompt in prompts if self._key(prompt) not in self._answers]
         tokens = sum(len(prompt) for prompt in new) / CHARACTERS_PER_TOKEN
@@ -88,10 +88,10 @@ class Labeler:
         self, latents: Sequence[Latent], *, on_progress: Callable[[int, int], None] | None = None
     ) -> dict[int, Judgement]:
         """
-        Latent to judgement, without latents whose answer could not be read.
+        Judge ``latents``; the result lacks those with an unreadable answer.
 
         Raises:
-            ConfigError: the endpoint cannot be reached, or answers with an error.
+            ConfigError: the endpoint is unreachable or answers with an error.
         """
         found = {}
         for number, latent in enumerate(latents, start=1):
@@ -103,7 +103,7 @@ class Labeler:
         return found
 
     def check(self) -> PlantedCheck:
-        """Judge the packaged planted latents. Errors are those of :meth:`judge`."""
+        """Judge the packaged planted latents; errors as :meth:`judge`."""
         judged = [(relation, self._ask(self._prompt(*sides))) for relation, *sides in planted()]
         right = sum(judgement is not None and judgement.relation == relation for relation, judgement in judged)
         return PlantedCheck(right, len(judged))
@@ -118,7 +118,7 @@ class Labeler:
         return hashlib.sha256(f"{self.endpoint}\n{self.model}\n{prompt}".encode(errors="replace")).hexdigest()
 
     def _ask(self, prompt: str) -> Judgement | None:
-        """The judgement on ``prompt``; only an answer that can be read is cached, so any other is asked for again."""
+        """Return the judgement on ``prompt``; only readable answers are cached."""
         key = self._key(prompt)
         if key in self._answers:
             return _read(self._answers[key])
@@ -163,7 +163,7 @@ class Labeler:
 
 
 def excerpt(context: ShownContext) -> str:
-    """A context on one line, its token between << and >>."""
+    """Format a context on one line, its token between << and >>."""
     before, token, after = context.tokens[: context.at], context.tokens[context.at], context.tokens[context.at + 1 :]
     space = token[: len(token) - len(token.lstrip(" "))]
     text = f"{''.join(before)}{space}<<{token[len(space) :]}>>{''.join(after)}"
@@ -171,13 +171,13 @@ def excerpt(context: ShownContext) -> str:
 
 
 def planted() -> list[tuple[str, list[str], list[str]]]:
-    """(relation, excerpts of the negative side, of the positive side) of made-up latents to check a judge with."""
+    """Return made-up latents to check a judge: (relation, negative excerpts, positive excerpts)."""
     text = (files("sae_lens_abstopk.explorer") / "assets" / "planted.yaml").read_text(encoding="utf-8")
     return [(case["relation"], case["negative"], case["positive"]) for case in yaml.safe_load(text)]
 
 
 def _read(answer: str) -> Judgement | None:
-    """The last JSON object in an answer that is a judgement."""
+    """Parse the last JSON object in an answer that is a judgement."""
     decoder, found = json.JSONDecoder(), None
     for brace in re.finditer(r"\{", answer):
         with suppress(ValueError, RecursionError):

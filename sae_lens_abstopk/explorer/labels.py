@@ -1,4 +1,4 @@
-"""A label for a pole from the tokens it fires on, without a model."""
+"""Label a pole by the tokens it fires on, without a model."""
 
 import re
 import unicodedata
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 WORDS = 3
-# a word needs this share of a pole's energy
+# least share of a pole's energy for a word
 LEAST_SHARE = 0.08
 NEVER, CLOSED, MIXED = "never fires", "closed", "mixed"
-# zero-width joiners, which are fine inside a word or an emoji
+# zero-width joiners, allowed inside a word or an emoji
 JOINERS = "\u200c\u200d"
 
 
@@ -25,7 +25,7 @@ class TopToken(NamedTuple):
 
 
 def top_tokens(firings: Iterable[tuple[str, float]]) -> list[TopToken]:
-    """The tokens of ``firings`` (text, code) by their share of the energy; ties in alphabetical order."""
+    """Rank the tokens of ``firings`` (text, code) by their share of the energy; ties in alphabetical order."""
     energy: defaultdict[str, float] = defaultdict(float)
     count: Counter[str] = Counter()
     for text, code in firings:
@@ -38,7 +38,7 @@ def top_tokens(firings: Iterable[tuple[str, float]]) -> list[TopToken]:
 
 def label_of(tokens: Sequence[TopToken]) -> str:
     """
-    Up to three words, joined by a dot; tokens that differ in case or outer spaces are one word.
+    Return a label of up to three words, joined by a dot; case and outer spaces do not count.
 
     A word needs 8 % of the pole's energy and, if the pole fired more than three times in the sample, two firings. If no
     word qualifies, the label is "mixed" with the two strongest tokens.
@@ -59,8 +59,8 @@ def label_of(tokens: Sequence[TopToken]) -> str:
 
 def escape_invisible(text: str) -> str:
     """
-    Replace line breaks and tabs by signs, long runs of spaces by their count, and other invisible or reordering
-    characters by their number: ``⟨U+200B⟩``.
+    Replace line breaks and tabs by symbols, long runs of spaces by their count, and other invisible or reordering
+    characters by their code point: ``⟨U+200B⟩``.
     """
     text = text.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")
     if not text.isprintable():

@@ -1,4 +1,4 @@
-"""Everything shown of one latent, and what it was measured on."""
+"""The data shown for one latent, and its provenance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from sae_lens_abstopk.explorer.steered import SteeredText
 
 
 class ShownContext(NamedTuple):
-    """A :class:`~sae_lens_abstopk.dictionary.contexts.Context` as text, with the strength of its firing."""
+    """A :class:`~sae_lens_abstopk.dictionary.contexts.Context` as text, with its strength."""
 
     tokens: tuple[str, ...]
     """Text of the tokens; tokens that make up one character are joined."""
     codes: tuple[float, ...]
-    """The latent's code at each; NaN at a token that was left out of the SAE's input."""
+    """The latent's code at each; NaN at tokens left out of the SAE's input."""
     at: int
     share_below: float
     """Share of the pole's firings that are weaker, to within a histogram bin."""
@@ -30,16 +30,16 @@ class Effect(NamedTuple):
 
     text: str
     by: float
-    """In standard deviations over the vocabulary."""
+    """Change in standard deviations over the vocabulary."""
 
 
 class Neighbour(NamedTuple):
-    """Another latent and the cosine with its direction."""
+    """Another latent and its cosine."""
 
     latent: int
     cosine: float
     pole: int = 0
-    """Pole of that latent whose direction this is."""
+    """Pole of that latent."""
 
 
 @dataclass(frozen=True)
@@ -48,30 +48,30 @@ class Pole:
 
     label: str
     closed: bool
-    """Whether the SAE is built so that this side never fires."""
+    """Whether the SAE can never fire on this side."""
     fires: int
     density: float
-    """Share of the tokens on which it fires."""
+    """Share of tokens on which it fires."""
     scale: float
     """99th percentile of |code| over its firings, to within a histogram bin; 0 if it never fired."""
     tokens: tuple[TopToken, ...]
     sampled_firings: int
-    """Firings in the sample that ``tokens`` comes from."""
+    """Number of sampled firings behind ``tokens``."""
     strongest: tuple[ShownContext, ...]
     sampled: tuple[ShownContext, ...]
-    """Drawn uniformly from the firings, strong to weak."""
+    """A uniform sample of the firings, strong to weak."""
     histogram: tuple[int, ...]
     """Firings by |code|, in equal bins from 0 to the latent's ``limit``."""
     promoted: tuple[Effect, ...]
-    """Tokens that the pole's direction (+d or -d) promotes; empty where no logit lens applies."""
+    """Tokens that the pole's direction (+d or -d) promotes; empty if no logit lens applies."""
     demoted: tuple[Effect, ...]
     match: Neighbour | None
-    """Nearest direction of the SAE compared with."""
+    """Nearest direction of the compared SAE."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A judge's names of the poles and how they relate."""
+    """A judge's names of the poles and their relation."""
 
     positive: str
     negative: str
@@ -85,7 +85,7 @@ class Latent:
 
     index: int
     poles: tuple[Pole, Pole]
-    """The positive one first."""
+    """Both poles, the positive one first."""
     two_sidedness: float
     """min(p+, p-) / (p+ + p-); NaN if it never fired."""
     scale: float
@@ -93,13 +93,13 @@ class Latent:
     limit: float
     """Upper end of the histograms."""
     norm: float
-    """Norm of what a code of 1 adds to the activation."""
+    """Norm of the vector that a code of 1 adds to the activation."""
     aligned: tuple[Neighbour, ...]
     opposed: tuple[Neighbour, ...]
     cofiring: tuple[Cofiring, ...]
     steered: tuple[SteeredText, ...]
     relation: str | None
-    """How the poles relate, if a judge was asked."""
+    """Judged relation of the poles, if any."""
 
     @property
     def positive(self) -> Pole:
@@ -121,19 +121,19 @@ class Provenance:
 
     model: str
     model_source: str
-    """Name or folder to load it from."""
+    """Name or folder of the model."""
     hook: str
     text: str
     held_out: bool
-    """Whether the SAEs were not trained on the text."""
+    """Whether the text was held out of the SAEs' training."""
     tokens_read: int
-    """Filtered tokens included; fewer than requested if the text has no more."""
+    """Tokens read, filtered ones included."""
     context_size: int
     model_class: str = "AutoModelForCausalLM"
-    """Class that the model was loaded as (``model_class_name`` of the config)."""
+    """Class of the model (``model_class_name`` of the config)."""
     loaded_with: Mapping[str, Any] = field(default_factory=dict)
     """``from_pretrained`` arguments that select or process the weights."""
     all_heads: bool = True
     """False if the SAEs read one attention head."""
     judge: str | None = None
-    """Who named the poles, and the score of that judge on latents whose sides are known."""
+    """The judge that named the poles, and its score on planted latents."""

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 
 BLOCK = 256
-# on each side
+# number of tokens on each side
 TOKENS = 8
-# hooks whose output is in the residual stream; others may be as wide and mean something else
+# hooks whose output is in the residual stream; others may have the same width and another meaning
 IN_STREAM = re.compile(
     r"hook_(resid_(pre|mid|post)|attn_out|mlp_out|embed)$|(^|\.)(layers|h|blocks)\.\d+(\.(mlp|attn|attention|self_attn))?$"
 )
@@ -29,11 +29,11 @@ class TokenEffects(NamedTuple):
 @torch.no_grad()
 def token_effects(model: Any, W_dec: torch.Tensor, hook_name: str) -> TokenEffects | None:
     """
-    The logit lens on decoder rows [F, D]: their effect on the logits if they reach the end of the model unchanged.
+    Apply the logit lens to decoder rows [F, D]: their effect on the logits if no layer above changes them.
 
-    A row goes through the final norm as if it were the whole residual stream, less the constant that the norm adds.
-    Only the order and the relative size of effects mean anything. None if the output of the hook does not enter the
-    residual stream as it is, or the model has no known unembedding.
+    A row goes through the final norm as if it were the whole residual stream, minus the constant that the norm adds.
+    Only the order and the relative size of effects mean anything. None if the hook's output does not enter the residual
+    stream unchanged, or the model's unembedding is unknown.
     """
     readout = _readout(model, W_dec.shape[1]) if _in_stream(model, hook_name) else None
     if readout is None:
@@ -50,7 +50,7 @@ def token_effects(model: Any, W_dec: torch.Tensor, hook_name: str) -> TokenEffec
 
 def _in_stream(model: Any, hook_name: str) -> bool:
     block = re.fullmatch(r"(.+\.\d+)\.[a-z_]+", hook_name)
-    layer = None if block is None else dict(model.named_modules()).get(f"model.{block[1]}")  # of SAELens's proxy
+    layer = None if block is None else dict(model.named_modules()).get(f"model.{block[1]}")  # unwrap SAELens's proxy
     children = set() if layer is None else dict(layer.named_children()).keys()
     return IN_STREAM.search(hook_name) is not None and not POST_NORMS & children
 
@@ -77,7 +77,7 @@ def _readout(model: Any, width: int) -> Callable[[torch.Tensor], torch.Tensor] |
 
 
 def _final_norm(model: Any) -> torch.nn.Module | None:
-    """The norm that runs last in a forward pass, since models name it differently."""
+    """Return the norm that runs last in a forward pass; models name it differently."""
     last: list[torch.nn.Module] = []
     norms = [module for module in model.model.modules() if type(module).__name__.endswith("Norm")]
     handles = [norm.register_forward_hook(lambda module, *_: last.append(module)) for norm in norms]

@@ -44,17 +44,17 @@ def write_neuronpedia(
     are its latents. A feature that never fired has no contexts and no histogram; none is skipped.
 
     Args:
-        exploration: What :func:`sae_lens_abstopk.explore` collected.
+        exploration: Result of :func:`sae_lens_abstopk.explore`.
         folder: New or empty.
-        model_id: Neuronpedia's id of the model, ``gpt2-small`` for example.
-        sae_set: Name of the set of SAEs, ``res-abstopk`` for example.
+        model_id: Neuronpedia's id of the model, such as ``gpt2-small``.
+        sae_set: Name of the set of SAEs, such as ``res-abstopk``.
         sae: Name of the SAE in ``exploration``; the first by default.
-        layer: Layer of the hook; read from its name by default.
-        suffix: Tells apart SAEs of one set and layer.
+        layer: Layer of the hook; by default from its name.
+        suffix: Distinguishes SAEs of one set and layer.
         on_progress: Called with (features written, features in all).
 
     Raises:
-        ConfigError: the folder is not empty, the SAE is not in ``exploration``, the hook names no layer, or see
+        ConfigError: the folder is not empty, the SAE is not in ``exploration``, the hook's name has no layer, or as
             :func:`sides`.
     """
     name = sae or next(iter(exploration.saes))
@@ -80,9 +80,7 @@ def write_neuronpedia(
 
 
 def check_features_folder(folder: Path) -> None:
-    """
-    Refuse to write among what is there, but for the file of a pass that was interrupted, before anything is collected.
-    """
+    """Raise if the folder has files, except those of an interrupted pass."""
     unfinished = (*OLD_PASS, LOCK, HOLDER)
     if not (folder.is_dir() and all(path.name in unfinished for path in folder.iterdir())):
         require_empty(folder)
@@ -90,7 +88,7 @@ def check_features_folder(folder: Path) -> None:
 
 def sides(catalogue: Catalogue) -> tuple[int, ...]:
     """
-    The sides that become features: 0, the positive one, and for a signed SAE also 1.
+    Return the sides that become features: 0 (positive), and for a signed SAE also 1.
 
     Raises:
         ConfigError: latents of another architecture fired on their negative sides, so there is no mirror.
@@ -107,10 +105,10 @@ def sides(catalogue: Catalogue) -> tuple[int, ...]:
 
 def features(catalogue: Catalogue, about: Provenance) -> Iterator[dict[str, Any]]:
     """
-    The features, positive poles first, each with the fields of SAEDashboard's ``NeuronpediaDashboardFeature``.
+    Yield the features, positive poles first, with the fields of SAEDashboard's ``NeuronpediaDashboardFeature``.
 
-    ``feature_index`` is that of the mirror: j for the positive pole of latent j, d_sae + j for its negative pole.
-    Logits are those of the logit lens, in standard deviations over the vocabulary. Fields without a value are empty.
+    ``feature_index`` is the mirror's: j for the positive pole of latent j, d_sae + j for the negative one. Logits are
+    from the logit lens, in standard deviations over the vocabulary. Fields without a value are empty.
     """
     text = {
         "dataset": about.text,
@@ -154,21 +152,21 @@ def _feature(pole: Pole, side: int, direction: torch.Tensor, limit: float) -> di
 
 
 def _activation(context: ShownContext, side: int, bin_min: float, bin_max: float, contains: float) -> dict[str, Any]:
-    """A context with the fields of ``NeuronpediaDashboardActivation``; codes of the other pole are 0."""
+    """Return a context with the fields of ``NeuronpediaDashboardActivation``; the other pole's codes are 0."""
     codes = [code * (1 - 2 * side) for code in context.codes]
     return {
         "bin_min": bin_min,
         "bin_max": round(bin_max, DIGITS),
         "bin_contains": contains,
         "tokens": list(context.tokens),
-        # the code of a token that the SAE did not read is NaN, which is not above 0
+        # NaN, at tokens that the SAE did not read, is not above 0
         "values": _rounded([code if code > 0 else 0.0 for code in codes]),
         "qualifying_token_index": context.at,
     }
 
 
 def layer_of(hook: str) -> int:
-    """The layer in the name of a hook; raise ConfigError if there is none."""
+    """Return the layer in a hook's name; raise ConfigError if there is none."""
     layer = extract_layer_from_tlens_hook_name(hook)
     if layer is None:
         raise ConfigError(f"the hook {hook!r} names no layer; give it as a number: --layer N.")

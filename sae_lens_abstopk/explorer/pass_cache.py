@@ -1,4 +1,4 @@
-"""Passes over a text, saved so that the same one is resumed or reused instead of run again."""
+"""Saved passes over a text, to resume or reuse."""
 
 import hashlib
 import json
@@ -27,25 +27,25 @@ from sae_lens_abstopk.system.files import why_not_written
 from sae_lens_abstopk.system.provenance import code_digest, environment
 
 PASSES_KEPT = 4
-# of a hash in a file name
+# hex digits of a hash in a file name
 DIGITS = 24
-# of each weight, at its start, middle and end
+# sampled values of each weight, at its start, middle and end
 VALUES_HASHED = 256
-# after this many seconds a partial file is not still being written
+# seconds after which a partial file is abandoned
 STALE = 3600.0
 
 
 def passes_folder() -> Path:
-    """Where the commands keep passes; see :func:`cache_folder`."""
+    """Return the commands' folder of passes; see :func:`cache_folder`."""
     return cache_folder() / "passes"
 
 
 class PassCache:
     """
-    Passes of the same SAEs, model, hook, token filter, settings, code and environment, as files in ``folder``.
+    Cache of passes in ``folder``, by SAEs, model, hook, token filter, settings, code and environment.
 
-    A file is named by a hash of these, the number of batches, and a hash of their tokens. The tensors are safetensors,
-    everything else is JSON in the header. The ``PASSES_KEPT`` files used last are kept.
+    A file name has a hash of these, the number of batches, and a hash of their tokens. Files are safetensors, with
+    everything but tensors as JSON in the header. The ``PASSES_KEPT`` files used last are kept.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class PassCache:
         return 0
 
     def save(self, collectors: dict[str, Collector], batches: Sequence[torch.Tensor]) -> None:
-        """Write the pass over ``batches`` in place of the last one written here; a failure is a warning."""
+        """Write the pass over ``batches`` and delete the one written before; only warn if that fails."""
         path = self._path(batches)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         tensors: dict[str, torch.Tensor] = {}
@@ -125,7 +125,7 @@ class PassCache:
 
 
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """``value`` as JSON; its tensors go into ``tensors``, and their names stand in their places."""
+    """Convert ``value`` to JSON; move its tensors into ``tensors`` and leave their names."""
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
         tensors[name] = value.contiguous()
@@ -139,7 +139,7 @@ def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def _unpack(saved: Any, into: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """The value that :func:`_pack` packed; objects and dicts are those in ``into``, updated in place."""
+    """Restore a value of :func:`_pack`; update objects and dicts in ``into`` in place."""
     if isinstance(saved, list):
         return [_unpack(each, None, tensors) for each in saved]
     if not isinstance(saved, dict):
@@ -152,12 +152,12 @@ def _unpack(saved: Any, into: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 
 def _sampled_weights(model: nn.Module) -> str:
-    """Hash of some values of each parameter and buffer; training changes it, and so does another dtype."""
+    """Hash some values of each parameter and buffer, so that training or another dtype changes the hash."""
     digest = hashlib.sha256()
     for name, weight in chain(model.named_parameters(), model.named_buffers()):
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
         if not weight.is_meta:
-            # slices, since weights may be memory-mapped: only these pages are read
+            # slices read only their pages of memory-mapped weights
             flat = weight.detach().flatten()
             for start in (0, len(flat) // 2, max(len(flat) - VALUES_HASHED, 0)):
                 digest.update(_bytes(flat[start : start + VALUES_HASHED]))

@@ -1,4 +1,4 @@
-"""An explorer's site on localhost, for browsers that do not open files."""
+"""Serve an explorer's site on localhost, for browsers that do not open files."""
 
 import re
 from functools import partial
@@ -11,12 +11,12 @@ from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import ConfigError
 
-# a page of another site may link to the explorer or frame it, but not load its files
+# another site's page may link to or frame the explorer, but not load its files
 NAVIGATION = ("document", "iframe", "frame")
 
 
-class _Private(SimpleHTTPRequestHandler):
-    """Logs nothing, and refuses hidden files, other host names and requests of other sites' pages."""
+class _PrivateHandler(SimpleHTTPRequestHandler):
+    """Silent handler that rejects hidden files, other host names and requests of other sites' pages."""
 
     @override
     def send_head(self) -> Any:
@@ -39,7 +39,7 @@ class _Private(SimpleHTTPRequestHandler):
 
     def _is_allowed(self) -> bool:
         parts = Path(self.translate_path(self.path)).relative_to(self.directory).parts
-        # another host name may have been made to point here (DNS rebinding)
+        # another host name may point here (DNS rebinding)
         is_local = re.fullmatch(r"(127\.0\.0\.1|localhost)(:\d+)?", self.headers.get("Host", "")) is not None
         is_foreign = self.headers.get("Sec-Fetch-Site") == "cross-site"
         is_navigation = self.headers.get("Sec-Fetch-Dest") in NAVIGATION
@@ -52,13 +52,13 @@ class _Private(SimpleHTTPRequestHandler):
 
 def server(folder: Path, *, port: int = 0) -> ThreadingHTTPServer:
     """
-    A server of ``folder`` on 127.0.0.1 that answers only its own pages; port 0 picks a free one.
+    Make a server of ``folder`` on 127.0.0.1 that answers only its own pages; port 0 picks a free one.
 
     Raises:
         ConfigError: the port is taken or not allowed.
     """
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Private, directory=str(folder)))
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(_PrivateHandler, directory=str(folder)))
     except OSError as error:
         raise ConfigError(f"port={port} cannot be served on ({error.strerror}); use another, or 0.") from None
 

@@ -2,8 +2,8 @@
 The explorer as a folder of static files that opens from disk.
 
 Browsers let a page on disk load scripts but not JSON, so every data file is a script that hands one JSON value to the
-page: ``data/S/overview.js`` for SAE number S, ``data/S/shard-N.js`` for each run of ``SHARD`` latents, and
-``data/concepts.js`` if results of an evaluation were given. The page puts the model's text only into text nodes.
+page: ``data/S/overview.js`` for SAE number S, ``data/S/shard-N.js`` for every ``SHARD`` latents, and
+``data/concepts.js`` for results of an evaluation. The page puts the model's text only into text nodes.
 """
 
 import shutil
@@ -51,10 +51,10 @@ def write_site(
     check_site_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with as_file(files("sae_lens_abstopk.explorer") / "assets") as assets:
-        for script in SCRIPTS:  # first: they mark the folder as an explorer's, should writing be interrupted
+        for script in SCRIPTS:  # first, because they mark the folder as an explorer's if writing is interrupted
             shutil.copyfile(assets / script, folder / script)
         style = (assets / "explorer.css").read_text(encoding="utf-8")
-    written = folder / "data.new"  # an earlier site stays whole until this one is
+    written = folder / "data.new"  # an earlier site stays intact until this one is complete
     shutil.rmtree(written, ignore_errors=True)
     done, total = 0, sum(len(sae) for sae in saes)
     for number, sae in enumerate(saes):
@@ -86,7 +86,7 @@ def write_site(
 
 
 def check_site_folder(folder: Path) -> None:
-    """Refuse to write among files that are not an explorer's."""
+    """Raise if ``folder`` has files that are not an explorer's."""
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; give a folder for the site.")
     before_a_site = (*OLD_PASS, ANSWERS, LOCK, HOLDER)

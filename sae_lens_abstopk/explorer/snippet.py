@@ -1,4 +1,4 @@
-"""Python that loads an SAE and its model and steers with one latent, to copy from the latent's page."""
+"""Python code on a latent's page: load the SAE and its model, and steer with the latent."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from sae_lens_abstopk.model.hook_places import RESIDUAL
 from sae_lens_abstopk.model.model_shape import name_on_hub
 from sae_lens_abstopk.system.files import home_as_tilde
 
-# the only place in the residual stream that is not a layer's output
+# the only hook in the residual stream that is not a layer's output
 EMBEDDED = "blocks.0.hook_resid_pre"
 
 
 def snippet(source: str, about: Provenance) -> str:
-    """Code with ``{latent}`` and ``{scale}`` to be filled in, for the SAE in the folder or the release ``source``."""
+    """Return code for the SAE in the folder or release ``source``, with ``{latent}`` and ``{scale}`` to fill in."""
     release, _, sae_id = source.partition(":")
     in_folder = Path(source).exists() or not sae_id
     if not about.all_heads:
@@ -21,7 +21,7 @@ def snippet(source: str, about: Provenance) -> str:
     elif about.model_class == "HookedTransformer":
         kind = "hooked"
     elif "hook_" not in about.hook or (RESIDUAL.fullmatch(about.hook) and about.hook != EMBEDDED):
-        kind = "transformers"  # which has a module at this place
+        kind = "transformers"  # has a module at this hook
     else:
         kind = "bridge"
     code = environment(autoescape=False).get_template("snippet.py.j2")
@@ -35,6 +35,6 @@ def snippet(source: str, about: Provenance) -> str:
 
 
 def _quoted(path: str) -> str:
-    """Python for a path, without the user's name if it is in their home folder."""
+    """Return a path as Python code, without the user's name if it is in their home folder."""
     shown = home_as_tilde(path)
     return repr(path) if shown == path else f"expanduser({shown!r})"

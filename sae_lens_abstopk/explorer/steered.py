@@ -1,4 +1,4 @@
-"""Continuations of prompts with a latent pushed to either side."""
+"""Continuations of prompts with a latent steered to either side."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ NEW_TOKENS = 24
 
 
 class SteeredText(NamedTuple):
-    """One prompt, continued at each of :data:`STRENGTHS`."""
+    """One prompt with a continuation at each of :data:`STRENGTHS`."""
 
     prompt: str
     texts: tuple[str, ...]
-    """The continuations, strongest negative push first."""
+    """Continuations, from the most negative strength on."""
 
 
 def steered_texts(
@@ -31,9 +31,9 @@ def steered_texts(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, tuple[SteeredText, ...]]:
     """
-    Greedy continuations of ``prompts`` with ``strength * scale`` of a latent added on every token.
+    Continue ``prompts`` greedily with ``strength * scale`` of a latent added at every token.
 
-    ``scales`` maps latents to the code that a strength of 1 adds. Returns one text per prompt for each of them.
+    ``scales`` maps latents to the code that a strength of 1 adds. Returns one text per prompt for each latent.
     ``on_progress`` is called with (latents done, latents in all).
 
     Raises:
@@ -41,7 +41,7 @@ def steered_texts(
     """
     text_model = TextModel(model, prepend_bos=TokenSelection.of_sae(sae).prepend_bos)
     encoded = text_model.encode(prompts)
-    unsteered = _continued(text_model, encoded)
+    unsteered = _continue(text_model, encoded)
     found: dict[int, tuple[SteeredText, ...]] = {}
     for number, (latent, scale) in enumerate(scales.items(), start=1):
         columns = []
@@ -50,17 +50,17 @@ def steered_texts(
                 columns.append(unsteered)
                 continue
             with steer(model, sae, latent=latent, strength=strength, scale=scale):
-                columns.append(_continued(text_model, encoded))
+                columns.append(_continue(text_model, encoded))
         found[latent] = tuple(SteeredText(*row) for row in zip(prompts, zip(*columns, strict=True), strict=True))
         if on_progress is not None:
             on_progress(number, len(scales))
     return found
 
 
-def _continued(model: TextModel, prompts: TokenBatch) -> list[str]:
+def _continue(model: TextModel, prompts: TokenBatch) -> list[str]:
     new = model.generate(prompts, samples=1, max_new_tokens=NEW_TOKENS, temperature=0).new
     text_of, special = TokenText(model.tokenizer), set(model.tokenizer.all_special_ids)
-    return [  # joined by TokenText, since the last character may be cut off
+    return [  # joined by TokenText, because the last character may be cut off
         text_of.joined([token for token in ids[mask.bool()].tolist() if token not in special])
         for ids, mask in zip(new.ids, new.mask, strict=True)
     ]

@@ -6,7 +6,7 @@ from sae_lens_abstopk.explorer.labels import escape_invisible
 
 
 def environment(*, autoescape: bool = True) -> Environment:
-    """Templates in the folder of assets; by default, everything put into them is escaped."""
+    """Open the templates in the folder of assets; by default, values are escaped."""
     found = Environment(
         loader=PackageLoader("sae_lens_abstopk.explorer", "assets"),
         autoescape=autoescape,

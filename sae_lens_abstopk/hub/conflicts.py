@@ -14,7 +14,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 
 def earlier_manifest(repository: Repository) -> Manifest:
-    """The manifest in the repository, without SAEs whose weights were deleted there; an empty one if there is none."""
+    """Return the manifest in the repository, or an empty one; leave out SAEs whose weights were deleted there."""
     if MANIFEST_FILENAME not in repository.files:
         return Manifest({})
     content = repository.download(MANIFEST_FILENAME).read_bytes()
@@ -24,7 +24,7 @@ def earlier_manifest(repository: Repository) -> Manifest:
 
 
 def with_earlier_results(staged: Staged, before: Manifest) -> Staged:
-    """``staged`` with the published results and picture of the same weights, where no new results were given."""
+    """Add the published results and picture of unchanged weights to ``staged``, where no new results are given."""
     saes = dict(staged.saes)
     for sae_id, sae in staged.saes.items():
         earlier = before.saes.get(sae_id)
@@ -36,7 +36,7 @@ def with_earlier_results(staged: Staged, before: Manifest) -> Staged:
 
 
 def require_current_mirrors(repository: Repository, staged: Staged, before: Manifest) -> None:
-    """Raise ConfigError if the mirror of replaced weights would stay."""
+    """Raise ConfigError if a mirror of replaced weights would stay."""
     for sae_id, sae in before.saes.items():
         origin = sae.mirror_of
         if origin is None or sae_id in staged.saes or origin not in staged.saes or origin not in before.saes:
@@ -58,7 +58,7 @@ def require_no_overwrite(
     staged: Staged,
     license: str | None,
 ) -> None:
-    """Raise ConfigError if more would be replaced or removed than the manifest and a card that nobody has edited."""
+    """Raise ConfigError if files other than the manifest and an unedited card would be replaced or removed."""
     where = f"{repository.repo_id} ({repository.revision})"
     if license and before.license and license != before.license:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""One sentence and a remedy for an error of huggingface_hub."""
+"""Turn errors of huggingface_hub into one sentence and a remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +21,13 @@ REMEDIES = {
 @contextmanager
 def hub_errors(doing: str) -> Iterator[None]:
     """
-    Raise any error of the Hub's client, which has already retried what may pass, as one sentence.
+    Raise any error of the Hub's client, which does its own retries, as one sentence.
 
     Args:
-        doing: For the sentence: "publishing to user/name".
+        doing: Start of the sentence, such as "publishing to user/name".
 
     Raises:
-        HubError: with the Hub's own words, its status, and what to do.
+        HubError: with the Hub's message, its status and the remedy.
     """
     try:
         yield

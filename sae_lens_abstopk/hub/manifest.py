@@ -17,7 +17,7 @@ from sae_lens_abstopk.system.provenance import version_of
 MANIFEST_FILENAME = "abstopk.json"
 CARD_FILENAME = "README.md"
 SAE_FILES = (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_FILENAME, POLE_ACTIVITY_FILENAME, PLOT_FILENAME)
-"""The files of an SAE in a release; no others are downloaded."""
+"""Files of an SAE in a release; no others are downloaded."""
 FORMAT = 1
 PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers")
 
@@ -49,15 +49,15 @@ class ConceptResult:
 
     concept: str
     poles: tuple[str, str]
-    """A and B."""
+    """Poles A and B."""
     latent: int
-    """The best single latent, chosen on train."""
+    """Best single latent, chosen on train."""
     steered_latent: int | None
-    """The latent used for steering, chosen on val prompts."""
+    """Latent for steering, chosen on val prompts."""
     test_groups: int
-    """Groups of test texts, which the intervals resample."""
+    """Number of groups of test texts, which the intervals resample."""
     numbers: dict[str, NumberWithInterval]
-    """By the names in ``results.CONCEPT_NAMES``."""
+    """Numbers by the names in ``results.CONCEPT_NAMES``."""
     unmatched: tuple[str, ...] = ()
     """Names of steering numbers whose strength costs less than the budget."""
 
@@ -67,12 +67,12 @@ class PublishedResults:
     """Measurements of one SAE."""
 
     tokens: int
-    """Kept tokens behind the numbers."""
+    """Number of kept tokens."""
     text: str
     held_out: bool
     """Whether training never saw the text."""
     numbers: dict[str, NumberWithInterval]
-    """By the names in ``results.RESULT_NAMES``."""
+    """Numbers by the names in ``results.RESULT_NAMES``."""
     examples: tuple[ContextExample, ...] = ()
     """Contexts of both poles, grouped by latent."""
     concepts: tuple[ConceptResult, ...] = ()
@@ -81,7 +81,7 @@ class PublishedResults:
     weights_sha256: str | None = None
     """Hash of the measured weights, before the gauge was fixed."""
     loss_tokens: int | None = None
-    """Predicted tokens behind Loss Recovered, if measured."""
+    """Number of predicted tokens for Loss Recovered, if measured."""
     kept_tokens: str | None = None
     """The token filter, in words."""
 
@@ -110,7 +110,7 @@ class PublishedSAE:
     """Model, hook, text and options, from the SAE's metadata."""
     results: PublishedResults | None
     files: dict[str, PublishedFile]
-    """By path in the repository."""
+    """Files by path in the repository."""
     base_model: str | None = None
     """Hub id of the model."""
     signed_latents: int | None = None
@@ -119,7 +119,7 @@ class PublishedSAE:
 
 @dataclass(frozen=True)
 class _Head:
-    """The part of a manifest that every format has."""
+    """Part of a manifest that every format version has."""
 
     format: int = FORMAT
 
@@ -129,26 +129,26 @@ class Manifest:
     """A whole release; the card is made from it."""
 
     saes: dict[str, PublishedSAE]
-    """By SAE id, in order of publication."""
+    """SAEs by id, in order of publication."""
     license: str | None = None
     """Licence of all weights, as the Hub spells it."""
     card: PublishedFile | None = None
-    """The card as it was written, to recognise one that was edited by hand."""
+    """The card as written, to recognise one edited by hand."""
     versions: dict[str, str] = field(default_factory=dict)
     """Python and packages of the last publication."""
     format: int = FORMAT
 
     def to_json(self) -> str:
-        """The text of ``abstopk.json``."""
+        """Return the text of ``abstopk.json``."""
         return TypeAdapter(Manifest).dump_json(self, indent=1).decode() + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> Self:
         """
-        The manifest in ``text``; ``where`` names it in errors.
+        Return the manifest in ``text``; ``where`` names it in errors.
 
         Raises:
-            ConfigError: it is damaged, of a newer format, or names files that are not an SAE's.
+            ConfigError: it is damaged, has a newer format, or names files that are not an SAE's.
         """
         try:
             given = TypeAdapter(_Head).validate_json(text).format
@@ -166,13 +166,13 @@ class Manifest:
                 folder, _, name = path.rpartition("/")
                 if leads_up(path) or leads_up(sae_id) or folder != sae_id:
                     raise ConfigError(f"{where} names {path!r}, which is not in the folder {sae_id!r}; it is not read.")
-                # a config.yaml would decide which model is run, and by whose code
+                # a config.yaml would choose the model to run and its code
                 if name not in SAE_FILES:
                     raise ConfigError(f"{where} names {path!r}; the files of an SAE are {', '.join(SAE_FILES)}.")
         return found
 
     def with_saes(self, saes: dict[str, PublishedSAE], *, license: str | None) -> Self:
-        """This release with ``saes`` added or replaced, published by the current versions."""
+        """Return this release with ``saes`` added or replaced, and the current versions."""
         return replace(
             self,
             saes=self.saes | saes,
@@ -182,5 +182,5 @@ class Manifest:
 
 
 def published_file(path: Path) -> PublishedFile:
-    """Hash and size of the file at ``path``."""
+    """Hash and measure the file at ``path``."""
     return PublishedFile(file_sha256(path), path.stat().st_size)

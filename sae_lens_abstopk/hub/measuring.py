@@ -29,16 +29,16 @@ def measure(
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, PublishedResults], dict[str, PoleActivity]]:
     """
-    Results with contexts of each SAE, and the pole activity of the signed ones, by SAE id.
+    Measure results with contexts of each SAE, and the pole activity of the signed ones, by SAE id.
 
-    The layers above the hook are not run, so there is no Loss Recovered. Options as for ``measure_poles``.
+    The layers above the hook do not run, so there is no Loss Recovered. Options as in ``measure_poles``.
 
     Raises:
-        ConfigError: an SAE cannot be loaded, or its model or text are unknown.
+        ConfigError: an SAE cannot be loaded, or its model or text is unknown.
     """
     results: dict[str, PublishedResults] = {}
     poles: dict[str, PoleActivity] = {}
-    # SAEs with the same model, hook and kind of token share the passes of the model
+    # SAEs with the same model, hook and token selection share LM passes
     groups: defaultdict[tuple[object, ...], dict[str, Path]] = defaultdict(dict)
     for sae_id, folder in folders.items():
         sae = load_sae(folder)

@@ -16,13 +16,13 @@ from sae_lens_abstopk.model.hook_places import transformer_lens_name
 from sae_lens_abstopk.saes.load_note import needed_import
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
-# metadata on the tokens that training left out
+# metadata about tokens left out of training
 TOKEN_SELECTION = ("seqpos_slice", "exclude_special_tokens", "max_activation_norm")
 TAGS = ["saelens", "sparse-autoencoder", "mechanistic-interpretability"]
 
 
 def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
-    """The text of ``README.md`` for a release on the branch ``revision`` of the repository ``repo_id``."""
+    """Return the text of ``README.md`` for a release on the branch ``revision`` of the repository ``repo_id``."""
     saes = manifest.saes
     signed = {sae_id: sae for sae_id, sae in saes.items() if sae.architecture in SIGNED_ARCHITECTURES}
     own = {sae_id: sae for sae_id, sae in saes.items() if sae.mirror_of is None}
@@ -82,12 +82,12 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
 
 
 def _columns(names: dict[str, tuple[str, str]], rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """Key, heading and format of the numbers that one of ``rows`` has."""
+    """Return the key, heading and format of each number that any of ``rows`` has."""
     return [(key, *shown) for key, shown in names.items() if any(key in row for row in rows)]
 
 
 def number_text(number: NumberWithInterval | None, form: str) -> str:
-    """A number with its interval if it has one."""
+    """Return a number with its interval if it has one."""
     if number is None:
         return "-"
     if number.low is None or number.high is None:
@@ -96,21 +96,21 @@ def number_text(number: NumberWithInterval | None, form: str) -> str:
 
 
 def cell_text(text: str) -> str:
-    """Text for a table cell: on one line, without Markdown or HTML."""
+    """Format text for a table cell: on one line, without Markdown or HTML."""
     text = re.sub(r"\r\n?|[\n\v\f\x85\u2028\u2029]", "⏎", text).replace("\t", " ")
     text = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def bold_text(token: str) -> str:
-    """A token in bold; Markdown wants its spaces outside."""
+    """Format a token in bold; Markdown needs its spaces outside."""
     word = token.strip(" ")
     before, _, after = token.partition(word) if word else ("", "", "")
     return f"{before}**{cell_text(word) or '␣'}**{after}"
 
 
 def training_text(training: dict[str, Any]) -> str:
-    """The recorded training as one sentence."""
+    """Describe the recorded training in one sentence."""
     options = training.get("training_architecture_details") or {}
     facts = ", ".join(
         f"{key} {value:,}" if key == "training_tokens" else f"{key} {value}"

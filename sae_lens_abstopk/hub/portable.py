@@ -1,4 +1,4 @@
-"""The metadata of an SAE without paths, tokens and caches of this machine."""
+"""Metadata of an SAE without this machine's paths, tokens and caches."""
 
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
@@ -10,14 +10,14 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.system.files import without_path
 
-# metadata that are a local path or a name on the Hub
+# metadata that may be a local path or a Hub name
 NAMES = ("model_name", "dataset_path")
-# options of loading a model that are not published
+# loading options that are not published
 PRIVATE = ("token", "use_auth_token", "cache_dir")
 
 
 def with_portable_metadata(sae: SAE[Any], base_model: str | None) -> SAE[Any]:
-    """A copy of ``sae`` on the CPU whose metadata name the model as others find it, and no path of this machine."""
+    """Copy ``sae`` to the CPU, with the model's public name and no local path in its metadata."""
     own = sae.cfg.metadata.get("model_name")
     metadata = SAEMetadata(**_portable(sae.cfg.metadata.to_dict()))
     if base_model is not None and (own is None or without_path(own) != own):

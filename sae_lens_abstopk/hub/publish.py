@@ -1,4 +1,4 @@
-"""Publish SAEs: check everything on this machine first, then upload it in one commit."""
+"""Publish SAEs: check everything locally first, then upload in one commit."""
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,13 +38,13 @@ class Published:
     repo_id: str
     revision: str
     commit: str | None
-    """Commit of the release; None after a dry run."""
+    """Commit id of the release; None after a dry run."""
     changed: tuple[str, ...]
     """Paths written by this commit."""
     files: dict[str, PublishedFile]
-    """Every file of these SAEs, the card and the manifest, by path."""
+    """All files of these SAEs, the card and the manifest, by path."""
     as_trained: tuple[str, ...]
-    """Ids of signed SAEs whose signs are as training left them, without mirrors."""
+    """Ids of signed SAEs that are not in the canonical gauge, without mirrors."""
 
 
 def publish(
@@ -71,33 +71,33 @@ def publish(
     Publish SAEs so that ``SAE.from_pretrained(repo_id, sae_id)`` loads them from ``main``.
 
     The token comes from ``HF_TOKEN`` or the login cache. SAEs already in the repository stay, with their results.
-    Publishing the same again changes nothing; after an interruption it sends only what is missing.
+    Publishing twice changes nothing; after an interruption only missing files are sent.
 
     Args:
-        saes: SAE, or its folder, by the id it gets in the repository.
+        saes: SAEs or their folders, by id in the repository.
         repo_id: ``user/name``; created if missing.
         private: Create a private repository; by default the account's settings decide.
         revision: Branch; created if missing.
         with_mirror: Also publish the mirror of each signed SAE, as ``<id>_mirror``.
-        results: Results files, or what :func:`evaluate` returns, for the card; matched by the hash of the weights, else
-            by id, or by label if they record no hash. By default a ``results.json`` of these weights in the SAE's
+        results: Results files, or results of :func:`evaluate`, for the card; matched by the hash of the weights, else
+            by id, or by label if they have no hash. By default a ``results.json`` of these weights in the SAE's
             folder or its parent.
-        measure: Read text now, for the canonical sign gauge and for missing reconstruction and contexts; needs folders.
+        measure: Measure now, for the canonical sign gauge and for missing reconstruction and contexts; needs folders.
         model_name: Model to measure with instead of the recorded one.
         text: Dataset or file to measure on instead of the run's held-out text.
         n_tokens: Tokens to measure on.
-        device: For the model; ``"auto"`` takes CUDA if there is one, else the CPU.
-        poles: Pole activity by SAE id, for the canonical gauge; a file in the SAE's folder is found.
-        license: Licence of the weights, as the Hub spells it.
+        device: Device of the model; ``"auto"`` is CUDA if available, else the CPU.
+        poles: Pole activity by SAE id, for the canonical gauge; by default from the file in the SAE's folder.
+        license: Licence of the weights, in the Hub's spelling.
         base_model: Hub id of the model, if the metadata name a folder (whose name becomes ``model_weights``).
-        overwrite: Replace files that differ, and the licence.
+        overwrite: Replace different files, and the licence.
         dry_run_folder: Write the release into this new or empty folder, without contacting the Hub.
         on_progress: Called with (batches measured, batches in all).
 
     Raises:
         ConfigError: an argument or an SAE cannot be used, files would be overwritten, or a mirror of replaced weights
-            would stay; nothing was sent.
-        HubError: the Hub refused or could not be reached; the release is there as a whole or not at all.
+            would stay. Nothing was sent.
+        HubError: the Hub rejected the request or is unreachable. The release is complete or not there at all.
     """
     if not isinstance(saes, Mapping):
         raise ConfigError(f"saes={saes!r} must say by which id each is to be published: {{ID: FOLDER}}.")
@@ -115,7 +115,7 @@ def publish(
         raise ConfigError("model_name, text and device are for measuring; add measure=True, or leave them out.")
     known = results_by_id(one_or_more(results), saes) if results else results_beside(folders)
     if measure:
-        if dry_run_folder is None:  # a refusal of the Hub comes before the long measurement
+        if dry_run_folder is None:  # contact the Hub before the long measurement
             require_write_token(repo_id)
             Repository.find(repo_id, revision, private=private)
             metadata = ModelCardData(license=license, base_model=base_model, library_name="saelens")
@@ -125,7 +125,7 @@ def publish(
         )
         known, poles = with_measured(known, measured), activity | dict(poles or {})
     with TemporaryDirectory(prefix="abstopk-publish-") as temporary:
-        folder = Path(temporary) / "release"  # the outer folder is closed to other users
+        folder = Path(temporary) / "release"  # other users cannot read the outer folder
         folder.mkdir()
         staged = stage(saes, folder, with_mirror=with_mirror, results=known, poles=poles, base_model=base_model)
         if dry_run_folder is not None:
@@ -143,7 +143,7 @@ def publish(
         removed = sorted((earlier - now) & repository.files.keys())
         if not overwrite:
             require_no_overwrite(repository, changed, removed, before, staged, license)
-        if CARD_FILENAME in changed:  # before an empty repository is created
+        if CARD_FILENAME in changed:  # check before an empty repository is created
             _require_valid_card(paths[CARD_FILENAME].read_text(encoding="utf-8"), repo_id)
         message = f"Publish {', '.join(staged.saes)}"
         commit = repository.write({path: paths[path] for path in changed}, removed, message, private=private)
@@ -158,7 +158,7 @@ def _require_valid_card(card: str, repo_id: str) -> None:
 def _with_card(
     before: Manifest, staged: Staged, folder: Path, repo_id: str, revision: str, *, license: str | None
 ) -> dict[str, Path]:
-    """Write the card and the manifest too; all files by path in the repository."""
+    """Write the card and the manifest; return all files by path in the repository."""
     manifest = before.with_saes(staged.saes, license=license)
     (folder / CARD_FILENAME).write_text(model_card(manifest, repo_id, revision), encoding="utf-8")
     manifest = replace(manifest, card=published_file(folder / CARD_FILENAME))

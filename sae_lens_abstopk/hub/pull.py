@@ -21,11 +21,11 @@ class Pulled:
 
     sae: SAE[Any]
     folder: Path
-    """Its folder in the Hub's cache."""
+    """Folder of the SAE in the Hub's cache."""
     commit: str
-    """The commit of its files."""
+    """Commit id of its files."""
     record: PublishedSAE
-    """Its entry in the manifest."""
+    """Manifest entry of the SAE."""
     manifest: Manifest
 
 
@@ -36,7 +36,7 @@ def pull(repo_id: str, sae_id: str, *, revision: str = "main") -> Pulled:
     A file whose hash differs from the manifest's is downloaded once more. ``HF_HUB_OFFLINE`` reads only the cache.
 
     Raises:
-        ConfigError: the repository has no manifest of this package, or no such SAE.
+        ConfigError: the repository has no manifest of this package, or lacks the SAE.
         HubError: a file cannot be downloaded, arrived damaged twice, or is missing in the cache when offline.
     """
     require_repo_id(repo_id)
@@ -54,7 +54,7 @@ def pull(repo_id: str, sae_id: str, *, revision: str = "main") -> Pulled:
             f"{repo_id} has no {MANIFEST_FILENAME} to check it against; load it with "
             f'SAE.from_pretrained("{repo_id}", "{sae_id}").'
         ) from None
-    commit = manifest_path.parent.name  # for all files, also while somebody publishes
+    commit = manifest_path.parent.name  # one commit for all files, even while somebody publishes
     where = f"{MANIFEST_FILENAME} of {repo_id}"
     try:
         manifest = Manifest.from_json(manifest_path.read_bytes(), where)

@@ -1,4 +1,4 @@
-"""A repository on the Hub: its files, and one commit on top of them."""
+"""A repository on the Hub: look at its files, and add one commit."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ SHA256_DIGITS = 64
 
 @dataclass(frozen=True)
 class Repository:
-    """A branch of a model repository, at the commit that was looked at."""
+    """A branch of a model repository, at one commit."""
 
     repo_id: str
     revision: str
     commit: str | None
-    """Head of the branch, or of ``main`` where the branch is missing; None where the repository is missing."""
+    """Head of the branch, or of ``main`` if the branch is missing; None if the repository is missing."""
     files: dict[str, str]
     """Hash of each file by path: SHA-256 of a file in LFS, Git's SHA-1 of any other."""
     exists: bool
@@ -33,11 +33,11 @@ class Repository:
     @classmethod
     def find(cls, repo_id: str, revision: str, *, private: bool) -> Self:
         """
-        Look at the branch ``revision`` of ``repo_id``; nothing is created.
+        Look up the branch ``revision`` of ``repo_id``; create nothing.
 
         Raises:
             ConfigError: the repository is public, and a private one was requested.
-            HubError: the Hub cannot be asked.
+            HubError: the Hub cannot be reached.
         """
         for branch in dict.fromkeys((revision, "main")):
             with hub_errors(f"looking at {repo_id}"):
@@ -55,7 +55,7 @@ class Repository:
         return cls(repo_id, revision, None, {}, exists=False)
 
     def has_same(self, path: str, local: Path) -> bool:
-        """Whether the repository has the bytes of ``local`` at ``path``."""
+        """Return whether the file at ``path`` equals ``local``."""
         digest = self.files.get(path, "")
         return digest == (file_sha256(local) if len(digest) == SHA256_DIGITS else git_hash(local.read_bytes()))
 
@@ -66,13 +66,13 @@ class Repository:
 
     def write(self, files: Mapping[str, Path], deleted: Iterable[str], message: str, *, private: bool) -> str | None:
         """
-        Write ``files`` and remove ``deleted`` in one commit, after creating a missing repository or branch.
+        Write ``files`` and remove ``deleted`` in one commit; create a missing repository or branch.
 
         Returns:
             The head of the branch.
 
         Raises:
-            HubError: the Hub refused, or somebody else has committed meanwhile; the old release stays as it was.
+            HubError: the Hub rejected the commit, or somebody else has committed meanwhile; the old release stays.
         """
         api = HfApi()
         operations = [
@@ -108,7 +108,7 @@ def require_repo_id(repo_id: str) -> None:
 
 
 def require_write_token(repo_id: str) -> None:
-    """Raise HubError if there is no token, or one that is unknown or may only read."""
+    """Raise HubError if there is no token, or it is unknown or read-only."""
     if get_token() is None:
         raise HubError(f"publishing to {repo_id} failed: there is no token; set HF_TOKEN or run `hf auth login`.")
     with hub_errors(f"publishing to {repo_id}"):

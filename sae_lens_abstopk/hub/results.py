@@ -1,4 +1,4 @@
-"""Numbers and contexts for the card, from results files."""
+"""Read numbers and contexts for the card from results files."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -19,7 +19,7 @@ from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberW
 from sae_lens_abstopk.saes.loading import load_as_saved
 from sae_lens_abstopk.system.errors import ConfigError
 
-# name in abstopk.json: heading in the card, format
+# name in abstopk.json: heading on the card, format
 RESULT_NAMES = {
     "l0": ("L0", ".1f"),
     "fvu": ("FVU", ".3f"),
@@ -44,7 +44,7 @@ CONCEPT_NAMES = {
 
 
 def results_of(document: Results) -> dict[str, PublishedResults]:
-    """The results in ``document``, by the SAE's name there."""
+    """Return the results in ``document``, by the SAE's name in it."""
     found = {}
     for name, record in document.reconstruction.items():
         values = record.model_dump() | (record.loss.model_dump() if record.loss else {})
@@ -56,7 +56,7 @@ def results_of(document: Results) -> dict[str, PublishedResults]:
                 key: NumberWithInterval(float(value))
                 for key in RESULT_NAMES
                 if (value := values.get(key)) is not None
-                and value == value  # not NaN
+                and value == value  # leave out NaN
                 and (record.two_sidedness > 0 or key not in TWO_SIDED_ONLY)
             },
             examples=tuple(
@@ -77,7 +77,7 @@ def results_of(document: Results) -> dict[str, PublishedResults]:
 
 
 def results_beside(folders: Mapping[str, Path]) -> dict[str, PublishedResults]:
-    """Results by SAE id from a ``results.json`` in the SAE's folder or its parent; one of other weights is ignored."""
+    """Read results by SAE id from a ``results.json`` in the SAE's folder or its parent, if the weights match."""
     found = {}
     for sae_id, folder in folders.items():
         digest = weights_sha256(folder)
@@ -94,7 +94,7 @@ def results_by_id(
     sources: Iterable[str | Path | Results], saes: Mapping[str, SAE[Any] | Path | str]
 ) -> dict[str, PublishedResults]:
     """
-    Match results to SAEs by the hash of the weights, else by id, else by label where no hash is recorded.
+    Match results to SAEs by the hash of the weights, else by id, else by label if there is no hash.
 
     Raises:
         ConfigError: a source is not a results file, matches none of the SAEs, or has other weights under an SAE's id.
@@ -128,14 +128,14 @@ def _match(
         return named
     sae = source if isinstance(source, SAE) else load_as_saved(source)
     labelled = results.get(sae.cfg.metadata.label or "")
-    # SAEs of several hooks or seeds share a label, the name of their architecture
+    # SAEs of several hooks or seeds share a label, their architecture
     return labelled if labelled is not None and labelled.weights_sha256 is None else None
 
 
 def with_measured(
     results: Mapping[str, PublishedResults], measured: Mapping[str, PublishedResults]
 ) -> dict[str, PublishedResults]:
-    """``measured`` results by SAE id, replaced by given ``results``; contexts that these lack are kept."""
+    """Merge given ``results`` over ``measured`` ones, by SAE id; keep contexts that they lack."""
     return {
         sae_id: replace(results[sae_id], examples=results[sae_id].examples or found.examples)
         if sae_id in results
@@ -145,12 +145,12 @@ def with_measured(
 
 
 def results_in_gauge(results: PublishedResults, flipped: torch.Tensor) -> PublishedResults:
-    """``results`` for the SAE whose latents ``flipped`` [d_sae] have changed sign."""
+    """Return ``results`` for the SAE with the signs of the latents ``flipped`` [d_sae] changed."""
     examples = [
         replace(example, pole=1 - example.pole, code=-example.code) if flipped[example.latent] else example
         for example in results.examples
     ]
-    # the latents keep their order; within a latent the positive pole comes first
+    # latents keep their order; within a latent the positive pole comes first
     order = {example.latent: place for place, example in reversed(list(enumerate(examples)))}
     examples.sort(key=lambda example: (order[example.latent], example.pole))
     return replace(results, examples=tuple(examples))
@@ -169,7 +169,7 @@ def _concept(task: str, about: TaskRecord, found: SAETaskRecord, steering: Steer
         effects = {"to_a": steered.towards_a, "to_b": steered.towards_b}
         intervals |= {name: effect.log_odds for name, effect in effects.items()} | {"symmetry": steered.symmetry}
         missed = [name for name, effect in effects.items() if not effect.reached]
-        unmatched = (*missed, "symmetry") if missed else ()  # symmetry compares both directions
+        unmatched = (*missed, "symmetry") if missed else ()  # symmetry needs both directions
     return ConceptResult(
         concept=task,
         poles=about.poles,

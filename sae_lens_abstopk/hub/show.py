@@ -1,4 +1,4 @@
-"""A release on the terminal: its files and sizes, and the numbers of one SAE."""
+"""Show a release on the terminal: its files and sizes, and the numbers of one SAE."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
 
 def files_tree(repo_id: str, files: Mapping[str, PublishedFile]) -> Tree:
-    """The files of a release as a tree, with their sizes."""
+    """Make a tree of the files of a release, with their sizes."""
     total = sum(file.size for file in files.values())
     tree = Tree(f"{repo_id}  {decimal(total)}")
     folders: dict[str, Tree] = {"": tree}
@@ -29,7 +29,7 @@ def files_tree(repo_id: str, files: Mapping[str, PublishedFile]) -> Tree:
 
 
 def pulled_table(pulled: Pulled) -> Table:
-    """What the manifest says of a pulled SAE."""
+    """Make a table of a pulled SAE's manifest entry."""
     record = pulled.record
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("architecture", record.architecture + (f", mirror of {record.mirror_of}" if record.mirror_of else ""))

@@ -1,4 +1,4 @@
-"""The folders of SAEs as they are published: checked, in the canonical gauge, and loaded back."""
+"""Stage SAEs for publication: checked, in the canonical gauge, and loaded back."""
 
 import json
 import re
@@ -32,7 +32,7 @@ from sae_lens_abstopk.saes.signed import is_signed, signed_latents
 from sae_lens_abstopk.system.errors import ConfigError
 
 SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
-# metadata that the card and the manifest repeat; model_weights is there where they differ from those of model_name
+# metadata repeated on the card and in the manifest; model_weights is set if they are not those of model_name
 TRAINING_KEYS = (
     *("model_name", "model_weights", "hook_name", "dataset_path", "context_size", "prepend_bos", "seqpos_slice"),
     *("exclude_special_tokens", "max_activation_norm", "hook_head_index", "training_tokens", "training_architecture"),
@@ -41,7 +41,7 @@ TRAINING_KEYS = (
 
 
 class Staged(NamedTuple):
-    """SAEs by id, and their local files by path in the repository."""
+    """Staged SAEs by id, and their local files by path in the repository."""
 
     saes: dict[str, PublishedSAE]
     paths: dict[str, Path]
@@ -57,11 +57,11 @@ def stage(
     base_model: str | None = None,
 ) -> Staged:
     """
-    Write SAEs into ``folder`` as they will be published, with ``results`` and ``poles`` by SAE id.
+    Write SAEs into ``folder`` in their published form, with ``results`` and ``poles`` by SAE id.
 
     Raises:
-        ConfigError: an SAE is in training, has no weights, lacks the scale of its activations, has values that are not
-            finite, or does not load back as it was.
+        ConfigError: an SAE is in training, lacks its weights or the scale of its activations, has values that are not
+            finite, or changes when it is loaded back.
     """
     staged: dict[str, PublishedSAE] = {}
     for sae_id, source in saes.items():
@@ -77,7 +77,7 @@ def stage(
             activity = PoleActivity.load(origin)
         measured = (results or {}).get(sae_id)
         if measured is not None and not signed_latents(own).all():
-            # most dead poles would be those of latents that never had a second pole
+            # most dead poles would belong to latents without a second pole
             numbers = {name: number for name, number in measured.numbers.items() if name != "dead_poles"}
             measured = replace(measured, numbers=numbers)
         sae = with_portable_metadata(own, base_model)
@@ -109,7 +109,7 @@ def stage(
 
 
 def require_ids(sae_ids: Sequence[str], *, with_mirror: bool) -> None:
-    """Raise ConfigError if there are no ids, one cannot be a folder, or a mirror would have the id of another SAE."""
+    """Raise ConfigError if there are no ids, one is not a valid folder name, or a mirror's id is taken."""
     if not sae_ids:
         raise ConfigError("no SAE was given to publish.")
     for sae_id in sae_ids:
@@ -133,11 +133,11 @@ def _write(
     base_model: str | None,
     mirror_of: str | None = None,
 ) -> PublishedSAE:
-    """Save ``sae`` beside its other files, check that it is finite and loads back unchanged, and record them all."""
+    """Save ``sae`` and its other files, check that it is finite and loads back unchanged, and record all files."""
     where, place = f"the mirror of {mirror_of}" if mirror_of else sae_id, folder / sae_id
     require_finite(sae, where=where)
     sae.save_model(place)
-    (place / CARD_FILENAME).unlink(missing_ok=True)  # the card of the repository says how to load it
+    (place / CARD_FILENAME).unlink(missing_ok=True)  # the repository's card says how to load it
     loaded = load_as_saved(place)
     state, again = sae.state_dict(), loaded.state_dict()
     same = state.keys() == again.keys() and all(torch.equal(state[name], again[name]) for name in state)
@@ -145,7 +145,7 @@ def _write(
     if not same or as_json[0] != as_json[1]:
         raise ConfigError(f"{where}: the SAE does not load back as it was before saving, so it is not published.")
     metadata = sae.cfg.metadata
-    on_the_hub = "/" in (metadata.model_name or "")  # a local folder has lost its slashes by now
+    on_the_hub = "/" in (metadata.model_name or "")  # a local folder has lost its slashes at this point
     return PublishedSAE(
         architecture=sae.cfg.architecture(),
         d_in=sae.cfg.d_in,

@@ -18,22 +18,22 @@ class ClassSet(NamedTuple):
 
 
 def class_set(task: Task) -> ClassSet:
-    """The two poles of a task as classes; its val texts are training texts here."""
+    """Make classes of the two poles of a task; val texts become training texts."""
     split = task.split(0)
 
     def classes(rows: Iterable[int]) -> Classes:
         examples = [task.examples[row] for row in rows]
         poles = enumerate(task.poles)
-        return _evened({pole: [each.text for each in examples if each.pole == place] for place, pole in poles})
+        return _equal_sizes({pole: [each.text for each in examples if each.pole == place] for place, pole in poles})
 
     return ClassSet(task.name, classes([*split.train, *split.val]), classes(split.test))
 
 
 def joined(sets: Sequence[ClassSet]) -> ClassSet:
     """
-    One set with the classes of all, named ``task: pole``.
+    Join the classes of all sets, named ``task: pole``.
 
-    Targeted probe perturbation needs more than two classes: with two, harm to one probe is harm to the other.
+    Targeted probe perturbation needs more than two classes: with two, harm to one probe harms the other.
 
     Raises:
         ConfigError: there are fewer than two sets.
@@ -41,12 +41,12 @@ def joined(sets: Sequence[ClassSet]) -> ClassSet:
     if len(sets) < 2:
         raise ConfigError("tpp compares classes, so it needs at least two tasks; name another with --task.")
     train, test = (
-        _evened({f"{one.name}: {pole}": texts for one in sets for pole, texts in getattr(one, split).items()})
+        _equal_sizes({f"{one.name}: {pole}": texts for one in sets for pole, texts in getattr(one, split).items()})
         for split in ("train", "test")
     )
     return ClassSet("+".join(one.name for one in sets), train, test)
 
 
-def _evened(classes: Classes) -> Classes:
+def _equal_sizes(classes: Classes) -> Classes:
     least = min(map(len, classes.values()))
     return {name: texts[:least] for name, texts in classes.items()}

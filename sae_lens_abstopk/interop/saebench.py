@@ -21,7 +21,7 @@ from sae_lens_abstopk.system.one_or_more import one_or_more
 
 DEFAULT_EVALS = ("core", "sparse_probing", "tpp")
 MISREAD = ("core", "tpp", "absorption", "autointerp", "unlearning", "mdl")
-"""Evaluations that lose half of the signed codes, or count them against the others; see docs/saebench.md."""
+"""Evaluations that drop or misread half of the signed codes; see docs/saebench.md."""
 NOT_RUN = {
     "autointerp": "it calls a paid model; run `python -m sae_bench.evals.autointerp.main` on the mirror yourself",
     "ravel": "its hook needs the tuple that layers of transformers 4 return, and knows only Gemma 2 and GPT-NeoX",
@@ -36,9 +36,9 @@ class SaeBenchResult(NamedTuple):
 
     evaluation: str
     file: Path
-    """In SAEBench's own format."""
+    """Results file in SAEBench's format."""
     metrics: dict[str, dict[str, float]]
-    """Group to metric to value; what was not computed is left out."""
+    """Values by group and metric; those not computed are left out."""
 
 
 def run_saebench(
@@ -59,19 +59,19 @@ def run_saebench(
     Run evaluations of SAEBench on an SAE and write their results, in SAEBench's format, below ``out``.
 
     A signed SAE is mirrored into a stock one first. Decoder norms are folded, as SAEBench does for releases. For an SAE
-    trained without position 0, ``core`` puts a BOS in front of contexts, since SAEBench leaves out special tokens only.
+    trained without position 0, ``core`` starts contexts with BOS, because SAEBench leaves out special tokens only.
 
     Args:
         source: Folder of an SAE, or ``RELEASE:SAE_ID``.
-        out: Folder; earlier results of the same SAE in it are replaced.
+        out: Folder of the results; earlier ones of the same SAE are replaced.
         evals: One or several of core, sparse_probing, sparse_probing_sae_probes, tpp, scr and absorption.
-        as_is: Use a signed SAE without the mirror; refused if the evaluation misreads signed codes.
+        as_is: Use a signed SAE without the mirror; not for evaluations that misread signed codes.
         model_name: Model to run instead of the recorded one.
         text: Text for ``core`` instead of the run's held-out text.
         tasks: One or several tasks whose texts replace SAEBench's data sets in sparse probing and TPP.
         n_tokens: Tokens for ``core``.
         seed: SAEBench's seed.
-        device: For the SAE and the model; ``"auto"`` takes CUDA if there is one, else the CPU.
+        device: Device of the SAE and the model; ``"auto"`` is CUDA if available, else the CPU.
         on_eval: Called with the name of each evaluation before it runs.
 
     Raises:
@@ -113,7 +113,7 @@ def run_saebench(
         for name in evals:
             if on_eval is not None:
                 on_eval(name)
-            # an earlier result stays until there is a new one
+            # keep an earlier result until there is a new one
             with TemporaryDirectory(prefix=f".{name}-", dir=out) as fresh:
                 with redirect_stdout(log):
                     EVALS[name](subject, Path(fresh), Path(artifacts))
@@ -134,7 +134,7 @@ def require_saebench() -> None:
 
 
 def replace_result(fresh: Path, folder: Path, name: str) -> Path | None:
-    """Copy the result of the SAE ``name``, and what is beside it, from ``fresh`` over that in ``folder``."""
+    """Replace the result of the SAE ``name`` in ``folder``, and the files beside it, by those in ``fresh``."""
     # SAEBench calls every SAE in memory custom_sae
     pattern = escape(f"{name}_custom_sae_eval_results.json".replace("/", "_"))
     made = next(fresh.rglob(pattern), None)

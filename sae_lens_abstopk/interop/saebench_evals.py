@@ -17,7 +17,7 @@ from sae_lens_abstopk.model.token_batches import LOGITS_OF_A_PASS
 
 
 def _core(subject: BenchInput, folder: Path, _artifacts: Path) -> None:
-    # core's own entry, multiple_evals, loads model and text by name; the functions that it calls take both
+    # core's entry point, multiple_evals, loads model and text by name; the functions that it calls accept both loaded
     core, config = import_module("sae_bench.evals.core.main"), import_module("sae_bench.evals.core.eval_config")
     sae_id, sae, _ = core.general_utils.load_and_format_sae(subject.name, subject.sae, subject.device)
     tokenizer: Any = subject.model.tokenizer
@@ -79,7 +79,7 @@ def _run_on_labelled(
         "context_length": length,
         "sae_batch_size": max(1, min(125, CODES_AT_ONCE // (length * subject.sae.cfg.d_sae))),
     }
-    # with one SAE, activations (up to 100 GB) need not be kept for the next
+    # activations (up to 100 GB) are not kept: there is only one SAE
     _run(subject, module, config, folder, options, artifacts_path=str(artifacts), save_activations=False)
 
 
@@ -106,8 +106,8 @@ def _scr_or_tpp(subject: BenchInput, folder: Path, artifacts: Path, *, perform_s
 
 
 def _absorption(subject: BenchInput, folder: Path, artifacts: Path) -> None:
-    # run_eval leaves the folders of two experiments at their defaults, beside SAEBench's own code, where probes of
-    # another model of the same name would be taken for this one's: absorption/main.py:82 and :120
+    # run_eval leaves two experiments' folders at their defaults, beside SAEBench's code, and would reuse probes of
+    # another model with the same name there: absorption/main.py:82 and :120
     main, probes = import_module("sae_bench.evals.absorption.main"), {"probes_dir": artifacts / "probes"}
     sparse, full = artifacts / "k_sparse_probing", artifacts / "feature_absorption"
     first = partial(main.run_k_sparse_probing_experiment, experiment_dir=sparse, **probes)
@@ -135,4 +135,4 @@ EVALS: dict[str, Callable[[BenchInput, Path, Path], None]] = {
     "scr": partial(_scr_or_tpp, perform_scr=True),
     "absorption": _absorption,
 }
-"""Each takes the folder of its result and one for files that nobody needs afterwards."""
+"""Functions of the subject, the folder of the result and a folder for temporary files."""

@@ -1,4 +1,4 @@
-"""A stock SAE with the model and the texts that SAEBench runs it on."""
+"""A stock SAE with its model and texts for SAEBench."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,36 +24,36 @@ from sae_lens_abstopk.text.documents import load_text
 
 DTYPE = "float32"
 CODES_AT_ONCE = 2**27
-"""Codes that SAEBench holds at a time: 512 MiB of float32."""
+"""Number of codes that SAEBench holds at a time: 512 MiB of float32."""
 CONTEXT = 128
 
 
 @dataclass(frozen=True)
 class BenchInput:
-    """An SAE and what SAEBench is to run it on."""
+    """An SAE with its model, text and data sets for SAEBench."""
 
     name: str
-    """In the results."""
+    """Name of the SAE in the results."""
     sae: SAE[Any]
     model: HookedRootModule
     model_name: str
-    """Without the path of a local folder."""
+    """Name of the model, without the path of a local folder."""
     device: str
     dataset: Any
-    """Text for ``core``; None where it is not run."""
+    """Text for ``core``; None if it does not run."""
     text_name: str
     prompts: int
-    """Contexts that the model reads at a time, at most."""
+    """Most contexts in one LM batch."""
     tasks: tuple[ClassSet, ...]
-    """Data sets in place of SAEBench's own; none for those."""
+    """Data sets that replace SAEBench's own; empty to keep those."""
     n_tokens: int
-    """For ``core``."""
+    """Number of tokens for ``core``."""
     seed: int
 
     @property
     def text_length(self) -> int:
         """
-        Tokens that SAEBench pads labelled texts to: those of the longest text of ``tasks``, at most 128.
+        Number of tokens that labelled texts are padded to: the longest text of ``tasks``, at most 128.
 
         Codes of padding are masked but computed: texts of 20 tokens padded to 128 take six times as long.
         """
@@ -80,7 +80,7 @@ def open_input(
     """Load an SAE, as its mirror unless ``as_is``, with its model and, if ``reads_text``, its text."""
     sae = load_sae(source)
     require_all_heads(sae, "SAEBench")
-    read = text if reads_text else text or "no text"  # a text that is not read may be missing
+    read = text if reads_text else text or "no text"  # the text may be missing if it is not read
     specs = specs_of_sae(Path(source), sae, model_name=model_name, text=read, device=device)
     require_device("device", specs.model.device)
     dataset = load_text(specs.text, "all" if text else "held_out") if reads_text else None
@@ -91,19 +91,19 @@ def open_input(
     if isinstance(sae, SignedSAE) and not as_is:
         sae, name = mirror(sae), f"{name}{MIRROR_END}"
     sae.to(device=specs.model.device, dtype=torch.float32)
-    # an SAE that selects without decoder norms would select other latents with them folded in
+    # folded decoder norms would change the selection of an SAE that selects without them
     with suppress(NotImplementedError):
         sae.fold_W_dec_norm()
     spec = specs.model
     if spec.model_class_name == "AutoModelForCausalLM":
-        spec = replace(spec, model_class_name="TransformerBridge")  # SAEBench uses the hooks of TransformerLens
+        spec = replace(spec, model_class_name="TransformerBridge")  # SAEBench uses TransformerLens hooks
     model: Any = load_language_model(spec, specs.text)
     metadata = sae.cfg.metadata
     metadata.hook_name = find_place(model, metadata.hook_name).name
     metadata.context_size = metadata.context_size or CONTEXT
     skips_first = bool(metadata.seqpos_slice and (metadata.seqpos_slice[0] or 0) > 0)
     metadata.prepend_bos = skips_first or metadata.prepend_bos is not False
-    # a name without its path: SAEBench makes folders of it, and would write into that of the model
+    # without its path: SAEBench makes folders from the name, and would write into the model's
     shown = without_path(spec.model_name)
     metadata.model_name = model.cfg.model_name = shown
     return BenchInput(

@@ -1,4 +1,4 @@
-"""SAEBench 0.6 with a loaded model and with local texts, neither of which it takes as an argument."""
+"""Patch SAEBench 0.6 to use a loaded model and local texts, which it does not accept as arguments."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,10 +16,10 @@ from sae_lens_abstopk.interop.class_sets import ClassSet
 @contextmanager
 def saebench_patches(model: HookedRootModule, class_sets: Sequence[ClassSet] = ()) -> Iterator[None]:
     """
-    Make SAEBench run ``model`` and know ``class_sets`` as data sets, under their names.
+    Make SAEBench run ``model``, and find ``class_sets`` as data sets by their names.
 
     Args:
-        model: With the hooks of TransformerLens.
+        model: A model with TransformerLens hooks.
         class_sets: Labelled texts.
     """
     import jaxtyping
@@ -35,10 +35,10 @@ def saebench_patches(model: HookedRootModule, class_sets: Sequence[ClassSet] = (
         # of TransformerBridge: sparse_probing/main.py:310, scr_and_tpp/main.py:791, absorption/main.py:62 and
         # sae_probes/generate_model_activations.py:223
         stack.enter_context(patch.object(HookedTransformer, "from_pretrained_no_processing", lambda *_, **__: model))
-        # and beartype refuses any other class: sae_bench_utils/activation_collection.py:94
+        # and beartype rejects any other class: sae_bench_utils/activation_collection.py:94
         stack.callback(jaxtyping.config.update, "jaxtyping_disable", jaxtyping.config.jaxtyping_disable)
         jaxtyping.config.update("jaxtyping_disable", True)
-        # unknown data sets are refused: sae_bench_utils/dataset_utils.py:461; the tables below are read at
+        # unknown data sets are rejected: sae_bench_utils/dataset_utils.py:461; the tables below are read at
         # sparse_probing/main.py:55 and scr_and_tpp/main.py:552
         stack.enter_context(patch.object(utils, "get_multi_label_train_test_data", texts))
         classes = {name: list(one.train) for name, one in own.items()}

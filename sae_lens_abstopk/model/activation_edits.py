@@ -1,4 +1,4 @@
-"""Edit the activation at a hook while a model runs: nested, exception-safe, correct under a KV cache."""
+"""Edit the activation at a hook while a model runs: nested, exception-safe, correct with a KV cache."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from sae_lens_abstopk.model.pass_tokens import PassReader
 from sae_lens_abstopk.model.token_filter import TokenFilter
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
-"""Maps the activations of the kept tokens [n, ...] to new ones, in any dtype."""
+"""Function from the activations of the kept tokens [n, ...] to new ones, in any dtype."""
 
 
 class _Entry(NamedTuple):
@@ -24,7 +24,7 @@ class _Entry(NamedTuple):
 
 
 class _Site:
-    """All open edits at one module; which tokens each applies to is decided before the first edit."""
+    """All open edits at one module; the tokens of each are chosen before the first edit."""
 
     def __init__(self, model: nn.Module, place: HookPlace) -> None:
         self.entries: list[_Entry] = []
@@ -76,18 +76,18 @@ def intervene(
     """
     Apply ``edit`` at a hook in every forward pass while the context is open.
 
-    Contexts nest, also at one hook: edits apply in the order in which they were opened, and a norm limit looks at the
-    activation before all of them. Each context removes only its own edit, in any order and after an exception.
+    Contexts nest, also at one hook: edits apply in the order in which they were opened, and a norm limit reads the
+    activation before all of them. Contexts may close in any order.
 
     Args:
         model: A transformers model, SAELens's proxy of one, HookedSAETransformer or TransformerBridge.
         hook_name: See :func:`find_place`.
-        edit: New activations from those of the kept tokens [n, ...].
+        edit: Maps the activations of the kept tokens [n, ...] to new ones.
         token_filter: Tokens to edit; all but padding by default.
         prompt: See :func:`steer`.
 
     Raises:
-        ConfigError: the model has no such hook or is compiled; or, in a forward pass, its tokens are unknown.
+        ConfigError: the model lacks the hook or is compiled; or, in a forward pass, its tokens are unknown.
     """
     place = find_place(model, hook_name)
     site = _SITES.get(place.module)
@@ -98,7 +98,9 @@ def intervene(
     try:
         yield
     finally:
-        site.entries[:] = [other for other in site.entries if other is not entry]  # equal entries are different edits
+        site.entries[:] = [
+            other for other in site.entries if other is not entry
+        ]  # by identity: equal entries are different edits
         if not site.entries:
             _SITES.pop(place.module, None)
             site.close()

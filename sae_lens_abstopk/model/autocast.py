@@ -12,24 +12,24 @@ def autocast_pays(device: torch.device) -> bool:
     """
     Return whether a language model is faster on a device in bfloat16 autocast than in float32.
 
-    On CPUs only with instructions for it (Intel's server CPUs since Cooper Lake, AMD's since Zen 4): on others a pass
-    of a small model took three times as long in autocast.
+    A CPU needs bfloat16 instructions (Intel's server CPUs since Cooper Lake, AMD's since Zen 4): on others a pass of a
+    small model took three times as long in autocast.
     """
     return device.type != "cpu" or bfloat16_is_fast(device)
 
 
 def bfloat16_autocast(device: torch.device, *, enabled: bool) -> torch.autocast:
-    """Return a context for passes of a language model: bfloat16 autocast if ``enabled`` and :func:`autocast_pays`."""
+    """Return a context for LM passes: bfloat16 autocast if ``enabled`` and :func:`autocast_pays`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled and autocast_pays(device))
 
 
 @contextmanager
 def casts_shared() -> Iterator[None]:
     """
-    Cast the weights of a model in autocast once in this context (or decorated function), not at every pass.
+    Cast the weights of a model under autocast once in this context (or decorated function), not at every pass.
 
-    An autocast context forgets its casts when the outermost one ends. Weights must not change inside. The caller's
-    autocast is off in here, except in passes that turn it on: SAEs compute in their own type.
+    Weights must not change inside. The caller's autocast is off inside, except in passes that turn it on: SAEs compute
+    in their own dtype.
     """
     kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     with ExitStack() as stack:

@@ -17,17 +17,17 @@ from sae_lens_abstopk.model.model_shape import model_shape, read_model_config, w
 from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.system.errors import ConfigError
 
-# embeddings of positions in GPT-2, GPT-Neo, OPT and similar models
+# position embeddings in GPT-2, GPT-Neo, OPT and similar models
 POSITION_TABLE = re.compile(r"(^|\.)(wpe|embed_positions)$")
 
 
 def check_hook(spec: ModelSpec, *, d_in: int, context_size: int) -> None:
     """
-    Refuse a hook that the model lacks or that has another width than ``d_in``, before any weight is read.
+    Raise if the model lacks the hook or its width is not ``d_in``, before any weight is read.
 
     Raises:
-        ConfigError: naming the hook and the nearest ones that exist, or both widths; or the model cannot be had, is not
-            a causal language model, or knows fewer positions than ``context_size``.
+        ConfigError: naming the hook and the nearest existing ones, or both widths; or the model is unavailable, is not
+            a causal language model, or has fewer positions than ``context_size``.
     """
     layers, width, longest = model_shape(spec.model_name, spec.model_class_name, spec.load_options)
     model = None if spec.model_class_name == "HookedTransformer" else _model_without_weights(spec)
@@ -57,13 +57,13 @@ def check_hook(spec: ModelSpec, *, d_in: int, context_size: int) -> None:
 
 
 def most_positions(model: nn.Module) -> int | None:
-    """Return the longest context that the model's tables of positions allow; None without tables (rotary positions)."""
+    """Return the longest context that the model's position tables allow; None without tables (rotary positions)."""
     tables = [
         table.num_embeddings - getattr(table, "offset", 0)
         for name, table in model.named_modules()
         if isinstance(table, nn.Embedding) and POSITION_TABLE.search(name)
     ]
-    if isinstance(model, HookedTransformer):  # whose masks and rotations are tables too
+    if isinstance(model, HookedTransformer):  # its masks and rotations are tables too
         tables.append(model.cfg.n_ctx)
     return min(tables, default=None)
 
@@ -71,10 +71,10 @@ def most_positions(model: nn.Module) -> int | None:
 @torch.no_grad()
 def check_activations(model: HookedRootModule, spec: ModelSpec, *, d_in: int) -> None:
     """
-    Run three tokens through a loaded model, and refuse a hook that is missing or has another width than ``d_in``.
+    Run three tokens through a loaded model; raise if the hook is missing or its width is not ``d_in``.
 
     Raises:
-        ConfigError: naming the hook and the nearest ones that exist, or both widths.
+        ConfigError: naming the hook and the nearest existing ones, or both widths.
     """
     hook, names = spec.hook_name, list(model.hook_dict)
     where = f"hook_name={hook!r} of {spec.model_name}"
@@ -127,9 +127,9 @@ def _require_module(spec: ModelSpec, model: Any, layers: int) -> None:
     if hook in names:
         return
     residual = layer_names(model)
-    asked = extract_layer_from_tlens_hook_name(hook)
+    layer = extract_layer_from_tlens_hook_name(hook)
     nearest = difflib.get_close_matches(hook, names, n=3) or residual[layers // 2 : layers // 2 + 1]
-    if asked is not None and asked >= layers:
+    if layer is not None and layer >= layers:
         nearest = residual[-1:]
     classes = "; for TransformerLens's names, set model_class_name=HookedTransformer or TransformerBridge"
     raise ConfigError(

@@ -7,10 +7,10 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 def resolve_device(key: str, device: str) -> str:
     """
-    Return the device that ``device`` stands for: ``auto`` is CUDA where there is one, else the CPU.
+    Return the device named ``device``; ``auto`` is CUDA if available, else the CPU.
 
     Raises:
-        ConfigError: it is not a torch device, or not one that is supported; names ``key``.
+        ConfigError: it is not a supported torch device; names ``key``.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -25,7 +25,7 @@ def resolve_device(key: str, device: str) -> str:
 
 def require_device(key: str, device: str) -> None:
     """
-    Refuse a device that this machine lacks.
+    Raise if this machine lacks the device.
 
     Raises:
         ConfigError: naming ``key``.

@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` and its parts into evaluation mode, and each part back into its own mode afterwards."""
+    """Put ``model`` into evaluation mode; restore the mode of each submodule afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

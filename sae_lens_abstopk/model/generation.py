@@ -33,9 +33,9 @@ class Generated:
     """Continuations of prompts; those of one prompt are adjacent."""
 
     prompts: TokenBatch
-    """Each prompt once per continuation, padded on the left."""
+    """Prompts, repeated for each continuation, padded on the left."""
     new: TokenBatch
-    """The continuations up to and including the first end of text, padded on the right."""
+    """Continuations up to and including the first end of text, padded on the right."""
     texts: tuple[str, ...]
 
 
@@ -46,10 +46,10 @@ class TextModel:
     Args:
         model: A transformers model, SAELens's proxy of one, HookedSAETransformer or TransformerBridge.
         tokenizer: By default the model's own.
-        chat: Put prompts through the chat template as user turns, with any thinking mode off.
-        prepend_bos: Start texts with BOS; by default as the tokenizer does. Not for chat turns.
-        autocast: Run in bfloat16 autocast where :func:`autocast_pays`; logits then differ in the third digit.
-        batch_size: Texts at once.
+        chat: Format prompts as user turns by the chat template, thinking mode off.
+        prepend_bos: Start texts with BOS; default: as the tokenizer does. Ignored in chat.
+        autocast: Run in bfloat16 autocast if :func:`autocast_pays`; logits then differ in the third digit.
+        batch_size: Texts in one pass.
 
     Raises:
         ConfigError: there is no tokenizer, or no chat template for ``chat``.
@@ -72,14 +72,14 @@ class TextModel:
             require_chat_template(self.tokenizer)
         self.model, self.chat, self.autocast, self.batch_size = model, chat, autocast, batch_size
         self.device = next(model.parameters()).device
-        # as in training, a tokenizer without BOS prepends none
+        # as in training, a tokenizer without BOS prepends nothing
         self._prepend_bos = prepend_bos and self.tokenizer.bos_token_id is not None
         self._hf: Any = transformers_model(model)
         # TransformerLens 3.9 on transformers 5.24: with a KV cache, a bridge's layers see only the newest token
         self._use_cache = not isinstance(model, TransformerBridge)
         # PEFT's wrapper does not name the options of forward
         takes = {} if self._hf is None else inspect.signature(without_adapter(self._hf).forward).parameters
-        self._takes = set(takes)
+        self._forward_options = set(takes)
         ends = getattr(getattr(self._hf, "generation_config", None), "eos_token_id", None)
         ends = self.tokenizer.eos_token_id if ends is None else ends
         self._ends: list[int] = [] if ends is None else one_or_more(ends)
@@ -87,7 +87,7 @@ class TextModel:
 
     def encode(self, texts: Sequence[str], *, chat: bool | None = None) -> TokenBatch:
         """
-        Token ids of each text, padded on the left; ``chat`` overrides that of the model.
+        Tokenise texts, padded on the left; ``chat`` overrides that of the model.
 
         Raises:
             ConfigError: a text has no tokens.
@@ -106,17 +106,17 @@ class TextModel:
 
     @torch.no_grad()
     def next_logits(self, prompts: TokenBatch) -> torch.Tensor:
-        """Logits [n, vocabulary] of the token after each prompt, float32."""
+        """Return the logits [n, vocabulary] of the token after each prompt, float32."""
         return torch.cat([self._logits(part, last=1)[:, -1].float() for part in self._parts(prompts)])
 
     @torch.no_grad()
     def nll(self, batch: TokenBatch, counted: torch.Tensor | None = None) -> torch.Tensor:
         """
-        Mean negative log-likelihood (nats per token) of each text, [n], float64, on the CPU.
+        Return the mean negative log-likelihood (nats per token) of each text, [n], float64, on the CPU.
 
         Args:
             batch: The texts.
-            counted: Tokens to average over, [n, width]; by default all, and never the first of a text. The mean of no
+            counted: Tokens to average over, [n, width]; default: all. The first of a text never counts. The mean of no
                 tokens is 0.
         """
         first = batch.mask.cumsum(1) == 1
@@ -126,7 +126,7 @@ class TextModel:
             if not wanted.any():
                 found.append(torch.zeros(len(wanted), dtype=torch.float64))
                 continue
-            # the logits of a long prompt would be the largest tensor of all
+            # with a long prompt, its logits would be the largest tensor
             width = part.ids.shape[1] - int(wanted.any(0).int().argmax())
             logits = self._logits(part, last=width + 1)[:, -width - 1 : -1]
             losses = cross_entropy(logits.flatten(0, 1).float(), part.ids[:, -width:].flatten(), reduction="none")
@@ -141,7 +141,7 @@ class TextModel:
         """
         Sample ``samples`` continuations of each prompt; greedy with ``temperature`` 0.
 
-        The random numbers depend only on the seed, prompt, sample and step, so two doses of steering share them.
+        The random numbers depend only on the seed, prompt, sample and step, so that steering doses share them.
         """
         repeated = TokenBatch(*(tensor.repeat_interleave(samples, 0) for tensor in prompts))
         numbers = torch.rand(
@@ -150,14 +150,14 @@ class TextModel:
         rows: list[list[int]] = []
         for part, uniform in zip(self._parts(repeated), numbers.split(self.batch_size), strict=True):
             sampler = _Sampler(uniform.float().to(self.device), temperature)
-            rows += self._continued(part, sampler, max_new_tokens).tolist()
+            rows += self._continue(part, sampler, max_new_tokens).tolist()
         ends = [next((i for i, token in enumerate(row) if token in self._ends), len(row) - 1) for row in rows]
         kept = [row[: end + 1] for row, end in zip(rows, ends, strict=True)]
         texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
         return Generated(repeated, self._padded(kept, "right"), tuple(texts))
 
     def generated_nll(self, generated: Generated) -> torch.Tensor:
-        """NLL of each continuation given its prompt, [n]; call it unsteered for the cost of a text."""
+        """Return the NLL of each continuation given its prompt, [n]; call it unsteered to judge the text itself."""
         ids, mask = (torch.cat(both, dim=1) for both in zip(generated.prompts, generated.new, strict=True))
         counted = torch.cat([torch.zeros_like(generated.prompts.mask), generated.new.mask], dim=1)
         return self.nll(TokenBatch(ids, mask), counted)
@@ -173,16 +173,16 @@ class TextModel:
         return [TokenBatch(*p) for p in zip(*(tensor.split(self.batch_size) for tensor in batch), strict=True)]
 
     def _logits(self, batch: TokenBatch, *, last: int) -> torch.Tensor:
-        """Logits [n, width, vocabulary] of at least the ``last`` positions."""
+        """Return logits [n, width, vocabulary] of at least the ``last`` positions."""
         with in_evaluation_mode(self.model), bfloat16_autocast(self.device, enabled=self.autocast):
             if self._hf is None:
                 return self.model(batch.ids, attention_mask=batch.mask)
             positions = (batch.mask.cumsum(1) - 1).clamp(min=0)
             options = {"logits_to_keep": last, "position_ids": positions}
-            options = {name: value for name, value in options.items() if name in self._takes}
+            options = {name: value for name, value in options.items() if name in self._forward_options}
             return self._hf(input_ids=batch.ids, attention_mask=batch.mask, **options).logits
 
-    def _continued(self, batch: TokenBatch, sampler: "_Sampler", max_new_tokens: int) -> torch.Tensor:
+    def _continue(self, batch: TokenBatch, sampler: "_Sampler", max_new_tokens: int) -> torch.Tensor:
         ids, mask = batch
         start = ids.shape[1]
         if self._hf is None:
@@ -195,8 +195,8 @@ class TextModel:
             do_sample=False,
             eos_token_id=self._ends or None,
             pad_token_id=self._pad,
-            disable_compile=True,  # compiled code would not call hooks that steering opens later
-            # a model's generation_config.json may set these, and change the scores that are sampled from
+            disable_compile=True,  # compiled code would skip hooks that steering opens later
+            # a model's generation_config.json may set these, which change the sampled distribution
             repetition_penalty=1.0,
             no_repeat_ngram_size=0,
             min_length=0,
@@ -224,23 +224,23 @@ def require_chat_template(tokenizer: Any) -> None:
 
 
 def chat_prompt(tokenizer: Any, text: str, answer: str | None = None) -> str:
-    """A user turn and the assistant's, opened or with ``answer``, as the chat template writes them."""
+    """Format a user turn and the start of the assistant's, or all of it (``answer``), by the chat template."""
     turns = [{"role": "user", "content": text}]
     turns += [] if answer is None else [{"role": "assistant", "content": answer}]
-    # no thoughts, and the same date every day; templates without these options ignore them
+    # no thinking, and a fixed date; templates without these options ignore them
     options = {"enable_thinking": False, "date_string": "26 Jul 2024", "tokenize": False}
     return tokenizer.apply_chat_template(turns, add_generation_prompt=answer is None, **options)
 
 
 def answer_ids(tokenizer: Any, answer: str) -> list[int]:
-    """Token ids of ``answer`` after a chat prompt; empty where the template writes a finished turn differently."""
+    """Return the token ids of ``answer`` after a chat prompt; empty if the template changes finished turns."""
     texts = [chat_prompt(tokenizer, ""), chat_prompt(tokenizer, "", answer)]
     opened, whole = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return whole[len(opened) :] if whole[: len(opened)] == opened else []
 
 
 class _Sampler(LogitsProcessor):
-    """Samples by inverse transform of given numbers [rows, steps]; leaves one token possible."""
+    """Logits processor that samples by inverse transform of ``uniform`` [rows, steps] and leaves one token possible."""
 
     def __init__(self, uniform: torch.Tensor, temperature: float) -> None:
         self.uniform, self.temperature, self.step = uniform, temperature, 0

@@ -15,9 +15,9 @@ from sae_lens_abstopk.system.errors import ConfigError
 # hook names of the residual stream, by model family
 LAYER_MODULE = re.compile(r"(^|\.)(layers|h|blocks)\.\d+$")
 RESIDUAL = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
-# the two parts of a layer in transformers; TransformerBridge has other names for their outputs
+# the two parts of a layer in transformers, and the names of their outputs in TransformerBridge
 LAYER_PART = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.(?:(mlp)|self_attn|attn|attention)$")
-# parts of a model with layers that do not read text
+# parts of a model whose layers do not read text
 OTHER_TOWERS = re.compile("vision|visual|audio")
 
 
@@ -25,10 +25,10 @@ class HookPlace(NamedTuple):
     """The module whose output is the activation of a hook, and the module that receives the tokens."""
 
     name: str
-    """The model's name of the hook, which may differ from the name that was given."""
+    """The model's own name of the hook."""
     module: nn.Module
     entered: nn.Module
-    """Called once in a forward pass, before ``module``: the transformers base model, or the TransformerLens block."""
+    """Module called once in a forward pass, before ``module``: the transformers base model or TransformerLens block."""
 
 
 def transformers_model(model: nn.Module) -> nn.Module | None:
@@ -45,19 +45,18 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
     Find ``hook_name`` in ``model``.
 
     ``model.layers.15`` (transformers: the output of a layer), ``blocks.15.hook_resid_post`` (TransformerLens) and
-    ``blocks.16.hook_resid_pre`` are the same activation, and every kind of model understands all three. A bridge also
-    understands transformers' names of the two parts of a layer (``model.layers.15.mlp``). Other hooks are found under
-    their own name only. In a model with adapters, such as PEFT's, names of the inner model count too.
+    ``blocks.16.hook_resid_pre`` are the same activation, and every kind of model accepts all three. A bridge also
+    accepts transformers' names of the two parts of a layer (``model.layers.15.mlp``). Other hooks have only their own
+    name. A model with adapters, such as PEFT's, also accepts names of the inner model.
 
     Raises:
-        ConfigError: no name was given, or the model has no such hook, which names the nearest; an edit there would not
-            reach the residual stream (:func:`require_in_stream`); or the module is compiled, so that a later hook would
-            not be called.
+        ConfigError: the model lacks the hook (the message names the nearest), an edit there would not reach the
+            residual stream (:func:`require_in_stream`), or the module is compiled and would not call a later hook.
     """
     if not hook_name:
         raise ConfigError("the metadata of the SAE name no hook; give hook_name, such as hook_name='model.layers.15'.")
     hf = transformers_model(model)
-    _refuse_compiled(each for each in (model, hf) if each is not None)
+    _require_not_compiled(each for each in (model, hf) if each is not None)
     if isinstance(model, TransformerBridge | HookedTransformer):
         return _in_transformer_lens(model, hook_name, hf)
     assert hf is not None
@@ -72,12 +71,12 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
         name = wrapped[0] if len(wrapped) == 1 else name
     if name not in modules:
         raise ConfigError(_missing(model, hook_name, list(modules), layers))
-    _refuse_compiled(_around(name, modules))
+    _require_not_compiled(_enclosing_modules(name, modules))
     return HookPlace(name, modules[name], _base_model(hf))
 
 
 def residual_layer(hook_name: str) -> int | None:
-    """Return the layer whose output is at a hook, -1 for the input of the first; None if it is another activation."""
+    """Return the layer whose output a hook reads, -1 for the input of the first; None for other activations."""
     if residual := RESIDUAL.fullmatch(hook_name):
         # the input of a layer is the output of the one below it
         return int(residual[1]) - (residual[2] == "pre")
@@ -89,8 +88,7 @@ def residual_layer(hook_name: str) -> int | None:
 
 def transformer_lens_name(hook_name: str) -> str | None:
     """
-    Return TransformerLens's name of a hook that transformers names ``hook_name``: the output of a layer or a part of
-    one.
+    Return TransformerLens's name of a transformers hook: the output of a layer or of a part of one.
 
     None for other names. Only a TransformerBridge has the parts.
     """
@@ -102,7 +100,7 @@ def transformer_lens_name(hook_name: str) -> str | None:
 
 
 def layer_names(hf: nn.Module) -> list[str]:
-    """Return the names of the decoder layers of a transformers model, bottom up, without those of a vision tower."""
+    """Return the names of the decoder layers of a transformers model, bottom up, without a vision tower's."""
     stacks: dict[str, list[str]] = {}
     for name, _ in hf.named_modules():
         if LAYER_MODULE.search(name) and not OTHER_TOWERS.search(name):
@@ -118,11 +116,11 @@ def _in_transformer_lens(
         require_in_stream(hook_name)
     known = list(model.hook_dict)
     residual = [f"blocks.{layer}.hook_resid_post" for layer in range(model.cfg.n_layers)]
-    # with an SAE attached a HookedSAETransformer keeps the SAE under the hook's name, and no hook
+    # a HookedSAETransformer with an attached SAE has the SAE, not a hook, under the hook's name
     modules = model.hook_dict if isinstance(model, TransformerBridge) else dict(model.named_modules())
     if name not in modules:
         raise ConfigError(_missing(model, hook_name, known, residual))
-    _refuse_compiled(_around(name, dict(model.named_modules())))
+    _require_not_compiled(_enclosing_modules(name, dict(model.named_modules())))
     if hf is not None:
         return HookPlace(name, modules[name], _base_model(hf))
     block = re.match(r"blocks\.\d+\b", name)
@@ -136,10 +134,10 @@ def _in_transformer_lens(
 
 def require_in_stream(hook_name: str) -> None:
     """
-    Refuse a hook of a TransformerBridge that reads the residual stream beside it, where an edit does not reach it.
+    Raise for a hook of a TransformerBridge that reads a copy of the residual stream, where an edit has no effect.
 
     Raises:
-        ConfigError: it is ``hook_resid_mid``, which a bridge has at the input of a norm.
+        ConfigError: it is ``hook_resid_mid``, which a bridge puts at the input of a norm.
     """
     if hook_name.endswith("hook_resid_mid"):
         raise ConfigError(
@@ -162,12 +160,12 @@ def _base_model(hf: nn.Module) -> nn.Module:
     return base if isinstance(base, nn.Module) else own
 
 
-def _around(name: str, modules: Mapping[str, nn.Module]) -> Iterator[nn.Module]:
+def _enclosing_modules(name: str, modules: Mapping[str, nn.Module]) -> Iterator[nn.Module]:
     """Yield a module and the modules that contain it."""
     return (module for each, module in modules.items() if f"{name}.".startswith(f"{each}."))
 
 
-def _refuse_compiled(modules: Iterable[nn.Module]) -> None:
+def _require_not_compiled(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         compiled = hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
         by_forward = hasattr(module.forward, "_torchdynamo_orig_callable")

@@ -21,13 +21,13 @@ from sae_lens_abstopk.text.text_spec import TextSpec
 
 def load_language_model(spec: ModelSpec, text: TextSpec, hook_names: Sequence[str] | None = None) -> HookedRootModule:
     """
-    Load a model in evaluation mode, with these hooks or the one of the spec.
+    Load a model in evaluation mode and check ``hook_names``, by default the spec's hook.
 
-    Its type is that of the checkpoint, or of ``model_from_pretrained_kwargs``; a checkpoint of 16 bits is widened to
-    float32 on a CPU that is slow in these.
+    Its dtype is the checkpoint's, or that of ``model_from_pretrained_kwargs``; 16-bit checkpoints become float32 on a
+    CPU without fast 16-bit arithmetic.
 
     Raises:
-        ConfigError: it cannot be loaded, or see :func:`require_tokenizer`.
+        ConfigError: it cannot be loaded; or as :func:`require_tokenizer`.
     """
     require_tokenizer(spec, text)
     name, options = spec.model_name, dict(spec.load_options)
@@ -43,7 +43,7 @@ def load_language_model(spec: ModelSpec, text: TextSpec, hook_names: Sequence[st
             model = load_bridge(name, spec.device, options)
         elif spec.model_class_name == "AutoModelForCausalLM":
             proxied = load_transformers_model(name, spec.device, options)
-            proxied.config.get_text_config().use_cache = False  # nothing goes on from these passes
+            proxied.config.get_text_config().use_cache = False  # no later pass continues these, so no KV cache
             tokenizer = load_tokenizer(name, options)
             model = HookedProxyLM(proxied, tokenizer, hook_names=list(hook_names or [spec.hook_name]))
         else:
@@ -52,9 +52,9 @@ def load_language_model(spec: ModelSpec, text: TextSpec, hook_names: Sequence[st
         raise ConfigError(why_no_model(name, error)) from error
     first = next(model.parameters(), None)
     if first is not None and first.device.type == "cpu":
-        half, asked = first.dtype in (torch.float16, torch.bfloat16), options.keys() & {"dtype", "torch_dtype"}
-        slow = half and not asked and not autocast_pays(first.device)
-        # a layer norm in autocast on a CPU does not take float16 weights
+        half, chosen = first.dtype in (torch.float16, torch.bfloat16), options.keys() & {"dtype", "torch_dtype"}
+        slow = half and not chosen and not autocast_pays(first.device)
+        # under autocast on a CPU, layer norm does not accept float16 weights
         if slow or (spec.autocast_lm and first.dtype == torch.float16):
             model.float()
     return model.eval()
@@ -62,20 +62,20 @@ def load_language_model(spec: ModelSpec, text: TextSpec, hook_names: Sequence[st
 
 def require_tokenizer(spec: ModelSpec, text: TextSpec) -> None:
     """
-    Refuse a model whose tokenizer cannot read ``text``, before any weight is read.
+    Raise if the model's tokenizer cannot read ``text``, before any weight is read.
 
-    For a folder without tokenizer files transformers makes an empty tokenizer: every document would have no tokens.
+    For a folder without tokenizer files, transformers makes an empty tokenizer that gives no tokens.
 
     Raises:
         ConfigError: the tokenizer is missing or unreadable, or lacks the chat template that the text needs.
     """
-    if spec.model_class_name == "HookedTransformer":  # its models have known tokenizers
+    if spec.model_class_name == "HookedTransformer":  # TransformerLens knows the tokenizers of its models
         return
     failed: Exception | None = None
     tokenizer: Any = None
     try:
         tokenizer = load_tokenizer(spec.model_name, spec.load_options)
-    except Exception as error:  # each kind of tokenizer fails in its own way
+    except Exception as error:  # each tokenizer class raises its own errors
         if not Path(spec.model_name).exists():
             raise ConfigError(why_no_model(spec.model_name, error)) from error
         failed = error
@@ -92,7 +92,7 @@ def require_tokenizer(spec: ModelSpec, text: TextSpec) -> None:
 
 def require_chat_template(tokenizer: Any) -> None:
     """
-    Refuse a tokenizer without a chat template.
+    Raise if the tokenizer has no chat template.
 
     Raises:
         ConfigError: it has none.
@@ -104,15 +104,15 @@ def require_chat_template(tokenizer: Any) -> None:
 
 
 def load_bridge(model_name: str, device: str, options: dict[str, Any]) -> Any:
-    """Load a TransformerBridge of a Hub id or a folder."""
-    # a bridge by itself takes no options of from_pretrained, and makes the model float32
+    """Load a TransformerBridge from a Hub id or a folder."""
+    # a bridge accepts no options of from_pretrained, and would make the model float32
     hf_model, tokenizer = load_transformers_model(model_name, device, options), load_tokenizer(model_name, options)
     name = name_on_hub(model_name)
     return TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, device=device)
 
 
 def load_transformers_model(model_name: str, device: str, options: dict[str, Any]) -> Any:
-    """Load a transformers model on ``device``, or where a ``device_map`` of ``options`` puts it."""
+    """Load a transformers model on ``device``, or by a ``device_map`` in ``options``."""
     hf_model: Any = AutoModelForCausalLM.from_pretrained(name_on_hub(model_name), **options)
     # before transformers 5.21 the default attention did not cap the logits of Gemma 2
     capped = getattr(hf_model.config.get_text_config(), "attn_logit_softcapping", None)
@@ -122,6 +122,6 @@ def load_transformers_model(model_name: str, device: str, options: dict[str, Any
 
 
 def load_tokenizer(model_name: str, load_options: Mapping[str, Any] | None) -> Any:
-    """Load the tokenizer of a model; ``load_options`` decide whether it may run code of its own."""
+    """Load the tokenizer of a model; ``load_options`` say whether it may run its own code."""
     code = {key: value for key, value in (load_options or {}).items() if key in ("trust_remote_code", "code_revision")}
     return AutoTokenizer.from_pretrained(name_on_hub(model_name), **code)

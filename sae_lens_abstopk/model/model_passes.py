@@ -18,41 +18,40 @@ from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.system.errors import ConfigError
 
-# predictions scored at one time: 128 MiB of float32
+# logits scored at a time: 128 MiB of float32
 SCORED_ENTRIES = 2**25
 
 
 class CleanPass(NamedTuple):
-    """One pass with the hook left alone."""
+    """Result of a pass without a change at the hook."""
 
     losses: torch.Tensor
     """Cross-entropy of each predicted token (nats), flat, float64, on the CPU."""
     activations: torch.Tensor
-    """[batch, context, d_in] at the hook, or at one head of it."""
+    """Activations [batch, context, d_in] at the hook, or at one head of it."""
     logits: torch.Tensor | None = None
-    """[batch, context, vocabulary] as the model gave them, where they were to be kept."""
+    """Logits [batch, context, vocabulary] in the model's dtype, if kept."""
 
 
 class ReplacedPass(NamedTuple):
-    """One pass with another activation at the hook."""
+    """Result of a pass with another activation at the hook."""
 
     losses: torch.Tensor
     """As in :class:`CleanPass`."""
     divergences: torch.Tensor | None
-    """KL(clean || this) of the prediction of each predicted token (nats), flat, float64, on the CPU."""
+    """KL(clean || this) of each prediction (nats), flat, float64, on the CPU."""
 
 
 class ModelPasses:
     """
-    Runs one model around one hook.
+    Forward passes of one model around one hook.
 
-    Where the hook is the output of a layer of a transformers model, :meth:`losses_with` does not run that layer and
-    those below it again, since their result is replaced; ``skip_below=False`` runs everything, for comparison. Models
-    whose layers return a tuple (GPT-Neo, Bloom, Falcon, MPT) or pass keys and values on (Gemma 3n and 4) always run
-    everything. Activations of another width than ``d_in``, if given, are refused (ConfigError).
+    If the hook is the output of a layer of a transformers model, :meth:`losses_with` skips the layers up to it, since
+    their result is replaced; ``skip_below=False`` runs everything, for comparison. Models whose layers return a tuple
+    (GPT-Neo, Bloom, Falcon, MPT) or share keys and values (Gemma 3n and 4) always run everything. Raises ConfigError
+    if activations do not have the width ``d_in``, if given.
 
-    The heads of a hook [batch, context, heads, d_head] are read and replaced as one activation, or with ``head_index``
-    one of them only. A head that the hook lacks is refused (ConfigError).
+    All heads of a hook [batch, context, heads, d_head] form one activation; ``head_index`` selects one head.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class ModelPasses:
 
     @classmethod
     def of_spec(cls, model: HookedRootModule, spec: ModelSpec, *, d_in: int) -> Self:
-        """Return passes of ``model`` around the hook of ``spec``."""
+        """Make the passes of ``model`` around the hook of ``spec``."""
         return cls(model, spec.hook_name, autocast=spec.autocast_lm, d_in=d_in, head_index=spec.hook_head_index)
 
     @torch.no_grad()
@@ -109,7 +108,7 @@ class ModelPasses:
         """
         Run a pass with ``activations`` [batch, context, d_in] in place of the hook's.
 
-        ``clean_logits`` of the same tokens add the divergence of the predictions from them.
+        With ``clean_logits`` of the same tokens, the result has the divergence from them.
         """
 
         def replace(original: torch.Tensor, hook: Any) -> torch.Tensor:  # noqa: ARG001  # TransformerLens names it
@@ -125,23 +124,23 @@ class ModelPasses:
 
     @cached_property
     def device(self) -> torch.device:
-        """Device of the activations at the hook; a pass over two tokens finds it for a model on several devices."""
+        """Device of the activations at the hook; on a model over several devices, a pass over two tokens finds it."""
         devices = {weight.device for weight in self.model.parameters()}
-        return devices.pop() if len(devices) == 1 else self._of_two_tokens().device
+        return devices.pop() if len(devices) == 1 else self._activation_of_two_tokens().device
 
-    def _of_two_tokens(self) -> torch.Tensor:
+    def _activation_of_two_tokens(self) -> torch.Tensor:
         return self.activations(torch.zeros(1, 2, dtype=torch.int64, device=next(self.model.parameters()).device))
 
     @cached_property
     def _skippable(self) -> list[nn.Module]:
-        """Layers that need not run where the hook is replaced."""
+        """Layers that need not run when the hook is replaced."""
         layers = layers_up_to(self.model, self.hook_name) if self.skip_below else []
         if not layers or _shares_keys(self.model):
             return []
         given: list[Any] = []
         handle = layers[-1].register_forward_hook(lambda _, __, output: given.append(output))
         try:
-            self._of_two_tokens()
+            self._activation_of_two_tokens()
         finally:
             handle.remove()
         return layers if isinstance(given[0], torch.Tensor) else []
@@ -162,10 +161,10 @@ class ModelPasses:
 
 def select_head(hooked: torch.Tensor, head: int | None, hook_name: str) -> torch.Tensor:
     """
-    Return head ``head`` [batch, context, d_head] of ``hooked`` [batch, context, heads, d_head]; all if it is None.
+    Return head ``head`` [batch, context, d_head] of ``hooked`` [batch, context, heads, d_head]; None keeps all.
 
     Raises:
-        ConfigError: there is no such head.
+        ConfigError: the hook lacks that head.
     """
     if head is None:
         return hooked
@@ -177,9 +176,9 @@ def select_head(hooked: torch.Tensor, head: int | None, hook_name: str) -> torch
 
 
 def _scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | None = None) -> ReplacedPass:
-    """Score logits [batch, context, vocabulary], also against those of a clean pass."""
+    """Score logits [batch, context, vocabulary], and their divergence from a clean pass's."""
     losses, divergences = [], []
-    # float32 log-probabilities of some predictions at a time: those of a whole batch can outgrow the model
+    # a chunk at a time: float32 log-probabilities of a whole batch can be larger than the model
     n = max(SCORED_ENTRIES // logits.shape[-1], 1)
     for row, ids in enumerate(tokens.to(logits.device)):
         for start in range(0, len(ids) - 1, n):
@@ -206,13 +205,13 @@ def layers_up_to(model: HookedRootModule, hook_name: str) -> list[nn.Module]:
 
 
 def _shares_keys(model: Any) -> bool:
-    """Return whether layers read keys and values of lower ones, as in Gemma 3n and Gemma 4."""
+    """Return whether layers read keys and values of lower layers, as in Gemma 3n and Gemma 4."""
     return bool(getattr(model.model.config.get_text_config(), "num_kv_shared_layers", 0))
 
 
 @contextmanager
 def _skipped(layers: list[nn.Module], activations: torch.Tensor) -> Iterator[None]:
-    """Let ``layers`` pass their input on, and the last return ``activations``; their hooks still run."""
+    """Replace ``layers`` by the identity, and the last by ``activations``; their hooks still run."""
 
     def hand_on(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG001
         return hidden_states
@@ -220,7 +219,7 @@ def _skipped(layers: list[nn.Module], activations: torch.Tensor) -> Iterator[Non
     def hand_out(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG001
         return activations.to(hidden_states.dtype)
 
-    # a model on several devices has forwards of accelerate on the layers themselves
+    # on several devices, accelerate sets its own forwards on the layers
     own = [vars(layer).get("forward") for layer in layers]
     try:
         for layer in layers:
@@ -229,6 +228,6 @@ def _skipped(layers: list[nn.Module], activations: torch.Tensor) -> Iterator[Non
     finally:
         for layer, forward in zip(layers, own, strict=True):
             if forward is None:
-                del layer.forward  # uncovers the method of the class
+                del layer.forward  # makes the class's method visible again
             else:
                 layer.forward = forward

@@ -1,4 +1,4 @@
-"""The architecture and sizes of a language model, read from its config without its weights."""
+"""The architecture and sizes of a language model, read from its config only."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ CONFIG_OPTIONS = (
     *("trust_remote_code", "code_revision", "revision", "subfolder"),
     *("cache_dir", "token", "local_files_only"),
 )
-"""Options of loading a model that apply to its config too."""
+"""Loading options that apply to a model's config too."""
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
@@ -25,18 +25,18 @@ class ModelShape(NamedTuple):
 
     layers: int
     width: int
-    """Of the residual stream."""
+    """Width of the residual stream."""
     longest: int | None = None
-    """Positions that a HookedTransformer has tables for; None for other models."""
+    """Context length of a HookedTransformer; None for other models."""
 
 
 def name_on_hub(model_name: str) -> str:
-    """Return the Hub's name of a model; TransformerLens, and metadata of SAELens's releases, may use a short one."""
+    """Return the Hub's name of a model that may have TransformerLens's short name, as in SAELens's releases."""
     if "/" in model_name or Path(model_name).exists():
         return model_name
     try:
         return get_official_model_name(model_name)
-    except ValueError:  # not one of TransformerLens's
+    except ValueError:  # TransformerLens does not know the model
         return model_name
 
 
@@ -68,7 +68,7 @@ def read_model_config(model_name: str, load_options: Mapping[str, Any] | None = 
 
 def model_shape(model_name: str, model_class_name: str, load_options: Mapping[str, Any] | None = None) -> ModelShape:
     """
-    Return the sizes of a model; HookedTransformer has names of its own, which are understood too.
+    Return the sizes of a model; TransformerLens's names are accepted too.
 
     Raises:
         ConfigError: as :func:`read_model_config`, or the config lacks the sizes.
@@ -90,13 +90,13 @@ def model_shape(model_name: str, model_class_name: str, load_options: Mapping[st
 
 
 def model_files(model_name: str) -> list[tuple[str, int, str]]:
-    """Return name, size and a digest of each weights file of a local model; an empty list for one on the Hub."""
+    """Return name, size and digest of each weights file of a local model; an empty list for a Hub model."""
     weights = [path for path in sorted(Path(model_name).glob("*")) if path.suffix in WEIGHTS] if model_name else []
     return [(path.name, path.stat().st_size, sampled_digest(path)) for path in weights]
 
 
 def why_no_model(model_name: str, error: Exception) -> str:
-    """Explain why a model could not be read: gated, unknown, with code of its own, or out of reach."""
+    """Explain why a model could not be read: gated, unknown, with its own code, or unreachable."""
     text, where = str(error), f"model_name={model_name!r}"
     if caused_by(error, GatedRepoError):
         state = "is set but has no access" if os.environ.get("HF_TOKEN") else "is not set"

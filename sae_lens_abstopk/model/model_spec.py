@@ -14,7 +14,7 @@ MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """
-    The weights of a language model, how they are loaded, and the hook that is read.
+    A language model, its loading options, and the hook to read.
 
     Fields are keys of a training config.
 
@@ -28,18 +28,18 @@ class ModelSpec:
     model_class_name: str = "AutoModelForCausalLM"
     model_from_pretrained_kwargs: Mapping[str, Any] | None = None
     hook_head_index: int | None = None
-    """The one head of the hook that is read; None reads all."""
+    """The head of the hook to read; None reads all."""
     device: str = "auto"
     autocast_lm: bool = False
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Passed to every forward pass."""
+    """Arguments of every forward pass."""
 
     def __post_init__(self) -> None:
         for key in ("model_name", "hook_name"):
             if not getattr(self, key):
                 raise ConfigError(f"{key} is missing; the config has to name it.")
         require_choice("model_class_name", self.model_class_name, MODEL_CLASSES)
-        if self.model_from_pretrained_kwargs is None:  # as SAELens loads it
+        if self.model_from_pretrained_kwargs is None:  # SAELens's own default
             centred = {"center_writing_weights": False} if self.model_class_name == "HookedTransformer" else {}
             object.__setattr__(self, "model_from_pretrained_kwargs", centred)
         object.__setattr__(self, "device", resolve_device("llm_device", self.device))
@@ -52,7 +52,7 @@ class ModelSpec:
 
     @classmethod
     def of_keys(cls, keys: Mapping[str, Any], *, device: str) -> Self:
-        """Return the model of a training config, given its keys, on ``device``."""
+        """Make the spec from the keys of a training config, on ``device``."""
         types = field_types(cls)
         known: dict[str, Any] = {key: typed_value(key, keys[key], types[key]) for key in types if key in keys}
         known["device"] = device

@@ -1,4 +1,4 @@
-"""The tokens of a running forward pass, also with a KV cache, when only the newest is passed in."""
+"""The tokens of a running forward pass; with a KV cache, the model receives only the newest."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -19,26 +19,26 @@ class PassTokens:
     """The tokens [batch, width] of one forward pass."""
 
     positions: torch.Tensor
-    """Place in the text, [batch or 1, width]; 0 is the first token after padding."""
+    """Positions in the text, [batch or 1, width]; 0 is the first token after padding."""
     ids: torch.Tensor | None = None
-    """Token ids [batch, width]; None where the model was given embeddings."""
+    """Token ids [batch, width]; None if the model received embeddings."""
     real: torch.Tensor | None = None
     """False at padding, [batch, width]; None without padding."""
 
     def kept(self, token_filter: TokenFilter, activations: torch.Tensor, *, prompt: bool = True) -> torch.Tensor:
         """
-        Boolean [batch, width]: tokens that ``token_filter`` keeps and that are not padding.
+        Return a boolean [batch, width]: tokens that ``token_filter`` keeps and that are not padding.
 
-        Of the filter's slice only the start counts: how long a text will be is not known while it is generated.
+        Only the start of the filter's slice counts: during generation the final length is unknown.
 
         Args:
             token_filter: The filter.
-            activations: [batch, width, ...] before anything was changed.
-            prompt: False: only the last token of the pass, the one that the next is predicted from.
+            activations: [batch, width, ...], before any edit.
+            prompt: False keeps only the last token of the pass, which predicts the next.
         """
         batch, width = activations.shape[:2]
         start = token_filter.seqpos_slice[0] if len(token_filter.seqpos_slice) > 1 else None
-        newest = slice(-width, None)  # some models run their last layers on the last tokens alone
+        newest = slice(-width, None)  # some models run their last layers on the last tokens only
         positions = self.positions[:, newest].to(activations.device)
         kept = (positions >= max(start or 0, 0)).expand(batch, width).clone()
         real = torch.ones_like(kept) if self.real is None else self.real[:, newest].to(kept.device)
@@ -55,7 +55,7 @@ class PassTokens:
 
 
 class PassReader:
-    """Records the tokens of each forward pass by a hook on ``entered`` (see :class:`HookPlace`)."""
+    """Recorder of the tokens of each forward pass, by a hook on ``entered`` (see :class:`HookPlace`)."""
 
     def __init__(self, model: nn.Module, entered: nn.Module) -> None:
         self.model, self.entered = model, entered
@@ -65,7 +65,7 @@ class PassReader:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Keep :attr:`tokens` current while this is open."""
+        """Keep :attr:`tokens` current within this context."""
         if isinstance(self.model, HookedTransformer):
             handles = [
                 self.model.embed.register_forward_pre_hook(self._remember_ids),
@@ -91,7 +91,7 @@ class PassReader:
         Return the tokens of the running pass.
 
         Raises:
-            ConfigError: ``entered`` was not called, or with neither ids nor embeddings.
+            ConfigError: ``entered`` was not called, or received neither ids nor embeddings.
         """
         if self.tokens is None:
             raise ConfigError(
@@ -102,7 +102,7 @@ class PassReader:
         return self.tokens
 
     def _remember_ids(self, _: nn.Module, args: tuple[Any, ...]) -> None:
-        # HookedTransformer.generate embeds each new token by itself and runs the blocks on embeddings
+        # HookedTransformer.generate embeds each new token itself and runs the blocks on embeddings
         ids = args[0] if args[0].ndim == 2 else args[0][:, None]
         follows = self._ids is not None and ids.shape[1] == 1 and len(ids) == len(self._ids)
         self._ids = torch.cat([self._ids, ids], dim=1) if follows and self._ids is not None else ids
@@ -116,7 +116,7 @@ class PassReader:
 
 
 def _reads(forward: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], PassTokens | None]:
-    """Return a function from the arguments of a transformers ``forward`` to the tokens of the pass."""
+    """Make a function from the arguments of a transformers ``forward`` to the tokens of the pass."""
     signature = inspect.signature(forward)
 
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PassTokens | None:
@@ -126,7 +126,7 @@ def _reads(forward: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, 
         whole = ids if ids is not None else embeddings
         if whole is None:
             return None
-        # the argument was renamed in transformers
+        # transformers renamed the argument
         cache = given.get("past_key_values") if given.get("cache") is None else given.get("cache")
         try:
             past = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0

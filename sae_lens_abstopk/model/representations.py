@@ -1,4 +1,4 @@
-"""Activations and codes of texts at chosen read positions, one row a text, on disk."""
+"""Activations and codes of texts at chosen read positions, one row per text, on disk."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import lack_of_space
 from sae_lens_abstopk.system.one_or_more import one_or_more
 
-# stands for the activations among the names of SAEs, which may be any text
+# the activations' name among those of SAEs, which may be any text
 _X = None
 
 Rows = npt.NDArray[np.int64]
@@ -31,11 +31,11 @@ class Representations:
     """
     The result of :func:`represent`: float32 rows in memory-mapped .npy files in a temporary folder.
 
-    A context manager, which removes the files when it is left.
+    A context manager that removes the files on exit.
     """
 
     n: int
-    """Texts."""
+    """Number of texts."""
     reads: tuple[str, ...]
     """Read positions."""
     d_in: int
@@ -45,11 +45,11 @@ class Representations:
     """Owns the files."""
     fallbacks: Fallbacks = field(default_factory=Fallbacks)
     left_out: tuple[int, ...] = ()
-    """Texts that have rows but cannot be probed: their marked token is cut off, or left out by the filter."""
+    """Texts that have rows but cannot be probed: their marked token is cut off or filtered out."""
 
     @classmethod
     def _create(cls, n: int, reads: tuple[str, ...], d_in: int, d_sae: Mapping[str, int]) -> Self:
-        """Make the files."""
+        """Make empty files."""
         made = cls(
             n, reads, d_in, d_sae, tempfile.TemporaryDirectory(prefix="representations-", ignore_cleanup_errors=True)
         )
@@ -70,24 +70,24 @@ class Representations:
 
     @property
     def folder(self) -> Path:
-        """The folder of the files."""
+        """Folder of the files."""
         return Path(self.temporary.name)
 
     def x(self, read: str, rows: Rows | None = None) -> npt.NDArray[np.float32]:
-        """Return activations [n, d_in], of ``rows`` only if given, at a read position."""
+        """Return activations [n, d_in] at a read position, all or only those of ``rows``."""
         stored = self._open(_X, read)
         return stored if rows is None else stored[rows]
 
     def codes(self, sae: str, read: str) -> npt.NDArray[np.float32]:
-        """Return codes [n, d_sae] at a read position, as a memory map that may be larger than memory."""
+        """Return codes [n, d_sae] at a read position, as a memory map."""
         return self._open(sae, read)
 
     def latents(self, sae: str, read: str, latents: Sequence[int], rows: Rows) -> npt.NDArray[np.float32]:
-        """Return codes [len(rows), len(latents)]."""
+        """Return the codes of some latents, [len(rows), len(latents)]."""
         return self.codes(sae, read)[rows[:, None], np.asarray(latents)[None]]
 
     def chunks(self, sae: str, read: str, rows: Rows) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield codes of ``rows`` in chunks of columns, in order, of at most ``CHUNK_BYTES``."""
+        """Yield codes of ``rows`` in consecutive chunks of columns, each at most ``CHUNK_BYTES``."""
         stored = self.codes(sae, read)
         width = max(1, CHUNK_BYTES // (4 * max(len(rows), 1)))
         for start in range(0, self.d_sae[sae], width):
@@ -109,7 +109,7 @@ class Representations:
             raise ConfigError(f"there is no SAE {name!r} here; there are {', '.join(self.d_sae) or 'none'}.")
         if read not in self.reads:
             raise ConfigError(f"read={read!r} was not computed; use one of {', '.join(self.reads)}.")
-        # the name of an SAE may hold any character
+        # an SAE name may contain any character
         return self.folder / f"{'x' if name is _X else f'codes_{known.index(name)}'}_{read}.npy"
 
     def _open(self, name: str | None, read: str, *, mode: Any = "r") -> npt.NDArray[np.float32]:
@@ -136,26 +136,25 @@ def represent(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Representations:
     """
-    Run ``texts`` through the model and the SAEs, and keep one row for each text and read position.
+    Run ``texts`` through the model and the SAEs; keep one row for each text and read position.
 
-    "last" is the last token, "marked" the last token of the marked word, "mean" the mean over tokens, of x and of the
-    codes (not the code of the mean). Tokens that the SAEs were not trained on (:class:`ReadingRules`) are left out;
-    :class:`Fallbacks` counts texts of which nothing would be left. Rows go to a temporary folder (TMPDIR), so that
-    memory does not depend on the number of texts.
+    "last" is the last token, "marked" the last token of the marked word, "mean" the mean of x or of the codes over
+    tokens. Tokens that the SAEs were not trained on (:class:`ReadingRules`) are left out; :class:`Fallbacks` counts
+    texts without any other. Rows go to a temporary folder (TMPDIR), so that memory does not grow with the texts.
 
     Args:
         passes: The language model and the hook that all ``saes`` read.
-        tokenizer: That of the model.
-        saes: Name to SAE; may be empty, for x only (then ``rules`` must be given).
-        texts: Each becomes row i.
-        reads: Of "last", "mean" and "marked".
+        tokenizer: The model's tokenizer.
+        saes: SAEs by name; empty for x only, which needs ``rules``.
+        texts: Text i becomes row i.
+        reads: Some of "last", "mean" and "marked".
         markers: For "marked": (first, end) characters of each text's word.
         rules: By default those in the SAEs' metadata.
         on_progress: Called with (texts done, texts in all).
 
     Raises:
-        ConfigError: an unknown read position, a marker that is missing, SAEs that cannot share a pass, an SAE that
-            gives no finite codes or selects over a batch, or too little room on the disk.
+        ConfigError: a read position is unknown, a marker is missing, SAEs cannot share a pass, an SAE gives NaN or
+            selects over a batch, or the disk is too small.
     """
     texts = one_or_more(texts)
     for name, sae in saes.items():
@@ -193,7 +192,7 @@ def represent(
             if on_progress is not None:
                 on_progress(done, len(texts))
     except BaseException:
-        files.clear()  # Windows removes no file that is mapped
+        files.clear()  # Windows cannot remove a mapped file
         made.close()
         raise
     return replace(made, fallbacks=fallbacks, left_out=tuple(sorted(left_out)))
@@ -219,7 +218,7 @@ def _widths(
     texts: Sequence[str],
     rules: ReadingRules,
 ) -> tuple[int, dict[str, int]]:
-    """Widths of the hook and of the codes, from the first text."""
+    """Return the widths of the hook and of the codes, from the first text."""
     batch = next(text_batches(passes, tokenizer, texts[:1], rules=rules))
     x = batch.activations[0, -1:].float()
     for name, sae in saes.items():

@@ -15,8 +15,8 @@ def run_configs(folder: Path) -> dict[Path, dict[str, Any]]:
     """
     Return the keys of the configs in the folder of an SAE and in the folder above it, nearest first.
 
-    Files without the keys ``sae`` and ``hook_name`` belong to other tools and are left out, as is everything beside a
-    folder that holds no SAE. A relative ``dataset_path`` that exists beside the file is resolved.
+    Files without the keys ``sae`` and ``hook_name`` belong to other tools and are skipped; a folder without an SAE has
+    no configs. A relative ``dataset_path`` that exists beside the file is resolved.
     """
     found: dict[Path, dict[str, Any]] = {}
     for path in (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME):
@@ -29,7 +29,7 @@ def run_configs(folder: Path) -> dict[Path, dict[str, Any]]:
 
 
 def with_dataset_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
-    """Resolve a relative ``dataset_path`` that exists in ``folder``, where the config file lies."""
+    """Resolve a relative ``dataset_path`` that exists in ``folder``, the config file's folder."""
     dataset = raw.get("dataset_path")
     if isinstance(dataset, str) and dataset and (folder / dataset).exists():
         raw["dataset_path"] = str((folder / dataset).resolve())

@@ -1,4 +1,4 @@
-"""Run texts through a language model in batches of similar length, and mark the tokens that an SAE reads."""
+"""Run texts through a language model in batches of similar length, and mark the tokens that SAEs read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +12,11 @@ from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection, require_finite
 from sae_lens_abstopk.system.errors import ConfigError
 
-# texts that are tokenised and sorted by length together
+# texts tokenised and sorted by length together
 WINDOW = 2048
 # tokens in one pass of the model, padding included
 BATCH_TOKENS = 2048
-# longest text in tokens, unless the model knows fewer positions; the rest is cut off, and counted
+# longest text in tokens, if the model has as many positions; longer texts are cut
 MAX_LENGTH = 512
 
 Marker = tuple[int, int] | None
@@ -24,22 +24,22 @@ Marker = tuple[int, int] | None
 
 @dataclass(frozen=True)
 class ReadingRules:
-    """How texts are read for SAEs: whether a BOS goes first, and which tokens the SAEs were trained on."""
+    """Rules for reading texts: whether a BOS goes first, and the tokens that the SAEs were trained on."""
 
     prepend_bos: bool
-    """A BOS in front is only context; it is never read."""
+    """Whether texts start with BOS, which is only context and never read."""
     token_filter: TokenFilter
-    """Positions of ``seqpos_slice`` count from the start of the text, BOS included."""
+    """The token filter; its positions count from the start of the text, BOS included."""
 
     @classmethod
     def of_saes(cls, saes: Mapping[str, Any], tokenizer: Any) -> Self:
         """
-        Return the rules in the metadata of all ``saes``; with a BOS where they say nothing, SAELens's default.
+        Return the rules in the metadata of all ``saes``; without any, SAELens's default, a BOS.
 
-        A norm limit is an estimate, which differs between seeds, and releases have none: the first one is taken.
+        Norm limits are estimates and differ between seeds: the first one applies.
 
         Raises:
-            ConfigError: one is not an SAE of SAELens, or they disagree.
+            ConfigError: one is not a SAELens SAE, or they disagree.
         """
         selection = shared_selection(saes)
         filters = [TokenFilter.of_sae(sae, tokenizer) for sae in saes.values()]
@@ -52,7 +52,7 @@ class ReadingRules:
 
 def shared_selection(saes: Mapping[str, Any]) -> TokenSelection:
     """
-    Return which tokens all ``saes`` were trained on.
+    Return the selection of tokens that all ``saes`` were trained on.
 
     Raises:
         ConfigError: one is not an SAE of SAELens, or they disagree.
@@ -65,13 +65,13 @@ def shared_selection(saes: Mapping[str, Any]) -> TokenSelection:
             )
         found[name] = TokenSelection.of_sae(sae)
     if len(set(found.values())) != 1:
-        told = "; ".join(
+        selections = "; ".join(
             f"{name}: {', '.join(f'{key}={value}' for key, value in selection._asdict().items())}"
             for name, selection in found.items()
         )
         raise ConfigError(
-            f"only SAEs trained on the same selection of tokens can share a pass ({told or 'no SAE was given'}); give "
-            "those of one selection at a time."
+            f"only SAEs trained on the same selection of tokens can share a pass ({selections or 'no SAE was given'}); "
+            "give those of one selection at a time."
         )
     return next(iter(found.values()))
 
@@ -80,17 +80,17 @@ class TextBatch(NamedTuple):
     """Activations of b texts, padded on the right to t tokens."""
 
     rows: torch.Tensor
-    """Indices of the texts among all, int64 [b]."""
+    """Indices of the texts, int64 [b]."""
     activations: torch.Tensor
-    """[b, t, d_in]."""
+    """Activations [b, t, d_in]."""
     real: torch.Tensor
-    """Boolean [b, t]: tokens of the text, without padding and without the BOS in front."""
+    """Boolean [b, t]: tokens of the text, without padding and BOS."""
     kept: torch.Tensor
-    """Boolean [b, t]: those of them that pass the token filter."""
+    """Boolean [b, t]: tokens of the text that pass the token filter."""
     marked: torch.Tensor
-    """Position of the marked token, int64 [b]; -1 without a marker, or where it is cut off."""
+    """Position of the marked token, int64 [b]; -1 without a marker, or if it is cut off."""
     truncated: int
-    """Texts that were too long, and cut."""
+    """Number of texts that were cut."""
 
 
 class _Tokens(NamedTuple):
@@ -110,7 +110,7 @@ def text_batches(
     markers: Sequence[Marker] | None = None,
 ) -> Iterator[TextBatch]:
     """
-    Yield activations of ``texts`` in batches of at most ``BATCH_TOKENS`` tokens (or one text), padding included.
+    Yield activations of ``texts`` in batches of at most ``BATCH_TOKENS`` tokens, padding included, or one text.
 
     Models are causal, so padding on the right changes nothing before it.
 
@@ -126,7 +126,7 @@ def text_batches(
             key=lambda tokens: len(tokens.ids),
         )
         while tokenised:
-            size = max(1, BATCH_TOKENS // len(tokenised[-1].ids))  # the last is the longest
+            size = max(1, BATCH_TOKENS // len(tokenised[-1].ids))  # the last text is the longest
             taken, tokenised = tokenised[-size:], tokenised[:-size]
             yield _run(passes, taken, rules, n_bos=len(bos))
 
@@ -134,13 +134,13 @@ def text_batches(
 def _run(passes: ModelPasses, taken: list[_Tokens], rules: ReadingRules, *, n_bos: int) -> TextBatch:
     device = next(passes.model.parameters()).device
     width = len(taken[-1].ids)
-    # any token does as padding, since no token that is read attends to it
+    # any token can be padding: no token that is read attends to it
     tokens = torch.tensor([text.ids + text.ids[:1] * (width - len(text.ids)) for text in taken], device=device)
     activations = passes.activations(tokens)
     lengths = torch.tensor([len(text.ids) for text in taken], device=device)
     position = torch.arange(width, device=device)
     real = (position < lengths[:, None]) & (position >= n_bos)
-    # a slice from the end counts from the end of each text, not of the padding
+    # a slice from the end counts from the end of the text, not of the padding
     in_slice = torch.zeros_like(real)
     for row, length in zip(in_slice, lengths.tolist(), strict=True):
         row[:length][slice(*rules.token_filter.seqpos_slice)] = True
@@ -170,7 +170,7 @@ def _tokenise(
     with_offsets = any(span is not None for span in spans)
     if with_offsets and not getattr(tokenizer, "is_fast", False):
         raise ConfigError("marked tokens need a fast tokenizer, which knows the characters of a token.")
-    # without special tokens: tokenizers differ in whether they add a BOS themselves
+    # without special tokens: only some tokenizers add a BOS
     encoded = tokenizer(
         [texts[row] for row in window], add_special_tokens=False, return_offsets_mapping=with_offsets, padding=False
     )

@@ -24,10 +24,10 @@ from sae_lens_abstopk.text.text_spec import TextSpec
 
 
 class TextStore(ActivationsStore):
-    """Contexts of a text, and their activations in a language model, in SAELens's order."""
+    """SAELens's activation store over given documents."""
 
     dataset_path: str = ""
-    """Names the text in errors."""
+    """Name of the text in errors."""
 
     @classmethod
     def of_specs(
@@ -38,11 +38,10 @@ class TextStore(ActivationsStore):
 
         Args:
             model: The model of ``model_spec``, loaded.
-            model_spec: Its hook is read.
-            text: Decides how documents become contexts.
-            documents: Of ``text``.
-            options: Further arguments of SAELens's ``ActivationsStore``; by default those of a store that is only asked
-                for tokens.
+            model_spec: Names the hook to read.
+            text: Says how documents become contexts.
+            documents: The documents of ``text``.
+            options: Further arguments of SAELens's ``ActivationsStore``; the defaults suit a store for tokens only.
 
         Raises:
             ConfigError: the text holds token ids of another tokenizer.
@@ -92,7 +91,7 @@ class TextStore(ActivationsStore):
                         f"dataset_path={self.dataset_path!r} has a row of {len(row)} tokens (row "
                         f"{self.n_dataset_processed}), fewer than context_size={self.context_size}; lower context_size."
                     )
-                if row or not self.use_chat_formatting:  # a conversation without turns is skipped, as empty text is
+                if row or not self.use_chat_formatting:  # skip a conversation without turns, like empty text
                     yield row
 
     @override
@@ -101,7 +100,7 @@ class TextStore(ActivationsStore):
         bos = None if tokenizer is None or self.use_chat_formatting else tokenizer.bos_token_id
         try:
             for tokens in super()._iterate_raw_dataset_tokens():
-                # SAELens removes the BOS of a tokenizer that says it adds one, which few do since transformers 5
+                # SAELens removes the BOS only if the tokenizer says that it adds one, which few do since transformers 5
                 yield tokens[1:] if bos is not None and len(tokens) and tokens[0] == bos else tokens
         except (TemplateError, TypeError, ValueError) as error:
             if isinstance(error, ConfigError) or not self.use_chat_formatting:
@@ -113,8 +112,8 @@ class TextStore(ActivationsStore):
 
     @override
     def _iterate_tokenized_sequences(self) -> Generator[torch.Tensor, None, None]:
-        # SAELens builds sequences on the device of the store, which waits for a GPU at every document: this gives it a
-        # copy of the store on the host, whose documents are read, and counted, by the original
+        # SAELens builds sequences on the store's device, and would wait for a GPU at every document: give it a copy of
+        # the store on the CPU that reads documents through the original, which counts them
         on_host = copy.copy(self)
         on_host.device, on_host.iterable_sequences = torch.device("cpu"), iter(())
         on_host._iterate_raw_dataset = self._iterate_raw_dataset  # type: ignore[method-assign]
@@ -123,7 +122,7 @@ class TextStore(ActivationsStore):
 
 @contextmanager
 def saelens_notes_off() -> Iterator[None]:
-    """Silence SAELens's notes that a text is not tokenised, and that a model or data set was passed in."""
+    """Silence SAELens's notes about untokenised text and about a model or data set that was passed in."""
     level = sae_lens.logger.level
     sae_lens.logger.setLevel(logging.ERROR)
     try:

@@ -11,11 +11,11 @@ from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.text.documents import Text, load_text
 from sae_lens_abstopk.text.text_spec import TextPart, TextSpec
 
-# characters of a document that a measurement reads
+# characters that a measurement reads of one document
 LONGEST_DOCUMENT = 8192
-# largest number of logits in one pass that measures a loss: 1 GiB in float32, of which several copies are held
+# most logits in one pass: 1 GiB in float32, with several copies in memory
 LOGITS_OF_A_PASS = 2**28
-# largest number of codes in one pass: 256 MiB in float32, of which several copies are held
+# most codes in one pass: 256 MiB in float32, with several copies in memory
 CODES_OF_A_PASS = 2**26
 
 
@@ -32,9 +32,9 @@ def token_batches(
     """
     Return token ids [batch, context_size] from a part of a text: ``n_tokens``, or a little more.
 
-    Only the first ``LONGEST_DOCUMENT`` characters of a document are read, so that no book stands for a whole library;
-    all of it where that is too little text. A batch has ``store_batch_size_prompts`` contexts, or fewer if their codes
-    (``d_sae`` wide) or, ``with_logits``, their logits are too many.
+    Only the first ``LONGEST_DOCUMENT`` characters of a document are read, so that one book does not dominate; if that
+    is too little text, all of it. A batch has ``store_batch_size_prompts`` contexts, or fewer if their codes (``d_sae``
+    wide) or, ``with_logits``, their logits need too much memory.
 
     Raises:
         ConfigError: the text does not fill one batch.
@@ -64,7 +64,7 @@ def token_batches(
 
 
 def _batches_of(documents: Text, model: Any, spec: ModelSpec, text: TextSpec, n_tokens: int) -> list[torch.Tensor]:
-    """Return whole batches of the language model until there are ``n_tokens``, or as many as the text has."""
+    """Return whole LM batches with ``n_tokens`` in all, or as many as the text has."""
     store = TextStore.of_specs(model, spec, text, documents)
     batches: list[torch.Tensor] = []
     try:

@@ -1,4 +1,4 @@
-"""The tokens that an SAE was trained on, so that it is measured on the same kind."""
+"""The tokens that an SAE was trained on and is measured on."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -23,8 +23,8 @@ class TokenSelection(NamedTuple):
         """
         Return the selection in the metadata of ``sae``.
 
-        Where they say nothing, as in most releases, there is a BOS (SAELens's default), which is left out as position
-        0, and special tokens are left out, as in SAELens's ``run_evals``.
+        If they say nothing, as in most releases, texts have a BOS (SAELens's default), and position 0 and special
+        tokens are left out, as in SAELens's ``run_evals``.
         """
         metadata = sae.cfg.metadata
         bos = metadata.prepend_bos is None or bool(metadata.prepend_bos)
@@ -35,14 +35,14 @@ class TokenSelection(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenFilter:
-    """Keeps the tokens that training kept; at the others the model is not changed."""
+    """Filter for the tokens that training kept; at the others the model stays unchanged."""
 
     seqpos_slice: tuple[int | None, ...] = (None,)
-    """Positions of a context, as ``slice`` takes them."""
+    """Kept positions of a context: the arguments of ``slice``."""
     special_tokens: tuple[int, ...] = ()
     """Token ids that are left out."""
     max_norm: float | None = None
-    """Largest norm of an activation that is kept."""
+    """Largest activation norm that is kept."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.seqpos_slice, list | tuple):
@@ -55,7 +55,7 @@ class TokenFilter:
 
     @classmethod
     def of_sae(cls, sae: SAE[Any], tokenizer: Any) -> Self:
-        """Return the filter of the selection and the norm limit in the metadata of ``sae``."""
+        """Return the filter with the selection and the norm limit in the metadata of ``sae``."""
         _, seqpos_slice, special = TokenSelection.of_sae(sae)
         if isinstance(special, bool):
             special = tuple(sorted(get_special_token_ids(tokenizer))) if special else ()
@@ -71,7 +71,7 @@ class TokenFilter:
         """
         Return a boolean [batch, context] for tokens [batch, context] and activations [batch, context, d_in].
 
-        The norm limit keeps activations that are NaN or infinite, so that they are reported.
+        The norm limit keeps NaN and infinite activations, so that they are reported.
         """
         kept = torch.zeros_like(tokens, dtype=torch.bool)
         kept[:, slice(*self.seqpos_slice)] = True
@@ -82,7 +82,7 @@ class TokenFilter:
         return kept
 
     def within_norm(self, activations: torch.Tensor) -> torch.Tensor:
-        """Return which activations [..., d_in] the norm limit keeps; those that are not finite are kept."""
+        """Return which activations [..., d_in] the norm limit keeps; it keeps those that are not finite."""
         assert self.max_norm is not None
         norms = activations.float().norm(dim=-1)
         return ~(norms > self.max_norm) | norms.isinf()
@@ -103,10 +103,10 @@ class TokenFilter:
 
     def require_any(self, n_tokens: int) -> None:
         """
-        Refuse a measurement on no tokens.
+        Raise if the filter kept no token.
 
         Raises:
-            ConfigError: ``n_tokens``, the number of kept tokens of a text, is 0.
+            ConfigError: ``n_tokens``, the number of kept tokens, is 0.
         """
         if n_tokens == 0:
             raise ConfigError(
@@ -117,7 +117,7 @@ class TokenFilter:
 
 def require_finite(x: torch.Tensor, hook_name: str) -> None:
     """
-    Refuse activations [n, d_in] of a model that overflows.
+    Raise if activations [n, d_in] of a model overflow.
 
     Raises:
         ConfigError: one is NaN or infinite.

@@ -1,4 +1,4 @@
-"""Check that an SAE and a language model agree on how the model's weights were processed when it was loaded."""
+"""Check that an SAE and a language model agree on the processing of the model's weights."""
 
 import warnings
 from collections.abc import Mapping
@@ -13,21 +13,17 @@ PROCESSING = {
     *("fold_ln", "fold_value_biases", "center_writing_weights", "center_unembed"),
     "refactor_factored_attn_matrices",
 }
-"""Options by which HookedTransformer, and no other class, changes weights as it loads them."""
+"""Options of HookedTransformer, and of no other class, that change weights on loading."""
 
 
 def processing_of(sae: SAE[Any]) -> dict[str, Any]:
-    """
-    Return the processing of the weights of the model that ``sae`` was trained on, as options of HookedTransformer.
-    """
+    """Return the weight processing of the model that ``sae`` was trained on, as options of HookedTransformer."""
     options = recorded_options(sae)
     return {key: options[key] for key in sorted(PROCESSING & options.keys()) if options[key]}
 
 
 def recorded_options(sae: SAE[Any]) -> Mapping[str, Any]:
-    """
-    Return the options of loading the model in the metadata of ``sae``; an empty mapping if they hold something else.
-    """
+    """Return the model's loading options in the metadata of ``sae``; an empty mapping if they are invalid."""
     recorded = sae.cfg.metadata.model_from_pretrained_kwargs
     return recorded if isinstance(recorded, Mapping) else {}
 
@@ -52,9 +48,7 @@ def warn_of_other_weights(model: nn.Module, sae: SAE[Any]) -> None:
 
 
 def _writes_centred(model: nn.Module) -> bool:
-    """
-    Return whether a model with LayerNorm writes centred vectors to its residual stream, HookedTransformer's default.
-    """
+    """Return whether a model with LayerNorm writes centred vectors to its residual stream."""
     if not isinstance(model, HookedTransformer | TransformerBridge) or "LN" not in (model.cfg.normalization_type or ""):
         return False
     rows = model.W_E[:1024].detach().float()

@@ -26,7 +26,7 @@ register_sae_training_class(
     "matryoshka_batch_abstopk", MatryoshkaBatchAbsTopKTrainingSAE, MatryoshkaBatchAbsTopKTrainingSAEConfig
 )
 register_sae_class("signed_jumprelu", SignedJumpReLUSAE, SignedJumpReLUSAEConfig)
-# so that SAE loads checkpoints too, as it does those of SAELens's own abstopk and topk
+# so that SAE loads checkpoints too, as with SAELens's own abstopk and topk
 register_sae_class("sparse_abstopk", TrainedAbsTopKSAE, TrainedAbsTopKSAEConfig)
 register_sae_class("sparse_topk", TopKSAE, TopKSAEConfig)
 

@@ -21,9 +21,9 @@ class AbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, SAELensAbsTopKTrainingSA
     """
     Config for training a per-token AbsTopK SAE (arXiv 2510.00404), saved as SAELens's own ``abstopk``.
 
-    ``k`` is an integer from 1 to d_sae; the other options are those of :class:`.SignedTrainingSAEConfig`. SAELens has
-    registered the name ``abstopk`` itself, so in training it is ``sparse_abstopk``; the SAE that it saves for inference
-    is a stock one and loads without this package.
+    ``k`` is an integer from 1 to d_sae; the other options are those of :class:`.SignedTrainingSAEConfig`. SAELens uses
+    the name ``abstopk`` itself, so in training it is ``sparse_abstopk``; the saved inference SAE is a stock one and
+    loads without this package.
     """
 
     traits: ClassVar[Traits] = Traits(signed=True, k_per="token")
@@ -54,7 +54,7 @@ class AbsTopKTrainingSAE(SignedTrainingSAE):
 
 @dataclass
 class TrainedAbsTopKSAEConfig(AbsTopKSAEConfig):
-    """Config that SAELens makes of the files of an SAE in training, where it loads them for inference."""
+    """Config that SAELens makes when it loads the files of a training SAE for inference."""
 
     @override
     @classmethod
@@ -63,7 +63,7 @@ class TrainedAbsTopKSAEConfig(AbsTopKSAEConfig):
 
 
 class TrainedAbsTopKSAE(AbsTopKSAE):
-    """SAELens's ``abstopk`` from the files of an SAE in training; its config and its files are the stock ones."""
+    """SAELens's ``abstopk`` loaded from the files of a training SAE; its own config and files are stock ones."""
 
     def __init__(self, cfg: AbsTopKSAEConfig, use_error_term: bool = False) -> None:
         stock = AbsTopKSAEConfig(**{field.name: getattr(cfg, field.name) for field in fields(cfg)})

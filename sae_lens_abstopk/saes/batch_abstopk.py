@@ -19,7 +19,7 @@ from sae_lens_abstopk.system.ranks import least
 
 
 class BatchAbsTopK(nn.Module):
-    """Keeps the ``int(k * n_tokens)`` entries of largest magnitude, positive ones of latents from ``n_signed`` on."""
+    """Keep the ``int(k * n_tokens)`` entries of largest magnitude; from latent ``n_signed`` on, only positive ones."""
 
     def __init__(self, k: float, n_signed: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class BatchAbsTopK(nn.Module):
 
 
 def on_open_sides(hidden_pre: Float[Tensor, "... F"], n_signed: int) -> Float[Tensor, "... F"]:
-    """Pre-activations, 0 on the negative side of the latents from ``n_signed`` on."""
+    """Set negative pre-activations of the latents from ``n_signed`` on to 0."""
     if n_signed == hidden_pre.shape[-1]:
         return hidden_pre
     return torch.cat([hidden_pre[..., :n_signed], hidden_pre[..., n_signed:].clamp(min=0)], dim=-1)
@@ -71,7 +71,7 @@ class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfi
 
     @property
     def pole_thresholds(self) -> bool:
-        """SAELens copies every option of the inference config from this one; a closed pole's threshold is infinity."""
+        """Option that SAELens copies to the inference config; a closed pole's threshold is infinity."""
         return self.signed_share < 1
 
     @override
@@ -88,9 +88,9 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
     """
     Training SAE with batch-level signed selection.
 
-    ``topk_threshold`` (a float64 scalar) follows the smallest magnitude that a batch kept, in the units in which the
-    batch was selected; saving folds it, with the decoder norms, into the threshold of a ``signed_jumprelu`` SAE. It
-    starts at the first batch's, while SAELens's ``batchtopk``, and so ``sparse_batchtopk``, averages from 0.
+    ``topk_threshold`` (a float64 scalar) follows the smallest magnitude that a batch kept, in the units of the
+    selection; saving folds it, with the decoder norms, into the threshold of a ``signed_jumprelu`` SAE. It starts at
+    the first batch's value, while SAELens's ``batchtopk``, and so ``sparse_batchtopk``, averages from 0.
     """
 
     cfg: BatchAbsTopKTrainingSAEConfig  # type: ignore[assignment]
@@ -120,7 +120,7 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
         # one of several ranks may have kept nothing
         smallest = magnitudes.min() if magnitudes.numel() else magnitudes.new_tensor(torch.inf)
         smallest = least(smallest.to(self.topk_threshold.dtype))
-        # The first value counts whole: an average that starts at 0 would still be low after a short run.
+        # the first value counts in full: an average from 0 would still be low after a short run
         lr = torch.where(self.topk_threshold == 0, 1.0, self.cfg.topk_threshold_lr)
         moved = (1 - lr) * self.topk_threshold + lr * smallest
         self.topk_threshold.copy_(torch.where(smallest.isfinite(), moved, self.topk_threshold))

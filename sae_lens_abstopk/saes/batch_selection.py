@@ -1,4 +1,4 @@
-"""Base of the SAEs that select over a batch: a mean k, and a threshold that follows the selection."""
+"""Base of SAEs that select over a batch: a mean k, and a threshold that follows the selection."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,13 +40,13 @@ class BatchSelectionConfig(SparseTrainingSAEConfig, BatchTopKTrainingSAEConfig):
 
 
 class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
-    """Keeps the ``int(k * B)`` entries of a batch of B tokens that rank highest, the tokens of all ranks together."""
+    """Base class; keeps the ``int(k * B)`` highest entries of a batch of B tokens, over all ranks."""
 
     cfg: BatchSelectionConfig  # type: ignore[assignment]
 
     @override
     def encode(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... F"]:
-        """Codes: in training by the batch, in evaluation mode by the threshold, each token by itself."""
+        """Encode by batch selection in training, and token by token with the threshold in evaluation mode."""
         if self.training or self.topk_threshold == 0:
             return super().encode(x)
         hidden_pre = self.hook_sae_acts_pre(self.process_sae_in(x) @ self.W_enc + self.b_enc)
@@ -56,7 +56,7 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
 
     @override
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        # to, half and the like cast every buffer, and a threshold in half precision would not move by a small share
+        # to(), half() and so on cast every buffer, and a half-precision threshold could not move by a small share
         threshold = self.topk_threshold
         super()._apply(fn, recurse)
         self.topk_threshold = threshold.to(self.topk_threshold.device, torch.float64)
@@ -69,7 +69,7 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
             state_dict["topk_threshold"] = state_dict["topk_threshold"].double()
 
     def over_threshold(self, hidden_pre: Float[Tensor, "... F"]) -> Float[Tensor, "... F"]:
-        """The pre-activations that are over the running threshold, the others zero."""
+        """Zero the pre-activations that are not above the running threshold."""
         return torch.where(hidden_pre <= self.topk_threshold, 0.0, hidden_pre)
 
     @override
@@ -88,7 +88,7 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
 
 
 def selects_over_batch(sae: object) -> bool:
-    """Whether the codes that an SAE gives a token depend, as it is now, on the other tokens beside it."""
+    """Return whether, in its current mode, the SAE's code of a token depends on the rest of the batch."""
     if not isinstance(sae, BatchTopKTrainingSAE):
         return False
     return sae.training or not isinstance(sae, BatchSelectionSAE) or bool(sae.topk_threshold == 0)

@@ -11,12 +11,12 @@ from sae_lens_abstopk.sparse import row_norms
 from sae_lens_abstopk.system.ranks import averaged
 
 BDecInitMethod = Literal["mean", "geometric_median", "zeros"]
-# most steps towards a geometric median; it is reached when a step is shorter than this share of its norm
+# most iterations; converged when a step is shorter than this share of the norm
 MEDIAN_ITERATIONS, MEDIAN_TOLERANCE = 100, 1e-6
 
 
 def geometric_median(x: Float[Tensor, "n D"]) -> Float[Tensor, " D"]:
-    """The point with the least summed distance to the rows of ``x``, by Weiszfeld's iteration from the mean."""
+    """Return the point with the least summed distance to the rows of ``x``, by Weiszfeld's iteration from the mean."""
     median = x.mean(0)
     for _ in range(MEDIAN_ITERATIONS):
         weights = 1 / row_norms(x - median).clamp(min=1e-8)
@@ -34,8 +34,8 @@ def initialize_b_dec(sae: TrainingSAE[Any], activations: Float[Tensor, "... D"],
     Centre an SAE before its first step; over several ranks, on the mean of their means or medians.
 
     Args:
-        sae: One whose ``b_dec`` is still zero; a fine-tuned one keeps what it has.
-        activations: In the units that the SAE reads.
+        sae: If its ``b_dec`` is not zero, as in fine-tuning, it stays.
+        activations: In the units of the SAE's input.
         method: ``"mean"``, ``"geometric_median"`` or ``"zeros"``.
     """
     if method == "zeros" or sae.b_dec.any():

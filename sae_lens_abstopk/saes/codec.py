@@ -1,4 +1,4 @@
-"""Encode and decode, as an evaluation asks for them: of an SAE by itself, or behind the scale of its training."""
+"""The encode and decode interface of evaluations, for SAEs and for SAEs in training with an activation scale."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class ScaledCodec:
-    """An SAE in training behind its activation scale, which only the end folds into its weights; takes any device."""
+    """An SAE in training with its activation scale, not yet folded into the weights; accepts any device."""
 
     sae: SAE[Any]
     scaler: ActivationScaler
@@ -30,7 +30,7 @@ class ScaledCodec:
     def encode(self, x: Float[Tensor, "... D"], /) -> Float[Tensor, "... F"]:
         scaled, sae = self.scaler.scale(x.to(self.sae.W_dec.device)), self.sae
         if isinstance(sae, BatchTopKTrainingSAE) and not isinstance(sae, BatchSelectionSAE) and not sae.training:
-            # SAELens's own selects over whatever batch it is given, until it is saved with its threshold
+            # SAELens's own SAE selects over the given batch until it is saved with its threshold
             codes, hidden_pre = sae.encode_with_hidden_pre(scaled)
             threshold = sae.topk_threshold
             return torch.where(hidden_pre <= threshold, 0.0, hidden_pre) if threshold > 0 else codes

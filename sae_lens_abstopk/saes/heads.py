@@ -1,4 +1,4 @@
-"""SAEs of attention heads: of one head, or of all side by side."""
+"""SAEs of attention heads: one head, or all side by side."""
 
 import copy
 from typing import Any
@@ -9,14 +9,14 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 
 def read_by(sae: SAE[Any]) -> str:
-    """The hook that an SAE reads, or the head of it, in words."""
+    """Describe the hook, or the head of it, that an SAE reads."""
     metadata = sae.cfg.metadata
     head = metadata.hook_head_index
     return str(metadata.hook_name) if head is None else f"head {head} of {metadata.hook_name}"
 
 
 def require_all_heads(sae: SAE[Any], what: str) -> None:
-    """Raise a ConfigError for an SAE of one attention head, where ``what`` edits or reads a hook whole."""
+    """Raise a ConfigError for an SAE of one attention head, because ``what`` needs the whole hook."""
     if sae.cfg.metadata.hook_head_index is not None:
         raise ConfigError(
             f"this SAE reads only {read_by(sae)}, but {what} is for all heads together; use an SAE of all heads "
@@ -25,7 +25,7 @@ def require_all_heads(sae: SAE[Any], what: str) -> None:
 
 
 def with_flat_heads(sae: SAE[Any]) -> SAE[Any]:
-    """``sae``, or its twin that reads activations of all heads side by side, as they are read here."""
+    """Return ``sae``, or its twin that reads all heads side by side."""
     if not sae.hook_z_reshaping_mode:
         return sae
     twin = copy.copy(sae)

@@ -23,18 +23,18 @@ NEEDS_IMPORT = (
 
 
 def needed_import(architecture: str) -> str | None:
-    """The module that registers ``architecture`` with SAELens; None where SAELens has it by itself."""
+    """Return the module that registers ``architecture`` with SAELens; None for SAELens's own."""
     registered = (registry.get(architecture) for registry in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY))
     modules = [kind.__module__ for found in registered if found is not None for kind in found]
     packages = {module: module.partition(".")[0] for module in modules}
     this_package = __name__.partition(".")[0]
-    # a module elsewhere may register one of our classes; the first one is that of the class which loads the SAE
+    # a user's module may register one of our classes; the first module is that of the class that loads the SAE
     elsewhere = (module for module in modules if packages[module] not in ("sae_lens", this_package))
     return next(elsewhere, this_package if this_package in packages.values() else None)
 
 
 def write_load_note(path: str | Path, architecture: str, *, training: bool = False) -> None:
-    """Write ``README.md`` into the SAE folder ``path``, unless there is one already."""
+    """Write ``README.md`` into the SAE folder ``path``, unless there is one."""
     module = needed_import(architecture)
     of_package = " of the package `sae-lens-abstopk`" if module == "sae_lens_abstopk" else ""
     need = NEEDS_IMPORT.format(architecture=architecture, module=module, of_package=of_package) if module else STOCK

@@ -1,4 +1,4 @@
-"""Load one SAE, from wherever it is."""
+"""Load an SAE from a folder, a release or memory."""
 
 import json
 from pathlib import Path
@@ -21,13 +21,13 @@ Source = SAE[Any] | str | Path
 
 def load_sae(source: Source) -> SAE[Any]:
     """
-    An SAE from a folder in SAELens's format, ``RELEASE:SAE_ID`` by ``SAE.from_pretrained``, or one in memory.
+    Load an SAE from a folder in SAELens's format or a ``RELEASE:SAE_ID``, or accept one in memory.
 
-    It reads the heads of ``hook_z`` side by side, as activations come here.
+    It reads the heads of ``hook_z`` side by side.
 
     Raises:
-        ConfigError: it is missing, incomplete, damaged, of an architecture that is not registered, or cannot be
-            evaluated (:func:`~.measurable.require_measurable`).
+        ConfigError: it is missing, incomplete, damaged, has an unregistered architecture, or cannot be evaluated
+            (:func:`~.measurable.require_measurable`).
     """
     if isinstance(source, SAE):
         sae: SAE[Any] = source
@@ -39,7 +39,7 @@ def load_sae(source: Source) -> SAE[Any]:
 
 
 def load_as_saved(source: str | Path) -> SAE[Any]:
-    """The same from a folder or release, of any kind, and reading activations of the shape that SAELens gives them."""
+    """Load any SAE from a folder or release; heads stay in the shape that SAELens gives them."""
     folder = Path(source)
     import_architectures()
     if is_release(source):
@@ -61,7 +61,7 @@ def load_as_saved(source: str | Path) -> SAE[Any]:
 
 
 def _remedy(folder: Path, missing: str) -> str:
-    """What to do where SAELens's loader misses an architecture, or a key of the config."""
+    """Advise what to do when SAELens's loader misses an architecture or a config key."""
     if missing in SAE_TRAINING_CLASS_REGISTRY:
         return (
             f"is a checkpoint: it holds an SAE in training, of the architecture {missing!r}; name the folder of the "
@@ -80,12 +80,12 @@ def _remedy(folder: Path, missing: str) -> str:
 
 
 def is_release(source: str | Path) -> bool:
-    """Whether ``source`` is the ``RELEASE:SAE_ID`` of an SAE, not a folder."""
+    """Return whether ``source`` is a ``RELEASE:SAE_ID``, not a folder."""
     return ":" in str(source) and not Path(source).exists()
 
 
 def origin_of(source: Source) -> str:
-    """The name of an SAE in errors: its folder or release, or its architecture where it is in memory."""
+    """Return the name of an SAE for errors: its folder or release, or the architecture of one in memory."""
     return f"the {source.cfg.architecture()} SAE in memory" if isinstance(source, SAE) else str(source)
 
 

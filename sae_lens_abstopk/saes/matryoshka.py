@@ -1,4 +1,4 @@
-"""Matryoshka batch AbsTopK: nested prefixes of the latents that each reconstruct by themselves, signed."""
+"""Matryoshka batch AbsTopK: signed latents, with nested prefixes that each reconstruct the input."""
 
 import numbers
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class MatryoshkaBatchAbsTopKTrainingSAEConfig(BatchAbsTopKTrainingSAEConfig, Mat
 
 
 def up_to_all(widths: Sequence[Any], d_sae: int) -> list[int]:
-    """Widths of nested prefixes, the last of them ``d_sae``; a ConfigError unless they are whole and increase."""
+    """Complete the widths of nested prefixes with ``d_sae``; raise a ConfigError unless they are whole and increase."""
     whole = all(not isinstance(width, bool) and isinstance(width, numbers.Integral) for width in widths)
     nested = [*widths, *([d_sae] if widths[-1] != d_sae else [])]
     if not whole or nested[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(nested)):
@@ -59,7 +59,7 @@ def up_to_all(widths: Sequence[Any], d_sae: int) -> list[int]:
 
 
 class MatryoshkaBatchAbsTopKTrainingSAE(BatchAbsTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAE):
-    """Training SAE whose loss adds up the reconstruction errors of all prefixes of its latents."""
+    """Training SAE whose loss sums the reconstruction errors of all prefixes of its latents."""
 
     cfg: MatryoshkaBatchAbsTopKTrainingSAEConfig  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""The SAEs that an evaluation can measure: those that give back what they read, as it comes."""
+"""Check that an evaluation can measure an SAE: it reconstructs its own raw input."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ ESTIMATED = ("expected_average_only_in", "covariance_whitening")
 
 def require_measurable(sae: SAE[Any], *, where: str) -> None:
     """
-    Raise a ConfigError if ``sae`` is in training (it may code a token by those beside it), a transcoder, a temporal
-    SAE, or lacks the scale of the activations that it was trained on.
+    Raise a ConfigError if ``sae`` is in training (its codes may depend on the batch), a transcoder or a temporal SAE,
+    or lacks the scale of its training activations.
     """
     if isinstance(sae, TrainingSAE):
         raise ConfigError(
@@ -35,7 +35,7 @@ def require_measurable(sae: SAE[Any], *, where: str) -> None:
 
 
 def require_scale(sae: SAE[Any], *, where: str) -> None:
-    """Raise a ConfigError if ``sae`` was trained on rescaled activations and their scale is not in its weights."""
+    """Raise a ConfigError if ``sae`` was trained on rescaled activations and its weights lack the scale."""
     if sae.cfg.normalize_activations in ESTIMATED:
         fold = "norm_scaling_factor" if sae.cfg.normalize_activations == ESTIMATED[0] else "whitening"
         raise ConfigError(

@@ -7,11 +7,11 @@ import sys
 from sae_lens_abstopk.system.errors import ConfigError
 
 VARIABLE = "ABSTOPK_IMPORT"
-"""Environment variable that names such modules, separated by commas."""
+"""Environment variable with the modules' names, separated by commas."""
 
 
 def import_architectures() -> None:
-    """Import the modules that ``ABSTOPK_IMPORT`` names, found as in ``python`` in this folder."""
+    """Import the modules in ``ABSTOPK_IMPORT``; the current folder is on the path."""
     named = os.environ.get(VARIABLE, "")
     for name in filter(None, (part.strip() for part in named.split(","))):
         if os.getcwd() not in sys.path:
@@ -26,7 +26,7 @@ def import_architectures() -> None:
 
 
 def overridden(sae: object, base: type, methods: tuple[str, ...]) -> list[str]:
-    """Those of ``methods`` that ``sae`` defines anew, by itself or in a class below ``base``."""
+    """Return the ``methods`` that ``sae`` overrides, itself or in a subclass of ``base``."""
     mro = type(sae).__mro__
     scopes = [vars(sae), *(vars(each) for each in mro[: mro.index(base)])]
     return [method for method in methods if any(method in scope for scope in scopes)]

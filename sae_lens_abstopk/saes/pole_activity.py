@@ -1,4 +1,4 @@
-"""How often and how strongly each pole of each latent fires, added up over streaming codes."""
+"""Firings and energy of each pole of each latent, summed over streaming codes."""
 
 import json
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class PoleActivity:
     n_tokens: int
 
     def in_canonical_gauge(self) -> Self:
-        """The same for the SAE that ``canonical_gauge`` makes of these energies."""
+        """Return the activity of the SAE after ``canonical_gauge`` with these energies."""
         flipped = flipped_latents(self.energy)
         counts, energy = (torch.where(flipped, rows.flip(0), rows) for rows in (self.counts, self.energy))
         return type(self)(counts, energy, self.n_tokens)
@@ -42,7 +42,7 @@ class PoleActivity:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """The activity that :meth:`save` wrote into ``folder``; a ConfigError if it is missing or damaged."""
+        """Load the activity that :meth:`save` wrote; raise a ConfigError if it is missing or damaged."""
         path = Path(folder) / POLE_ACTIVITY_FILENAME
         if not path.is_file():
             raise ConfigError(f"{path} does not exist; measure_poles() measures it.")
@@ -56,7 +56,7 @@ class PoleActivity:
 
 
 class PoleActivitySums:
-    """Adds up :class:`PoleActivity`; nothing grows with the number of tokens."""
+    """Running sums of :class:`PoleActivity` with fixed memory."""
 
     def __init__(self, d_sae: int) -> None:
         self._counts = torch.zeros(2, d_sae, dtype=torch.int64)
@@ -68,7 +68,7 @@ class PoleActivitySums:
         flat = codes.detach().flatten(0, -2)
         where = flat.nonzero(as_tuple=True)
         latents, values = where[1].cpu(), flat[where].cpu()
-        # float32 squares, float64 sums: half precision would lose the small codes beside the large
+        # float32 squares, float64 sums: half precision would lose the small codes
         energy = values.float().square().double()
         for pole, on in enumerate((values > 0, values < 0)):
             self._counts[pole] += torch.bincount(latents[on], minlength=flat.shape[1])

@@ -17,11 +17,11 @@ class PoleStatistics:
     """Summary of firing counts of both poles over some tokens."""
 
     live_latents: int
-    """Latents that fired at all."""
+    """Number of latents that fired at all."""
     dead_poles: int
-    """Live latents whose weaker pole holds under 1 % of their firings."""
+    """Number of live latents whose weaker pole has under 1 % of their firings."""
     two_sidedness: Float[Tensor, " F"]
-    """min(p+, p-) / (p+ + p-) of each latent: 0 is one-sided, 0.5 even; NaN where it never fired."""
+    """min(p+, p-) / (p+ + p-) of each latent: 0 is one-sided, 0.5 even; NaN if it never fired."""
 
     @property
     def two_sidedness_histogram(self) -> Int[Tensor, "10"]:
@@ -36,11 +36,11 @@ class PoleStatistics:
 
 
 def pole_counts(feature_acts: Float[Tensor, "... F"]) -> Int[Tensor, "2 F"]:
-    """How often each latent fired on its positive and on its negative pole; codes may be dense or sparse."""
+    """Return how often each latent fired on its positive and on its negative pole; codes may be dense or sparse."""
     if feature_acts.is_sparse:
         coalesced = feature_acts.coalesce()
         latents, values = coalesced.indices()[-1], coalesced.values()
-    else:  # few are not 0: to find them takes a quarter of the time of two sums over all
+    else:  # few are non-zero; finding them takes a quarter of the time of two sums over all
         where = feature_acts.nonzero(as_tuple=True)
         latents, values = where[-1], feature_acts[where]
     counts = latents.new_zeros(2, feature_acts.shape[-1])
@@ -50,7 +50,7 @@ def pole_counts(feature_acts: Float[Tensor, "... F"]) -> Int[Tensor, "2 F"]:
 
 
 def pole_statistics(counts: Int[Tensor, "2 F"]) -> PoleStatistics:
-    """Statistics of firing counts, as :func:`pole_counts` gives them and as they add up over batches."""
+    """Summarise firing counts of :func:`pole_counts`, also summed over batches."""
     total = counts.sum(0)
     weaker = counts.min(0).values
     live = total > 0
@@ -62,12 +62,12 @@ def pole_statistics(counts: Int[Tensor, "2 F"]) -> PoleStatistics:
 
 
 def live_poles(counts: Int[Tensor, "2 F"], dead_share: float = DEAD_POLE_SHARE) -> Bool[Tensor, "2 F"]:
-    """Which poles are alive: those that fired, and with at least that share of the firings of their latent."""
+    """Return which poles are alive: they fired, with at least ``dead_share`` of their latent's firings."""
     return (counts > 0) & (counts >= dead_share * counts.sum(0))
 
 
 def flipped_latents(energy: Float[Tensor, "2 F"]) -> Bool[Tensor, " F"]:
-    """The latents that the canonical gauge flips: those whose negative pole has more activation energy (sum of z^2)."""
+    """Return the latents that the canonical gauge flips: their negative pole has more energy (sum of z^2)."""
     return energy[1] > energy[0]
 
 

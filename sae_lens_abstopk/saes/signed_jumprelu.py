@@ -1,4 +1,4 @@
-"""Signed JumpReLU, for inference: a latent is on where its pre-activation exceeds a threshold in magnitude."""
+"""Signed JumpReLU, for inference: a latent is on if its pre-activation exceeds a threshold in magnitude."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ class SignedJumpReLUSAE(JumpReLUSAE):
             is_off = (hidden_pre <= self.threshold) & (-hidden_pre <= self.negative_threshold)
         else:
             is_off = hidden_pre.abs() <= self.threshold
-        # not times a mask: an infinite one would be NaN, and a negative one -0; and what is NaN stays so
+        # not times a mask: infinity would become NaN, and a negative value -0; NaN stays NaN
         return self.hook_sae_acts_post(torch.where(is_off, 0.0, hidden_pre))
 
     @override

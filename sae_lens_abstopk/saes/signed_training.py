@@ -68,7 +68,7 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
     def __init__(self, cfg: SignedTrainingSAEConfig, use_error_term: bool = False) -> None:
         super().__init__(cast(Any, cfg), use_error_term)
         self.register_buffer("pole_counts", torch.zeros(2, cfg.d_sae, dtype=torch.int64, device=self.device))
-        self._vectors_may_have_moved = False  # a step moves them; those of a file may have a scale folded into them
+        self._vectors_may_have_moved = False  # an optimiser step moves them; loaded ones may have a folded scale
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
@@ -88,7 +88,7 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
     @torch.no_grad()
     def normalize_vectors(self) -> None:
         """Project the vectors that the config holds at norm 1, if an optimiser step may have moved them."""
-        # Folding the activation scale into the weights changes their norms for good: project before it, never after.
+        # folding the activation scale changes the norms for good: project before, never after
         if not self._vectors_may_have_moved:
             return
         self._vectors_may_have_moved = False
@@ -99,7 +99,7 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
 
     @contextmanager
     def vectors_normalized(self) -> Generator[None]:
-        """Within, the vectors that the config holds at norm 1 have it, as at the next step or when the SAE is saved."""
+        """Hold the vectors at norm 1 within this context, as at the next step or when the SAE is saved."""
         if not (self.cfg.unit_norm_encoder or self.cfg.unit_norm_decoder):
             yield
             return
@@ -113,7 +113,7 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
             self._vectors_may_have_moved = moved
 
     def pole_statistics(self) -> PoleStatistics:
-        """Dead poles and two-sidedness of the latents, from the firings counted in training."""
+        """Summarise dead poles and two-sidedness, from the firings counted in training."""
         return pole_statistics(self.pole_counts)
 
     @torch.no_grad()
@@ -157,9 +157,9 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
     @override
     def process_state_dict_for_loading(self, state_dict: dict[str, Any]) -> None:
         super().process_state_dict_for_loading(state_dict)
-        # SAELens's own abstopk has none, and its loader casts all tensors to the type of the SAE
+        # SAELens's own abstopk has no counts, and its loader casts all tensors to the SAE's dtype
         none_yet = state_dict["W_dec"].new_zeros(2, self.cfg.d_sae)
-        # ... which float16 ends at 65,504
+        # float16 ends at 65,504
         state_dict["pole_counts"] = state_dict.get("pole_counts", none_yet).nan_to_num(posinf=65_504).long()
 
     @override

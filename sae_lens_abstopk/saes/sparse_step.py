@@ -1,4 +1,4 @@
-"""One training step of a sparse-code SAE on the sparse kernels: what SAELens's dense step computes, at less cost."""
+"""One training step on the sparse kernels: the result of SAELens's dense step at less cost."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -> TrainStepOutput:
     """
-    Encode, select, decode and add up the losses, with gradients only where latents are on.
+    Encode, select, decode and sum the losses, with gradients only where latents are on.
 
     Rescaling by decoder norms needs no term of its own here: the norms cancel in the reconstruction, so they matter
     only to the selection and to the codes that are reported.
@@ -27,7 +27,7 @@ def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -
         As SAELens's step, but ``feature_acts`` is a COO tensor [B, F], and ``hidden_pre`` [N] are its pre-activations.
     """
     functions: Any = sae  # SAELens does not type the functions that it sets on an SAE
-    # half precision would change which latents are selected
+    # half precision would change the selection
     with torch.autocast(step_input.sae_in.device.type, enabled=False):
         sae_in = sae.hook_sae_input(sae.reshape_fn_in(step_input.sae_in.to(sae.dtype)))
         x_BD: Tensor = functions.run_time_activation_norm_fn_in(sae_in)
@@ -59,7 +59,7 @@ def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -
 
 
 def encoder_of(sae: SAE[Any], *, n_signed: int, half_precision: bool) -> EncoderWeights:
-    """The weights of ``sae`` that a selection looks at, without gradients."""
+    """Return the weights of ``sae`` for a selection, without gradients."""
     norms = row_norms(sae.W_dec.detach()) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else None
     return EncoderWeights(sae.W_enc.detach(), sae.get_parameter("b_enc").detach(), norms, n_signed, half_precision)
 
@@ -67,7 +67,7 @@ def encoder_of(sae: SAE[Any], *, n_signed: int, half_precision: bool) -> Encoder
 def nested_decodes(
     codes: SparseCodes, W_dec: Float[Tensor, "F D"], inner_widths: Sequence[int]
 ) -> Iterator[Float[Tensor, "B D"]]:
-    """Decodes of the latents under each inner width, then of all; each latent is decoded once."""
+    """Return the decode of the latents below each inner width, then of all; each latent is decoded once."""
     if not inner_widths:
         yield sparse_decode(codes, W_dec)
         return
@@ -85,12 +85,12 @@ def dead_latent_loss(
     """
     SAELens's auxiliary loss (Appendix A.2 of arXiv 2406.04093), computed on the columns of the ``dead`` latents only.
 
-    A latent counts with its pre-activation as it is, on a side that is closed too: one that is only ever there would
-    otherwise have no gradient to come back by. Where not all are taken, those nearest to firing come first.
+    Pre-activations on a closed side count too: a latent that is always there would otherwise get no gradient. If not
+    all are used, those nearest to firing come first.
     """
     full = residual_BD.shape[-1] // 2
     k = min(full, len(dead))
-    # rows of the transposed view: the gradient of columns would be laid out unlike the weights, and be copied twice
+    # rows of the transposed view: a gradient of columns would differ from the weights in layout and be copied twice
     u = centred_BD @ sae.W_enc.T[dead].T + sae.b_enc[dead]
     if k < len(dead):
         score = u.detach() if encoder.scale is None else u.detach() * encoder.scale[dead]

@@ -1,4 +1,4 @@
-"""Base of the training SAEs whose step runs on the sparse kernels: options that are checked, and the switch back."""
+"""Base of training SAEs on the sparse kernels: checked options, and the fallback to the dense step."""
 
 import math
 import numbers
@@ -24,8 +24,8 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 SparseBackend = Literal["sparse", "dense"]
 SelectionDtype = Literal["auto", "float32", "bfloat16"]
-# The dead-latent loss compares a decoder output with a residual in the units of the raw activation; these two
-# normalise token by token at run time, where SAELens's loss raises at the first step with a dead latent.
+# the dead-latent loss is in units of the raw activation; these two normalise each token at run time, where SAELens's
+# loss raises at the first step with a dead latent
 RUN_TIME_NORMALISATIONS = ("constant_norm_rescale", "layer_norm")
 # methods of SAELens's step that the sparse one does not call
 SKIPPED = (
@@ -86,10 +86,10 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
 
 class SparseTrainingSAE(TopKTrainingSAE):
     """
-    A TopK-like training SAE that takes :func:`sparse_training_step` where it can, SAELens's own step elsewhere.
+    A TopK-like training SAE that uses :func:`sparse_training_step` if it can, else SAELens's own step.
 
-    An architecture defines its activation for the dense step (``get_activation_fn``) and ``select`` for the sparse one.
-    A subclass that replaces the activation of another and not its ``select`` is trained by the dense step.
+    An architecture defines ``get_activation_fn`` for the dense step and ``select`` for the sparse one. A subclass that
+    replaces only the activation uses the dense step.
     """
 
     cfg: SparseTrainingSAEConfig  # type: ignore[assignment]
@@ -100,16 +100,16 @@ class SparseTrainingSAE(TopKTrainingSAE):
 
     @property
     def inner_widths(self) -> tuple[int, ...]:
-        """Numbers of leading latents that are to reconstruct by themselves too."""
+        """Widths of prefixes of latents that shall reconstruct by themselves too."""
         return ()
 
     def encoder(self) -> EncoderWeights:
-        """The weights that :meth:`select` looks at, without gradients."""
+        """Return the weights for :meth:`select`, without gradients."""
         return encoder_of(self, n_signed=self.cfg.n_signed, half_precision=self.selects_in_half_precision())
 
     @abstractmethod
     def select(self, encoder: EncoderWeights, centred_BD: Float[Tensor, "B D"]) -> SparseCodes:
-        """The entries that :meth:`get_activation_fn` keeps, found by the sparse kernels."""
+        """Return the entries that :meth:`get_activation_fn` keeps, found by the sparse kernels."""
 
     @abstractmethod
     @override
@@ -117,13 +117,13 @@ class SparseTrainingSAE(TopKTrainingSAE):
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
-        # of tokens [n, d_in], not of contexts
+        # for tokens [n, d_in], not contexts
         if self.takes_sparse_step() and step_input.sae_in.ndim == 2:
             return sparse_training_step(self, step_input)
         return super().training_forward_pass(step_input)
 
     def takes_sparse_step(self) -> bool:
-        """Whether the next training step runs on the sparse kernels."""
+        """Return whether the next training step runs on the sparse kernels."""
         if self.cfg.sparse_backend == "dense" or self.dtype not in (torch.float32, torch.float64):
             return False
         on_codes: tuple[Any, ...] = (self.hook_sae_acts_pre, self.hook_sae_acts_post)
@@ -133,11 +133,11 @@ class SparseTrainingSAE(TopKTrainingSAE):
         return same_loss and same_choice and not hooked
 
     def _base_of_activation(self) -> type:
-        """The class whose activation this one replaces; ``SparseTrainingSAE`` where it is the first."""
+        """Return the class whose activation this one replaces; ``SparseTrainingSAE`` if there is none."""
         return [each for each in type(self).__mro__ if "get_activation_fn" in vars(each)][1]
 
     def _require_saved_as_trained(self) -> None:
-        """Raise a ConfigError if an activation of one's own would be saved and measured as that of its base."""
+        """Raise a ConfigError if a user's activation would be saved and measured as its base's."""
         base = self._base_of_activation()
         config_of: dict[type, type] = dict(SAE_TRAINING_CLASS_REGISTRY.values())
         saved_as: Any = getattr(config_of.get(base), "get_inference_config_class", None)
@@ -155,7 +155,7 @@ class SparseTrainingSAE(TopKTrainingSAE):
             )
 
     def selects_in_half_precision(self) -> bool:
-        """Whether the sparse step looks for its candidates in bfloat16."""
+        """Return whether the sparse step searches candidates in bfloat16."""
         wanted, device = self.cfg.selection_dtype, self.W_dec.device
         return bfloat16_is_fast(device) if wanted == "auto" else wanted == "bfloat16" and device.type == "cpu"
 
@@ -163,7 +163,7 @@ class SparseTrainingSAE(TopKTrainingSAE):
     def calculate_aux_loss(
         self, step_input: TrainStepInput, feature_acts: Tensor, hidden_pre: Tensor, sae_out: Tensor
     ) -> dict[str, Tensor]:
-        """SAELens's loss on dead latents against the detached residual; our own where only some latents are signed."""
+        """Compute SAELens's loss on dead latents against the detached residual; our own if only some are signed."""
         if self.cfg.aux_loss_coefficient == 0:
             return {}
         mask, partly_signed = step_input.dead_neuron_mask, self.cfg.traits.signed and self.cfg.n_signed < self.cfg.d_sae
@@ -186,16 +186,16 @@ class SparseTrainingSAE(TopKTrainingSAE):
     @override
     def process_state_dict_for_saving(self, state_dict: dict[str, Any]) -> None:
         super().process_state_dict_for_saving(state_dict)
-        state_dict["W_enc"] = state_dict["W_enc"].contiguous()  # safetensors takes no other layout
+        state_dict["W_enc"] = state_dict["W_enc"].contiguous()  # safetensors needs contiguous tensors
 
 
 def along_d_in(W_enc: Float[Tensor, "D F"]) -> Float[Tensor, "D F"]:
-    """The same numbers, laid out along D: the encoder gradient comes latent by latent."""
+    """Lay out the encoder along D, because its gradient comes latent by latent."""
     return W_enc.T.contiguous().T
 
 
 def require_count(key: str, value: object) -> int:
-    """``value``, which may be NumPy's, as an int of at least 1, or a ConfigError."""
+    """Return ``value``, maybe NumPy's, as an int; raise a ConfigError unless it is at least 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ConfigError(f"{key}={value!r} must be a whole number of at least 1.")
     return int(value)
@@ -208,7 +208,7 @@ def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def require_k(k: object, d_sae: int, *, whole: bool) -> float:
-    """``k``, which may be NumPy's, as a number in range, a ``whole`` one or any, or a ConfigError."""
+    """Return ``k``, maybe NumPy's, as a plain number; raise a ConfigError if it is out of range or not ``whole``."""
     if isinstance(k, bool) or not isinstance(k, numbers.Integral if whole else numbers.Real):
         kind = "an integer; for an average, select over the batch" if whole else "a number: the mean per token"
         raise ConfigError(f"k={k!r} must be {kind}.")
@@ -217,6 +217,6 @@ def require_k(k: object, d_sae: int, *, whole: bool) -> float:
 
 
 def require_k_in_range(k: float, d_sae: int) -> None:
-    """Raise a ConfigError unless codes of ``d_sae`` latents can have k of them on."""
+    """Raise a ConfigError unless ``k`` of ``d_sae`` latents can be on."""
     if not 1 <= k <= d_sae:
         raise ConfigError(f"k={k:g} must lie between 1 and d_sae={d_sae}, the latents of a token.")

@@ -1,4 +1,4 @@
-"""The threshold at which a code has a wanted mean number of active latents, from streaming magnitudes."""
+"""Fit the threshold for a target mean number of active latents, from streaming magnitudes."""
 
 import torch
 from jaxtyping import Float
@@ -6,17 +6,16 @@ from torch import Tensor
 
 from sae_lens_abstopk.system.errors import ConfigError
 
-# Positive floats sort as their bits do. Sign, exponent and 12 bits of mantissa place a value to 1 part in 4,096.
+# positive floats sort like their bits; sign, exponent and 12 bits of mantissa are exact to 1 part in 4,096
 DROPPED_BITS = 11
 N_BINS = 2 ** (31 - DROPPED_BITS)
 
 
 class ThresholdFitter:
     """
-    Finds theta such that on average ``k`` magnitudes a token exceed it.
+    Fitter of the threshold theta that on average ``k`` magnitudes a token exceed.
 
-    A histogram over the bits of float32 holds the data, so memory does not grow with the number of tokens, and theta is
-    exact to 1 part in 4,096, on the side of fewer active latents.
+    A histogram over float32 bits keeps memory fixed; theta is exact to 1 part in 4,096, on the side of fewer latents.
     """
 
     def __init__(self, k: float) -> None:
@@ -25,7 +24,7 @@ class ThresholdFitter:
         self._n_tokens = 0
 
     def update(self, magnitudes: Float[Tensor, "n F"]) -> "ThresholdFitter":
-        """Add magnitudes, finite ones; those of 0 or below do not count."""
+        """Add finite magnitudes; those of 0 or below do not count."""
         values = magnitudes.detach().float()
         if not values.isfinite().all():
             raise ConfigError("the activations give pre-activations that are NaN or infinite; leave those tokens out.")
@@ -37,15 +36,15 @@ class ThresholdFitter:
 
     @property
     def result(self) -> float:
-        """theta; 0 where even all positive magnitudes are fewer than ``k`` a token."""
+        """The threshold theta; 0 if there are fewer than ``k`` positive magnitudes a token."""
         if self._n_tokens == 0:
             raise ConfigError("a threshold cannot be estimated from no activations; give at least one token.")
         wanted = int(self.k * self._n_tokens)
         at_least = self._bins.flip(0).cumsum(0).flip(0)
         if at_least[0] <= wanted:
             return 0.0
-        # the lowest bin such that no more than wanted lie in it and above
+        # the lowest bin with no more than the target in it and above
         lowest = int((at_least <= wanted).nonzero()[0])
         edge = torch.tensor(lowest << DROPPED_BITS, dtype=torch.int32).view(torch.float32)
-        # values at the edge itself are to be on
+        # values at the edge itself shall be on
         return torch.nextafter(edge, torch.tensor(0.0)).item()

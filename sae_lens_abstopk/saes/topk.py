@@ -1,4 +1,4 @@
-"""SAELens's TopK and BatchTopK on the sparse kernels: the same SAEs, trained at the speed of the signed ones."""
+"""SAELens's TopK and BatchTopK, trained on the sparse kernels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class SparseTopKTrainingSAEConfig(SparseTrainingSAEConfig):
 
 
 class SparseTopKTrainingSAE(SparseTrainingSAE):
-    """Training SAE whose code keeps the k largest latents per token, where they are positive."""
+    """Training SAE whose code keeps the k largest positive latents per token."""
 
     cfg: SparseTopKTrainingSAEConfig  # type: ignore[assignment]
 
@@ -89,7 +89,7 @@ class SparseBatchTopKTrainingSAE(BatchSelectionSAE):
     @override
     @torch.no_grad()
     def update_topk_threshold(self, acts_topk: Float[Tensor, "..."]) -> None:
-        """Move the threshold towards the smallest positive code, that of all ranks together."""
+        """Move the threshold towards the smallest positive code over all ranks."""
         if n_ranks() > 1:
             smallest = least(torch.cat([acts_topk[acts_topk > 0], acts_topk.new_tensor([torch.inf])]).min())
             acts_topk = smallest.masked_fill(smallest.isinf(), 0)[None]

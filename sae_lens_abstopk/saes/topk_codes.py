@@ -21,11 +21,11 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 
 class TopKCodes(NamedTuple):
-    """The entries of codes [..., d_sae] that are on, in no order; where a token has fewer, value 0 at latent 0."""
+    """The non-zero entries of codes [..., d_sae], unordered; missing ones have value 0 at latent 0."""
 
     values: Float[Tensor, "... K"]
     indices: Int[Tensor, "... K"]
-    """Latents."""
+    """Latent indices."""
 
 
 @torch.no_grad()
@@ -33,8 +33,8 @@ def encode_topk(sae: SAE[Any], x: Float[Tensor, "... D"]) -> TopKCodes:
     """
     ``sae.encode(x)`` as values and latents, without gradients: use ``sae.encode`` for attribution.
 
-    Hooks on the codes do not run, and autocast does not lower the precision. The two may round differently, so that
-    values differ in the last bits and latents at the cut.
+    Hooks on the codes do not run, and autocast does not lower the precision. Rounding may differ from ``sae.encode`` in
+    the last bits, and so may latents near the cut.
 
     Args:
         sae: An ``abstopk`` or ``topk`` SAE (K is at most k), a ``signed_jumprelu`` or ``jumprelu`` one, or one of this
@@ -78,8 +78,7 @@ def encode_topk(sae: SAE[Any], x: Float[Tensor, "... D"]) -> TopKCodes:
 @torch.no_grad()
 def decode_topk(sae: SAE[Any], codes: TopKCodes) -> Float[Tensor, "... D"]:
     """
-    ``sae.decode`` of the same codes, in the type of the SAE: without gradients, as :func:`encode_topk`, and with values
-    of any type.
+    Decode as ``sae.decode``, in the SAE's dtype, without gradients; the values may have any dtype.
     """
     functions: Any = sae
     *tokens, k = codes.values.shape
@@ -98,7 +97,7 @@ def decode_topk(sae: SAE[Any], codes: TopKCodes) -> Float[Tensor, "... D"]:
 def _passing(
     encoder: EncoderWeights, fails: Callable[[Tensor], Bool[Tensor, "b F"]], x_BD: Float[Tensor, "B D"]
 ) -> TopKCodes:
-    """The pre-activations that do not fail a test, padded to the widest token."""
+    """Return the pre-activations that pass a test, padded to the widest token."""
     parts: list[TopKCodes] = []
     for rows in encoder.row_blocks(len(x_BD)):
         u_bF = torch.addmm(encoder.b_enc, x_BD[rows], encoder.W_enc)

@@ -1,4 +1,4 @@
-"""What an architecture is: stated on the config classes of this package, and in one table for SAELens's own."""
+"""Traits of an architecture: declared by config classes of this package, and in one table for SAELens's own."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -21,14 +21,14 @@ from sae_lens.saes.sae import SAEConfig
 
 @dataclass(frozen=True)
 class Traits:
-    """A config class of an architecture has them as ``traits``; subclasses inherit them."""
+    """Traits of an architecture, an attribute of its config class that subclasses inherit."""
 
     signed: bool = False
-    """Latents may fire on both sides."""
+    """Whether latents may fire on both sides."""
     k_per: Literal["token", "batch"] | None = None
-    """k latents are on in each token, or on average over a batch; None where no k decides."""
+    """The scope of k: each token, or the average over a batch; None without a k."""
     gate: Literal["threshold", "b_gate", "b_enc"] | None = None
-    """The parameter that decides whether a latent is on; None where k does."""
+    """The threshold parameter; None where k decides."""
 
 
 SAELENS: dict[type[SAEConfig], Traits] = {
@@ -47,5 +47,5 @@ SAELENS: dict[type[SAEConfig], Traits] = {
 
 
 def declared_traits(cfg: SAEConfig) -> Traits | None:
-    """The traits that the config's own class declares; None where a subclass only inherits them."""
+    """Return the traits that the config's own class declares; None if it only inherits them."""
     return vars(type(cfg)).get("traits") or SAELENS.get(type(cfg))

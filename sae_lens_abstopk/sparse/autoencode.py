@@ -1,4 +1,4 @@
-"""Encode and decode at selected entries, with gradients that cost what the entries cost."""
+"""Encode and decode at selected entries, with gradients whose cost grows with the entries only."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, offsets_of
 
 class _SparseEncode(torch.autograd.Function):
     """
-    Values u[n] = (x[row_n] - centre) . W_enc[:, latent_n] + b_enc[latent_n] at N entries that were selected before.
+    Values u[n] = (x[row_n] - centre) . W_enc[:, latent_n] + b_enc[latent_n] at N selected entries.
 
     The values themselves come from the selection. With G [B, F] the sparse gradient of the values,
 
         dW_enc = (x - centre)^T G,   db_enc = sum_b G[b],   dcentre = -W_enc db_enc,   dx = G W_enc^T,
 
-    none of which needs a buffer of [B, F] or [B, K, D]. On a GPU the backward pass of :func:`weighted_sums` with
-    respect to its table has one of [min(N, F) + N / 10, D] beside the gradient, which is torch's.
+    none of which needs a buffer of [B, F] or [B, K, D]. On a GPU, torch's backward pass of :func:`weighted_sums` with
+    respect to its table has a buffer of [min(N, F) + N / 10, D] in addition to the gradient.
     """
 
     @staticmethod
@@ -47,7 +47,7 @@ class _SparseEncode(torch.autograd.Function):
         grad_b = grad_N.new_zeros(d_sae).index_add_(0, latents, grad_N)
         grad_W = grad_centre = grad_x = None
         if ctx.needs_input_grad[2]:
-            # entries of one latent side by side: its row of the gradient is then a weighted sum of tokens
+            # sorted by latent: each row of the gradient is then a weighted sum of tokens
             by_latent = latents.argsort()
             rows = SparseCodes(grad_N, latents, offsets).rows[by_latent]
             bounds = offsets_of(count_each(latents, d_sae))
@@ -68,26 +68,26 @@ def sparse_encode(
     selected: SparseCodes,
 ) -> SparseCodes:
     """
-    ``selected`` with values that carry gradients.
+    Attach gradients to the values of ``selected``.
 
     Args:
         x_BD: Inputs.
         centre_D: Subtracted from every input (``b_dec``, or zeros).
-        W_enc: The gradient is cheapest where its memory runs along D (``W.T`` of a contiguous [F, D]).
+        W_enc: The gradient is cheapest if memory runs along D (``W.T`` of a contiguous [F, D]).
         b_enc: Encoder bias.
-        selected: What a selection on ``x_BD - centre_D`` returned.
+        selected: Result of a selection on ``x_BD - centre_D``.
     """
     values: Any = _SparseEncode.apply(x_BD, centre_D, W_enc, b_enc, *selected)
     return selected._replace(values=values)
 
 
 def sparse_decode(codes: SparseCodes, W_dec: Float[Tensor, "F D"]) -> Float[Tensor, "B D"]:
-    """Codes times decoder: the sum of the rows that are on, weighted by their values."""
+    """Decode: sum the decoder rows of the active latents, weighted by the codes."""
     return weighted_sums(W_dec, codes.latents, codes.offsets, codes.values)
 
 
 def weighted_sums(
     table: Float[Tensor, "n D"], rows: Int[Tensor, " N"], offsets: Int[Tensor, " _"], weights: Float[Tensor, " N"]
 ) -> Float[Tensor, "m D"]:
-    """Row i of the result is the sum of ``weights[n] * table[rows[n]]`` over n from offsets[i] to offsets[i + 1]."""
+    """Compute row i as the sum of ``weights[n] * table[rows[n]]`` over n from offsets[i] to offsets[i + 1]."""
     return embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)

@@ -10,32 +10,32 @@ from torch import Tensor
 
 from sae_lens_abstopk.sparse.codes import row_norms
 
-# one rounding to bfloat16 moves a number by at most this share of itself
+# largest relative error of one rounding to bfloat16
 ROUNDING = 2.0**-8
-# covers the roundings of a score and of its sum with the margin
+# covers the rounding of a score and of its sum with the margin
 SLACK = 1 + 2.1 * ROUNDING
-# inputs much smaller than the batch's mean norm get its margin, so that no division meets a zero
+# inputs far below the batch's mean norm get a margin from it, which avoids division by zero
 LEAST_NORM = 0.01
-# so many rows stay in a processor's cache
+# so many rows fit into a CPU cache
 LATENTS_AT_A_TIME = 1024
 
-# torch warns once a process, at the first CSR tensor, that they are in beta state: here and unheard
+# torch warns at a process's first CSR tensor that they are beta: make one here, silenced
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
     torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), [], [], (1, 1), check_invariants=False)
 
 Score = Callable[[Tensor], Tensor]
-"""Scores of pre-activations [b, F], which may be overwritten; never more than their magnitudes, nor steeper."""
+"""Function from pre-activations [b, F] to scores, maybe in place; at most the magnitude, and 1-Lipschitz."""
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether the processor has instructions for products in bfloat16; on GPUs nothing was measured, so no."""
+    """Return whether the CPU has instructions for bfloat16 products; False on GPUs, which were not measured."""
     if device.type != "cpu":
         return False
     if hasattr(torch.cpu, "get_capabilities"):
         known = torch.cpu.get_capabilities()
         return bool(known.get("amx_tile") or known.get("avx512_bf16"))
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # of older torch
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # older torch lacks the function
     return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
@@ -52,11 +52,11 @@ class HalfPrecisionEncoder(NamedTuple):
     """
 
     W_FD: Float[Tensor, "F D"]
-    """s_f w_f."""
+    """Scaled encoder rows s_f w_f."""
     b_F: Float[Tensor, " F"]
-    """s_f b_f."""
+    """Scaled biases s_f b_f."""
     margin_F: Float[Tensor, " F"]
-    """Bound on the error, for an input of norm 1."""
+    """Error bound for an input of norm 1."""
     x_BD: Float[Tensor, "B D"]
     norms_B1: Float[Tensor, "B 1"]
 
@@ -68,7 +68,7 @@ class HalfPrecisionEncoder(NamedTuple):
         b_F: Float[Tensor, " F"],
         scale_F: Float[Tensor, " F"] | None,
     ) -> "HalfPrecisionEncoder":
-        """From float32 inputs, encoder rows, biases and scales."""
+        """Round float32 inputs, encoder rows, biases and scales."""
         half_x = x_BD.bfloat16()
         norms_B = row_norms(x_BD)
         norms_B = norms_B.clamp(min=LEAST_NORM * norms_B.mean().clamp(min=1e-30))
@@ -88,18 +88,18 @@ class HalfPrecisionEncoder(NamedTuple):
         return cls(half_W, b_F.bfloat16(), margin_F, half_x, norms_B[:, None].bfloat16())
 
     def scores(self, rows: slice | Int[Tensor, " b"], score: Score) -> Float[Tensor, "b F"]:
-        """Approximate scores of these tokens, in bfloat16."""
+        """Compute approximate scores of these tokens, in bfloat16."""
         return score(torch.addmm(self.b_F, self.x_BD[rows], self.W_FD.T))
 
     def bounds(self, scores_bF: Float[Tensor, "b F"], rows: slice | Int[Tensor, " b"]) -> Float[Tensor, "b F"]:
-        """Upper bounds of the exact scores of these tokens, but for the factor ``SLACK``; in place of the scores."""
+        """Turn scores, in place, into upper bounds of the exact scores, up to the factor ``SLACK``."""
         return scores_bF.addcmul_(self.norms_B1[rows], self.margin_F)
 
     def reaching(
         self, rows: slice, limit_B1: Float[Tensor, "B 1"], score: Score
     ) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"]]:
-        """Tokens of the block, and their latents, whose scores may reach the limits of their tokens."""
-        # divided and then rounded down by more than the comparison in bfloat16 can round up
+        """Return the entries, as tokens of the block and latents, whose scores may reach their token's limit."""
+        # round the limit down by more than the bfloat16 comparison can round up
         limit = (limit_B1[rows] / SLACK * (1 - 2 * ROUNDING)).bfloat16()
         tokens, latents = (self.bounds(self.scores(rows, score), rows) >= limit).nonzero(as_tuple=True)
         return tokens + rows.start, latents
@@ -108,7 +108,7 @@ class HalfPrecisionEncoder(NamedTuple):
 def dot_products(
     x_BD: Float[Tensor, "B D"], W_FD: Float[Tensor, "F D"], latents: Int[Tensor, " N"], offsets: Int[Tensor, " B+1"]
 ) -> Float[Tensor, " N"]:
-    """x_b . w_f for the latents f of each token b, which owns ``offsets[b]`` to ``offsets[b + 1]`` of them."""
+    """Compute x_b . w_f for the latents f of each token b, which owns ``offsets[b]`` to ``offsets[b + 1]``."""
     where = torch.sparse_csr_tensor(
         offsets, latents, x_BD.new_zeros(len(latents)), (len(x_BD), len(W_FD)), check_invariants=False
     )

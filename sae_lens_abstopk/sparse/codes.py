@@ -1,4 +1,4 @@
-"""Codes as the latents that are on, token by token."""
+"""Sparse codes: the active latents of each token."""
 
 from typing import NamedTuple, cast
 
@@ -27,42 +27,42 @@ class SparseCodes(NamedTuple):
         return torch.repeat_interleave(tokens, counts, output_size=len(self.latents))
 
     def between(self, start: int, stop: int) -> "SparseCodes":
-        """The entries of the latents from ``start`` up to but not including ``stop``."""
+        """Return the entries of the latents ``start`` to ``stop - 1``."""
         return self.where((self.latents >= start) & (self.latents < stop))
 
     def where(self, keep: Bool[Tensor, " N"]) -> "SparseCodes":
-        """The entries for which ``keep`` is true."""
-        kept = keep.nonzero().squeeze(1)  # once: a GPU's host waits for how many there are
+        """Keep the entries for which ``keep`` is true."""
+        kept = keep.nonzero().squeeze(1)  # only once, because the host waits for a GPU to count them
         counts = count_each(self.rows[kept], len(self.offsets) - 1)
         return SparseCodes(self.values[kept], self.latents[kept], offsets_of(counts))
 
     def scaled(self, scale: Float[Tensor, " F"] | None) -> "SparseCodes":
-        """Each value times the ``scale`` of its latent."""
+        """Multiply each value by the ``scale`` of its latent."""
         return self if scale is None else self._replace(values=self.values * scale[self.latents])
 
     def to_coo(self, d_sae: int) -> Float[Tensor, "B F"]:
-        """Codes as a sparse COO tensor."""
+        """Convert to a sparse COO tensor."""
         size = (len(self.offsets) - 1, d_sae)
         indices = torch.stack([self.rows, self.latents])
-        # every entry is there once; the flag saves a sort, and sums and casts do not need the order within a token
+        # entries are unique; the flag saves a sort, and sums and casts do not need the order within a token
         return torch.sparse_coo_tensor(indices, self.values, size, is_coalesced=True, check_invariants=False)
 
 
 def count_each(indices: Int[Tensor, " N"], n: int) -> Int[Tensor, " n"]:
-    """How often each number under ``n`` occurs; unlike ``bincount``, a GPU's host does not wait for it."""
+    """Count each number below ``n``; unlike ``bincount``, the host does not wait for the GPU."""
     return indices.new_zeros(n).index_add_(0, indices, torch.ones_like(indices))
 
 
 def offsets_of(counts: Int[Tensor, " n"]) -> Int[Tensor, " n+1"]:
-    """Offsets of groups of the given sizes."""
+    """Return the offsets of groups of the given sizes."""
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 def even_offsets(n_tokens: int, k: int, device: torch.device) -> Int[Tensor, " _"]:
-    """Offsets of tokens that own k entries each."""
+    """Return the offsets of tokens that own k entries each."""
     return torch.arange(n_tokens + 1, device=device) * k
 
 
 def row_norms(rows: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
-    """Euclidean norms, as SAELens takes them of decoder rows."""
+    """Return Euclidean norms, computed as SAELens does for decoder rows."""
     return cast(Tensor, rows.norm(dim=-1))

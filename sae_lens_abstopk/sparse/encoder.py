@@ -1,4 +1,4 @@
-"""The encoder as a selection sees it: pre-activations and what ranks them, a block of tokens at a time."""
+"""The encoder for a selection: pre-activations and their ranking, a block of tokens at a time."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,21 +7,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Pre-activations held at a time. On a CPU a block stays in its cache; on a GPU it only has to fit.
+# pre-activations held at a time: on a CPU they fit into its cache, on a GPU into memory
 CPU_BLOCK, CUDA_BLOCK = 2**22, 2**27
 
 
 class EncoderWeights(NamedTuple):
-    """The map u = x @ W_enc + b_enc, and how its entries rank: by |u * scale|, or by u * scale where positive."""
+    """The map u = x @ W_enc + b_enc, and the ranking of its entries: by |u * scale|, or by u * scale if positive."""
 
     W_enc: Float[Tensor, "D F"]
     b_enc: Float[Tensor, " F"]
     scale: Float[Tensor, " F"] | None = None
-    """Decoder norms, where codes are rescaled by them."""
+    """Decoder norms, if codes are rescaled by them."""
     n_signed: int | None = None
-    """The first latents, so many, rank by magnitude; the others by value, and only positive ones are on. None: all."""
+    """Number of leading latents ranked by magnitude, None for all; the others rank by value, if positive."""
     half_precision: bool = False
-    """Look for candidates in bfloat16 (see :mod:`.candidates`); for float32 weights only."""
+    """Whether to search candidates in bfloat16 (see :mod:`.candidates`); for float32 weights only."""
 
     @property
     def all_signed(self) -> bool:
@@ -29,13 +29,13 @@ class EncoderWeights(NamedTuple):
         return self.n_signed is None or self.n_signed == self.W_enc.shape[1]
 
     def row_blocks(self, n_tokens: int) -> Iterator[slice]:
-        """Blocks of tokens whose pre-activations fit together."""
+        """Return blocks of tokens whose pre-activations fit into memory."""
         rows = max(1, (CUDA_BLOCK if self.W_enc.is_cuda else CPU_BLOCK) // self.W_enc.shape[1])
         for start in range(0, n_tokens, rows):
             yield slice(start, min(start + rows, n_tokens))
 
     def scores(self, u: Float[Tensor, "..."], latents: Int[Tensor, "..."] | None = None) -> Float[Tensor, "..."]:
-        """Rank of pre-activations [..., F], or of those of ``latents``, in their shape."""
+        """Return the scores of pre-activations [..., F], or of those of ``latents``, in the same shape."""
         if self.scale is not None:
             return self.scores_(u * (self.scale if latents is None else self.scale[latents]), latents)
         if self.all_signed or self.n_signed == 0:
@@ -43,7 +43,7 @@ class EncoderWeights(NamedTuple):
         return self.scores_(u.clone(), latents)
 
     def scores_(self, u: Float[Tensor, "..."], latents: Int[Tensor, "..."] | None = None) -> Float[Tensor, "..."]:
-        """The same of pre-activations times ``scale``, in place, as they may be of [B, F]."""
+        """Return the scores of pre-activations that are already times ``scale``, in place."""
         if self.n_signed is None or self.all_signed:
             return u.abs_()
         if self.n_signed == 0:
@@ -56,18 +56,18 @@ class EncoderWeights(NamedTuple):
 
 
 class TopEntries(NamedTuple):
-    """The W entries of each token that rank highest, in no order."""
+    """The W highest entries of each token, unordered."""
 
     latents: Int[Tensor, "B W"]
     values: Float[Tensor, "B W"]
     """Pre-activations, before ``scale``."""
     scores: Float[Tensor, "B W"]
     bound: Float[Tensor, " B"]
-    """No other entry of the token ranks above this."""
+    """Bound: no other entry of the token ranks higher."""
 
 
 def top_entries(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], width: int) -> TopEntries:
-    """The ``width`` entries of each token that rank highest."""
+    """Return the ``width`` highest entries of each token."""
     if len(x_BD) == 0:
         none = x_BD.new_zeros(0, width)
         return TopEntries(none.long(), none, none, x_BD.new_zeros(0))

@@ -1,4 +1,4 @@
-"""Selection by magnitude, per token and over a batch, without ever holding all pre-activations [B, F] at once."""
+"""Select by magnitude, per token and over a batch, without holding all pre-activations [B, F] at once."""
 
 import torch
 from jaxtyping import Float, Int
@@ -13,8 +13,7 @@ from sae_lens_abstopk.system.ranks import any_rank, n_ranks, nth_highest
 @torch.no_grad()
 def select_per_token(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], k: int) -> SparseCodes:
     """
-    The k entries of each token that rank highest, with their u as values (before ``scale``); fewer where a latent that
-    is not signed is not positive.
+    Select the k highest entries of each token, with values u (before ``scale``); one-sided latents must be positive.
     """
     found = find_candidates(encoder, x_BD, k, per_token=True)
     if found is None:
@@ -32,10 +31,10 @@ def select_per_token(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], k: int
 @torch.no_grad()
 def select_over_batch(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], n_keep: int) -> SparseCodes:
     """
-    The ``n_keep`` entries of the whole batch that rank highest, with their u as values (before ``scale``).
+    Select the ``n_keep`` highest entries of the whole batch, with values u (before ``scale``).
 
-    Where candidates prove nothing, the pool has the best entries of each token, twice the mean number that will be
-    kept; a token that may have more of them is computed again for twice as many. The result is exact.
+    If candidates prove nothing, the pool has the best entries of each token, twice the mean number to keep; a token
+    that may need more is computed again for twice as many. The result is exact.
     """
     n_tokens, d_sae = len(x_BD), encoder.W_enc.shape[1]
     found = find_candidates(encoder, x_BD, n_keep, per_token=False)
@@ -62,12 +61,11 @@ def select_over_batch(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], n_kee
 @torch.no_grad()
 def select_over_ranks(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], n_keep: int) -> SparseCodes:
     """
-    This rank's part of the ``n_keep`` entries that rank highest over all ranks, found without sending any of them.
+    Select this rank's part of the ``n_keep`` highest entries over all ranks, without sending entries.
 
     Every rank holds a part of the pre-activations [B, F] of a batch: other tokens (data parallelism) or other latents
-    (``encoder`` is then a shard of the columns, and the latents are counted within it). As in
-    :func:`select_over_batch`, until no rank has a token left to compute again. Where entries tie for the last place,
-    all of them are kept.
+    (``encoder`` is then a shard of the columns, with its own latent numbers). Works like :func:`select_over_batch`,
+    until no rank has a token to compute again. Ties for the last place are all kept.
     """
     n_tokens, d_sae = len(x_BD), encoder.W_enc.shape[1]
     share = -(-n_keep // n_ranks())
@@ -80,7 +78,7 @@ def select_over_ranks(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], n_kee
         top = top_entries(encoder, x_BD, width)
         pool, bound = Pool.of(tokens, top), top.bound
     while True:
-        # never above the final one, as a larger pool only raises it
+        # never above the final threshold: a larger pool only raises it
         least_kept = nth_highest(pool.scores, n_keep)
         tokens = tokens[(bound >= least_kept) & (bound > 0)] if width < d_sae else tokens[:0]
         if not any_rank(len(tokens) > 0):
@@ -95,7 +93,7 @@ def select_over_ranks(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], n_kee
 
 
 def codes_of(encoder: EncoderWeights, pool: Pool, kept: Int[Tensor, " N"], n_tokens: int) -> SparseCodes:
-    """The entries ``kept`` of a pool, token by token, without those that cannot be on."""
+    """Return the ``kept`` entries of a pool, ordered by token, without those that cannot be on."""
     if not encoder.all_signed:
         kept = kept[pool.scores[kept] > 0]
     kept = kept[pool.rows[kept].argsort()]

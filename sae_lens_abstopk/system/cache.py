@@ -1,4 +1,4 @@
-"""The folder in which files are kept between runs."""
+"""The cache folder."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 def cache_folder() -> Path:
     """
-    ``ABSTOPK_CACHE``, or a folder in the user's cache.
+    Return ``ABSTOPK_CACHE``, or a folder in the user's cache.
 
     Raises:
         ConfigError: the variable is not set, and the user has no home folder.

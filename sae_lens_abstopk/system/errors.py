@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from huggingface_hub.errors import HfHubHTTPError
 
-# huggingface_hub has changed its HTTP library twice; its own error still derives from that of the library
+# huggingface_hub has changed its HTTP library twice; its error still derives from the library's
 TRANSPORT_ERRORS: tuple[type[Exception], ...] = tuple(
     cls
     for cls in HfHubHTTPError.__mro__
@@ -15,19 +15,19 @@ TRANSPORT_ERRORS: tuple[type[Exception], ...] = tuple(
 
 
 class ConfigError(ValueError):
-    """A setting, file or model that cannot be used; says what was wrong, where, what is allowed and what to do."""
+    """A setting, file or model cannot be used; the message names the value, what is allowed and the remedy."""
 
 
 class FolderInUseError(ConfigError):
-    """A folder that another process is writing."""
+    """Another process is writing the folder."""
 
 
 class HubError(RuntimeError):
-    """The Hub refused a request or cannot be reached; says what was being done, the answer and what to do."""
+    """The Hub rejected a request or is unreachable; the message names the request, the answer and the remedy."""
 
 
 class TrainingStopped(RuntimeError):
-    """A training run cannot go on; says why, where the last good state is and what to do."""
+    """A training run cannot go on; the message names the reason, the last good state and the remedy."""
 
 
 def require_choice(key: str, value: str, choices: Iterable[str]) -> None:
@@ -46,7 +46,7 @@ def require_range(
     at_most: float | None = None,
     remedy: str = "",
 ) -> None:
-    """Raise a :class:`ConfigError` if a number is out of range or not finite; None, for null, is in every range."""
+    """Raise a :class:`ConfigError` if a number is out of range or not finite; None is always allowed."""
     bounds = {"above": above, "at least": at_least, "below": below, "at most": at_most}
     inside = value is None or (
         math.isfinite(value)

@@ -18,13 +18,13 @@ SAMPLES, SAMPLE_BYTES = 64, 2**14
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hex digits; the file is read in pieces."""
+    """Return the SHA-256 of a file as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sampled_digest(path: Path) -> str:
-    """Return a digest of parts of a large file, evenly apart; equal for a copy, different for other content."""
+    """Return a fast digest of a large file, from samples at even distances."""
     digest, size = hashlib.sha256(), path.stat().st_size
     with path.open("rb") as file:
         for n in range(SAMPLES):
@@ -34,7 +34,7 @@ def sampled_digest(path: Path) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write ``path`` in UTF-8, synced, whole or not at all."""
+    """Write ``path`` atomically, in UTF-8, synced."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -46,9 +46,9 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file is on the disk, or the names in a folder where the system can do that."""
+    """Wait until a file, or a folder's entries if the system can, are on the disk."""
     is_folder, windows = path.is_dir(), os.name == "nt"
-    if is_folder and windows:  # which opens no folders
+    if is_folder and windows:  # Windows cannot open folders
         return
     descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
@@ -61,9 +61,7 @@ def sync(path: Path) -> None:
 
 
 def lack_of_space(folder: Path, n_bytes: int, what: str = "a checkpoint") -> str | None:
-    """
-    Explain that the disk of ``folder`` has less free than the ``n_bytes`` that ``what`` needs; None if it has enough.
-    """
+    """Explain that the disk of ``folder`` lacks the ``n_bytes`` that ``what`` needs; None if it has them."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -73,17 +71,17 @@ def lack_of_space(folder: Path, n_bytes: int, what: str = "a checkpoint") -> str
 
 
 def why_not_written(error: Exception) -> str:
-    """Return the reason in an exception of writing a file."""
+    """Return the reason why a file could not be written."""
     said = error.strerror if isinstance(error, OSError) else None
     return said or next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def require_empty(folder: Path) -> None:
     """
-    Refuse an output folder that is not empty.
+    Raise if an output folder is not empty.
 
     Raises:
-        ConfigError: ``folder`` has files in it, or is a file.
+        ConfigError: ``folder`` is a file or has files.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not an empty folder; give another with --out, or empty it.")
@@ -96,7 +94,7 @@ def inside(folder: Path, name: str, *, where: str) -> Path:
     Args:
         folder: Need not exist.
         name: Relative path from an untrusted file.
-        where: The place of ``name``, for errors.
+        where: The origin of ``name``, for errors.
 
     Raises:
         ConfigError: it is absolute, or ``..`` or a link leads out of the folder.
@@ -108,19 +106,19 @@ def inside(folder: Path, name: str, *, where: str) -> Path:
 
 
 def home_as_tilde(text: str) -> str:
-    """Return ``text`` with ~ for the user's home folder, for text that others see."""
+    """Replace the user's home folder in ``text`` by ~, for text that others see."""
     home = os.path.expanduser("~").rstrip("/\\")
     return re.sub(rf"(?<![\w./\\~-]){re.escape(home)}(?=[/\\]|$)", "~", text) if os.path.isabs(home) else text
 
 
 def leads_up(name: str) -> bool:
-    """Whether a name is empty, absolute, or goes up, on any system."""
+    """Return whether a name is empty, absolute or goes up, on any system."""
     kinds = (PurePosixPath(name), PureWindowsPath(name))
     return not name or any(path.is_absolute() or path.drive or ".." in path.parts for path in kinds)
 
 
 def without_path(source: str) -> str:
-    """Return ``source`` if the Hub may know it; else, as of a local file, also of another machine, its last part."""
+    """Return ``source`` if it may be a Hub id; else only the last part of the path."""
     if HUB_NAME.fullmatch(source) and not Path(source).exists():
         return source
     return PureWindowsPath(source).name or source  # understands both kinds of slashes

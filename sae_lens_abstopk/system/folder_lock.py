@@ -23,17 +23,16 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 @contextmanager
 def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]:
     """
-    Keep other processes out of a run folder, which is made if missing, and removed again if it stays empty.
+    Keep other processes out of a run folder; make it if missing, remove it if it stays empty.
 
-    The operating system releases the lock when its process ends, however it ends. On a file system without locks there
-    is a warning instead.
+    The operating system releases the lock however the process ends. On a file system without locks, only warn.
 
     Args:
         folder: A folder that a run writes to.
-        key: The config key that names it, for errors.
+        key: The config key of the folder, for errors.
 
     Raises:
-        FolderInUseError: another process holds it, which the text names.
+        FolderInUseError: another process, named in the message, holds it.
         ConfigError: the folder cannot be written to.
     """
     lock = FileLock(folder / LOCK)
@@ -43,7 +42,8 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
         acquire(lock)
     except Timeout:
         raise FolderInUseError(
-            f"{key}={str(folder)!r} is being written by {_who(holder)}; wait for it or stop it, or name another folder."
+            f"{key}={str(folder)!r} is being written by {_describe_holder(holder)}; wait for it or stop it, or name "
+            "another folder."
         ) from None
     except OSError as error:
         raise ConfigError(
@@ -57,7 +57,7 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
         holder.unlink(missing_ok=True)
         lock.release()
         if is_new:
-            with suppress(OSError):  # it is not empty
+            with suppress(OSError):  # the folder is not empty
                 if not [path for path in folder.iterdir() if path.name != LOCK]:
                     (folder / LOCK).unlink(missing_ok=True)
                     folder.rmdir()
@@ -65,11 +65,11 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
 
 def acquire(lock: FileLock) -> None:
     """
-    Take a lock, or warn that the file system has none.
+    Acquire a lock, or warn that the file system has no locks.
 
     Raises:
         Timeout: another process holds it.
-        OSError: its file cannot be written.
+        OSError: the lock file cannot be written.
     """
     try:
         lock.acquire(timeout=0)
@@ -85,7 +85,7 @@ def acquire(lock: FileLock) -> None:
 
 @contextmanager
 def run_locks(output: Path, checkpoint_path: str | None) -> Iterator[None]:
-    """Lock the run folder, and the folder of its checkpoints if it is another."""
+    """Lock the run folder, and a separate folder of checkpoints if there is one."""
     named = checkpoint_path is not None and Path(checkpoint_path).resolve() != output.resolve()
     with (
         run_folder_lock(output),
@@ -95,16 +95,16 @@ def run_locks(output: Path, checkpoint_path: str | None) -> Iterator[None]:
 
 
 def require_free(folder: Path) -> None:
-    """Refuse a run folder that another process is writing."""
-    if (folder / LOCK).exists():  # a folder that is refused for another reason is left as it is
+    """Raise if another process is writing the run folder."""
+    if (folder / LOCK).exists():  # a folder that is unusable for another reason is left as it is
         with run_folder_lock(folder):
             pass
 
 
-def _who(holder: Path) -> str:
+def _describe_holder(holder: Path) -> str:
     try:
         found = json.loads(holder.read_text())
-        # of another machine that went down, a file server may keep the lock
+        # a file server may keep the lock of a machine that went down
         lost = "" if found["host"] == socket.gethostname() else f"; if it is gone, delete {holder.with_name(LOCK)}"
         return f"process {found['pid']} on {found['host']} (since {found['since']}{lost})"
     except (OSError, ValueError, KeyError, TypeError):

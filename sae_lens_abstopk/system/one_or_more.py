@@ -11,8 +11,7 @@ T = TypeVar("T")
 
 def one_or_more(given: T | Iterable[T]) -> list[T]:
     """
-    A list of what was given; a text is one value, not its characters, and so are modules and records that can be
-    iterated over.
+    Return ``given`` as a list; a string, an iterable module and a record are each one value.
     """
     one = isinstance(given, str | nn.Module | BaseModel) or not isinstance(given, Iterable)
     return [cast(T, given)] if one else list(cast(Iterable[T], given))

@@ -12,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 SECONDS_BETWEEN_LINES = 60.0
 
 PassProgress = Callable[[int, int], None]
-"""Called with (done, in all)."""
+"""Callback with (done, total)."""
 StageProgress = Callable[[str, int, int], None]
-"""Called with (stage, done, in all)."""
+"""Callback with (stage, done, total)."""
 
 
 class TrainingProgress:
-    """A bar for the run and a line for each SAE on a terminal; elsewhere it only measures the speed."""
+    """On a terminal, a bar for the run and a line for each SAE; elsewhere only a measurement of speed."""
 
     def __init__(self, console: Console, total_tokens: int) -> None:
         self._bar = Progress(
@@ -49,7 +49,7 @@ class TrainingProgress:
         return (self._tokens - (self._tokens_at_start or 0)) / max(time.perf_counter() - self._started, 1e-9)
 
     def advance_to(self, tokens: int) -> None:
-        """Set the number of tokens trained on."""
+        """Set the number of training tokens done."""
         if self._tokens_at_start is None:
             self._tokens_at_start = tokens
         self._tokens = tokens
@@ -66,8 +66,8 @@ class TrainingProgress:
 
 @contextmanager
 def passes_bar(console: Console, title: str) -> Iterator[PassProgress]:
-    """Show a bar on a terminal, elsewhere a line a minute."""
-    bar = _passing_bar(console)
+    """Show a bar on a terminal, elsewhere a line every minute."""
+    bar = _temporary_bar(console)
     task = bar.add_task(title, total=None)
     told = time.monotonic()
 
@@ -84,8 +84,8 @@ def passes_bar(console: Console, title: str) -> Iterator[PassProgress]:
 
 @contextmanager
 def stages_bar(console: Console) -> Iterator[StageProgress]:
-    """Show a bar for each stage, and a line when it ends; without a terminal also a line a minute."""
-    bar = _passing_bar(console)
+    """Show a bar for each stage and a line at its end; without a terminal also a line every minute."""
+    bar = _temporary_bar(console)
     stages: dict[str, TaskID] = {}
     told = time.monotonic()
 
@@ -108,8 +108,8 @@ def stages_bar(console: Console) -> Iterator[StageProgress]:
         yield show
 
 
-def _passing_bar(console: Console) -> Progress:
-    """Return a bar that is drawn on a terminal only, and removed when it is done."""
+def _temporary_bar(console: Console) -> Progress:
+    """Return a bar that is drawn only on a terminal and removed at the end."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -12,16 +12,16 @@ DIGIT_BITS = 16
 
 
 class OtherRankError(TrainingStopped):
-    """Another process of the run failed or is gone, and this one ends with it."""
+    """Another process of the run failed or is gone, so this one ends too."""
 
 
 def n_ranks() -> int:
-    """Return the number of processes that train together; 1 where torch.distributed is not started."""
+    """Return the number of processes that train together; 1 without torch.distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def this_rank() -> int:
-    """Return the number of this process, from 0."""
+    """Return the rank of this process, from 0."""
     return dist.get_rank() if n_ranks() > 1 else 0
 
 
@@ -45,7 +45,7 @@ def least(x: torch.Tensor) -> torch.Tensor:
 
 
 def gathered(x: torch.Tensor) -> torch.Tensor:
-    """Return the rows of all ranks, in their order; every rank has the same number."""
+    """Return the rows of all ranks, in rank order; every rank has the same number."""
     if n_ranks() == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(n_ranks())]
@@ -54,7 +54,7 @@ def gathered(x: torch.Tensor) -> torch.Tensor:
 
 
 def any_rank(here: bool) -> bool:
-    """Return whether ``here`` is true on any rank; every rank has to call this, and waits for the others."""
+    """Return whether ``here`` is true on any rank; every rank must call this, and waits for the others."""
     return bool(summed(torch.tensor(int(here)))) if n_ranks() > 1 else here
 
 
@@ -65,7 +65,7 @@ def barrier() -> None:
 
 def nth_highest(scores: torch.Tensor, n: int) -> torch.Tensor:
     """
-    Return the ``n``-th highest score over all ranks, a scalar; 0 if they have fewer scores.
+    Return the ``n``-th highest score over all ranks, a scalar; 0 if there are fewer scores.
 
     Non-negative floats sort like their bits, so a histogram of 16 bits at a time, summed over the ranks, finds the bits
     of that score: two sums of 2^16 counts for float32, for any number of scores and ranks.
@@ -75,7 +75,7 @@ def nth_highest(scores: torch.Tensor, n: int) -> torch.Tensor:
         n: Counted over all ranks.
     """
     width = 8 * scores.element_size()
-    # abs: the bits of a negative zero would sort first
+    # abs, because the bits of a negative zero would sort first
     bits = scores.detach().abs().view(torch.int32 if width == 32 else torch.int64).long()
     inside = torch.ones_like(bits)
     wanted, found = bits.new_full((), n), bits.new_zeros(())
@@ -84,7 +84,7 @@ def nth_highest(scores: torch.Tensor, n: int) -> torch.Tensor:
         counts = summed(bits.new_zeros(2**DIGIT_BITS).index_add_(0, digits, inside).int()).long()
         at_least = counts.flip(0).cumsum(0).flip(0)
         digit = ((at_least >= wanted).sum() - 1).clamp(min=0)
-        wanted = wanted - (at_least - counts).gather(0, digit[None])[0]  # indexing would wait for a GPU
+        wanted = wanted - (at_least - counts).gather(0, digit[None])[0]  # indexing would wait for the GPU
         inside = inside * (digits == digit)
         found = (found << DIGIT_BITS) | digit
     return found.to(torch.int32 if width == 32 else torch.int64).view(scores.dtype)
@@ -93,13 +93,13 @@ def nth_highest(scores: torch.Tensor, n: int) -> torch.Tensor:
 @contextmanager
 def together(what: str) -> Iterator[None]:
     """
-    Leave this context when all ranks do, and by an exception if any of them does.
+    Leave this context when all ranks do; raise if any of them raised.
 
     Args:
-        what: Names the work in the error of ranks that succeeded.
+        what: Name of the work, for the error on ranks that succeeded.
 
     Raises:
-        OtherRankError: another rank left by an exception.
+        OtherRankError: another rank raised.
     """
     try:
         yield

@@ -8,20 +8,20 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from typing_extensions import override
 
-# all but tab and newline: a terminal may take the others for commands
+# all but tab and newline: a terminal may interpret them as commands
 _CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\ufffd")
 
 
 def printable(text: str) -> str:
-    """``text`` with a replacement character for each control character except tab and newline."""
+    """Replace each control character in ``text`` except tab and newline."""
     return text.translate(_CONTROL)
 
 
 class PrintableConsole(Console):
     """
-    A console that strips control characters, highlights nothing, and never fails because its output cannot be written.
+    A console that replaces control characters, highlights nothing, and never fails to write.
 
-    A closed terminal, a full disk or the ``tee`` that a Ctrl-C ended too must not stop a run.
+    A closed terminal, a full disk or a dead ``tee`` must not stop a run.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -34,7 +34,7 @@ class PrintableConsole(Console):
 
     @override
     def on_broken_pipe(self) -> None:
-        with suppress(SystemExit):  # the console is quiet from here on
+        with suppress(SystemExit):  # from here on the console is quiet
             super().on_broken_pipe()
 
     @override
@@ -45,7 +45,7 @@ class PrintableConsole(Console):
 
 
 class _ForgivingStream:
-    """A stream that drops what it cannot write; a broken pipe is left to the console."""
+    """A stream that drops text it cannot write; the console handles a broken pipe."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream

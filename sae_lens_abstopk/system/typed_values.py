@@ -40,7 +40,7 @@ def typed_value(key: str, value: Any, hint: Any) -> Any:
 
 def require_types(config: Any, *, prefix: str = "") -> None:
     """
-    Check, and make plain, the values of a config dataclass; sections, which are dataclasses themselves, are left out.
+    Check the values of a config dataclass and convert them to plain ones; skip nested dataclasses.
 
     Raises:
         ConfigError: a value has the wrong type; names the key after ``prefix``.
@@ -51,7 +51,7 @@ def require_types(config: Any, *, prefix: str = "") -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Turn NumPy numbers, paths, and devices and types of torch into the values that a config file has for them."""
+    """Convert NumPy numbers, paths, torch devices and dtypes to their form in a config file."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, np.generic):
@@ -69,5 +69,5 @@ def _cached_adapter(hint: Any) -> pydantic.TypeAdapter[Any]:
 def _adapter(hint: Any) -> pydantic.TypeAdapter[Any]:
     try:
         return _cached_adapter(hint)
-    except TypeError:  # a type that cannot be hashed
+    except TypeError:  # the type is not hashable
         return pydantic.TypeAdapter(hint, config={"strict": True})

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a mapping, as one sentence about one key."""
+"""Explain a pydantic validation error in one sentence about one key."""
 
 import reprlib
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from sae_lens_abstopk.system.errors import did_you_mean
 
 def explain(error: ValidationError, raw: Any, model: type[BaseModel]) -> str:
     """
-    Describe one mistake in ``raw``, the mapping that ``model`` refused: its key, its value and what the key takes.
+    Describe one mistake in ``raw``, the mapping that ``model`` rejected: the key, its value and what is allowed.
 
-    Of several mistakes an unknown key comes first, then the most deeply nested.
+    Among several mistakes an unknown key comes first, then the most deeply nested.
     """
     first = max(error.errors(), key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
     keys, at, takes, section, known = list[str](), raw, "", model, dict[str, Any]()
@@ -45,7 +45,7 @@ def explain(error: ValidationError, raw: Any, model: type[BaseModel]) -> str:
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
-    """The model in an annotation such as ``list[Model] | None``."""
+    """Return the model in an annotation such as ``list[Model] | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_section_of, get_args(annotation))), None)

@@ -1,4 +1,4 @@
-"""YAML files, and the data folders that ship with the package."""
+"""YAML files and the package's data folders."""
 
 import json
 import re
@@ -23,10 +23,10 @@ def data_folder(name: str) -> Path:
 
 def shipped_file(source: str | Path, folder: Path, *, what: str) -> Path:
     """
-    Return the file at ``source``, or the one of that name in ``folder``, whose files ship with the package.
+    Return the file at ``source``, or the shipped one of that name in ``folder``.
 
     Raises:
-        ConfigError: it is neither; names the shipped ones.
+        ConfigError: neither exists; names the shipped files.
     """
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if str(source) in known:
@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def flat_keys(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested sections by dotted key, as overrides name them: ``sae.k``."""
+    """Return the values of nested sections by dotted key, as in overrides: ``sae.k``."""
     flat: dict[str, Any] = {}
     for key, value in section.items():
         flat |= flat_keys(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
@@ -57,7 +57,7 @@ def flat_keys(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def yaml_value(text: str) -> Any:
-    """Return the value of ``text`` in a YAML file; the text itself if it is not YAML."""
+    """Parse ``text`` as a YAML value; return the text itself if it is not YAML."""
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError):
@@ -65,9 +65,7 @@ def yaml_value(text: str) -> Any:
 
 
 def yaml_text(value: Any) -> str:
-    """
-    Return a text that :func:`yaml_value` reads back as ``value``: as Python writes it where that works, else JSON.
-    """
+    """Return a text that :func:`yaml_value` parses to ``value``: ``str(value)`` if that works, else JSON."""
     value = value.item() if isinstance(value, np.generic) else value
     plain = str(value)
     read = yaml_value(plain)
@@ -76,12 +74,12 @@ def yaml_text(value: Any) -> str:
 
 def yaml_document(content: Mapping[str, Any]) -> str:
     """
-    Return a YAML file that :func:`read_yaml` reads back equal, in the order of ``content``.
+    Return ``content`` as YAML that :func:`read_yaml` reads back equal, in the same order.
 
-    Paths, tuples, NumPy numbers, and devices and types of torch are written as plain values.
+    Paths, tuples, NumPy numbers, torch devices and dtypes are written as plain values.
 
     Raises:
-        yaml.YAMLError: a value has no such form.
+        yaml.YAMLError: a value has no YAML form.
     """
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
@@ -91,9 +89,9 @@ TAG = "tag:yaml.org,2002:"
 
 class _Loader(yaml.SafeLoader):
     """
-    Reads ``3e-4`` as a number, and ``12:30`` and days as text; two equal keys are an error.
+    YAML loader that reads ``3e-4`` as a number, ``12:30`` and dates as text, and rejects duplicate keys.
 
-    YAML 1.1 reads them as a string, as 750 and as a date, and takes the last of two equal keys.
+    YAML 1.1 reads the first as a string, ``12:30`` as 750, and keeps the last of duplicate keys.
     """
 
     @override
@@ -113,7 +111,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts that :class:`_Loader` would read as numbers."""
+    """YAML dumper that quotes texts which :class:`_Loader` would read as numbers."""
 
 
 for _each in (_Loader, _Dumper):

@@ -25,7 +25,7 @@ from sae_lens_abstopk.text.text_spec import TextPart, TextSpec
 # SAELens's PretokenizeRunner writes this beside the token ids
 TOKENIZATION_NOTE = "sae_lens.json"
 DAMAGED = (ValueError, RuntimeError, EOFError, StopIteration, DatasetsError)
-"""Errors of reading a file that is not what its format says."""
+"""Errors of reading a file with the wrong format."""
 UNREADABLE = (*DAMAGED, OSError, *TRANSPORT_ERRORS)
 SHUFFLE_WINDOW = 10_000
 Text = Dataset | IterableDataset
@@ -35,10 +35,10 @@ def load_text(spec: TextSpec, part: TextPart) -> Text:
     """
     Load the documents of one part of a text.
 
-    Plain text is in the column ``text`` (null as empty text), conversations and token ids where SAELens looks for them.
-    Document i is held out if ``i % held_out_every == held_out_every - 1``, counted before shuffling; of streamed text
-    in several shards a hash of the document decides (:func:`.held_out.keep_part`). The parts share no document and do
-    not depend on the seed. Each of several ranks gets its own share of the training part.
+    Plain text is in the column ``text`` (null as empty text), conversations and token ids in SAELens's columns.
+    Document i, counted before shuffling, is held out if ``i % held_out_every == held_out_every - 1``; for streamed text
+    in several shards a hash decides (:func:`.held_out.keep_part`). The parts share no document and do not depend on the
+    seed. Each rank gets its share of the training part.
 
     Raises:
         ConfigError: the data set is missing, empty or unreadable, or lacks the column.
@@ -75,7 +75,7 @@ def open_dataset(path: str, *, name: str | None = None, split: str = "train", st
     Local files are .jsonl, .json, .parquet (also .gz and .zst), or .txt with one document a file.
 
     Raises:
-        ConfigError: it is missing, unreadable, or has no such split.
+        ConfigError: it is missing or unreadable, or lacks the split.
     """
     local = Path(path)
     if name is not None and local.exists():
@@ -97,7 +97,7 @@ def open_dataset(path: str, *, name: str | None = None, split: str = "train", st
 
 def require_same_tokenizer(tokenizer: Any, spec: TextSpec) -> None:
     """
-    Refuse token ids of another tokenizer than the model's, where ``sae_lens.json`` names one.
+    Raise if token ids are of another tokenizer than the model's, according to ``sae_lens.json``.
 
     Raises:
         ConfigError: the vocabularies differ.
@@ -112,7 +112,7 @@ def require_same_tokenizer(tokenizer: Any, spec: TextSpec) -> None:
         name = json.loads(note.read_text(encoding="utf-8"))["tokenizer_name"]
         vocabulary = AutoTokenizer.from_pretrained(name, trust_remote_code=False).get_vocab()
     except (OSError, ValueError, KeyError, TypeError, *TRANSPORT_ERRORS):
-        return  # no note, or a tokenizer that cannot be loaded here
+        return  # no sae_lens.json, or a tokenizer that cannot be loaded
     if vocabulary != tokenizer.get_vocab():
         raise ConfigError(
             f"dataset_path={path!r} was tokenised by the tokenizer of {name!r} ({TOKENIZATION_NOTE}), whose vocabulary "
@@ -141,7 +141,7 @@ def first_document(dataset: Text, path: str) -> dict[str, Any]:
     Return the first document, by column.
 
     Raises:
-        ConfigError: there is none, or it cannot be read.
+        ConfigError: the data set is empty or cannot be read.
     """
     first = _first(dataset, path)
     if first is None:
@@ -150,7 +150,7 @@ def first_document(dataset: Text, path: str) -> dict[str, Any]:
 
 
 def _first(dataset: Text, path: str) -> dict[str, Any] | None:
-    with text_errors(path, UNREADABLE):  # a broken file or a lost network shows here
+    with text_errors(path, UNREADABLE):  # a broken file or a lost network raises here
         return cast(dict[str, Any] | None, next(iter(dataset), None))
 
 
@@ -171,16 +171,16 @@ def _saved(path: Path, split: str, streaming: bool) -> Text:
 
 
 def _reason(path: str, error: Exception) -> str:
-    """Say why a data set could not be opened, or a document not read."""
+    """Explain why a data set or a document could not be read."""
     cause = error.__cause__ or error
     lines = str(cause).splitlines() or [type(cause).__name__]
     if caused_by(error, GatedRepoError):
         return "is gated on the Hugging Face Hub; accept its terms there, then set HF_TOKEN (or run `hf auth login`)"
     if str(error).startswith("Dataset scripts are no longer supported"):
         return "comes as a script, which datasets does not run; name a copy of it in Parquet, or give local files"
-    if isinstance(cause, StopIteration):  # of an empty JSON file
+    if isinstance(cause, StopIteration):  # raised for an empty JSON file
         return "is empty"
-    if isinstance(cause, CastError):  # whose first line says no more than that
+    if isinstance(cause, CastError):  # its first line says no more than that
         detail = " ".join(" ".join(lines[1:]).split())[:300]
         return f"has files or rows with other columns than its first ({detail}); give all the same columns"
     if isinstance(cause, UnicodeDecodeError):
@@ -188,7 +188,7 @@ def _reason(path: str, error: Exception) -> str:
     if isinstance(error, (OSError, *TRANSPORT_ERRORS)):
         why = str(error).split("\n")[0].rstrip(".") or type(error).__name__
         return f"cannot be read: {why}; check the name and the connection, or give a local file or folder"
-    # a list of names may follow: the configurations of a data set
+    # the names of all configurations may follow
     return f"cannot be read: {(' '.join(lines) if type(error) is ValueError else lines[0]).rstrip('.')}"
 
 
@@ -205,7 +205,7 @@ def _where_not_utf8(path: str) -> str:
 
 
 def _as_saelens_reads(dataset: Text, first: dict[str, Any], spec: TextSpec) -> Text:
-    """Put conversations or token ids into a column that SAELens finds, after a look at the first document."""
+    """Put conversations or token ids into the column that SAELens reads, and check the first document."""
     chat = spec.use_chat_formatting
     key, known, renamed = (
         ("use_chat_formatting", (*CONVERSATIONS, "text"), "messages")

@@ -1,4 +1,4 @@
-"""Hold documents of a text out of training: every n-th one, or by a hash of the document."""
+"""Hold documents out of training: every n-th one, or by a hash."""
 
 import hashlib
 import json
@@ -16,16 +16,16 @@ def keep_part(
     dataset: Dataset | IterableDataset, n: int, *, held_out: bool, conversations: bool = False
 ) -> Dataset | IterableDataset:
     """
-    Keep the one document in ``n`` that is held out, or all the others.
+    Keep the held-out documents, one in ``n``, or all others.
 
-    Document i is held out if ``i % n == n - 1``. Streamed text of several shards has no such i, since shards are
-    shuffled and shared between ranks before documents are counted. There a hash of the document decides, so that the
-    same documents are held out in any order, and copies of a document are on one side.
+    Document i is held out if ``i % n == n - 1``. Streamed text of several shards has no stable i, because shards are
+    shuffled and shared between ranks first. There a hash of the document decides: independent of the order, and equal
+    for copies of a document.
 
     Args:
-        dataset: Before it is shuffled or split.
+        dataset: Not yet shuffled or split.
         n: At least 2.
-        held_out: Which of the two parts to keep.
+        held_out: Whether to keep the held-out part.
         conversations: Whether documents are lists of messages.
     """
     if not isinstance(dataset, IterableDataset) or dataset.n_shards == 1:

@@ -17,7 +17,7 @@ TextFiles = list[list[str | int]]
 
 
 def text_files(path: str) -> TextFiles:
-    """Return name, size and a digest of each local file of a data set; an empty list for one on the Hub."""
+    """Return name, size and digest of each local file of a data set; an empty list for a Hub data set."""
     text = Path(path)
     if was_saved(text):
         states = {state.parent: json.loads(state.read_text(encoding="utf-8")) for state in text.rglob("state.json")}
@@ -36,17 +36,17 @@ def same_text_files(then: Any, now: TextFiles, *, digests: bool = True) -> bool:
 
 
 def was_saved(path: Path) -> bool:
-    """Return whether ``save_to_disk`` of datasets wrote the folder."""
+    """Return whether the folder was written by ``save_to_disk`` of datasets."""
     files = {file.name for file in path.iterdir()} if path.is_dir() else set()
     return "dataset_dict.json" in files or {"state.json", "dataset_info.json"} <= files
 
 
 def local_files(path: Path) -> tuple[str, list[str]]:
     """
-    Return the builder of datasets for a file or folder, and the files that it reads.
+    Return the datasets builder for a file or folder, and the files that it reads.
 
     Raises:
-        ConfigError: there is no text, or text of several formats or splits.
+        ConfigError: there is no text file, or files have several formats or splits.
     """
     by_builder: dict[str, list[str]] = {}
     for file in files_of(path):
@@ -67,13 +67,13 @@ def local_files(path: Path) -> tuple[str, list[str]]:
 
 
 def _splits_named_in(file: str, folder: Path) -> list[Any]:
-    """Return the splits that datasets would recognise in the name of a file, as in a copy of a Hub data set."""
+    """Return the splits that datasets recognises in a file name, as in a copy of a Hub data set."""
     words = set(re.split(r"[^a-z]+", str(Path(file).relative_to(folder)).lower()))
     return [split for split, keywords in SPLIT_KEYWORDS.items() if not words.isdisjoint(keywords)]
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the file itself, or the visible files below a folder; links are followed, each folder once."""
+    """Return the file itself, or the visible files below a folder; follow links, each folder once."""
     if path.is_file():
         return [path]
     files: list[Path] = []
@@ -89,5 +89,5 @@ def files_of(path: Path) -> list[Path]:
 
 
 def format_of(file: Path) -> str | None:
-    """Return the builder of datasets that reads a file; None if the file is not text."""
+    """Return the datasets builder for a file; None if the file is not text."""
     return FORMATS.get(Path(file.stem).suffix if file.suffix in COMPRESSED else file.suffix)

@@ -1,4 +1,4 @@
-"""A text: which documents are read, and how they become contexts of tokens."""
+"""A text: its documents, and the rules that turn them into contexts of tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ TextPart = Literal["train", "held_out", "all"]
 @dataclass(frozen=True, kw_only=True)
 class TextSpec:
     """
-    The documents of a data set, and the tokens of them that are read. Fields are keys of a training config.
+    The documents of a data set and the tokens to read. Fields are keys of a training config.
 
     Raises:
         ConfigError: a value is out of range; names the key.
@@ -27,24 +27,24 @@ class TextSpec:
     column_name: str = "text"
     streaming: bool = True
     use_chat_formatting: bool = False
-    """Documents are conversations, which the chat template of the model turns into text."""
+    """Whether documents are conversations, formatted by the model's chat template."""
     is_dataset_tokenized: bool = False
-    """Documents are lists of token ids."""
+    """Whether documents are lists of token ids."""
     held_out_every: int | None = 20
     shuffle: bool = False
     seed: int = 0
-    """Of the order of shuffled documents."""
+    """Seed of the order of shuffled documents."""
     context_size: int = 128
     prepend_bos: bool = True
     sequence_separator_token: int | Literal["bos", "eos", "sep"] | None = "bos"
     disable_concat_sequences: bool = False
     seqpos_slice: tuple[int | None, ...] = (None,)
-    """Positions of a context that are kept."""
+    """Kept positions of a context."""
     exclude_special_tokens: bool | list[int] = False
     max_norm_multiple: float | None = None
     """Tokens whose activation norm exceeds this multiple of the median are left out of training."""
     store_batch_size_prompts: int = 32
-    """Contexts that the language model runs at a time."""
+    """Contexts in one LM batch."""
 
     def __post_init__(self) -> None:
         if not self.dataset_path:
@@ -58,11 +58,11 @@ class TextSpec:
 
     @classmethod
     def of_keys(cls, keys: Mapping[str, Any]) -> Self:
-        """Return the text of a training config, given its keys."""
+        """Make the spec from the keys of a training config."""
         types = field_types(cls)
         return cls(**{key: typed_value(key, keys[key], types[key]) for key in types if key in keys})
 
     @property
     def kept_positions(self) -> int:
-        """Number of positions of a context that are kept."""
+        """Number of kept positions of a context."""
         return len(range(self.context_size)[slice(*self.seqpos_slice)])

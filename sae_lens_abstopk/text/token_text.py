@@ -7,9 +7,9 @@ from typing import Any
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 PIECE = "\ufffd"
-# most byte tokens that one character takes
+# most byte tokens of one character
 LONGEST = 4
-# tokenizers that work on bytes write one character a byte, or <0xE2> where no other token will do
+# byte-level tokenizers write one character per byte; SentencePiece falls back to <0xE2>
 BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -18,7 +18,7 @@ class TokenText:
     """
     Text of single tokens, looked up once each.
 
-    A token that is part of a character is shown by its bytes, as in ``\\xe2\\x80``.
+    A token that is only part of a character is written as bytes: ``\\xe2\\x80``.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -26,14 +26,14 @@ class TokenText:
         self._known: dict[int, tuple[str, bool]] = {}
 
     def __call__(self, token: int) -> str:
-        return self._found(token)[0]
+        return self._lookup(token)[0]
 
     def pieces(self, tokens: Sequence[int]) -> list[tuple[str, range]]:
-        """Return the texts in a run of tokens, each with the indices of the tokens that make it up."""
+        """Return the pieces of text of consecutive tokens, each with the indices of its tokens."""
         found: list[tuple[str, range]] = []
         start = 0
         while start < len(tokens):
-            (text, whole), stop = self._found(tokens[start]), start + 1
+            (text, whole), stop = self._lookup(tokens[start]), start + 1
             if not whole:
                 for end in range(start + 2, min(start + LONGEST, len(tokens)) + 1):
                     joined = self._decoded(tokens[start:end])
@@ -45,17 +45,17 @@ class TokenText:
         return found
 
     def joined(self, tokens: Sequence[int]) -> str:
-        """Return a run of tokens as one text."""
+        """Return the text of consecutive tokens."""
         return "".join(text for text, _ in self.pieces(tokens))
 
-    def _found(self, token: int) -> tuple[str, bool]:
-        """Return the text of a token, and whether it is text by itself."""
+    def _lookup(self, token: int) -> tuple[str, bool]:
+        """Return the text of a token, and whether it is complete text."""
         if token not in self._known:
             text, piece = self._decoded([token]), self._tokenizer.convert_ids_to_tokens(token)
             whole = PIECE not in text
             if not whole and (there := _bytes(piece)):
                 text = there.decode("utf-8", errors="backslashreplace")
-            # SentencePiece decoders drop the space that a word begins with
+            # SentencePiece decoders drop the space before a word
             if isinstance(piece, str) and piece.startswith("▁") and not text.startswith(" "):
                 text = f" {text}"
             self._known[token] = text, whole
@@ -66,7 +66,7 @@ class TokenText:
 
 
 def _bytes(piece: Any) -> bytes:
-    """Return the bytes of a token as its tokenizer writes it; empty if the tokenizer does not work on bytes."""
+    """Return the bytes of a token; empty if the tokenizer is not byte-level."""
     if not isinstance(piece, str):
         return b""
     if fallback := FALLBACK.fullmatch(piece):

@@ -14,7 +14,7 @@ from sae_lens_abstopk.system.ranks import gathered
 def estimate_scales(
     trainers: Iterable[SAETrainer[Any, Any]], batches: Iterator[torch.Tensor], *, n_batches: int
 ) -> None:
-    """Estimate missing statistics as SAELens does, to the bit, but in one pass over batches [n, d_in] of all ranks."""
+    """Estimate missing statistics in one pass over batches [n, d_in] of all ranks, equal to SAELens's to the bit."""
     due = [
         trainer
         for trainer in trainers

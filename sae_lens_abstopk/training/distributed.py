@@ -15,14 +15,14 @@ from sae_lens_abstopk.system.ranks import OtherRankError, barrier, n_ranks, this
 from sae_lens_abstopk.training.config.sae_checks import section_of
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
-# a rank that waits longer for the others ends with an error; only the first measures held-out text
+# a rank that waits longer ends with an error; the others wait while the first measures held-out text
 TIMEOUT = timedelta(hours=2)
-# words in errors of gloo and NCCL that say the other end is gone
+# words by which gloo and NCCL report a lost peer
 GONE = ("connection", "peer", "timed out", "nccl", "gloo", "socket")
 
 
 def launched_ranks() -> int:
-    """Number of processes that ``torchrun`` started for this run; 1 without it."""
+    """Return the number of processes that ``torchrun`` started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -35,7 +35,7 @@ def require_one_process(command: str) -> None:
 @contextmanager
 def ranks_started(cfg: TrainingConfig) -> Iterator[None]:
     """
-    Join the processes that ``torchrun`` started; without it, do nothing. CUDA tensors go by NCCL, others by gloo.
+    Join the processes that ``torchrun`` started, if any; CUDA tensors use NCCL, others gloo.
 
     Raises:
         ConfigError: the ranks cannot share this run.
@@ -56,7 +56,7 @@ def ranks_started(cfg: TrainingConfig) -> Iterator[None]:
         of_backend = type(error) is RuntimeError and any(word in str(error).lower() for word in GONE)
         if not isinstance(error, dist.DistError) and not of_backend:
             raise
-        # the first sentence, without the source file that gloo puts before it
+        # the first sentence, without gloo's source file
         short = re.sub(r"^\[[^\]]*\]\s*", "", str(error)).splitlines()[0].partition(". ")[0][:120]
         raise OtherRankError(
             f"another rank ended or did not answer for {TIMEOUT.seconds // 3600} hours, so rank {this_rank()} stops "
@@ -86,7 +86,7 @@ def _problems(cfg: TrainingConfig, n: int) -> Iterator[str]:
         yield f"this machine has {torch.cuda.device_count()} GPUs; lower --nproc-per-node"
     for name, sae in cfg.all_saes.items():
         is_sparse = getattr(sae, "sparse_backend", "dense") == "sparse" and sae.dtype in ("float32", "float64")
-        if hasattr(sae, "topk_threshold_lr") and not is_sparse:  # it selects over the batch, in SAELens's dense step
+        if hasattr(sae, "topk_threshold_lr") and not is_sparse:  # SAELens's dense step selects over the batch
             yield (
                 f"{section_of(name)} ({sae.architecture()}) selects over the batch of one process; use batch_abstopk, "
                 "matryoshka_batch_abstopk or sparse_batchtopk with sparse_backend=sparse and dtype=float32"
@@ -94,7 +94,7 @@ def _problems(cfg: TrainingConfig, n: int) -> Iterator[str]:
 
 
 def of_this_rank(cfg: TrainingConfig) -> TrainingConfig:
-    """The config with the GPU of this rank; tokens and batch stay those of the whole run."""
+    """Return the config with the GPU of this rank; tokens and batch size stay those of the whole run."""
     if n_ranks() == 1:
         return cfg
     own = copy.copy(cfg)
@@ -105,7 +105,7 @@ def of_this_rank(cfg: TrainingConfig) -> TrainingConfig:
 
 
 def command_prefix() -> str:
-    """How ``abstopk`` is started for this run."""
+    """Return the command that starts ``abstopk`` for this run."""
     if n_ranks() == 1:
         return "abstopk"
     return f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', n_ranks())} -m sae_lens_abstopk"

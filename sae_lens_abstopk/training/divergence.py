@@ -11,9 +11,9 @@ from sae_lens_abstopk.system.ranks import averaged
 
 # losses that the running median covers
 WINDOW = 100
-# losses that must all be too high, as a single batch may leap and come back
+# losses that must all be too high: a single batch may leap and come back
 LASTING = 10
-# steps between two looks, as each makes the host wait for a GPU
+# steps between two checks: each makes the host wait for the GPU
 STEPS_BETWEEN = 10
 
 
@@ -22,7 +22,7 @@ class DivergedError(TrainingStopped):
 
 
 class DivergenceWatch:
-    """Raises when ten losses exceed ``factor`` times the median of the hundred before, or one is not finite."""
+    """Stops a run when ten losses exceed ``factor`` times the median of the hundred before, or one is not finite."""
 
     def __init__(self, factor: float | None) -> None:
         self.factor = factor
@@ -30,13 +30,13 @@ class DivergenceWatch:
         self._unseen: list[tuple[int, dict[str, torch.Tensor]]] = []
 
     def note(self, losses: Mapping[str, torch.Tensor], step: int) -> None:
-        """Take the losses of a step, by SAE; every ten steps, :meth:`look` at them."""
+        """Note the losses of a step, by SAE; :meth:`look` at them every ten steps."""
         self._unseen.append((step, dict(losses)))
         if len(self._unseen) >= STEPS_BETWEEN:
             self.look()
 
     def look(self) -> None:
-        """Check the losses since the last look, over several ranks their means; raise DivergedError."""
+        """Check the losses since the last look, averaged over ranks; raise DivergedError."""
         unseen = [(name, loss, step) for step, losses in self._unseen for name, loss in losses.items()]
         self._unseen = []
         means = averaged(torch.stack([loss for _, loss, _ in unseen])).tolist() if unseen else []
@@ -53,19 +53,19 @@ class DivergenceWatch:
                 )
 
     def calm(self) -> bool:
-        """Look, and return whether the newest losses are within the limit; above it the weights may be lost already."""
+        """Look, and return whether the newest losses are within the limit; above it the weights may be bad already."""
         self.look()
         return all(seen[-1] <= self._limit(seen) for seen in self._losses.values())
 
     def _limit(self, seen: Sequence[float]) -> float:
-        """Infinity until there are enough losses."""
+        """Return the largest accepted loss; infinity until there are enough losses."""
         if self.factor is None or len(seen) < WINDOW + LASTING:
             return float("inf")
         usual = median(list(seen)[:WINDOW])
         return self.factor * usual if usual > 0 else float("inf")
 
     def state(self) -> dict[str, list[float]]:
-        """The losses that later ones are compared with, after a look."""
+        """Return the losses that later ones are compared with, after a look."""
         return {name: list(losses) for name, losses in self._losses.items()}
 
     def load(self, state: Mapping[str, list[float]]) -> None:

@@ -17,10 +17,10 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 
 class HeldOutLoss:
-    """Measures SAEs in training on ``perf_tokens`` held-out tokens; raises ConfigError if there are fewer."""
+    """Measurement of SAEs in training on ``perf_tokens`` held-out tokens; raises ConfigError if there are fewer."""
 
     reference: LossRecovered | None = None
-    """An earlier result, whose clean and ablated losses still hold."""
+    """An earlier result; its clean and ablated losses are reused."""
 
     def __init__(self, model: Any, cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> None:
         self.model, self.cfg = model, cfg

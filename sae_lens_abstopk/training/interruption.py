@@ -9,7 +9,7 @@ from types import FrameType
 
 from sae_lens_abstopk.system.errors import causes
 
-# seconds in which a terminal and a wrapper such as `uv run` may both pass on one Ctrl-C
+# seconds within which a terminal and a wrapper such as `uv run` may both forward one Ctrl-C
 ECHO = 2.0
 
 
@@ -24,7 +24,7 @@ def caused_by_signal(error: BaseException | None) -> bool:
 
 class StopSignals:
     """
-    Notes the first stop signal; ``on_first`` is called with its name.
+    Handler of stop signals; calls ``on_first`` with the name of the first one.
 
     Half an optimiser step cannot be resumed, so the first Ctrl-C, SIGTERM or SIGHUP (unless ``nohup`` ignores it) is
     only noted; a second one raises ``KeyboardInterrupt`` at once. In a submitit job, its requeue signal is noted
@@ -34,7 +34,7 @@ class StopSignals:
     def __init__(self, on_first: Callable[[str], None] = lambda _: None) -> None:
         self._on_first = on_first
         self._name: str | None = None
-        self._came = 0.0
+        self._received_at = 0.0
 
     def raise_if_asked(self) -> None:
         """Raise :class:`Interrupted` if a signal has come; call this between two steps."""
@@ -43,14 +43,14 @@ class StopSignals:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Note signals in the main thread; submitit raises ``SystemExit`` when it has queued the job again."""
+        """Note signals in the main thread; submitit raises ``SystemExit`` once it has requeued the job."""
         requeue = _requeue_signal()
 
         def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
             if self._name is None:
-                self._name, self._came = signal.Signals(number).name, time.monotonic()
+                self._name, self._received_at = signal.Signals(number).name, time.monotonic()
                 self._on_first(self._name)
-            elif number != requeue and time.monotonic() - self._came > ECHO:
+            elif number != requeue and time.monotonic() - self._received_at > ECHO:
                 raise KeyboardInterrupt
 
         numbers = [signal.SIGINT, *(_end_signals() if requeue is None else [requeue])]
@@ -76,7 +76,7 @@ def _end_signals() -> list[signal.Signals]:
 
 
 def _requeue_signal() -> signal.Signals | None:
-    """Return the signal on which submitit queues this job again; None outside a submitit job."""
+    """Return the signal on which submitit requeues this job; None outside a submitit job."""
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return None
     number = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", None)

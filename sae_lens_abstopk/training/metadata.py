@@ -1,4 +1,4 @@
-"""Metadata of the SAEs of a run, beside SAELens's."""
+"""Metadata of the SAEs of a run, in addition to SAELens's."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import sae_folder
 
 OWN = ("training_architecture", "training_architecture_details", "label", "variant", "lr")
-"""Metadata that each SAE has for itself."""
+"""Metadata that differ between the SAEs of a run."""
 
 
 def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, source: Mapping[str, Any]) -> None:
-    """Complete the metadata of the first SAE with those of the ``source`` of activations, and copy it to the others."""
+    """Add the metadata of ``source`` to those of the first SAE, and copy them to the others."""
     common = saes["sae"].cfg.metadata
     for key, value in source.items():
         common[key] = value

@@ -15,7 +15,7 @@ from sae_lens_abstopk.system.ranks import averaged, n_ranks, summed
 @torch.no_grad()
 def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict[str, float]:
     """
-    Metrics of one step on its own batch, the same on all ranks, in the units of the raw activations.
+    Return the metrics of one step on its own batch, the same on all ranks, in units of the raw activations.
 
     ``dead_latents`` counts latents that have not fired in the last ``dead_feature_window`` steps. ``dead_poles`` and
     ``two_sidedness`` use the firings counted over training where the SAE counts them, else those of the batch.
@@ -44,19 +44,19 @@ def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict
     if (coefficient := sparsity_coefficient(trainer.sae.cfg)) is not None:
         row["sparsity_coefficient"] = trainer.coefficient_schedulers[coefficient].value
     row |= {f"losses/{name}": _mean_over_ranks(value) for name, value in output.losses.items()}
-    columns = ("dead_poles", "two_sidedness")  # of signed SAEs; the row has them already
+    columns = ("dead_poles", "two_sidedness")  # signed SAEs report these; the row has them already
     added = {name: value for name, value in output.metrics.items() if name not in columns}
     return row | {f"metrics/{name}": _mean_over_ranks(value) for name, value in added.items()}
 
 
 def _mean_over_ranks(value: Any) -> float:
-    """Average a number, a scalar tensor or a function that returns one, all of which SAELens takes from an SAE."""
+    """Average a number, a scalar tensor or a function that returns one; SAELens allows all three."""
     found = value() if callable(value) else value
     return averaged(torch.as_tensor(found).detach().double().cpu().clone()).item()
 
 
 def held_out_metrics(found: Reconstruction) -> dict[str, float]:
-    """Metrics that a row has besides, in evaluation mode on held-out text."""
+    """Return the metrics on held-out text, in evaluation mode."""
     loss = found.loss
     assert loss is not None
     return {

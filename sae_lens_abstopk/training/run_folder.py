@@ -12,17 +12,17 @@ METRICS_FILENAME = "metrics.csv"
 
 
 def sae_folder(folder: Path, name: str) -> Path:
-    """Folder of the SAE ``name``: a run or checkpoint folder itself, or for a companion a folder in it."""
+    """Return the folder of the SAE ``name``: a run or checkpoint folder itself, or a companion's subfolder."""
     return folder if name == "sae" else folder / name
 
 
 def checkpoint_root(cfg: TrainingConfig) -> Path:
-    """Folder that holds the checkpoints of the run."""
+    """Return the folder of the run's checkpoints."""
     return Path(cfg.checkpoint_path or Path(cfg.output_path or "") / "checkpoints")
 
 
 def write_config(folder: Path, cfg: TrainingConfig) -> None:
-    """Write the config of a run so that the file starts the same run anew."""
-    anew = copy.copy(cfg)
-    anew.resume_from_checkpoint = None
-    write_whole(folder / CONFIG_FILENAME, dump_config(anew))
+    """Write the config of a run as a file that starts the same run again."""
+    fresh = copy.copy(cfg)
+    fresh.resume_from_checkpoint = None
+    write_whole(folder / CONFIG_FILENAME, dump_config(fresh))

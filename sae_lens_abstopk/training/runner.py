@@ -1,4 +1,4 @@
-"""A training run on a language model: SAELens's runner with several SAEs to a pass, exact resume and a run folder."""
+"""A training run on a language model: SAELens's runner with several SAEs a pass, exact resume and a run folder."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,31 +49,31 @@ from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
 
 class TrainingRun(LanguageModelSAETrainingRunner):
     """
-    SAELens's training runner, with several SAEs to a pass.
+    SAELens's training runner, with several SAEs a pass.
 
     The model, the metadata, the final files and the checkpoints are SAELens's; each SAE has a ``SAETrainer`` of its
     own, which :class:`.TrainingLoop` drives through the seams that SAELens keeps for outside coordinators.
 
     Args:
         cfg: ``cfg.output_path`` names the run folder.
-        console: Where progress is shown.
+        console: Shows progress.
 
     Raises:
         ConfigError: before the model's weights are read, if a value of the config, the device, the model, the hook, the
-            text, the folder, the activation cache or the room on the disk does not do.
+            text, the folder, the activation cache or the disk space does not allow the run.
     """
 
     cfg: TrainingConfig  # type: ignore[assignment]
     """The config, with the device of this rank."""
     source: ActivationSource
     trainers: dict[str, SAETrainer[Any, Any]]
-    """By name of the SAE; set by :meth:`run`, as are the attributes below."""
+    """Trainers by SAE name; set by :meth:`run`, as are the attributes below."""
     controllers: dict[str, L0Controller]
     watch: DivergenceWatch
     checkpoints: RunCheckpoints
     batches: BatchStream
     held_out_loss: HeldOutLoss | None = None
-    """On the first rank, if the run measures it."""
+    """Set on the first rank, if the run measures held-out text."""
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
         cfg = cfg.checked_again()
@@ -84,7 +84,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         """Whether this rank writes."""
         self.console = (console or PrintableConsole(markup=False)) if self.leads else Console(quiet=True)
         self.written_cfg = cfg
-        """The config as it is written, without the GPU of this rank."""
+        """The config as written to the run folder, without the GPU of this rank."""
         if self.leads:
             require_free(self.output)
         refuse_to_overwrite(cfg)
@@ -95,15 +95,15 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         cfg.logger.require_packages()
         if self.leads:
             with run_locks(self.output, cfg.checkpoint_path):
-                pass  # a folder that cannot be written to is reported before anything is loaded
+                pass  # report an unwritable folder before anything is loaded
         check_hook(cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
         self.starts = warm_starts(cfg) if self.resumed is None else {}
-        """Where SAEs take their first weights from, by name."""
+        """Folders with the initial weights of SAEs, by name."""
         measures_loss = bool(self.leads and cfg.perf_log_freq and cfg.held_out_every)
         text = cfg.text_spec
         documents = load_text(text, "train")
         if measures_loss:
-            load_text(text, "held_out")  # too little text is reported before the model is loaded
+            load_text(text, "held_out")  # report too little text before the model is loaded
         self.saes: dict[str, TrainingSAE[Any]] = {
             name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name)).to(cfg.device)
             for name, sae_cfg in cfg.all_saes.items()
@@ -114,7 +114,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         model = load_language_model(cfg.model_spec, text)
         check_activations(model, cfg.model_spec, d_in=cfg.sae.d_in)
         with saelens_notes_off():
-            # SAELens's own store, which the source replaces, reads the head of its text: one document
+            # one document, because the source replaces SAELens's own store, which reads the first documents
             head = Dataset.from_list([first_document(documents, text.dataset_path)])
             super().__init__(cfg, override_dataset=head, override_model=model, override_sae=self.saes["sae"])
             self.source = self.activations_store = LanguageModelSource.for_training(self.model, cfg, documents)
@@ -125,12 +125,12 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     @override
     def run(self) -> TrainingSAE[Any]:
         """Train, write the run folder, and return the first SAE."""
-        barrier()  # the folder changes only when every rank has looked at it
+        barrier()  # the folder changes only after every rank has checked it
         with ExitStack() as stack:
-            stack.enter_context(torch.enable_grad())  # which notebooks may have switched off
+            stack.enter_context(torch.enable_grad())  # notebooks may have switched gradients off
             if self.leads:
                 stack.enter_context(run_locks(self.output, self.written_cfg.checkpoint_path))
-                refuse_to_overwrite(self.written_cfg)  # another process may have written since
+                refuse_to_overwrite(self.written_cfg)  # another process may have written in the meantime
             self._say(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
             if self.cfg.perf_log_freq and self.cfg.held_out_every is None:
                 self._say("held_out_every is null, so there is no text to measure Loss Recovered on")
@@ -162,7 +162,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                     with together("writing the SAEs"):
                         for name in reversed(self.saes) if self.leads else ():
                             self._save_final(name)  # the first SAE last: its weights mark the run as finished
-                    signals.raise_if_asked()  # the run is whole, and nothing is to follow it
+                    signals.raise_if_asked()  # the run is complete, and nothing follows
             except DivergedError as error:
                 raise DivergedError(self.checkpoints.advice(error)) from None
             finally:
@@ -172,11 +172,11 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         return self.sae
 
     def folder(self, name: str) -> Path:
-        """Return the folder of the SAE ``name``: the run folder, or for a companion a folder inside it."""
+        """Return the folder of the SAE ``name``: the run folder, or a companion's subfolder."""
         return sae_folder(self.output, name)
 
     def label(self, name: str) -> str:
-        """Return the name of the SAE ``name`` on screen."""
+        """Return the name on screen of the SAE ``name``."""
         return self.saes[name].cfg.metadata.label or name
 
     def _prepare(self) -> None:

@@ -12,28 +12,28 @@ from sae_lens_abstopk.system.ranks import averaged
 
 # weight of the newest batch in the running L0
 NEWEST_WEIGHT = 0.1
-# an L0 off by a factor of e over a whole run would change the coefficient by exp(REACH)
+# an L0 off by a factor of e over a whole run changes the coefficient by exp(REACH)
 REACH = 30.0
 LARGEST_LOG_RATIO = 1.0
-# log ratio that the drift corrects at most; a larger one would overshoot after a bad start
+# largest log ratio that the drift corrects; a larger one would overshoot after a bad start
 LARGEST_DRIFT = 0.2
-# keeps a coefficient that has no effect from going to infinity
+# keeps a coefficient without effect from going to infinity
 LARGEST_CHANGE = 1e4
 
 
 class L0Controller:
     """
-    Multiplies the coefficient of the sparsity loss, step by step, by (L0 / target) to a small power.
+    Controller that multiplies the sparsity coefficient at each step by (L0 / target) to a small power.
 
-    The power is ``REACH`` over the number of steps, so long and short runs have the same room for correction; the L0 is
-    a running mean. The L0 of an SAE falls as it learns, and a correction by the present error only would lag behind, so
-    errors also add up to a drift of the coefficient (the second integral of a critically damped loop). JumpReLU's
-    thresholds move by at most the learning rate a step, so they are multiplied by the same small power.
+    The power is ``REACH`` over the number of steps, so long and short runs can correct equally; the L0 is a running
+    mean. The L0 of an SAE falls as it learns, and a correction by the present error only would lag behind, so errors
+    also add up to a drift of the coefficient (the second integral of a critically damped loop). JumpReLU's thresholds
+    move by at most the learning rate a step, so they are multiplied by the same small power.
     """
 
     def __init__(self, trainer: SAETrainer[Any, Any], target: float, total_steps: int) -> None:
         name = sparsity_coefficient(trainer.sae.cfg)
-        assert name is not None  # checked in the config
+        assert name is not None
         self.scheduler = trainer.coefficient_schedulers[name]
         self.target = target
         self.power = REACH / total_steps
@@ -55,7 +55,7 @@ class L0Controller:
             self.threshold *= math.exp(self.power * log_ratio)
 
     def state(self) -> dict[str, float | None]:
-        """What the next corrections depend on, beside the coefficient."""
+        """Return the state that the next corrections depend on, except the coefficient."""
         return {"running_l0": self.running_l0, "drift": self.drift, "start": self.start}
 
     def load(self, state: dict[str, float]) -> None:

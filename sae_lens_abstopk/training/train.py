@@ -20,14 +20,13 @@ class TrainingResult:
     """The SAEs of a finished run."""
 
     folders: dict[str, Path]
-    """Folder of each SAE: ``"sae"`` and the companions by name."""
+    """Folders by SAE name: ``"sae"`` and the companions."""
     saes: dict[str, TrainingSAE[Any]]
     """
-    The SAEs in their training form and in evaluation mode, scale folded into the weights.
+    The SAEs in training form and evaluation mode, scale folded into the weights.
 
-    Those of this package that select over the batch then code each token by their threshold; SAELens's own
-    ``batchtopk`` still selects over its input. For :func:`evaluate` and :func:`explore` give ``folders``, which hold
-    the same SAEs for inference.
+    Batch SAEs of this package then code each token by their threshold; SAELens's own ``batchtopk`` still selects over
+    its input. Pass ``folders`` to :func:`evaluate` and :func:`explore`: they hold the same SAEs for inference.
     """
 
 
@@ -40,7 +39,7 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
 
     Raises:
         ConfigError: before the model's weights are read, if the config, the machine or the text does not allow the run.
-        TrainingStopped: activations are not finite, the loss diverges, or a checkpoint cannot be written. The text
+        TrainingStopped: activations are not finite, the loss diverges, or a checkpoint cannot be written. The message
             names the last good state.
         KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, once progress is saved.
     """
@@ -54,7 +53,7 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
             run = TrainingRun(cfg, console=console)
             run.run()
         except (ConfigError, TrainingStopped, KeyboardInterrupt, torch.OutOfMemoryError) as error:
-            # a notebook keeps the error, whose frames hold the model, the SAEs and Adam's moments
+            # a notebook keeps the error, whose frames hold the model, the SAEs and Adam's moments; free them
             for cause in (error, *causes(error.__cause__), *causes(error.__context__)):
                 clear_frames(cause.__traceback__)
             run = None

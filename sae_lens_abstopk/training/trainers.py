@@ -18,16 +18,16 @@ from sae_lens_abstopk.system.ranks import n_ranks, summed
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.warm_start import load_start
 
-# torch has renamed the option of DistributedDataParallel
-_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+# torch renamed an option of DistributedDataParallel
+_HAS_FORWARD_SYNC_BUFFERS = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
 
 
 def new_sae(cfg: TrainingSAEConfig, seed: int, *, weights_of: Path | None = None) -> TrainingSAE[Any]:
     """
-    Make an SAE with a copy of ``cfg``, which training changes where it folds a scale into the weights.
+    Make an SAE with a copy of ``cfg``, because training changes the config when it folds a scale into the weights.
 
-    One seed gives the same weights to every architecture of the same shape; ``weights_of`` is a folder of
-    :func:`.warm_starts` to take them from instead.
+    One seed gives every architecture of the same shape the same weights; ``weights_of``, a folder of
+    :func:`.warm_starts`, replaces them.
     """
     torch.manual_seed(seed)
     sae = get_sae_training_class(cfg.architecture())[0](deepcopy(cfg))
@@ -49,7 +49,7 @@ def new_trainer(cfg: TrainingConfig, name: str, sae: TrainingSAE[Any], data: Dat
 
 
 def use_fused_adam(trainer: SAETrainer[Any, Any]) -> SAETrainer[Any, Any]:
-    """Let Adam update all parameters in one pass over memory instead of about ten; the numbers are the same."""
+    """Let Adam update all parameters in one pass over memory instead of about ten, with equal results."""
     for group in trainer.optimizer.param_groups:
         group.update(fused=True, foreach=False)
     return trainer
@@ -57,18 +57,18 @@ def use_fused_adam(trainer: SAETrainer[Any, Any]) -> SAETrainer[Any, Any]:
 
 class RankTrainer(SAETrainer[Any, Any]):
     """
-    SAELens's trainer on one of several ranks; gradients, firings and token counts are those of all.
+    SAELens's trainer on one of several ranks; gradients, firings and token counts cover all ranks.
 
-    DistributedDataParallel starts all ranks at the weights of the first and averages their gradients. Every rank has as
-    many tokens, so the mean of the gradients is the gradient of the whole batch.
+    DistributedDataParallel starts all ranks at the weights of the first and averages their gradients. Every rank has
+    the same number of tokens, so the mean is the gradient of the whole batch.
     """
 
     def __init__(self, cfg: Any, sae: TrainingSAE[Any], data_provider: Any) -> None:
         super().__init__(cfg=cfg, sae=sae, data_provider=data_provider)
         # ranks fill their buffers with the same values
-        options: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
+        options: dict[str, Any] = {"forward_sync_buffers" if _HAS_FORWARD_SYNC_BUFFERS else "broadcast_buffers": False}
         shared = DistributedDataParallel(_Step(sae), gradient_as_bucket_view=True, **options)
-        # a function, because a module as an attribute would make the SAE a part of itself
+        # a function: as a module attribute, the SAE would become a part of itself
         sae.training_forward_pass = lambda step_input: shared(step_input)  # type: ignore[method-assign]
 
     @override

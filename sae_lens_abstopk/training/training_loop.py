@@ -1,4 +1,4 @@
-"""The steps of a run: SAEs that train in one pass over the batches of a source."""
+"""The training loop: several SAEs train in one pass over the batches of a source."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,24 +27,24 @@ from sae_lens_abstopk.training.target_l0 import L0Controller
 from sae_lens_abstopk.training.tracking.loggers import Loggers
 
 Measure = Callable[[Mapping[str, SAETrainer[Any, Any]]], dict[str, Reconstruction]]
-"""Measures SAEs in training on held-out text, by name."""
+"""Function that measures SAEs in training on held-out text, by name."""
 
 
 class StepResult(NamedTuple):
-    """The part of a step that is kept: the codes of a dense SAE may be gigabytes, beside the step of the next SAE."""
+    """The small part of a step's output; the codes of a dense SAE may be gigabytes and are dropped."""
 
     loss: torch.Tensor
     metrics: dict[str, float]
-    """Empty unless the step logs."""
+    """Metrics; empty unless the step logs."""
 
 
 @dataclass
 class TrainingLoop:
-    """Takes the steps of a run, with everything that happens between two of them."""
+    """The steps of a run and everything that happens between two of them."""
 
     cfg: TrainingConfig
     trainers: dict[str, SAETrainer[Any, Any]]
-    """By name of the SAE, ``"sae"`` first."""
+    """Trainers by SAE name, ``"sae"`` first."""
     controllers: dict[str, L0Controller]
     watch: DivergenceWatch
     checkpoints: RunCheckpoints
@@ -52,10 +52,10 @@ class TrainingLoop:
     loggers: Mapping[str, Loggers]
     console: Console
     measure: Measure | None
-    """On the first rank, if the run measures held-out text."""
+    """Set on the first rank, if the run measures held-out text."""
 
     def run(self) -> None:
-        """Take the steps that are left; when interrupted, save progress first."""
+        """Take the remaining steps; when interrupted, save progress first."""
         try:
             self._steps()
         except Interrupted:
@@ -100,7 +100,7 @@ class TrainingLoop:
 
     def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> StepResult:
         trainer = self.trainers[name]
-        # signed SAEs centre themselves, so that they do it under SAELens's own runner too
+        # signed SAEs centre themselves, under SAELens's own runner too
         if trainer.n_training_steps == 0 and not isinstance(trainer.sae, SignedTrainingSAE):
             initialize_b_dec(trainer.sae, trainer.activation_scaler(batch), self.cfg.b_dec_init_method)
         trainer.maybe_reset_sparsity()
@@ -108,7 +108,7 @@ class TrainingLoop:
         if name in self.controllers:
             self.controllers[name].update(output)
         trainer.n_training_steps += 1
-        # a copy, since the next compiled step writes over a loss in its graph
+        # a copy: the next compiled step overwrites a loss in its graph
         return StepResult(output.loss.detach().clone(), step_metrics(trainer, output) if logs else {})
 
     def _log(
@@ -137,7 +137,7 @@ class TrainingLoop:
                 with self.batches.paused():  # a prefetching thread runs the same model
                     results = self.measure(self.trainers)
         except Exception as error:
-            clear_frames(error.__traceback__)  # what they hold on a GPU may leave no room to save
+            clear_frames(error.__traceback__)  # its frames may hold GPU memory that saving needs
             failed = error
             if isinstance(error, ConfigError):
                 failed = ConfigError(f"held-out text: {error} Or go on without measuring it, with perf_log_freq=0.")
@@ -147,10 +147,10 @@ class TrainingLoop:
         return results
 
     def _finish(self) -> None:
-        """Bring the SAEs into the form in which they are saved."""
+        """Bring the SAEs into their final, saved form."""
         for name, trainer in self.trainers.items():
             fold_scale(trainer)
             trainer.set_final_sae_metadata()
-            if name in self.controllers:  # the config has the coefficient from which it started
+            if name in self.controllers:  # the config has the initial coefficient
                 trainer.sae.cfg.metadata.sparsity_coefficient = self.controllers[name].scheduler.value
                 trainer.sae.cfg.metadata.target_l0 = self.cfg.target_l0[name]

@@ -27,15 +27,16 @@ from sae_lens_abstopk.training.run_folder import sae_folder
 RESCALED = "rescale_acts_by_decoder_norm"
 SHAPE_AND_INPUT = ("d_in", "d_sae", "normalize_activations", "apply_b_dec_to_input")
 SAELENS_NAMES = {"sparse_abstopk": "abstopk", "sparse_topk": "topk", "sparse_batchtopk": "batchtopk"}
-"""SAELens's architectures that have the same parameters."""
+"""SAELens's architectures with the same parameters."""
 
 
 def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
     """
-    Folders to start SAEs from: that of the first SAE, and those of the companions that are there by name.
+    Return folders to start SAEs from, by SAE name: the first SAE's, and those of companions that it has.
 
     Raises:
-        ConfigError: the folder has no SAE, is damaged, or its weights would be another function; k may differ.
+        ConfigError: the folder has no SAE or is damaged, or ``cfg`` would change the function of its weights; k may
+            differ.
     """
     if cfg.from_pretrained_path is None:
         return {}
@@ -52,7 +53,7 @@ def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
 
 
 def load_start(sae: Any, folder: Path) -> None:
-    """Load the weights in a folder of :func:`warm_starts`, without the counts of the other run."""
+    """Load the weights in a folder of :func:`warm_starts`, without the other run's counts."""
     if _is_finished(folder):
         weights = SAE.load_from_disk(folder).state_dict()
         with torch.no_grad():
@@ -65,11 +66,11 @@ def load_start(sae: Any, folder: Path) -> None:
     if isinstance(sae, SignedTrainingSAE):
         sae.pole_counts.zero_()
     if isinstance(sae, BatchAbsTopKTrainingSAE):
-        sae.topk_threshold.zero_()  # its k may have been another
+        sae.topk_threshold.zero_()  # the other run's k may differ
 
 
 def take_scales(trainers: Mapping[str, SAETrainer[Any, Any]], starts: Mapping[str, Path]) -> None:
-    """Load the activation statistics that the weights were trained with, by SAE."""
+    """Load the activation statistics that the weights were trained with."""
     for name, folder in starts.items():
         if (path := folder / ACTIVATION_SCALER_CFG_FILENAME).is_file():
             trainers[name].activation_scaler.load(path)
@@ -80,7 +81,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _problems(root: Path, folder: Path, cfg: TrainingSAEConfig, section: str) -> Iterator[str]:
-    """Why the weights in ``folder`` would be another function in ``cfg``; each check relies on those before it."""
+    """List why ``cfg`` would change the function of the weights in ``folder``; each check relies on earlier ones."""
     # SAELens's checkpoints have no manifest
     if (root / MANIFEST).is_file() and (problem := damage(root)) is not None:
         yield problem
@@ -108,14 +109,14 @@ def _problems(root: Path, folder: Path, cfg: TrainingSAEConfig, section: str) ->
 
 def _finished_problems(sae: Any, cfg: Any, section: str) -> Iterator[str]:
     there, here = getattr(sae.cfg, RESCALED, False), getattr(cfg, RESCALED, False)
-    if there != here and not _of_norm_1(sae.W_dec):
+    if there != here and not _have_unit_norm(sae.W_dec):
         yield f"its decoder rows do not have norm 1, so set {section}.{RESCALED} to {there}"
     for key, vectors in (("unit_norm_encoder", sae.W_enc.T), ("unit_norm_decoder", sae.W_dec)):
-        if getattr(cfg, key, False) and not _of_norm_1(vectors):
+        if getattr(cfg, key, False) and not _have_unit_norm(vectors):
             yield f"its vectors do not have norm 1 (saving folds scales into them); set {section}.{key} to false"
     if not hasattr(cfg, "topk_threshold_lr") or not hasattr(sae, "threshold"):
         return
-    # a selection over a batch has one threshold for all open poles, and signs the first latents
+    # batch selection has one threshold for all open poles, and signs the first latents
     is_open, n_signed = open_poles(sae), getattr(cfg, "n_signed", 0)
     wanted = torch.ones_like(is_open)
     wanted[1, n_signed:] = False
@@ -130,7 +131,7 @@ def _finished_problems(sae: Any, cfg: Any, section: str) -> Iterator[str]:
         yield f"its latents have their own thresholds ({low:.3g} to {high:.3g}), not one for all"
 
 
-def _of_norm_1(vectors: torch.Tensor) -> bool:
-    """Return whether all norms are 1, up to rounding in 16 bits."""
+def _have_unit_norm(vectors: torch.Tensor) -> bool:
+    """Return whether all norms are 1, up to 16-bit rounding."""
     norms = vectors.detach().float().norm(dim=1)
     return torch.allclose(norms, torch.ones_like(norms), atol=1e-2)

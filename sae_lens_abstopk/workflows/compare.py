@@ -1,4 +1,4 @@
-"""A comparison from its file to its results: train variants on the same activations and evaluate them together."""
+"""Run a comparison: train variants on the same activations and evaluate them together."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,26 +26,26 @@ def compare(
     """
     Train the variants of a comparison for each k and seed, in one pass over the activations, and evaluate them.
 
-    An interrupted comparison goes on where it was; finished runs and measurements are kept.
+    An interrupted comparison resumes; finished runs and measurements are kept.
 
     Args:
-        source: A YAML file (see :func:`~.comparison.load_comparison`), or the name of one in
+        source: A YAML file (see :func:`~.comparison.load_comparison`), or the name of a file in
             ``training_configs/comparisons``.
         overrides: One or several ``key=value`` changes to the training config, such as ``"lr=1e-3"``.
         out: Folder of the runs; the results are in ``results/results.json``, with reports beside it.
         suite: Replaces the suite named in the file.
-        console: For progress; the terminal by default.
+        console: Shows progress; by default the terminal.
 
     Raises:
-        ConfigError: before training, if the comparison, a config, the suite or a task is not valid, or ``out`` has
-            results of SAEs or tasks that are no longer in it; after training, also of another text.
-        TrainingStopped: naming the runs that failed.
+        ConfigError: before training, if the comparison, a config, the suite or a task is invalid, or ``out`` has
+            results of other SAEs or tasks; after training, if they have another text.
+        TrainingStopped: at the end, naming the runs that failed.
     """
     console, out = console or PrintableConsole(), Path(out)
     comparison = load_comparison(str(source), one_or_more(overrides), out=out)
     chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
     cfg = comparison.runs[0].config
-    # errors of the evaluation come before the training
+    # check the evaluation before training
     require_tokenizer(cfg.model_spec, cfg.text_spec)
     check_suite(chosen, cfg.model_name, cfg.model_from_pretrained_kwargs)
     saes, groups = comparison.saes_and_groups()

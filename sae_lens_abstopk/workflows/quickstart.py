@@ -26,10 +26,10 @@ def quickstart(
     Train and show the SAEs of the preset ``quickstart``.
 
     Args:
-        overrides: ``key=value`` changes to the preset; with ``model_name=`` no model is fetched.
+        overrides: ``key=value`` changes to the preset; ``model_name=`` replaces the fetched model.
         out: Run folder; by default ``output_path=`` of ``overrides``, or the first free one of ``runs/quickstart``,
             ``runs/quickstart-2``, ...
-        console: For output; the terminal by default.
+        console: Shows output; by default the terminal.
     """
     require_one_process("abstopk quickstart")
     console = console or PrintableConsole(markup=False)  # a folder may have brackets in its name
@@ -39,7 +39,7 @@ def quickstart(
         cfg = load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])
         cfg.output_path = str(out or cfg.output_path or "") or None
         if cfg.output_path is not None:
-            refuse_to_overwrite(cfg)  # before the model is fetched
+            refuse_to_overwrite(cfg)  # check before the model is fetched
         model = quickstart_model(lambda sentence: console.print(sentence, style="dim"))
         overrides.append(f"model_name={model}")
         console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised")

@@ -1,4 +1,4 @@
-"""A figure of intervals by concept, in which colour is the SAE and the marker is the kind of measurement."""
+"""A figure of intervals by concept; colour is the SAE, the marker is the kind of measurement."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -29,15 +29,15 @@ def kinds_figure(
     bound: float | None = None,
 ) -> Figure:
     """
-    Draw one row a task with ``interval(task, SAE, kind)`` for every SAE and kind, on an axis from 0 to 1.
+    Draw one row per task with ``interval(task, SAE, kind)`` for every SAE and kind, on an axis from 0 to 1.
 
     Args:
         merged: SAEs and their colours.
-        tasks: The rows.
+        tasks: Tasks of the rows.
         kinds: Marker, and True if it is hollow, by name in the legend.
-        interval: None where nothing was measured.
-        x: Name of the axis.
-        bound: Where to draw a dashed line.
+        interval: Returns None without a measurement.
+        x: Label of the axis.
+        bound: Position of a dashed line.
     """
     places = iter(offsets(len(merged.saes) * len(kinds)))
     figure, axes = panel(height=rows_height(len(tasks), len(merged.saes) * len(kinds)))

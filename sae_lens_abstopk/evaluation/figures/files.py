@@ -1,4 +1,4 @@
-"""From results files to the file of one figure."""
+"""Draw a figure of results files into a file."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,9 +23,9 @@ class Kind(NamedTuple):
     """One kind of figure."""
 
     draw: Callable[[MergedResults], Figure | None]
-    """None if the results lack what it shows."""
+    """Draws the figure; None if the results lack its data."""
     lacks: str
-    """What is missing then, and how to measure it."""
+    """Name of the missing data, and how to measure it."""
 
 
 _PROBED = "no task was probed; evaluate with a suite that has tasks, such as `abstopk eval --suite probing`"
@@ -42,7 +42,7 @@ KINDS = {
     "effect-cost": Kind(effect_cost_figure, _STEERED),
     "two-sidedness": Kind(two_sidedness_figure, _TWO_SIDED),
 }
-"""By the name on the command line."""
+"""Kinds by name on the command line."""
 
 
 def write_figure(
@@ -54,7 +54,7 @@ def write_figure(
     saes: str | Sequence[str] = (),
 ) -> Path:
     """
-    Draw one kind of figure of one or several results files into ``out``, whose extension is the format.
+    Draw one kind of figure of one or several results files into ``out``; the extension is the format.
 
     Args:
         results: One or several results files, or what :func:`evaluate` returned.
@@ -64,8 +64,8 @@ def write_figure(
         saes: One or several SAEs to draw; all by default.
 
     Raises:
-        ConfigError: an unknown kind, format, task or SAE; a file that cannot be read or written; results that lack what
-            the figure shows. Nothing is written then.
+        ConfigError: a kind, format, task or SAE is unknown, a file cannot be read or written, or the results lack the
+            figure's data. Nothing is written then.
     """
     given: list[str | Path | Results] = one_or_more(results)
     out = Path(out)
@@ -82,7 +82,7 @@ def write_figure(
             named = ", ".join(names_in_errors(given))
             raise ConfigError(f"{named}: kind={kind!r} has nothing to draw: {KINDS[kind].lacks}.")
         try:
-            # without the date, the same results give the same file
+            # no date, so that the same results give the same file
             metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower(), {})
             figure.savefig(out, metadata=metadata)
         except OSError as error:

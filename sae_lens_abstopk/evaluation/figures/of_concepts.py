@@ -13,7 +13,7 @@ _MARKERS = ("o", "D")
 
 
 def cosines_figure(cosines: Mapping[str, Mapping[str, float]]) -> Figure:
-    """A matrix of cosines between concepts."""
+    """Draw the matrix of cosines between concepts."""
     names = list(cosines)
     values = np.array([[cosines[row].get(column, np.nan) for column in names] for row in names], dtype=float)
     size = max(2.5, 1.1 + 0.24 * len(names))
@@ -36,7 +36,7 @@ def cosines_figure(cosines: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def pca_figure(task: MergedTask) -> Figure | None:
-    """The texts of one concept in the first two principal components of the activations."""
+    """Draw the texts of one concept in the first two principal components of the activations."""
     pca = task.record.pca
     if pca is None or not pca.coordinates:
         return None

@@ -33,13 +33,13 @@ from sae_lens_abstopk.evaluation.results.task_records import ProbeRecord
 
 _CONTROLS = {PERMUTED: ("permuted (range)", "x"), UNTRAINED: ("untrained SAE", "+")}
 _COVERED = {SINGLE: ("o", False), BEST_COVERAGE: ("D", False), PAIR: ("s", True)}
-"""Marker by choice of latents, and True if it is hollow."""
+"""Marker by choice of latents, and whether it is hollow."""
 _Rows = Sequence[tuple[MergedTask, str]]
-"""The task and the method of each row of a figure."""
+"""Task and method of each row of a figure."""
 
 
 def activation_probes(task: MergedTask) -> dict[str, dict[str, ProbeRecord]]:
-    """The probes on activations by heading: once if all SAEs have the same ones, else under each SAE's name."""
+    """Return the probes on activations by heading: once if all SAEs share them, else by SAE name."""
     found = {
         f"{task.name}, {sae}": {
             name: probe for name, probe in record.probes.items() if name.removesuffix(PERMUTED) in ON_ACTIVATIONS
@@ -51,7 +51,7 @@ def activation_probes(task: MergedTask) -> dict[str, dict[str, ProbeRecord]]:
 
 
 def auroc_figure(merged: MergedResults, method: str = SINGLE) -> Figure | None:
-    """AUROC on test of one method on codes by concept, its controls, and logistic regression on the activations."""
+    """Draw the test AUROC by concept: one method on codes, its controls, logistic regression on activations."""
     tasks = [task for task in merged.tasks if any(method in found.probes for found in task.saes.values())]
     if not tasks:
         return None
@@ -63,7 +63,7 @@ def auroc_figure(merged: MergedResults, method: str = SINGLE) -> Figure | None:
 
 
 def methods_figure(merged: MergedResults, task: MergedTask) -> Figure:
-    """AUROC on test of every method on one concept, with its controls."""
+    """Draw the test AUROC of every method on one concept, with its controls."""
     found = merged.only(saes=list(task.saes))
     methods = list(dict.fromkeys(name for sae in task.saes.values() for name in sae.probes if not is_control(name)))
     figure, axes = panel(height=rows_height(len(methods), len(task.saes)))
@@ -74,7 +74,7 @@ def methods_figure(merged: MergedResults, task: MergedTask) -> Figure:
 
 
 def coverage_figure(merged: MergedResults) -> Figure | None:
-    """Pole coverage on test of the latents chosen by AUROC, by coverage and as a pair."""
+    """Draw the test pole coverage of the latents chosen by AUROC, by coverage and as a pair."""
 
     def interval(task: MergedTask, sae: str, kind: str) -> Interval | None:
         found = task.saes.get(sae)
@@ -86,7 +86,7 @@ def coverage_figure(merged: MergedResults) -> Figure | None:
 
 
 def _draw_codes(axes: Axes, merged: MergedResults, rows: _Rows, places: Sequence[float]) -> None:
-    """A marker for each SAE in each row, beneath it its controls."""
+    """Draw a marker for each SAE in each row, with its controls beneath."""
     style = marks(merged)
     probes = [[task.saes[sae.name].probes if sae.name in task.saes else {} for task, _ in rows] for sae in merged.saes]
     for sae, of_sae, at in zip(merged.saes, probes, places, strict=True):
@@ -97,7 +97,7 @@ def _draw_codes(axes: Axes, merged: MergedResults, rows: _Rows, places: Sequence
 
 
 def _draw_activations(axes: Axes, rows: _Rows, at: float, *, controls: bool = False) -> None:
-    """A star for each probe on activations: one in each row, or one an SAE if they differ."""
+    """Draw a star for each probe on activations: one per row, or one per SAE if they differ."""
     by_row = [list(activation_probes(task).values()) for task, _ in rows]
     most = max(map(len, by_row))
     for index, offset in enumerate(offsets(most) if most > 1 else [at]):
@@ -115,7 +115,7 @@ def _draw_control(axes: Axes, points: Sequence[tuple[float, Interval]], ending: 
 def _points(
     rows: _Rows, probes: Sequence[Mapping[str, ProbeRecord]], at: float, ending: str = ""
 ) -> list[tuple[float, Interval]]:
-    """The AUROC of each row that has one, ``at`` below its middle."""
+    """Return the AUROC of each row that has one, placed ``at`` below the middle."""
     return [
         (row + at, found[method + ending].auroc)
         for row, ((_, method), found) in enumerate(zip(rows, probes, strict=True))
@@ -124,7 +124,7 @@ def _points(
 
 
 def _finish_auroc(figure: Figure, axes: Axes, names: Sequence[str]) -> Figure:
-    """Name the rows, and draw the line of chance, on an axis from 0.3, or the end of the lowest interval, to 1."""
+    """Name the rows and draw the line of chance; the axis goes from 0.3 or the lowest interval's end to 1."""
     axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_xlabel("AUROC on test")
     axes.set_xlim(min(0.3, axes.dataLim.x0) - 0.02, 1.02)

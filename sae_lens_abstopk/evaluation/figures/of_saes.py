@@ -1,4 +1,4 @@
-"""Figures of SAEs by themselves: reconstruction against L0, and how evenly latents fire on both sides."""
+"""Figures of SAEs: reconstruction against L0, and two-sidedness of latents."""
 
 from collections.abc import Callable
 from statistics import fmean
@@ -11,12 +11,12 @@ from sae_lens_abstopk.evaluation.results.sae_records import ReconstructionRecord
 
 
 def fvu_figure(merged: MergedResults) -> Figure | None:
-    """Share of variance unexplained against L0."""
+    """Draw the share of variance unexplained against L0."""
     return _against_l0(merged, "FVU", lambda found: found.fvu)
 
 
 def recovered_figure(merged: MergedResults) -> Figure | None:
-    """Loss Recovered under zero ablation against L0."""
+    """Draw Loss Recovered (zero ablation) against L0."""
     return _against_l0(
         merged, "Loss Recovered, zero ablation", lambda found: found.loss.recovered_zero if found.loss else None
     )
@@ -25,7 +25,7 @@ def recovered_figure(merged: MergedResults) -> Figure | None:
 def _against_l0(
     merged: MergedResults, name: str, value: Callable[[ReconstructionRecord], float | None]
 ) -> Figure | None:
-    """One point an SAE; grey lines join the means of a variant at several k."""
+    """Draw one point per SAE; grey lines join the means of a variant at several k."""
     style = marks(merged)
     figure, axes = panel()
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
@@ -48,7 +48,7 @@ def _against_l0(
 
 
 def two_sidedness_figure(merged: MergedResults) -> Figure | None:
-    """Histogram over live latents of the share of firings on the weaker side, of SAEs that fire on both sides."""
+    """Draw a histogram of two-sidedness over live latents, for SAEs that fire on both sides."""
     figure, axes = panel()
     style = marks(merged)
     two_sided = [(sae, found) for sae, found in _reconstructed(merged) if is_two_sided(found)]
@@ -71,7 +71,7 @@ def two_sidedness_figure(merged: MergedResults) -> Figure | None:
 
 
 def is_two_sided(found: ReconstructionRecord) -> bool:
-    """True if any latent fires on both sides."""
+    """Return whether any latent fires on both sides."""
     return found.two_sidedness != 0 and sum(found.two_sidedness_histogram) > 0
 
 

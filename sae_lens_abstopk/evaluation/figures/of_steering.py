@@ -23,11 +23,11 @@ class _Curve(NamedTuple):
     label: str
     dash: str = "-"
     hollow: bool = False
-    """Larger and open, so that a curve beneath is seen."""
+    """Whether markers are larger and open, so that a curve beneath shows."""
 
 
 def dose_response_figure(merged: MergedResults) -> Figure | None:
-    """Log-odds of pole B against strength, means over test prompts; the dotted line is the unsteered model."""
+    """Draw the mean log-odds of pole B against strength; the dotted line is the unsteered model."""
 
     def draw(axes: Axes, task: MergedTask, record: SteeringRecord) -> None:
         for doses, look in _curves(record):
@@ -41,7 +41,7 @@ def dose_response_figure(merged: MergedResults) -> Figure | None:
 
 
 def effect_cost_figure(merged: MergedResults) -> Figure | None:
-    """Change of the log-odds of pole B against the rise of the NLL of neutral text, one line for each direction."""
+    """Draw the change of the log-odds of pole B against the rise of neutral NLL, one line per direction."""
 
     def draw(axes: Axes, task: MergedTask, record: SteeringRecord) -> None:
         for doses, look in _curves(record):
@@ -58,7 +58,7 @@ def effect_cost_figure(merged: MergedResults) -> Figure | None:
 
 
 def symmetry_figure(merged: MergedResults) -> Figure | None:
-    """Symmetry of both directions at matched cost."""
+    """Draw the symmetry of both directions at matched cost."""
 
     def interval(task: MergedTask, sae: str, kind: str) -> Interval | None:
         found = task.steering[sae].interventions if sae in task.steering else {}
@@ -74,7 +74,7 @@ def symmetry_figure(merged: MergedResults) -> Figure | None:
 
 
 def _grid(merged: MergedResults, draw: Callable[[Axes, MergedTask, SteeringRecord], None]) -> Figure | None:
-    """A column for each concept that was steered, a row for each SAE."""
+    """Draw a grid with a column for each steered concept and a row for each SAE."""
     tasks = [task for task in merged.tasks if task.steering]
     saes = [name for name in merged.names if any(name in task.steering for task in tasks)]
     if not saes:
@@ -92,13 +92,13 @@ def _grid(merged: MergedResults, draw: Callable[[Axes, MergedTask, SteeringRecor
 
 
 def _compared(record: SteeringRecord) -> list[str]:
-    """The interventions but for random directions, always in one order."""
+    """Return the interventions except random directions, always in the same order."""
     names = record.split_random()[0]
     return [*(name for name in _ORDER if name in names), *(name for name in names if name not in _ORDER)]
 
 
 def _curves(record: SteeringRecord) -> Iterator[tuple[list[DoseRecord], _Curve]]:
-    """Interventions with their doses; the random directions first, so that they lie beneath."""
+    """Yield interventions with their doses; random directions first, so that they lie beneath."""
     for found in record.split_random()[1].values():
         yield found.doses, _Curve(Mark(GREY, "."), "random")
     for index, name in enumerate(_compared(record)):

@@ -1,4 +1,4 @@
-"""The style of all static figures: matplotlib, a palette for every common kind of colour vision, text as text."""
+"""The style of all static figures: matplotlib, a colour-blind safe palette, searchable text."""
 
 import hashlib
 import io
@@ -19,20 +19,20 @@ from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
 
 GREY, INK = "#767676", "#000000"
-"""For controls and rules, and for text; a page draws black in the colour of its own text."""
+"""Colours of controls and rules, and of text; a page draws black in its own text colour."""
 POLE_COLOURS = ("#d9730d", "#3b82d6")
-"""Of pole A and of pole B."""
-# after Okabe and Ito (2008), the pale ones darker: each has a contrast of at least 3 on white and on a dark page
+"""Colours of pole A and pole B."""
+# after Okabe and Ito (2008), pale colours darkened to a contrast of at least 3 on white and on a dark page
 _PALETTE = (
     *("#0072b2", "#d55e00", "#009e73", "#c4639a", "#b07c00"),
     *("#3a93c8", "#8b6fd6", "#7d8f2a", "#c2504a", "#5f7f9f"),
 )
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.5
-"""Inches of one panel: one column of a two-column paper."""
+"""Size of one panel in inches: one column of a two-column paper."""
 _LEGEND_ROW = 0.17
 _TITLE, _ROW_NAME = 44, 26
-"""Characters of a title, and of the name of a row, on one line beside a panel."""
+"""Most characters per line of a title and of a row's name."""
 _STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -52,10 +52,10 @@ _STYLE: Any = {
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
     "savefig.dpi": 300,
-    "svg.fonttype": "none",  # text that can be searched and edited
+    "svg.fonttype": "none",  # searchable, editable text
     "pdf.fonttype": 42,
-    "svg.hashsalt": "abstopk",  # the same results give the same file
-    "text.parse_math": False,  # a dollar sign in the name of a task is a dollar sign
+    "svg.hashsalt": "abstopk",  # so that the same results give the same file
+    "text.parse_math": False,  # a dollar sign in a task's name is not mathematics
 }
 
 
@@ -68,53 +68,53 @@ class Mark(NamedTuple):
 
 @contextmanager
 def paper_style() -> Iterator[None]:
-    """Set matplotlib to the style of the figures, whatever the user's own is."""
+    """Set matplotlib to the style of the figures, not the user's own."""
     with matplotlib.style.context("default"), mpl.rc_context(_STYLE):
         yield
 
 
 def panels(rows: int, columns: int, *, height: float = PANEL_HEIGHT) -> tuple[Figure, Any]:
-    """An empty figure and its axes [rows, columns]; no window is opened."""
+    """Make an empty figure and its axes [rows, columns], without a window."""
     made = Figure(figsize=(PANEL_WIDTH * columns, height * rows), layout="constrained")
     FigureCanvasAgg(made)
     return made, made.subplots(rows, columns, squeeze=False)
 
 
 def panel(*, height: float = PANEL_HEIGHT) -> tuple[Figure, Axes]:
-    """An empty figure of one panel, and its axes."""
+    """Make an empty figure of one panel, and its axes."""
     made, ((axes,),) = panels(1, 1, height=height)
     return made, axes
 
 
 def rows_height(rows: int, in_each: int) -> float:
-    """Inches for ``rows`` rows of ``in_each`` markers."""
+    """Return the inches for ``rows`` rows of ``in_each`` markers."""
     return 0.6 + rows * max(0.26, 0.09 * in_each + 0.1)
 
 
 def offsets(count: int) -> list[float]:
-    """Heights within a row for ``count`` things one above the other."""
+    """Return the heights within a row of ``count`` markers, one above the other."""
     return [(index + 0.5) / count * 0.8 - 0.4 for index in range(count)]
 
 
 def fitted(name: str) -> str:
-    """A title or an axis label on as many lines as a panel has room for; long names of SAEs are broken."""
+    """Wrap a title or an axis label to the lines that a panel has; break long SAE names."""
     return textwrap.fill(name, _TITLE, break_on_hyphens=False)
 
 
 def marks(merged: MergedResults) -> Mapping[str, Mark]:
-    """By SAE; the seeds of one variant share a mark, and every figure of the same results uses the same marks."""
+    """Return the mark of each SAE; seeds of one variant share it, and all figures of the same results agree."""
     return {sae.name: mark_of(merged.variants.index(sae.variant)) for sae in merged.saes}
 
 
 def mark_of(index: int) -> Mark:
-    """The mark of a variant or method by its number; those that share a colour differ in their markers."""
+    """Return the mark of a variant or method by number; marks with the same colour differ in their markers."""
     return Mark(_PALETTE[index % len(_PALETTE)], _MARKERS[(index + index // len(_PALETTE)) % len(_MARKERS)])
 
 
 def draw_intervals(
     axes: Axes, points: Sequence[tuple[float, Interval]], mark: Mark, *, hollow: bool = False, **kwargs: Any
 ) -> None:
-    """Draw a marker with its interval at each height of ``points``, except where there is no value."""
+    """Draw a marker with its interval at each height of ``points`` that has a value."""
     known = [(height, each.value, each.low, each.high) for height, each in points if each.value is not None]
     if not known:
         return
@@ -145,7 +145,7 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def legend_below(figure: Figure) -> None:
-    """One legend for all panels, under them, each name once."""
+    """Draw one legend under all panels, each name once."""
     found: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -159,15 +159,15 @@ def legend_below(figure: Figure) -> None:
 
 
 def inline_svg(figure: Figure) -> str:
-    """The figure as an SVG element for a page: transparent, with ids that no other figure has."""
+    """Return the figure as an SVG element for a page: transparent, with ids that no other figure has."""
     engine = figure.get_layout_engine()
-    if engine is not None:  # laid out here, it is not drawn once more for that
+    if engine is not None:  # lay out here, so that the figure is drawn only once
         engine.execute(figure)
         figure.set_layout_engine("none")
     written = io.StringIO()
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(written, format="svg", transparent=True, metadata=metadata)
-    # ids of a page must differ: those of markers and clip paths get a suffix, the others are not used
+    # ids must be unique on a page: markers and clip paths get a suffix, the others are not used
     svg = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", written.getvalue().partition("<svg")[2])
     digest = hashlib.sha256(svg.encode()).hexdigest()[:8]
     return "<svg" + re.sub(r'((?:id="|#)[mp][0-9a-f]{10})(?=[")])', rf"\g<1>{digest}", svg)

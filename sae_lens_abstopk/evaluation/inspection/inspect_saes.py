@@ -10,17 +10,17 @@ from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.system.errors import ConfigError
 
-# kept of each pole of each latent
+# contexts of each pole of each latent
 CONTEXTS = 3
 INSPECTION = "inspect"
-"""What the suite is called in the results."""
+"""Name of the suite in the results."""
 
 
 class Inspection(NamedTuple):
     """Several SAEs on the same tokens of the same model."""
 
     results: Results
-    """As a results file."""
+    """The results file."""
     on_text: OnText
     """Counts and contexts of every latent, by SAE."""
     tokenizer: Any
@@ -36,18 +36,18 @@ def inspect_saes(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
     """
-    Measure SAEs that read one hook of one model, on text that they were not trained on where the run kept some back.
+    Measure SAEs that read one hook of one model, on held-out text if their run has any.
 
     Args:
-        saes: One or several, as :func:`~.subjects.open_subjects` takes them.
-        model_name: Model to run instead of the one recorded.
+        saes: One or several SAEs, as in :func:`~.subjects.open_subjects`.
+        model_name: Model to run instead of the recorded one.
         text: Dataset or file to read instead of the run's held-out text.
         n_tokens: Tokens to evaluate on, rounded up to whole batches.
-        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
+        device: Device of the model; ``"auto"`` is CUDA if available, else the CPU.
         on_progress: Called with (passes done, passes in all).
 
     Raises:
-        ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model or text are unknown.
+        ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model or text is unknown.
     """
     subjects = open_subjects(saes, model_name=model_name, text=text, device=device)
     found = read_text(subjects, n_tokens, contexts=CONTEXTS, on_progress=on_progress)
@@ -57,7 +57,7 @@ def inspect_saes(
 
 def refuse_to_write_over(path: Path) -> None:
     """
-    Refuse to write an inspection in place of anything but an earlier one.
+    Raise if ``path`` is a file, but not an earlier inspection.
 
     Raises:
         ConfigError: ``path`` is the results file of an evaluation, or no results file.

@@ -1,4 +1,4 @@
-"""An inspection as tables and coloured contexts for a terminal."""
+"""Print an inspection as tables and coloured contexts."""
 
 from rich.console import Console
 from rich.table import Table
@@ -10,13 +10,13 @@ from sae_lens_abstopk.evaluation.results.sae_records import ExampleRecord
 from sae_lens_abstopk.system.terminal_text import printable
 
 POLE_NAMES = ("positive", "negative")
-# blue and orange, told apart by every common kind of colour vision
+# colour-blind safe blue and orange
 POLE_STYLES = ("bold white on blue", "bold black on orange1")
 
 
 def print_inspection(inspection: Inspection, console: Console, *, latents: int = 3) -> None:
     """
-    Print the table of ``inspection`` and, for each SAE that fires on its negative side, the first ``latents`` of
+    Print the table of ``inspection`` and, for each SAE with negative codes, the first ``latents`` of
     :meth:`PoleContexts.suggested`.
     """
     console.print(metrics_table(inspection))
@@ -42,7 +42,7 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
 
 
 def metrics_table(inspection: Inspection) -> Table:
-    """One row an SAE, in 80 columns."""
+    """Make a table with one row per SAE, in 80 columns."""
     table = Table(
         title=Text(f"{inspection.results.model}, {inspection.results.hook}"),
         title_justify="left",
@@ -72,7 +72,7 @@ def metrics_table(inspection: Inspection) -> Table:
 
 
 def highlighted(example: ExampleRecord, *, width: int = 100, marked: bool = False) -> Text:
-    """The context on one line of at most ``width``, its token in the colour of the pole, or ``marked`` by asterisks."""
+    """Format a context on one line of at most ``width``; its token has the pole's colour, or asterisks (``marked``)."""
     before, token, after = map(_one_line, (example.before, example.token, example.after))
     if marked:
         word = token.lstrip() or token

@@ -1,4 +1,4 @@
-"""Results as a table for further analysis."""
+"""Results as CSV, for further analysis."""
 
 import csv
 import io
@@ -7,11 +7,11 @@ from typing import Any
 
 from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedSAE
 
-_OF_TRAINING = ("lr", "seed", "train_batch_size_tokens", "training_tokens", "training_architecture")
+_TRAINING_COLUMNS = ("lr", "seed", "train_batch_size_tokens", "training_tokens", "training_architecture")
 
 
 def csv_report(merged: MergedResults) -> str:
-    """One row an SAE, numbers in full; a cell is empty where nothing is known."""
+    """Write one row per SAE, with full numbers; cells without a value are empty."""
     rows = [_row(sae) for sae in merged.saes]
     written = io.StringIO()
     table = csv.DictWriter(written, list(dict.fromkeys(chain.from_iterable(rows))), lineterminator="\n")
@@ -27,7 +27,7 @@ def _row(sae: MergedSAE) -> dict[str, Any]:
     row |= {key: getattr(record, key) for key in ("group", "architecture", "d_in", "d_sae", "weights_sha256")}
     known = (record.training.get("k"), details.get("k"), record.training.get("target_l0"), details.get("target_l0"))
     row |= {"k": next((k for k in known if k is not None), None)}
-    row |= {key: record.training.get(key) for key in _OF_TRAINING}
+    row |= {key: record.training.get(key) for key in _TRAINING_COLUMNS}
     if found:
         row |= found.model_dump(exclude={"two_sidedness_histogram", "density_quantiles", "loss"})
         row |= {f"loss_{key}": value for key, value in (found.loss.model_dump() if found.loss else {}).items()}

@@ -1,4 +1,4 @@
-"""Results as one HTML page with figures, which needs nothing from outside."""
+"""Results as one self-contained HTML page with figures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,13 +36,13 @@ class Part:
     plots: Sequence[Plot] = ()
     tables: Sequence[ReportTable] = ()
     groups: Sequence["Part"] = field(default=())
-    """Parts under headings of their own, whose tables are folded, as they are long."""
+    """Subsections; their long tables are folded."""
     folded: bool = False
-    """True if a click opens all of it."""
+    """Whether the whole part is folded."""
 
 
 def html_report(merged: MergedResults) -> str:
-    """The page of one or several results."""
+    """Render the page of one or several results."""
     environment = Environment(
         loader=PackageLoader("sae_lens_abstopk.evaluation"),
         autoescape=True,
@@ -85,7 +85,7 @@ def _sections(merged: MergedResults) -> Iterator[Part]:
 
 
 def _doses(task: MergedTask, sae: str) -> ReportTable:
-    """Every dose of every intervention, with one generated text."""
+    """Make a table of every dose of every intervention, with one generated text."""
     record = task.steering[sae]
     compared, random = record.split_random()
     a, b = task.record.poles

@@ -8,12 +8,12 @@ from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, proven
 from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.results.schema import Results
 
-# what could start markup; an underscore can only at the edge of a word
+# characters that could start markup; an underscore only at the edge of a word
 _MARKUP = re.compile(r"[\\`*|~]|(?<=\])\(|(?<!\w)_|_(?!\w)")
 
 
 def markdown_report(merged: MergedResults) -> str:
-    """Tables of one or several results: reconstruction, probes, pole coverage, steering."""
+    """Render the tables of one or several results: reconstruction, probes, pole coverage, steering."""
     tables = chain.from_iterable(report_tables(merged).values())
     return "\n\n".join(["# Evaluation", *_heads(merged), *map(_table, tables)]) + "\n"
 
@@ -36,7 +36,7 @@ def _table(table: ReportTable) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text from a model, a file or a name, which must not become markup, a tag or a line of its own."""
+    """Escape untrusted text, so that it cannot become markup, a tag or a new line."""
     one_line = " ".join(text.split())
     plain = one_line.replace("&", "&amp;").replace("<", "&lt;")
     return _MARKUP.sub(r"\\\g<0>", plain)

@@ -1,4 +1,4 @@
-"""Tables of SAEs by themselves: reconstruction, variants over seeds, decoder geometry, stability."""
+"""Tables of SAEs: reconstruction, variants over seeds, decoder geometry, stability."""
 
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
@@ -9,11 +9,11 @@ from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, Me
 from sae_lens_abstopk.evaluation.results.sae_records import ReconstructionRecord
 
 LOSS_TOKENS = 50_000
-"""Predicted tokens from which a Loss Recovered may be quoted."""
+"""Least number of predicted tokens for a quotable Loss Recovered."""
 
 
 def reconstruction_table(merged: MergedResults) -> ReportTable:
-    """One row an SAE."""
+    """Make a table with one row per SAE."""
     measured = [(sae, sae.reconstruction) for sae in merged.saes if sae.reconstruction]
 
     def if_they_differ(fact: Callable[[MergedSAE], str], among: Sequence[MergedSAE]) -> Callable[[MergedSAE], str]:
@@ -66,7 +66,7 @@ def _loss_note(measured: Sequence[tuple[MergedSAE, ReconstructionRecord]]) -> st
 
 
 def _trained_on(sae: MergedSAE) -> str:
-    """Training tokens; in the metadata of an SAE from elsewhere that need not be a number."""
+    """Return the training tokens; metadata of other projects may not have a number."""
     n = sae.record.training.get("training_tokens")
     return f"{n:,}" if isinstance(n, int) else "unknown" if n is None else str(n)
 
@@ -76,7 +76,7 @@ def _counts(counts: Iterable[int]) -> str:
 
 
 def variants_table(merged: MergedResults) -> ReportTable:
-    """Mean and range over the SAEs of each variant, if a variant has several."""
+    """Make a table of mean and range over the SAEs of each variant, if one has several."""
     shared = [task for task in merged.tasks if task.saes.keys() >= set(merged.names)]
 
     def row(variant: str, saes: Sequence[MergedSAE]) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def variants_table(merged: MergedResults) -> ReportTable:
 
 
 def geometry_table(merged: MergedResults) -> ReportTable:
-    """One row an SAE: antipodal pairs, decoder norms, firing densities."""
+    """Make a table with one row per SAE: antipodal pairs, decoder norms, firing densities."""
     measured = [(sae, sae.geometry) for sae in merged.saes if sae.geometry]
     rows = []
     for sae, found in measured:
@@ -139,7 +139,7 @@ def geometry_table(merged: MergedResults) -> ReportTable:
 
 
 def stability_table(merged: MergedResults) -> ReportTable:
-    """One row a pair of seeds."""
+    """Make a table with one row per pair of seeds."""
     pairs = dict.fromkeys(
         (
             pair.first,

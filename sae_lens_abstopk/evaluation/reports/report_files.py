@@ -1,4 +1,4 @@
-"""From results files to the files that a person reads."""
+"""Write the reports of results files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ def write_reports(paths: Sequence[Path], folder: Path) -> MergedResults:
     Write ``report.md``, ``report.html`` and ``report.csv`` of one or several results files into ``folder``.
 
     Returns:
-        What they show.
+        The content of the reports.
 
     Raises:
-        ConfigError: a file cannot be read as results, two do not go together (see :func:`~.merging.merge_results`), one
-            is given twice, or ``folder`` cannot be written to. Nothing is written then.
+        ConfigError: a file is not readable as results, two contradict each other (see :func:`~.merging.merge_results`),
+            one is given twice, or ``folder`` is not writable. Nothing is written then.
     """
     repeated = [path for index, path in enumerate(paths) if path.resolve() in {p.resolve() for p in paths[:index]}]
     if repeated:

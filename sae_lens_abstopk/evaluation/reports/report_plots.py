@@ -1,4 +1,4 @@
-"""The figures of a report, each with a sentence on what it shows and what it does not."""
+"""The figures of a report, each with a caption."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Plot:
 
 
 def reconstruction_plots(merged: MergedResults) -> Iterator[Plot]:
-    """FVU and Loss Recovered against L0."""
+    """Plot FVU and Loss Recovered against L0."""
     yield from _plot(
         "FVU against L0",
         "Share of the variance that the reconstruction does not explain, against the number of active latents; further "
@@ -47,7 +47,7 @@ def reconstruction_plots(merged: MergedResults) -> Iterator[Plot]:
 
 
 def two_sidedness_plot(merged: MergedResults) -> Iterator[Plot]:
-    """Histogram of two-sidedness, of the SAEs with any firing on both sides."""
+    """Plot two-sidedness of the SAEs that fire on both sides."""
     one_sided = [sae.name for sae in merged.saes if sae.reconstruction and not is_two_sided(sae.reconstruction)]
     left_out = f" Not drawn, as they have one side only: {', '.join(one_sided)}." if one_sided else ""
     yield from _plot(
@@ -59,7 +59,7 @@ def two_sidedness_plot(merged: MergedResults) -> Iterator[Plot]:
 
 
 def probe_plots(merged: MergedResults) -> Iterator[Plot]:
-    """AUROC of the best latent and of the best pair, and pole coverage."""
+    """Plot the AUROC of the best latent and of the best pair, and pole coverage."""
     for method, what in ((SINGLE, "best single latent"), (PAIR, "best pair of sides, one per pole")):
         yield from _plot(
             f"AUROC of the {what}",
@@ -79,7 +79,7 @@ def probe_plots(merged: MergedResults) -> Iterator[Plot]:
 
 
 def methods_plots(merged: MergedResults) -> Iterator[Plot]:
-    """AUROC of every method, concept by concept."""
+    """Plot the AUROC of every method, by concept."""
     for task in merged.tasks:
         record = task.record
         yield from _plot(
@@ -92,7 +92,7 @@ def methods_plots(merged: MergedResults) -> Iterator[Plot]:
 
 
 def symmetry_plot(merged: MergedResults) -> Iterator[Plot]:
-    """Symmetry at matched cost by concept."""
+    """Plot symmetry at matched cost, by concept."""
     yield from _plot(
         "Symmetry",
         "The weaker of the two effects on the log-odds over the stronger, at matched cost: 1 if both are equally "
@@ -103,7 +103,7 @@ def symmetry_plot(merged: MergedResults) -> Iterator[Plot]:
 
 
 def steering_plots(merged: MergedResults, task: MergedTask, sae: str) -> Iterator[Plot]:
-    """Dose and response, and effect against cost, of one concept and SAE."""
+    """Plot dose and response, and effect against cost, of one concept and SAE."""
     only, record = merged.only(tasks=[task.name], saes=[sae]), task.steering[sae]
     yield from _plot(
         "Dose and response",
@@ -122,7 +122,7 @@ def steering_plots(merged: MergedResults, task: MergedTask, sae: str) -> Iterato
 
 
 def concept_plots(merged: MergedResults) -> Iterator[Plot]:
-    """Cosines between concepts, and the texts of each in two components."""
+    """Plot cosines between concepts, and the texts of each in two components."""
     for cosines in merged.concept_cosines:
         yield from _plot(
             "Cosines between concepts",

@@ -1,4 +1,4 @@
-"""Which tables a report has, whatever it is written as."""
+"""The tables of a report, in any format."""
 
 from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
     geometry_table,
@@ -27,7 +27,7 @@ _TABLES = {
 
 
 def report_tables(merged: MergedResults) -> dict[str, list[ReportTable]]:
-    """The tables with something to show, by section, without the columns that have nothing."""
+    """Return the non-empty tables, by section, without empty columns."""
     return {
         section: [without_empty_columns(table) for of_results in tables if (table := of_results(merged)).rows]
         for section, tables in _TABLES.items()

@@ -1,4 +1,4 @@
-"""Tables and provenance of a report, before they are Markdown or HTML."""
+"""Tables and provenance of a report, independent of the format."""
 
 import math
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ class ReportTable:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    """A table without rows is left out of a report."""
+    """Rows; a report leaves out a table without any."""
     note: str
-    """Meaning of the columns, and what they do not show."""
+    """Meaning and limits of the columns."""
     labels: int = 1
-    """Leading columns that hold names; the others hold numbers."""
+    """Number of leading columns with names; the others have numbers."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """With ``digits`` decimals; "-" where there is none."""
+    """Format a number with ``digits`` decimals; "-" for None."""
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def mean_and_range(values: Sequence[float | None], digits: int = 3) -> str:
-    """Mean and, of several values, the smallest and the largest."""
+    """Format the mean and, of several values, the smallest and the largest."""
     known = [value for value in values if value is not None and not math.isnan(value)]
     if not known:
         return "-"
@@ -36,7 +36,7 @@ def mean_and_range(values: Sequence[float | None], digits: int = 3) -> str:
 
 
 def without_empty_columns(table: ReportTable) -> ReportTable:
-    """Without the columns of numbers that have none in any row."""
+    """Drop columns without any number."""
     kept = [
         index
         for index in range(len(table.columns))
@@ -50,7 +50,7 @@ def without_empty_columns(table: ReportTable) -> ReportTable:
 
 
 def provenance(document: Results) -> dict[str, str]:
-    """Origin of the numbers of a result, by heading."""
+    """Return the origin of the numbers of a result, by heading."""
     tokens = sorted({found.tokens for found in document.reconstruction.values()})
     held_out = "kept from training" if document.held_out else "perhaps seen in training"
     measured = f"; {' or '.join(f'{count:,}' for count in tokens)} tokens" if tokens else ""

@@ -1,4 +1,4 @@
-"""Results on a terminal, where a table may be wider than the screen and no number may be cut."""
+"""Print results on a terminal; split tables that are too wide, without cutting numbers."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -12,13 +12,13 @@ from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, proven
 from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
 
 MOST_ROWS = 40
-"""Of a table that is still printed."""
+"""Width limit of a table."""
 _GAP = 2
 _WIDEST_NAME, _NARROWEST_NAME = 20, 6
 
 
 def print_report(merged: MergedResults, console: Console) -> None:
-    """Print where the results come from and the tables of the Markdown report."""
+    """Print the origin of the results and the tables of the Markdown report."""
     several = len(merged.results) > 1
     for index, document in enumerate(merged.results, start=1):
         for key, value in provenance(document).items():
@@ -38,7 +38,7 @@ def print_report(merged: MergedResults, console: Console) -> None:
 
 
 def _parts(table: ReportTable, width: int) -> Iterator[Table]:
-    """The table, or its columns of numbers in turn beside the same names where they do not fit side by side."""
+    """Return the table, or parts of it that fit, each with the columns of names."""
     names = [min(_longest_word(table, index), _WIDEST_NAME) for index in range(table.labels)]
     part: list[int] = []
     for index in range(table.labels, len(table.columns)):
@@ -50,7 +50,7 @@ def _parts(table: ReportTable, width: int) -> Iterator[Table]:
 
 
 def _part(table: ReportTable, names: Sequence[int], numbers: Sequence[int], width: int) -> Table:
-    """Some columns, each of a width of its own: rich would narrow the numbers where all does not fit."""
+    """Make a table of some columns with fixed widths, because rich would narrow numbers."""
     number_widths = [_number_width(table, index) for index in numbers]
     name_widths = list(names)
     while _total(name_widths, number_widths) > width and max(name_widths) > _NARROWEST_NAME:
@@ -75,7 +75,7 @@ def _total(names: Sequence[int], numbers: Sequence[int]) -> int:
 
 
 def _number_width(table: ReportTable, index: int) -> int:
-    """Of the longest cell, so that an interval stays on one line; a heading may take several."""
+    """Return the width of the longest cell, so that an interval stays on one line; headings may wrap."""
     return max(_longest_word(table, index), *(len(row[index]) for row in table.rows))
 
 

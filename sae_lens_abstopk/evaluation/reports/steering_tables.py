@@ -14,13 +14,13 @@ from sae_lens_abstopk.evaluation.results.steering_records import (
 )
 
 UNMATCHED, DAGGER = " (unmatched)", " †"
-"""Marks a strength that does not cost the budget, and what was measured at it."""
+"""Mark of a strength that does not cost the budget, and of measurements at it."""
 OF_A_LATENT = ("latent", "clamp")
-"""Interventions on the latent of the record."""
+"""Interventions on the record's latent."""
 
 
 def steering_table(merged: MergedResults) -> ReportTable:
-    """Effects at matched cost, one row a task, SAE and intervention; the random directions share one."""
+    """Make a table of effects at matched cost by task, SAE and intervention; random directions share a row."""
     return ReportTable(
         title="Steering at matched cost",
         columns=(
@@ -49,7 +49,7 @@ def steering_table(merged: MergedResults) -> ReportTable:
 
 
 def scores_table(merged: MergedResults) -> ReportTable:
-    """The effect of the same strengths on generated text, and the areas under the curves."""
+    """Make a table of the same strengths' effect on generated text, and the areas under the curves."""
     return ReportTable(
         title="Generated text at these strengths, and areas",
         columns=(
@@ -73,7 +73,7 @@ def scores_table(merged: MergedResults) -> ReportTable:
 
 
 def behaviour_table(merged: MergedResults) -> ReportTable:
-    """Refusals and multiple choice at these strengths, one row a task, SAE, intervention and direction."""
+    """Make a table of refusals and multiple choice by task, SAE, intervention and direction."""
     rows = []
     for task in merged.tasks:
         for sae, record in task.steering.items():
@@ -123,14 +123,14 @@ def _intervals(effects: list[PoleEffectRecord], value: Callable[[PoleEffectRecor
 
 
 def _shown(found: list[Interval | None], effects: list[PoleEffectRecord]) -> str:
-    """The interval of one, or the mean and range of several; marked where an effect is at an unmatched strength."""
+    """Format the interval of one, or mean and range of several; mark effects at an unmatched strength."""
     one = found[0] if len(found) == 1 else None
     shown = str(one) if one else mean_and_range([each and each.value for each in found])
     return shown if shown == "-" or all(effect.reached for effect in effects) else shown + DAGGER
 
 
 def _costs(interventions: list[InterventionRecord], value: Callable[[PoleEffectRecord], Interval]) -> str:
-    """Mean towards A and towards B, without intervals: they are in the file."""
+    """Format the mean towards A and towards B, without intervals."""
     costs = [[value(effect).value for effect in found] for found in _directions(interventions)]
     return " / ".join(number(None if None in found else fmean(cost or 0.0 for cost in found)) for found in costs)
 
@@ -150,7 +150,7 @@ def _samples(merged: MergedResults) -> str:
 
 
 def _units(merged: MergedResults) -> str:
-    """What the intervals of behaviour resample."""
+    """Name the units that intervals of behaviour resample."""
     found = [each for record in _records(merged) for behaviour in record.behaviour.values() for each in behaviour]
     groups = sorted({share.n_units for each in found for share in (each.refused_harmful, each.refused_harmless)})
     questions = sorted({each.multiple_choice.n_units for each in found if each.multiple_choice})

@@ -18,7 +18,7 @@ from sae_lens_abstopk.evaluation.results.task_records import LatentRecord, PairR
 
 
 def tasks_table(merged: MergedResults) -> ReportTable:
-    """One row a task: its poles, source and texts."""
+    """Make a table with one row per task: poles, source and texts."""
     return ReportTable(
         title="Tasks",
         columns=("task", "pole A", "pole B", "source", "licence", "texts", "test groups", "majority", "sha256"),
@@ -42,7 +42,7 @@ def tasks_table(merged: MergedResults) -> ReportTable:
 
 
 def _fallbacks(task: MergedTask) -> str:
-    """A sentence on texts that could not be read as intended."""
+    """Describe texts that could not be read as intended."""
     said = {
         "truncated": "cut",
         "unfiltered": "without a token that is kept",
@@ -53,7 +53,7 @@ def _fallbacks(task: MergedTask) -> str:
 
 
 def codes_table(merged: MergedResults) -> ReportTable:
-    """AUROC of the probes on codes, one row a task and SAE."""
+    """Make a table of the AUROC of probes on codes, by task and SAE."""
     methods = _methods(merged)
     controls = [name for name in (SINGLE + PERMUTED, SINGLE + UNTRAINED) if name in methods]
     columns = [*_shown(methods), *controls]
@@ -73,7 +73,7 @@ def codes_table(merged: MergedResults) -> ReportTable:
 
 
 def activations_table(merged: MergedResults) -> ReportTable:
-    """AUROC of the probes on activations, one row a task: they are the same for every SAE."""
+    """Make a table of the AUROC of probes on activations, by task: every SAE has the same."""
     columns = [name + ending for ending in ("", PERMUTED) for name in ON_ACTIVATIONS]
     rows = [
         (label, *(_auroc(probes, name) for name in columns))
@@ -89,7 +89,7 @@ def activations_table(merged: MergedResults) -> ReportTable:
 
 
 def accuracy_table(merged: MergedResults) -> ReportTable:
-    """Accuracy of the probes, one row a task and SAE."""
+    """Make a table of the accuracy of probes, by task and SAE."""
     shown = [*_shown(_methods(merged)), *ON_ACTIVATIONS]
     rows = (
         (task.name, sae, *(_accuracy(found.probes, name) for name in shown))
@@ -107,7 +107,7 @@ def accuracy_table(merged: MergedResults) -> ReportTable:
 
 
 def coverage_table(merged: MergedResults) -> ReportTable:
-    """Pole coverage, one row a task and SAE."""
+    """Make a table of pole coverage, by task and SAE."""
     controls = [ending.removeprefix(", ") for ending in (PERMUTED, UNTRAINED)]
     of_controls = [f"{BEST_COVERAGE}, {control}" for control in controls]
     return ReportTable(
@@ -142,7 +142,7 @@ def coverage_table(merged: MergedResults) -> ReportTable:
 
 
 def _shown(methods: Sequence[str]) -> list[str]:
-    """Of the methods on codes those in tables: of the sparse ones the largest k, the others are in the plots."""
+    """Select the methods on codes for tables: of the sparse ones only the largest k; plots have all."""
     sparse = [name for name in methods if name.endswith("-sparse")]
     return [name for name in (SINGLE, PAIR, *sparse[-1:]) if name in methods]
 
@@ -161,7 +161,7 @@ def _auroc(probes: Mapping[str, ProbeRecord], name: str) -> str:
 
 
 def _interval(found: Interval, *, permuted: bool) -> str:
-    """Permuted poles have a mean and a range, which must not look like an interval."""
+    """Format an interval, or the mean and range of permuted poles."""
     return found.as_range() if permuted else str(found)
 
 

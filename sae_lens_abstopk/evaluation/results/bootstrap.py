@@ -1,4 +1,4 @@
-"""95 % bootstrap intervals that resample whole groups, so that near-copies of a text do not count as evidence."""
+"""95 % bootstrap intervals that resample whole groups, because near-copies of a text are not independent."""
 
 from collections.abc import Callable, Hashable, Sequence
 
@@ -12,7 +12,7 @@ LEVEL = 0.95
 _CHUNK_BYTES = 32 * 2**20
 
 Statistic = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
-"""From weights [resamples, n] (how often each row was drawn) to values [resamples]; NaN where undefined."""
+"""Function from weights [resamples, n] (draws of each row) to values [resamples]; NaN if undefined."""
 
 
 def bootstrap(
@@ -24,23 +24,23 @@ def bootstrap(
     seed: int = 0,
 ) -> Interval:
     """
-    Interval of ``statistic`` over ``n`` rows; one seed draws the same resamples for every statistic.
+    Return the interval of ``statistic`` over ``n`` rows; one seed draws the same resamples for every statistic.
 
-    With few groups the 2.5th and the 97.5th percentile of the resamples lie too close together, so percentiles further
-    out are taken and a mean gets an interval about as wide as Student's: the expanded percentile interval of
-    Hesterberg (arXiv 1411.5279). It stays inside the range of the statistic.
+    This is the expanded percentile interval of Hesterberg (arXiv 1411.5279): with few groups the 2.5th and 97.5th
+    percentiles are too close together, so it takes percentiles further out, and a mean gets an interval about as wide
+    as Student's. It stays inside the range of the statistic.
 
     Args:
         statistic: Called with the weights of many resamples at once.
         n: Rows.
         groups: The group of each row (template, document, prompt). Groups are drawn with replacement, as many as
             there are, and bring all their rows.
-        resamples: How many are drawn. Those without a value (no row of one pole) are left out. There is no interval if
-            half or more have no value, if none are drawn, or if the quantiles are equal.
-        seed: Of the draws.
+        resamples: Number of draws. Those without a value (no row of one pole) are left out. There is no interval if
+            half or more have no value, if there are none, or if the quantiles are equal.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: there are no rows, or not one group a row.
+        ValueError: there are no rows, or not one group per row.
     """
     if n < 1 or resamples < 0 or (groups is not None and len(groups) != n):
         raise ValueError(f"needs rows, resamples and one group a row: {n=}, {resamples=}, {groups and len(groups)=}.")
@@ -56,11 +56,11 @@ def bootstrap(
     found = np.concatenate(values or [np.empty(0)])
     found = found[~np.isnan(found)]
     low = high = None
-    # a bootstrap's standard error is too small by sqrt((n - 1) / n), and a normal quantile by what Student's is larger
+    # a bootstrap's standard error is too small by sqrt((n - 1) / n), and a normal quantile is below Student's
     if n_units > 1 and len(found) > resamples / 2:
         tail = norm.cdf((n_units / (n_units - 1)) ** 0.5 * t.ppf((1 - LEVEL) / 2, n_units - 1))
         low, high = np.quantile(found, [tail, 1 - tail]).tolist()
-    if low == high:  # equal resamples, as of a perfect score, do not say how far another sample would be from it
+    if low == high:  # equal resamples, as with a perfect score, say nothing about other samples
         low = high = None
     return Interval(value=float(statistic(np.ones((1, n)))[0]), low=low, high=high, n_units=n_units)
 
@@ -68,7 +68,7 @@ def bootstrap(
 def mean_estimate(
     values: npt.ArrayLike, *, groups: Sequence[Hashable] | None = None, resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """The mean of ``values`` [n] with its interval."""
+    """Return the mean of ``values`` [n] with its interval."""
     array = np.asarray(values, dtype=np.float64)
     return bootstrap(
         lambda weights: weights @ array / weights.sum(1), len(array), groups=groups, resamples=resamples, seed=seed
@@ -76,6 +76,6 @@ def mean_estimate(
 
 
 def _numbered(groups: Sequence[Hashable]) -> npt.NDArray[np.int64]:
-    """0, 1, ... in order of first appearance, so that the draws depend on no hash and no sort."""
+    """Number groups in order of first appearance, so that draws depend on neither hashes nor sorting."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)

@@ -11,14 +11,14 @@ LATENTS, CONTEXTS = 4, 2
 
 
 def code_text(code: float) -> str:
-    """A code with its sign, to three significant digits: the size of activations differs by thousands between hooks."""
+    """Format a code with its sign and three significant digits: scales differ by thousands between hooks."""
     return f"{code:+.{max(0, 2 - math.floor(math.log10(abs(code))))}f}"
 
 
 def examples(
     contexts: PoleContexts, tokenizer: Any, *, latents: int = LATENTS, n: int = CONTEXTS
 ) -> list[ExampleRecord]:
-    """The first ``n`` contexts of each pole of the ``latents`` that :meth:`PoleContexts.suggested` puts first."""
+    """Return ``n`` contexts of each pole of the first ``latents`` of :meth:`PoleContexts.suggested`."""
     text_of = TokenText(tokenizer)
     return [
         ExampleRecord(

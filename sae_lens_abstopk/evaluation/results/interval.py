@@ -29,7 +29,7 @@ class Interval(Record):
     n_units: int = Field(description="Groups (templates, documents, prompts) that were resampled.")
 
     def as_range(self) -> str:
-        """The text of a mean with the range of what was averaged in place of an interval."""
+        """Return the text of a mean with the range of what was averaged in place of an interval."""
         return str(self).replace("[", "(").replace(", ", " to ").replace("]", ")")
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Several results files as one: the content of a report."""
+"""Merged results files: the content of a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +17,11 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 @dataclass(frozen=True)
 class MergedSAE:
-    """An SAE under the name that the report uses."""
+    """An SAE under its name in the report."""
 
     name: str
     variant: str
-    """The variant of which it is one seed, at its hook; its own name outside a comparison."""
+    """Its variant at its hook, shared by all seeds; its own name outside a comparison."""
     curve: str
     """The variant without its k."""
     model: str
@@ -39,9 +39,9 @@ class MergedTask:
 
     name: str
     record: TaskRecord
-    """Of the first result that has it; its ``saes`` are those of that result only."""
+    """Record of the first result that has the task; its ``saes`` are only that result's."""
     saes: Mapping[str, SAETaskRecord]
-    """By the report's name of the SAE."""
+    """Records by the SAE's name in the report."""
     steering: Mapping[str, SteeringRecord]
 
 
@@ -54,25 +54,25 @@ class MergedResults:
     tasks: tuple[MergedTask, ...]
     stability: tuple[StabilityRecord, ...]
     concept_cosines: tuple[Mapping[str, Mapping[str, float]], ...]
-    """One matrix for each set of activations that has one."""
+    """Cosine matrices, one for each set of activations that has one."""
     variants: tuple[str, ...]
-    """Of all SAEs, also of those that :meth:`only` leaves out: figures take colours from this order."""
+    """Groups of all SAEs, including those that :meth:`only` leaves out; this order decides colours."""
 
     @property
     def names(self) -> list[str]:
-        """Of the SAEs, in the order of the report."""
+        """Names of the SAEs, in the order of the report."""
         return [sae.name for sae in self.saes]
 
     def only(self, *, tasks: Sequence[str] = (), saes: Sequence[str] = ()) -> "MergedResults":
         """
-        The results of these tasks and these SAEs; of all where none are named.
+        Return the results of these tasks and SAEs; None selects all.
 
         Raises:
             ConfigError: a name is not in the results.
         """
         known = [task.name for task in self.tasks]
-        for kind, asked, there in (("task", tasks, known), ("sae", saes, self.names)):
-            for name in asked:
+        for kind, wanted, there in (("task", tasks, known), ("sae", saes, self.names)):
+            for name in wanted:
                 if name not in there:
                     found = ", ".join(there) or "none"
                     raise ConfigError(f"{kind}={name!r} is not in these results; they have {found}.")

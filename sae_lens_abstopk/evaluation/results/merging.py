@@ -1,4 +1,4 @@
-"""Merge results files: which SAEs and tasks are the same, and how to name those that only share a name."""
+"""Merge results files: match SAEs and tasks, and rename those that only share a name."""
 
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
@@ -14,10 +14,10 @@ from sae_lens_abstopk.evaluation.results.task_records import SAETaskRecord, Task
 from sae_lens_abstopk.system.errors import ConfigError
 
 OF_K = re.compile(r" k=[\d.e+]+$")
-"""The end that `abstopk compare` gives to a group."""
+"""Suffix that `abstopk compare` gives to a group."""
 ACCURACY = {"probes": {"__all__": {"accuracy"}}}
 SAME_FOR_SEEDS = ("lr", "training_tokens", "train_batch_size_tokens")
-"""Equal among SAEs that are seeds of one variant."""
+"""Facts that seeds of one variant share."""
 
 
 def read_merged(given: Sequence[str | Path | Results]) -> MergedResults:
@@ -25,24 +25,24 @@ def read_merged(given: Sequence[str | Path | Results]) -> MergedResults:
     Merge results files, or what :func:`evaluate` returned, by :func:`merge_results`.
 
     Raises:
-        ConfigError: a file cannot be read as results, or two do not go together.
+        ConfigError: a file is not readable as results, or two contradict each other.
     """
     results = [one if isinstance(one, Results) else read_results(Path(one)) for one in given]
     return merge_results(results, sources=names_in_errors(given))
 
 
 def names_in_errors(given: Sequence[str | Path | Results]) -> list[str]:
-    """The name of each in errors."""
+    """Return the name of each result for errors."""
     return [f"result {n}" if isinstance(one, Results) else str(one) for n, one in enumerate(given, start=1)]
 
 
 def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) -> MergedResults:
     """
-    Bring results of different SAEs, suites or seeds together.
+    Merge results of different SAEs, suites or seeds.
 
-    An SAE or a task that several results measured is shown once if their numbers do not contradict each other. Else its
-    name gets the hook (and the model, if there are several), or the number of the result if the hook does not tell them
-    apart. Tasks of the same name are one task if texts, split, model and hook are the same.
+    An SAE or a task that several results measured appears once if their numbers agree. Else its name gets the hook (and
+    the model, if there are several), or the number of the result if the hooks are equal. Tasks of the same name are one
+    task if texts, split, model and hook are equal.
 
     Args:
         results: At least one.
@@ -100,14 +100,14 @@ def _require_same_weights(name: str, first: tuple[str, SAERecord], second: tuple
 def _same_weights(one: SAERecord, other: SAERecord) -> bool:
     if one.weights_sha256 and other.weights_sha256:
         return one.weights_sha256 == other.weights_sha256
-    # from the Hub: release and id stand for the weights
+    # from the Hub: release and id identify the weights
     return (one.folder, one.d_in, one.d_sae) == (other.folder, other.d_in, other.d_sae)
 
 
 def _labels(
     names: Sequence[Collection[str]], places: Sequence[str], differ: Callable[[Sequence[int], str], bool]
 ) -> list[dict[str, str]]:
-    """For each result, from its own names to those of the report; ``differ`` says if a name is ambiguous in some."""
+    """Map each result's names to those of the report; ``differ`` says if a name is ambiguous."""
     labels = [{name: name for name in own} for own in names]
     for name in dict.fromkeys(chain.from_iterable(names)):
         having = [i for i, own in enumerate(names) if name in own]
@@ -120,7 +120,7 @@ def _labels(
 
 
 def _contradict(results: Sequence[Results], name: str) -> bool:
-    """True if results with an SAE of this name have different weights, or different numbers of the same measurement."""
+    """Return whether results have different weights or different numbers for an SAE of this name."""
     found: dict[Hashable, object] = {}
     for document in results:
         if not _same_weights(document.saes[name], results[0].saes[name]):
@@ -182,7 +182,7 @@ def _measured_on(document: Results) -> str:
 
 
 def _with_training(saes: Sequence[MergedSAE]) -> Iterator[MergedSAE]:
-    """``saes`` with how they were trained in the variant, for those of one group that are not seeds of one training."""
+    """Add training facts to the variants of ``saes`` in one group that are not seeds of one training."""
     for sae in saes:
         group = [each.record.training for each in saes if each.record.group and each.variant == sae.variant]
         differs = [key for key in SAME_FOR_SEEDS if len({repr(training.get(key)) for training in group}) > 1]

@@ -1,4 +1,4 @@
-"""The head of a results file: when, how and on what its numbers were measured."""
+"""The head of a results file: time, settings and environment of the measurement."""
 
 import shlex
 import sys
@@ -12,7 +12,7 @@ from sae_lens_abstopk.system.provenance import commit, environment, processor
 
 
 def run_facts(subjects: Subjects) -> dict[str, Any]:
-    """Keys of :class:`~.schema.Results` for a measurement by the command that runs now, or from Python."""
+    """Return the keys of :class:`~.schema.Results` about the current run."""
     program = Path(sys.argv[0])
     is_abstopk = program.stem == "abstopk" or program.parts[-2:] == ("sae_lens_abstopk", "__main__.py")
     return {

@@ -1,4 +1,4 @@
-"""What a results file says of an SAE by itself: what identifies it, its config, its reconstruction, its decoder."""
+"""Facts about an SAE in a results file: identity, config, reconstruction, decoder."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -40,18 +40,18 @@ def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERe
 
 
 def training_facts(sae: SAE[Any]) -> dict[str, Any]:
-    """What the metadata of an SAE say about its training, and its k if it has one."""
+    """Return the training facts in an SAE's metadata, and its k if any."""
     found = {key: sae.cfg.metadata[key] for key in _RECORDED if key in sae.cfg.metadata}
     return found | ({"k": sae.cfg.k} if hasattr(sae.cfg, "k") else {})
 
 
 def config_facts(sae: SAE[Any]) -> dict[str, Any]:
-    """The config of an SAE with its metadata, without the device."""
+    """Return the config of an SAE with its metadata, without the device."""
     return {key: value for key, value in sae.cfg.to_dict().items() if key != "device"}
 
 
 def weights_sha256(source: str | Path) -> str | None:
-    """Hash of the weights in an SAE's folder; None if ``source`` is not such a folder."""
+    """Hash the weights in an SAE's folder; None if ``source`` is not such a folder."""
     weights = Path(source) / SAE_WEIGHTS_FILENAME
     if not weights.is_file():
         return None
@@ -65,7 +65,7 @@ def _sha256_once(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  
 
 
 def reconstruction_record(found: Reconstruction) -> ReconstructionRecord:
-    """The record of a :class:`Reconstruction`."""
+    """Return the record of a :class:`Reconstruction`."""
     loss = found.loss and LossRecord(
         tokens=found.loss.n_tokens,
         ce_clean=found.loss.ce_clean,
@@ -92,7 +92,7 @@ def reconstruction_record(found: Reconstruction) -> ReconstructionRecord:
 
 
 def geometry_record(sae: SAE[Any]) -> GeometryRecord:
-    """The record of an SAE's decoder."""
+    """Return the record of an SAE's decoder."""
     rows = sae.W_dec.detach().float()
     pairs = antipodal_pairs(rows)
     return GeometryRecord(

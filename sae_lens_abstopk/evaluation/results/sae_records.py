@@ -8,7 +8,7 @@ from sae_lens_abstopk.evaluation.results.interval import Number, Record
 
 
 class SAERecord(Record):
-    """Which SAE a name stands for."""
+    """Identity of an SAE."""
 
     folder: str = Field(description="Name of its folder, or its Hub release and id.")
     architecture: str
@@ -35,7 +35,7 @@ class LossRecord(Record):
 
 
 class ReconstructionRecord(Record):
-    """What an SAE loses of activations, and of the model's predictions."""
+    """Losses of an SAE in activations and in the model's predictions."""
 
     tokens: int = Field(description="Kept tokens behind every number except the loss.")
     mse: Number = Field(description="Mean over tokens of ||x - x_hat||^2, summed over d_in.")

@@ -56,7 +56,7 @@ class Results(Record):
     steering: dict[str, dict[str, SteeringRecord]] = Field(description="By task, then by SAE.")
 
     def write(self, path: str | Path) -> None:
-        """Write the file as JSON, whole or not at all."""
+        """Write the file atomically as JSON."""
         write_whole(Path(path), self.model_dump_json(indent=1) + "\n")
 
 
@@ -65,8 +65,8 @@ def read_results(path: str | Path) -> Results:
     Read a results file.
 
     Raises:
-        ConfigError: it is missing or not in this format (the first wrong key is named), or it measures an SAE or a task
-            that it does not list.
+        ConfigError: it is missing, has a wrong key (the first is named), or measures an SAE or a task that it does not
+            list.
     """
     path, remedy = Path(path), "write it again with `abstopk eval`"
     if not path.is_file():
@@ -92,7 +92,7 @@ def read_results(path: str | Path) -> Results:
 
 
 def _unlisted(document: Results) -> Iterator[tuple[str, str, str, Iterable[str]]]:
-    """Where a measurement names an SAE or a task that the document does not list: place, kind, name, what is listed."""
+    """Yield references to unlisted SAEs and tasks: place, kind, name, listed names."""
     named = {
         "reconstruction": document.reconstruction.keys(),
         "geometry": document.geometry.keys(),
@@ -106,5 +106,5 @@ def _unlisted(document: Results) -> Iterator[tuple[str, str, str, Iterable[str]]
 
 
 def schema() -> str:
-    """The JSON schema of a results file."""
+    """Return the JSON schema of a results file."""
     return json.dumps(Results.model_json_schema(), indent=1) + "\n"

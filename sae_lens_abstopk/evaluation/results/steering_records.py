@@ -42,7 +42,7 @@ class InterventionRecord(Record):
 
 
 class BehaviourRecord(Record):
-    """What the model does under one intervention at one strength, or under none."""
+    """Behaviour of the model under one intervention at one strength, or under none."""
 
     strength: float
     reached: bool = Field(
@@ -77,11 +77,11 @@ class SteeringRecord(Record):
     )
 
     def split_random(self) -> tuple[dict[str, InterventionRecord], dict[str, InterventionRecord]]:
-        """The interventions that are compared, and the random directions they are compared with."""
+        """Return the interventions that are compared, and the random directions they are compared with."""
         random = {name: found for name, found in self.interventions.items() if name.startswith("random")}
         return {name: found for name, found in self.interventions.items() if name not in random}, random
 
 
 def shown_name(intervention: str) -> str:
-    """The name of an intervention in tables and legends."""
+    """Return the name of an intervention in tables and legends."""
     return intervention.replace("_", " ")

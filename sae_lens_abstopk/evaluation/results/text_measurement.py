@@ -1,4 +1,4 @@
-"""Measure SAEs on plain text, and write that as the results file that ``abstopk eval`` writes, without tasks."""
+"""Measure SAEs on plain text; the result is a results file of ``abstopk eval`` without tasks."""
 
 from collections.abc import Callable
 from itertools import count
@@ -32,13 +32,13 @@ def read_text(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> OnText:
     """
-    Measure SAEs on their text, and keep their strongest contexts.
+    Measure SAEs on their text and keep the strongest contexts.
 
     Args:
-        subjects: What is measured.
+        subjects: The SAEs with model and text.
         n_tokens: Tokens to read, rounded up to whole batches.
-        contexts: How many are kept of each pole of each latent.
-        with_loss: Also Loss Recovered and divergence, for which the whole model is run.
+        contexts: Number of contexts of each pole of each latent.
+        with_loss: Also measure Loss Recovered and divergence, which runs the whole model.
         observer: Called with every batch of codes.
         on_progress: Called with (passes done, passes in all).
     """
@@ -65,7 +65,7 @@ def read_text(
 
 
 def text_results(subjects: Subjects, found: OnText, *, suite: str, settings: dict[str, Any]) -> Results:
-    """The results file of what :func:`read_text` found; ``suite`` names a measurement that no suite set."""
+    """Make a results file from :func:`read_text`; ``suite`` names a measurement without a suite."""
     return Results(
         **run_facts(subjects),
         suite=suite,

@@ -23,18 +23,18 @@ def measure_poles(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PoleActivity:
     """
-    Firings and energy of both poles of the latents of one SAE, on held-out text where its run kept some back.
+    Measure firings and energy of both poles of an SAE's latents, on held-out text if its run has any.
 
     Args:
         folder: SAE folder; run settings come from the ``config.yaml`` in it or in the folder above it.
-        model_name: Model to run instead of the one recorded.
+        model_name: Model to run instead of the recorded one.
         text: Dataset or file to read instead of the run's held-out text.
         n_tokens: Tokens to read, rounded up to whole batches.
-        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
+        device: Device of the model; ``"auto"`` is CUDA if available, else the CPU.
         on_progress: Called with (batches done, batches in all).
 
     Raises:
-        ConfigError: the SAE cannot be loaded, model or text are unknown, or the model overflows.
+        ConfigError: the SAE cannot be loaded, model or text is unknown, or the model overflows.
     """
     subjects = open_subjects(folder, model_name=model_name, text=text, device=device)
     (sae,) = subjects.saes.values()

@@ -19,20 +19,20 @@ from sae_lens_abstopk.text.documents import first_document, open_dataset
 from sae_lens_abstopk.text.held_out import CONVERSATIONS, TOKENS
 from sae_lens_abstopk.text.text_spec import TextSpec
 
-# keys that decide which documents a run holds out, and their text
+# keys that decide the held-out documents of a run, and their text
 HELD_OUT_BY = (
     *("dataset_path", "dataset_name", "split", "streaming", "column_name", "use_chat_formatting", "held_out_every"),
 )
 TEXT_OPTIONS = {"name": "dataset_name", "split": "split", "column": "column_name"}
-"""Options that may follow the path of a text, and the config keys that they set."""
-# options that only HookedTransformer knows, beside its processing of weights
+"""Options after the path of a text, with the config keys that they set."""
+# options that only HookedTransformer has, in addition to its weight processing
 HOOKED_TRANSFORMER_OPTIONS = PROCESSING | {"checkpoint_index", "checkpoint_value", "n_devices"}
 WEIGHTS = {
     *("dtype", "torch_dtype", "revision", "subfolder", "variant", "gguf_file"),
     *("checkpoint_index", "checkpoint_value"),
 }
-"""Options that choose the weights of a model, and their type."""
-# options that the metadata of an SAE may set, which may be a stranger's
+"""Options that select the weights of a model and their dtype."""
+# options that an SAE's metadata, which are untrusted, may set
 FROM_METADATA = PROCESSING | WEIGHTS | {"attn_implementation", "quantization_config", "device_map", "n_devices"}
 
 
@@ -42,7 +42,7 @@ class SAESpecs(NamedTuple):
     model: ModelSpec
     text: TextSpec
     started_elsewhere: bool = False
-    """Whether its run started from the weights of another run, which may have trained on the held-out text."""
+    """Whether its run started from another run's weights, which may have seen the held-out text."""
 
 
 def specs_of_sae(
@@ -55,27 +55,27 @@ def specs_of_sae(
     is_loaded: bool = False,
 ) -> SAESpecs:
     """
-    Return the model and the text of an SAE: those of its run, or made from its metadata.
+    Return the model and the text of an SAE: its run's, or those in its metadata.
 
     Args:
-        folder: Of the SAE; for a Hub release, which has no folder, its name.
-        sae: The SAE; the config of a run that reads another hook is not used.
-        model_name: Model to run instead of the one recorded.
+        folder: Folder of the SAE; for a Hub release, its name.
+        sae: The SAE; the config of a run at another hook is ignored.
+        model_name: Model to run instead of the recorded one.
         text: Data set or file to read instead of the run's: ``PATH``, or
-            ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these. A column that is named is read as
-            plain text, as is the column ``text`` where the text lacks the one that the run read.
-        device: For the model, whatever the run had.
-        is_loaded: Whether the model is in memory, so that nothing decides how it is loaded.
+            ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these. A named column is read as plain
+            text, as is the column ``text`` if the text lacks the run's column.
+        device: Device of the model, instead of the run's.
+        is_loaded: Whether the model is in memory, so that loading options do not matter.
 
     Raises:
-        ConfigError: model, hook or text are unknown, or the metadata would run code that comes with the model.
+        ConfigError: model, hook or text is unknown, or the metadata would run code that comes with the model.
     """
     metadata, other = sae.cfg.metadata, ""
     for path, raw in run_configs(folder).items():
         keys = _resolved(raw)
         if model_name:
             keys["model_name"] = model_name
-        if keys.get("use_cached_activations"):  # which are of all documents
+        if keys.get("use_cached_activations"):  # cached activations are of all documents
             keys["held_out_every"] = None
         if text:
             keys |= _text_instead(text, keys)
@@ -111,16 +111,16 @@ def specs_of_sae(
 
 
 def was_held_out(text: TextSpec, source: str | Path, sae: SAE[Any]) -> bool:
-    """Return whether the run of ``sae`` is known to have held out the same documents as ``text`` does."""
+    """Return whether the run of ``sae`` certainly held out the same documents as ``text``."""
     try:
         own = specs_of_sae(Path(source), sae)
-    except ConfigError:  # nothing says what it was trained on
+    except ConfigError:  # the training text is unknown
         return False
     return not own.started_elsewhere and all(getattr(own.text, key) == getattr(text, key) for key in HELD_OUT_BY)
 
 
 def _resolved(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a config with its layer and its home folders in place."""
+    """Return the keys of a config with layer and home folders filled in."""
     keys = dict(raw)
     if keys.get("layer") is not None:
         keys["hook_name"] = str(keys["hook_name"]).replace("{layer}", str(keys["layer"]))
@@ -130,13 +130,13 @@ def _resolved(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load_options(recorded: Any, folder: Path, *, is_loaded: bool) -> dict[str, Any]:
-    """Return the options of loading the model that the metadata of an SAE may decide."""
+    """Return the model's loading options that an SAE's metadata may set."""
     if not isinstance(recorded, Mapping):
         raise ConfigError(f"{folder}: model_from_pretrained_kwargs={recorded!r} in the metadata must be a mapping.")
     if is_loaded:
         return {key: value for key, value in recorded.items() if key in PROCESSING}
     runs_code = [key for key in ("trust_remote_code", "code_revision") if recorded.get(key)]
-    if "/" in str(recorded.get("attn_implementation")):  # a kernel on the Hub
+    if "/" in str(recorded.get("attn_implementation")):  # a kernel on the Hub runs its own code
         runs_code.append("attn_implementation")
     if runs_code:
         raise ConfigError(
@@ -155,7 +155,7 @@ def _load_options(recorded: Any, folder: Path, *, is_loaded: bool) -> dict[str, 
 
 
 def _text_instead(text: str, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys that replace the text of a run; read as the run's where its columns allow, else as plain text."""
+    """Return the keys that replace a run's text; read like the run's if its columns allow, else as plain text."""
     keys: dict[str, Any] = {"dataset_name": None, "split": "train", **_text_keys(text)}
     plain = {"column_name": "text", "use_chat_formatting": False, "is_dataset_tokenized": False}
     if "column_name" in keys:
@@ -177,7 +177,7 @@ def _text_keys(text: str) -> dict[str, Any]:
     Return the config keys that a text and its options set; an existing path has no options.
 
     Raises:
-        ConfigError: an option is unknown, or has no value.
+        ConfigError: an option is unknown or has no value.
     """
     text = os.path.expanduser(text)
     path, *options = [text] if Path(text).exists() else re.split(r",(?=\w+=)", text)
@@ -195,7 +195,7 @@ def _text_keys(text: str) -> dict[str, Any]:
 
 @contextmanager
 def explaining_options(text: str | None) -> Iterator[None]:
-    """Add to an error of opening ``text`` how its configuration, split and column are named."""
+    """Add the syntax of configuration, split and column to errors of opening ``text``."""
     try:
         yield
     except ConfigError as error:

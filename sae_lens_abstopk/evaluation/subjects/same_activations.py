@@ -1,4 +1,4 @@
-"""Whether SAEs can be measured on the same activations: one hook, one width, one model with the same weights."""
+"""Check that SAEs can be measured on the same activations: one hook, width and model, with the same weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> None:
     """
-    Refuse SAEs that cannot be measured on the same activations.
+    Raise if SAEs cannot be measured on the same activations.
 
     Args:
-        saes: One at least.
-        same_model: They are of one model, whatever it is called in their metadata.
+        saes: At least one.
+        same_model: Whether all read one model, whatever their metadata say.
 
     Raises:
-        ConfigError: they read different hooks, have inputs of different widths, or are of different models.
+        ConfigError: they read different hooks or models, or have inputs of different widths.
     """
     hooks, widths = {read_by(sae) for sae in saes}, {sae.cfg.d_in for sae in saes}
     if len(hooks) > 1 and len({_place(sae) for sae in saes}) > 1:
@@ -49,14 +49,14 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
 
 
 def weights_of(sae: SAE[Any]) -> dict[str, Any]:
-    """Return which weights of its model an SAE was trained on, and their processing, without their type."""
+    """Return the options of the model weights that an SAE was trained on, without their dtype."""
     kwargs = recorded_options(sae)
     named = {key: kwargs[key] for key in sorted(WEIGHTS & kwargs.keys()) if kwargs[key] is not None}
     return {key: value for key, value in named.items() if key not in ("dtype", "torch_dtype")} | processing_of(sae)
 
 
 def _place(sae: SAE[Any]) -> str | int:
-    """Return the layer whose output an SAE reads, or else the hook."""
-    # of processed weights activations are no longer those of transformers
+    """Return the layer whose output an SAE reads, else the hook."""
+    # with processed weights, activations differ from those of transformers
     layer = None if processing_of(sae) else residual_layer(str(sae.cfg.metadata.hook_name))
     return read_by(sae) if layer is None else layer

@@ -1,4 +1,4 @@
-"""SAEs with the model and the text on which they are evaluated."""
+"""SAEs with their model and text for an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -35,26 +35,26 @@ from sae_lens_abstopk.text.text_spec import TextPart, TextSpec
 
 @dataclass(frozen=True)
 class LoadedSAEs:
-    """SAEs that can be measured together, by name, before the model that they read is loaded."""
+    """SAEs that can be measured together, by name, before their model is loaded."""
 
     saes: dict[str, SAE[Any]]
     sources: dict[str, str]
-    """Folder, or release and id, of each SAE; for one in memory its name in errors."""
+    """Folder, or release and id, of each SAE; for one in memory, its name in errors."""
     model_spec: ModelSpec
     text_spec: TextSpec
     part: TextPart
-    """The part of the text that is read."""
+    """Part of the text to read."""
     held_out: bool
-    """Whether the text is known to be held out from the training of every SAE."""
+    """Whether the text is certainly held out from the training of every SAE."""
 
     @property
     def model_name(self) -> str:
-        """Without the path of a local folder."""
+        """Name of the model, without the path of a local folder."""
         return without_path(self.model_spec.model_name)
 
     @property
     def text_name(self) -> str:
-        """Without the path of a local file; with its options, as ``--text`` takes them."""
+        """Name of the text, without the path of a local file, with the options of ``--text``."""
         text = self.text_spec
         options = {"name": text.dataset_name, "split": text.split, "column": text.column_name}
         usual = {"name": None, "split": "train", "column": "text"}
@@ -63,11 +63,10 @@ class LoadedSAEs:
 
     def with_model(self, model: HookedRootModule | None = None) -> "Subjects":
         """
-        Return the same with ``model``, or with a model that is loaded; SAEs are copied to the device of the hook.
+        Add ``model``, or load it; copy the SAEs to the device of the hook.
 
         Raises:
-            ConfigError: the model cannot be loaded, is of a class that is not read here, lacks the hook, or is on a
-                device on which metrics cannot be computed.
+            ConfigError: the model cannot be loaded, has an unsupported class or device, or lacks the hook.
         """
         spec, d_in = self.model_spec, self.d_in
         if model is None:
@@ -92,11 +91,11 @@ class LoadedSAEs:
 
 @dataclass(frozen=True)
 class Subjects(LoadedSAEs):
-    """SAEs that read one hook of one model, with that model and text for it."""
+    """SAEs that read one hook of one model, with that model and a text."""
 
     model: HookedRootModule
     rules: ReadingRules
-    """Of all SAEs; the norm limit is that of the first that has one."""
+    """Token filter of all SAEs; the first norm limit applies."""
     _batches: dict[tuple[int, bool], list[torch.Tensor]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -107,16 +106,16 @@ class Subjects(LoadedSAEs):
 
     @property
     def device(self) -> torch.device:
-        """Of the SAEs, and of the activations that they read."""
+        """Device of the SAEs and of the activations."""
         return next(iter(self.saes.values())).device
 
     @property
     def token_filter(self) -> TokenFilter:
-        """Which tokens every number is about."""
+        """Token filter of every measurement."""
         return self.rules.token_filter
 
     def activation_facts(self) -> dict[str, Any]:
-        """Return what decides the activations and their order, files of model and text included."""
+        """Return everything that decides the activations and their order, local files included."""
         facts = {"model": asdict(self.model_spec), "text": asdict(self.text_spec), "part": self.part}
         files = {"model": model_files(self.model_spec.model_name), "text": text_files(self.text_spec.dataset_path)}
         return facts | {"files": files}
@@ -128,15 +127,14 @@ class Subjects(LoadedSAEs):
 
     def batches(self, n_tokens: int, *, with_logits: bool = False) -> list[torch.Tensor]:
         """
-        Token ids [batch, context] of ``n_tokens`` tokens or more, or all that the text has; it is read once for equal
-        calls.
+        Return token ids [batch, context] of at least ``n_tokens`` tokens, or of the whole text; equal calls are cached.
 
-        Batches that the whole model is run on, ``with_logits``, may be smaller than others.
+        Batches for the whole model, ``with_logits``, may be smaller.
         """
-        asked = n_tokens, with_logits
-        if asked not in self._batches:
+        key = n_tokens, with_logits
+        if key not in self._batches:
             d_sae = max(sae.cfg.d_sae for sae in self.saes.values())
-            self._batches[asked] = token_batches(
+            self._batches[key] = token_batches(
                 self.model,
                 self.model_spec,
                 self.text_spec,
@@ -145,11 +143,11 @@ class Subjects(LoadedSAEs):
                 d_sae=d_sae,
                 with_logits=with_logits,
             )
-        return self._batches[asked]
+        return self._batches[key]
 
 
 def _spec_in_memory(model: Any, spec: ModelSpec, d_in: int) -> ModelSpec:
-    """Return ``spec`` with the name of its hook in a model in memory, after a pass over three tokens."""
+    """Return ``spec`` with the hook's name in a loaded model, after a pass over three tokens."""
     named = find_place(model, spec.hook_name).name if isinstance(model, nn.Module) else spec.hook_name
     if not isinstance(model, HookedRootModule):
         raise ConfigError(
@@ -173,10 +171,10 @@ def open_subjects(
     Load SAEs with their model and text.
 
     Args:
-        sources: Folder, ``RELEASE:SAE_ID`` or SAE in memory; one or several, or by the names that they are to have.
-        model_name: Name or folder of the model to run instead of the one recorded.
+        sources: Folder, ``RELEASE:SAE_ID`` or SAE in memory; one or several, or a mapping with names.
+        model_name: Name or folder of the model to run instead of the recorded one.
         text: Dataset or file to read instead of the run's held-out text.
-        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
+        device: Device of the model; ``"auto"`` is CUDA if available, else the CPU.
 
     Raises:
         ConfigError: as :func:`load_subject_saes`, or the model cannot be loaded.
@@ -192,19 +190,18 @@ def load_subject_saes(
     device: str = "auto",
 ) -> LoadedSAEs:
     """
-    Load SAEs and find their model and text; the model is not loaded.
+    Load SAEs and find their model and text, without loading the model.
 
     Args:
-        sources: One or several SAEs, as :func:`load_sae` takes them; by name if they are to be called other than their
-            labels, folders or releases. Run settings come from the ``config.yaml`` in the first or in the folder above
-            it.
-        model: Name or folder of the model to run instead of the one recorded, or the model itself.
+        sources: One or several SAEs, as in :func:`load_sae`, or a mapping with names; by default labels, folders or
+            releases are the names. Run settings come from the ``config.yaml`` in the first or in the folder above it.
+        model: Name or folder of the model to run instead of the recorded one, or the model itself.
         text: Dataset or file to read instead of the run's held-out text (see :func:`~.sae_specs.specs_of_sae`).
-        device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
+        device: Device for loading the model; ``"auto"`` is CUDA if available, else the CPU.
 
     Raises:
         ConfigError: an SAE cannot be loaded, the SAEs read different hooks or were trained on different kinds of token,
-            or model or text are unknown.
+            or model or text is unknown.
     """
     model = str(model) if isinstance(model, PurePath) else model
     text = None if text is None else str(text)
@@ -231,7 +228,7 @@ def load_subject_saes(
     require_device("device", specs.model.device)
     part: TextPart = "held_out" if text is None else "all"
     with explaining_options(text):
-        load_text(specs.text, part)  # an unreadable text is reported before the model is loaded
+        load_text(specs.text, part)  # report an unreadable text before the model is loaded
     return LoadedSAEs(
         saes,
         sources=dict(zip(names, origins, strict=True)),
@@ -244,7 +241,7 @@ def load_subject_saes(
 
 
 def _names(sources: Sequence[Source], saes: Sequence[SAE[Any]]) -> list[str]:
-    names = [sae.cfg.metadata.label or _called(source) for source, sae in zip(sources, saes, strict=True)]
+    names = [sae.cfg.metadata.label or _default_name(source) for source, sae in zip(sources, saes, strict=True)]
     if len(set(names)) == len(names):
         return names
     return [
@@ -253,17 +250,17 @@ def _names(sources: Sequence[Source], saes: Sequence[SAE[Any]]) -> list[str]:
     ]
 
 
-def _called(source: Source) -> str:
-    """Return a name for an SAE without a label."""
+def _default_name(source: Source) -> str:
+    """Return the name of an SAE without a label."""
     if isinstance(source, SAE):
         return source.cfg.architecture()
     return str(source) if is_release(source) else Path(source).name
 
 
 def _name_in_memory(model: Any, sae: SAE[Any]) -> str | None:
-    """Return the name under which a model in memory was loaded; None if ``sae`` records it."""
+    """Return the name of a model in memory; None if ``sae`` records it."""
     if sae.cfg.metadata.model_name:
         return None
-    cfg = getattr(model, "cfg", None)  # SAELens's proxy has none
+    cfg = getattr(model, "cfg", None)  # SAELens's proxy has no name
     config = getattr(getattr(model, "model", model), "config", None)
     return (getattr(config, "name_or_path", None) if cfg is None else cfg.model_name) or "unnamed model"

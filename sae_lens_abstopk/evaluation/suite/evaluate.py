@@ -1,4 +1,4 @@
-"""The evaluation suite: reconstruction, geometry, probing and steering of SAEs that read one hook, into one file."""
+"""Run an evaluation suite: reconstruction, geometry, probing and steering of SAEs at one hook, into one file."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -66,27 +66,27 @@ def evaluate(
     """
     Run a suite on SAEs that read one hook of one model; write ``results.json`` and its reports.
 
-    Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task, the
-    suite's settings, the code, the versions of libraries or the device have changed. Results in ``out`` are overwritten
-    by those of the same SAEs, tasks, model, text and seed, or of more SAEs and tasks.
+    Finished parts in ``out`` are reused, unless the SAEs, the model, the text, the task, the suite's settings, the
+    code, the versions of libraries or the device have changed. Only results of the same SAEs, tasks, model, text and
+    seed, or of more SAEs and tasks, overwrite those in ``out``.
 
     Args:
         saes: One or several folders, or ``RELEASE:SAE_ID``; a mapping gives them names.
         suite: Name, YAML file, or a :class:`Suite`.
         out: Folder of the results.
-        model_name: Model to run instead of the one recorded.
+        model_name: Model to run instead of the recorded one.
         text: Dataset or file to read instead of the run's held-out text: ``PATH``, or
             ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these.
-        local: By task, a file or folder that replaces its Hub data set.
-        groups: By SAE, the variant that it is one seed of; by default as :func:`~.match_seeds.seed_groups` finds.
-        seed: Of splits, samples and intervals.
-        device: For the model; ``"auto"`` takes CUDA if there is one, else the CPU.
-        console: Where progress is shown; by default the terminal.
-        on_progress: Called instead, with (stage, how much of it is done, how much there is).
+        local: Files or folders that replace Hub data sets, by task.
+        groups: The variant of each SAE, shared by seeds; by default from :func:`~.match_seeds.seed_groups`.
+        seed: Seed of splits, samples and intervals.
+        device: Device of the model; ``"auto"`` is CUDA if available, else the CPU.
+        console: Shows progress; by default the terminal.
+        on_progress: Called instead, with (stage, done, total).
 
     Raises:
-        ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used, or if
-            ``out`` has results of other SAEs, tasks, model, text or seed, or another process evaluates into it.
+        ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used, ``out`` has
+            results of other SAEs, tasks, model, text or seed, or another process evaluates into it.
     """
     saes = saes if isinstance(saes, Mapping) else one_or_more(saes)
     if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else saes)):
@@ -110,10 +110,10 @@ def evaluate(
         progress = stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext(on_progress)
         with progress as show, casts_shared():
             results = _Evaluation(subjects, suite, tasks, out, groups, seed, show).results()
-        # again: some file systems do not pass the lock on to other machines
+        # check again: some file systems do not share locks with other machines
         refuse_overwriting(out, loaded.sources.values(), suite, measured_on)
         results.write(out / RESULTS_FILENAME)
-        # late, as nothing else needs matplotlib
+        # late import: nothing else needs matplotlib
         from sae_lens_abstopk.evaluation.reports.report_files import write_reports
 
         write_reports([out / RESULTS_FILENAME], out)
@@ -134,12 +134,12 @@ def check_suite(suite: Suite, model_name: str, loaded_with: Mapping[str, Any] | 
 
 
 class TextRecords(NamedTuple):
-    """The measurements on plain text, by SAE."""
+    """Measurements on plain text, by SAE."""
 
     reconstruction: dict[str, ReconstructionRecord]
     examples: dict[str, list[ExampleRecord]]
     density: dict[str, list[float]]
-    """Share of the tokens on which a latent fires, on either side."""
+    """Share of tokens on which a latent fires, on either side."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class _Evaluation:
                 "activations": subjects.activation_facts(),
                 "part": subjects.part,
                 "seed": self.seed,
-                # in their order: settings come from the first
+                # in order: settings come from the first
                 "saes": [[name, identity_of(subjects.sources[name]), config_facts(sae)] for name, sae in saes],
                 "code": [code_digest(), environment(subjects.device)],
             },
@@ -187,7 +187,7 @@ class _Evaluation:
         )
 
     def _probing(self, parts: FinishedParts) -> dict[str, ProbedTask]:
-        # made for the first task that is not read from disk, and freed after the last
+        # made for the first task that is not on disk, freed after the last
         fresh = cache(lambda: untrained_saes(self.subjects, self.seed) if self.suite.untrained else {})
         return {
             name: parts.get(
@@ -247,7 +247,7 @@ class _Evaluation:
 
 
 def _facts(task: Task) -> list[Any]:
-    """Everything in a task that its probes depend on."""
+    """Return everything in a task that probes depend on."""
     return [task.digest, task.reads, task.poles, task.source, task.licence]
 
 

@@ -1,4 +1,4 @@
-"""Finished parts of an evaluation on disk, so that an interrupted evaluation goes on where it was."""
+"""Finished parts of an evaluation on disk, to resume an interrupted evaluation."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 class FinishedParts:
     """
-    One JSON file a part, with a digest of everything that the part depends on; a part of other inputs is made again.
+    One JSON file per part, with a digest of the part's inputs; a part with other inputs is made again.
 
     Args:
-        folder: Made if missing.
+        folder: Folder of the parts, made if missing.
         common: Inputs of every part.
     """
 
@@ -28,7 +28,7 @@ class FinishedParts:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str, kind: type[T] | Any, depends_on: Any, make: Callable[[], T]) -> T:
-        """Read the part ``name`` of type ``kind`` if it is there for the same inputs, else make and write it."""
+        """Read the part ``name`` of type ``kind`` if its inputs are the same, else make and write it."""
         path = self.folder / f"{name.replace('/', '-')}.json"
         digest = hashlib.sha256(json.dumps([self.common, depends_on], sort_keys=True, default=str).encode()).hexdigest()
         adapter = TypeAdapter(kind)
@@ -37,11 +37,11 @@ class FinishedParts:
             if stored["digest"] == digest:
                 return adapter.validate_python(stored["part"])
         except (OSError, ValueError, KeyError, TypeError, ValidationError):
-            pass  # missing, of an older version or torn
+            pass  # missing, from an older version or incomplete
         made = make()
         try:
             write_whole(path, json.dumps({"digest": digest, "part": adapter.dump_python(made, mode="json")}))
-        except OSError as error:  # the part took hours and is needed here first
+        except OSError as error:  # the part took hours: keep it in memory if it cannot be written
             warnings.warn(
                 f"{path} could not be written ({why_not_written(error)}): this part is measured again after an "
                 "interruption.",

@@ -1,4 +1,4 @@
-"""Seeds of one variant: which SAEs they are, and how well they match each other."""
+"""Find the seeds of one variant, and match their decoders."""
 
 import itertools
 import re
@@ -17,9 +17,9 @@ from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.yaml_files import flat_keys, read_yaml
 
-# latents of the larger of two SAEs that are still matched: about 4 GB, and minutes
+# most latents of the larger SAE of a pair: about 4 GB, and minutes
 LARGEST_MATCHED = 16_384
-# config keys in which two seeds of one variant may differ: the seed, and all that changes no step
+# config keys that may differ between seeds of one variant: the seed, and keys that change no step
 MAY_DIFFER = re.compile(
     r"seed|activation_cache|logger|verbose|output_path|device|.*_device|checkpoint.*|save_final_checkpoint|resume_.*|"
     r"perf_.*|prefetch_llm_batches|divergence_factor"
@@ -28,11 +28,11 @@ MAY_DIFFER = re.compile(
 
 def seed_groups(saes: Mapping[str, SAE[Any]], sources: Mapping[str, str]) -> dict[str, str]:
     """
-    By SAE, the name of its group: SAEs whose runs differ only in the seed and in keys that change no step.
+    Return the group name of each SAE: runs of a group differ only in the seed and in keys that change no step.
 
     Args:
-        saes: By name.
-        sources: The folder of each; one without the config of its run has no group.
+        saes: SAEs by name.
+        sources: Their folders; an SAE without the config of its run has no group.
     """
     seeds: dict[tuple[str, ...], dict[str, str]] = {}
     for name, folder in ((name, Path(source)) for name, source in sources.items()):
@@ -41,13 +41,13 @@ def seed_groups(saes: Mapping[str, SAE[Any]], sources: Mapping[str, str]) -> dic
             continue
         with suppress(ConfigError):
             raw = read_yaml(run / CONFIG_FILENAME)
-            if not {"sae", "hook_name"} <= raw.keys():  # a file of another tool
+            if not {"sae", "hook_name"} <= raw.keys():  # another tool's file
                 continue
             config = flat_keys(raw)
             same = [
                 f"{key}={config[key]!r}" for key in sorted(config) if not MAY_DIFFER.fullmatch(key.partition(".")[0])
             ]
-            part = (saes[name].cfg.architecture(), str(folder.relative_to(run)))  # a mirror has another than the run's
+            part = (saes[name].cfg.architecture(), str(folder.relative_to(run)))  # a mirror's differs from the run's
             seeds.setdefault((*part, *same), {})[name] = repr(config.get("seed"))
     return {
         name: f"{next(iter(found))} and other seeds"
@@ -64,11 +64,11 @@ def match_seeds(
     on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[StabilityRecord]:
     """
-    Match the decoders of each two SAEs of one group; those of too many latents are left out, with a warning.
+    Match the decoders of all pairs of SAEs in a group; skip SAEs with too many latents, with a warning.
 
     Args:
-        saes: By name.
-        groups: By SAE, the variant that it is one seed of.
+        saes: SAEs by name.
+        groups: Group of each SAE.
         on_progress: Called with (pairs done, pairs in all).
     """
     by_group: dict[str, list[str]] = {}

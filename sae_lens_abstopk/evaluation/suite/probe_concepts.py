@@ -1,4 +1,4 @@
-"""Probes every SAE on one task of a suite."""
+"""Probe every SAE on one task of a suite."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -89,7 +89,7 @@ def probe_on_task(
 
 @torch.no_grad()
 def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
-    """The controls with fresh weights, the same for every task."""
+    """Return the controls with fresh weights, the same for every task."""
     kept = []
     for batch in subjects.batches(UNTRAINED_TOKENS):
         activations = subjects.passes.activations(batch)
@@ -99,8 +99,8 @@ def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
 
 
 def _candidates(probes: TaskProbes) -> list[int]:
-    """The best latents on train, best first."""
+    """Return the best latents on train, best first."""
     covering = probes.codes.best_coverage
-    # at 0.5 it is one of many one-sided latents, all as good
+    # at a coverage of 0.5 it is one of many equal one-sided latents
     both_sided = [covering.latent] if covering.train_coverage > 0.5 else []
     return list(dict.fromkeys([probes.codes.single.latent, *both_sided, *probes.codes.sparse[-1].latents]))

@@ -1,4 +1,4 @@
-"""The results file of an evaluation, which one that measures less must not overwrite."""
+"""Protect the results file of an evaluation from one that measures less."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,17 +15,16 @@ def refuse_overwriting(
     out: Path, sources: Iterable[str], suite: Suite, measured_on: Mapping[str, str | int] | None = None
 ) -> None:
     """
-    Refuse to overwrite results in ``out`` that have SAEs, tasks, steered tasks or controls which the new ones lack, or
-    are of another text.
+    Raise if results in ``out`` have SAEs, tasks, steered tasks or controls that the new ones lack, or another text.
 
     Args:
         out: Folder of the results.
-        sources: The SAEs, which may have other names than before.
-        suite: The measurements to be made.
-        measured_on: Model, text, whether it was held out, and seed, as results name them.
+        sources: The SAEs; names may differ from earlier ones.
+        suite: The new measurements.
+        measured_on: Model, text, held out or not, and seed, by their keys in results.
 
     Raises:
-        ConfigError: saying what would be lost, or that the results are of another version.
+        ConfigError: naming the results that would be lost, or their other format version.
     """
     path = out / RESULTS_FILENAME
     if not path.is_file():
@@ -34,7 +33,7 @@ def refuse_overwriting(
         before = read_results(path)
     except ConfigError as error:
         raise ConfigError(f"{error} Move that file away, or name another folder; finished parts are kept.") from None
-    lost = _lost(before, {identity_of(source) for source in sources}, suite)
+    lost = _lost_results(before, {identity_of(source) for source in sources}, suite)
     lost += [
         f"everything with {key} {getattr(before, key)} (now {value})"
         for key, value in (measured_on or {}).items()
@@ -48,11 +47,11 @@ def refuse_overwriting(
 
 
 def identity_of(source: str) -> str:
-    """The hash of an SAE's weights; for a Hub release, its name."""
+    """Return the hash of an SAE's weights, or the name of a Hub release."""
     return weights_sha256(source) or source
 
 
-def _lost(before: Results, kept: set[str], suite: Suite) -> list[str]:
+def _lost_results(before: Results, kept: set[str], suite: Suite) -> list[str]:
     tasks = {task_key(name) for name in suite.tasks}
     steered = {task_key(name) for name in suite.steering.tasks} if suite.steering else set()
     saes = before.saes.items()

@@ -1,4 +1,4 @@
-"""Steers one task of a suite with every SAE."""
+"""Steer along the concept of one task with every SAE."""
 
 import warnings
 from collections.abc import Mapping
@@ -25,16 +25,16 @@ from sae_lens_abstopk.saes.heads import require_all_heads
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.progress import StageProgress
 
-# tokens that the scale of a latent is estimated on
+# tokens for the estimate of a latent's scale
 SCALE_TOKENS = 16_384
 
 
 def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: SteeringOptions) -> None:
     """
-    Check that every SAE, the tokenizer and the words of every task can be used to steer.
+    Check that the SAEs, the tokenizer and the words of every task are usable for steering.
 
     Raises:
-        ConfigError: one cannot.
+        ConfigError: one is not.
     """
     for sae in subjects.saes.values():
         require_all_heads(sae, "the suite's steering")
@@ -57,7 +57,7 @@ def check_prompts(tokenizer: Any, tasks: Mapping[str, Task], options: SteeringOp
     Check the prompts and words of the steered tasks with a tokenizer.
 
     Raises:
-        ConfigError: chat prompts have no chat template, or the words of the poles have no tokens of their own.
+        ConfigError: there is no chat template for chat prompts, or the poles' words share their first tokens.
     """
     for name in map(task_key, options.tasks):
         part = tasks[name].steering
@@ -80,7 +80,7 @@ def steer_on_task(
     """
     Steer the task that the suite calls ``name`` with the best latent of every SAE.
 
-    An SAE none of whose candidates fires on the text, or steers to finite log-odds, is left out, with a warning.
+    An SAE without a candidate that fires on the text and steers to finite log-odds is skipped with a warning.
     """
     part = task.steering
     assert part is not None  # tasks_of_suite has checked it
@@ -94,7 +94,7 @@ def steer_on_task(
         candidates = probed.candidates[sae_name][: options.candidates]
         scales = latent_scale(subjects.model, sae, batches, latents=candidates, **reading)
         firing = [latent for latent, n in zip(scales.latents, scales.firings, strict=True) if n > 0]
-        if not firing:  # there is no scale to steer by
+        if not firing:  # there is no scale for steering
             warnings.warn(
                 f"{sae_name} is left out of steering by {name}: none of its {len(scales.latents)} candidate latents "
                 f"fires in {scales.n_tokens:,} tokens of text.",
@@ -103,7 +103,7 @@ def steer_on_task(
             continue
         try:
             choice = choose_latent(subjects.model, sae, part, firing, scales, seed=seed, **reading)
-        except ConfigError as error:  # the model overflows with this SAE
+        except ConfigError as error:  # the model overflows under this SAE's steering
             warnings.warn(f"{sae_name} is left out of steering by {name}: {error}", stacklevel=2)
             continue
         response = dose_response(

@@ -1,4 +1,4 @@
-"""Suites: which tasks an evaluation runs, on how much text."""
+"""Suites: the measurements of an evaluation, and the amount of text for each."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -15,13 +15,13 @@ def _is_file(task: str) -> bool:
     return task.endswith((".yaml", ".yml"))
 
 
-def _beside(task: str, info: ValidationInfo) -> str:
-    """A task file beside that of the suite (``info.context``) comes before one in the current folder."""
+def _resolve_task_path(task: str, info: ValidationInfo) -> str:
+    """Prefer a task file beside the suite's (``info.context``) over one in the current folder."""
     beside = info.context.parent / task if info.context else None
     return str(beside) if beside and _is_file(task) and beside.is_file() else task
 
 
-TaskName = Annotated[str, AfterValidator(_beside)]
+TaskName = Annotated[str, AfterValidator(_resolve_task_path)]
 
 
 class _Section(BaseModel):
@@ -29,35 +29,35 @@ class _Section(BaseModel):
 
 
 class ReconstructionOptions(_Section):
-    """How reconstruction is measured."""
+    """Options of the reconstruction measurement."""
 
     tokens: Count = 51_200
-    """Of the run's held-out text, rounded up to whole batches; to quote Loss Recovered, take at least 50,000."""
+    """Held-out tokens, rounded up to whole batches; a quotable Loss Recovered needs at least 50,000."""
 
 
 class BehaviourOptions(_Section):
-    """How :func:`~.behaviour.measure_behaviour` looks at the strengths that steering chose."""
+    """Options of :func:`~.behaviour.measure_behaviour` at the chosen steering strengths."""
 
     task: TaskName = "refusal"
     """A steered task whose texts are instructions to refuse (pole A) or to follow (pole B)."""
     instructions: Count = 24
-    """Of each pole."""
+    """Number of instructions for each pole."""
     max_new_tokens: Count = 24
-    """Of an answer."""
+    """Most tokens of an answer."""
     questions: Annotated[int, Field(ge=0)] = 230
-    """Multiple-choice questions of general knowledge, answered through lm_eval; 0 leaves them out."""
+    """Number of multiple-choice questions of general knowledge, through lm_eval; 0 skips them."""
 
 
 class SteeringOptions(DoseOptions):
-    """How a suite measures steering."""
+    """Options of the steering measurement."""
 
     tasks: tuple[TaskName, ...]
-    """Those of the suite's tasks that are steered."""
+    """Tasks of the suite to steer along."""
     random_directions: Annotated[int, Field(ge=0)] = 3
     candidates: Count = 8
-    """Latents, the best on train texts, among which val prompts choose."""
+    """Number of best latents on train texts; val prompts choose among them."""
     behaviour: BehaviourOptions | None = None
-    """None measures no behaviour."""
+    """Behaviour options; None skips the measurement."""
 
 
 class Suite(_Section):
@@ -68,11 +68,11 @@ class Suite(_Section):
     tasks: tuple[TaskName, ...] = ()
     texts_per_pole: Count | None = None
     """
-    Texts drawn of each pole; None takes all. Each pole is drawn by itself, over all splits in proportion, so of two
-    texts that differ only in the pole one may be drawn without the other.
+    Texts sampled per pole, in proportion over the splits; None takes all. Poles are sampled independently, so a minimal
+    pair may lose one text.
     """
     untrained: bool = True
-    """Probe SAEs with fresh weights too, as a control."""
+    """Whether to probe SAEs with fresh weights too, as a control."""
     steering: SteeringOptions | None = None
 
     @model_validator(mode="after")
@@ -97,16 +97,16 @@ class Suite(_Section):
 
 
 def task_key(task: str) -> str:
-    """The name of a suite's task in the results: its own, or that of its file."""
+    """Return the name of a suite's task in the results: its own or its file's."""
     return Path(task).stem if _is_file(task) else task
 
 
 def load_suite(source: str | Path) -> Suite:
     """
-    A suite by name, or from a YAML file; task files beside it come before those in the current folder.
+    Load a suite by name or from a YAML file; task files beside it come before those in the current folder.
 
     Raises:
-        ConfigError: it is missing, or a key or value is not understood.
+        ConfigError: it is missing, or a key or value is invalid.
     """
     path = shipped_file(source, data_folder("evals") / "suites", what="suite")
     raw = {"name": path.stem, **read_yaml(path)}

@@ -1,4 +1,4 @@
-"""The tasks of a suite, with the texts that are used of each, checked before any model is loaded."""
+"""Load the tasks of a suite with their sampled texts, checked before any model is loaded."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,11 +16,11 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = None, seed: int = 0) -> dict[str, Task]:
     """
-    The tasks of a suite with the texts that are used, by their names in the results.
+    Return the tasks of a suite with their sampled texts, by their names in the results.
 
     Raises:
-        ConfigError: a task is missing, cannot be split or cannot be steered by, ``local`` names none of them, or the
-            seed is out of range.
+        ConfigError: a task is missing, cannot be split or lacks prompts for steering, ``local`` names another task, or
+            the seed is out of range.
     """
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}.")
@@ -29,7 +29,7 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
     if unknown := files.keys() - set(keys):
         raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(keys)}.")
     tasks = {
-        key: _in_use(load_task(name, local=files.get(key)), suite.texts_per_pole, seed)
+        key: _sampled_task(load_task(name, local=files.get(key)), suite.texts_per_pole, seed)
         for key, name in zip(keys, suite.tasks, strict=True)
     }
     for name in suite.steering.tasks if suite.steering else ():
@@ -41,8 +41,8 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
     return tasks
 
 
-def _in_use(task: Task, texts_per_pole: int | None, seed: int) -> Task:
-    """The task with the texts that are drawn, which can be split."""
+def _sampled_task(task: Task, texts_per_pole: int | None, seed: int) -> Task:
+    """Return the task with its sampled texts; raise if they cannot be split."""
     try:
         task = drawn(task, texts_per_pole, seed)
         Labelled(task.labels, task.split(seed), task.groups, seed).check(len(task.examples))
@@ -52,7 +52,7 @@ def _in_use(task: Task, texts_per_pole: int | None, seed: int) -> Task:
 
 
 def drawn(task: Task, texts_per_pole: int | None, seed: int) -> Task:
-    """A task with at most ``texts_per_pole`` texts of each pole."""
+    """Return a task with at most ``texts_per_pole`` texts of each pole."""
     if texts_per_pole is None:
         return task
     rows = rows_of_both_poles(task.labels, texts_per_pole, seed)
@@ -61,6 +61,6 @@ def drawn(task: Task, texts_per_pole: int | None, seed: int) -> Task:
 
 
 def rows_of_both_poles(poles: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Up to ``most`` rows of pole 0 and of pole 1, drawn at random, ascending: int64."""
+    """Return up to ``most`` rows of pole 0 and of pole 1, drawn at random, ascending: int64."""
     order = np.random.default_rng(seed).permutation(len(poles))
     return np.sort(np.concatenate([order[poles[order] == pole][:most] for pole in (0, 1)]))

@@ -1,4 +1,4 @@
-"""Tasks by name or from a YAML file."""
+"""Load a task by name or from a YAML file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml
 
 
 def task_names() -> list[str]:
-    """Names of the shipped tasks; those of public data sets, read by Hub id, are ``public/NAME``."""
+    """Return the names of the shipped tasks; those on public Hub data sets are ``public/NAME``."""
     folder = data_folder("evals") / "tasks"
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("**/*.yaml"))
 
@@ -27,11 +27,11 @@ def load_task(name_or_path: str | Path, *, local: str | Path | None = None) -> T
 
     Args:
         name_or_path: One of :func:`task_names`, or a YAML file.
-        local: A file, or a folder of files, that replaces the Hub data set of the task.
+        local: A file or a folder that replaces the Hub data set of the task.
 
     Raises:
-        ConfigError: naming the file, the key, the value, what is allowed and the remedy. The file is checked whole
-            before any data are read.
+        ConfigError: naming the file, the key, the value, what is allowed and the remedy. All keys are checked before
+            data are read.
     """
     path = _task_path(Path(name_or_path))
     raw = read_yaml(path)
@@ -58,7 +58,7 @@ def check_task(raw: Mapping[Any, Any]) -> TaskFile:
     Check a mapping in the form of a task file.
 
     Raises:
-        ConfigError: with the key, its value and what it takes.
+        ConfigError: naming the key, its value and what is allowed.
     """
     try:
         return TaskFile.model_validate(raw)
@@ -67,7 +67,7 @@ def check_task(raw: Mapping[Any, Any]) -> TaskFile:
 
 
 def build_task(task: TaskFile, folder: Path, local: Path | None = None) -> Task:
-    """The task of a checked file in ``folder``; ``local`` replaces the path in the file."""
+    """Build the task of a checked file in ``folder``; ``local`` replaces the path in the file."""
     if task.templates is None:
         found = examples_of_rows(task, folder, local)
     elif local is None:

@@ -1,4 +1,4 @@
-"""Plain English sentences, facts and instructions, that steering should leave as likely as they were."""
+"""Plain English sentences, facts and instructions, whose likelihood steering should not change."""
 
 NEUTRAL_TEXTS = (
     "Bread dough rises because yeast turns sugar into gas, and the gas is caught in a net of gluten.",

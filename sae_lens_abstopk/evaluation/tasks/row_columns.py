@@ -1,4 +1,4 @@
-"""Texts, labels and marked words out of the columns of one row."""
+"""Read texts, labels and marked words from the columns of one row."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ SLOT = re.compile(r"\{([^{}\[\]]+)(?:\[([^{}\[\]]+)\])?\}")
 
 
 def column(row: Row, name: str, where: str) -> Any:
-    """A column of a row, or ConfigError with the columns that there are."""
+    """Return a column of a row; raise ConfigError with the existing columns if it is missing."""
     value = row.get(name)
     if value is None:
         raise ConfigError(f"{where}: no column {name!r}, or nothing in it; the columns are {', '.join(map(str, row))}.")
@@ -19,7 +19,7 @@ def column(row: Row, name: str, where: str) -> Any:
 
 
 def filled_pattern(row: Row, pattern: str, where: str) -> str:
-    """A column by its name, or a pattern such as ``{prompt} {answer}`` or ``{translation[en]}``."""
+    """Return a column, or a pattern filled with columns: ``{prompt} {answer}``, ``{translation[en]}``."""
     if "{" not in pattern:
         return _as_text(column(row, pattern, where), pattern, where)
     if set("{}") & set(SLOT.sub("", pattern)):
@@ -44,9 +44,9 @@ def _as_text(value: Any, name: str, where: str) -> str:
 
 def mapped_value(row: Row, name: str, names: Mapping[Any, str | None], key: str, where: str) -> str | None:
     """
-    The value of column ``name`` looked up in ``names``, the key ``key`` of a task file.
+    Look up the value of column ``name`` in ``names``, the key ``key`` of a task file.
 
-    YAML and CSV write the same label as number and as text, so both are compared as text.
+    YAML and CSV may write a label as number or as text, so both are compared as text.
     """
     value = None if name in row and row[name] is None else column(row, name, where)
     by_text = {str(k): v for k, v in names.items()}
@@ -61,7 +61,7 @@ def mapped_value(row: Row, name: str, names: Mapping[Any, str | None], key: str,
 
 
 def with_extracted(row: Row, patterns: Mapping[str, str], where: str) -> Row:
-    """The row with the named groups of regular expressions, searched in its columns, as further columns."""
+    """Add the named groups of regular expressions, searched in a row's columns, as further columns."""
     more: dict[str, str | None] = {}
     for name, pattern in patterns.items():
         value = str(column(row, name, where))
@@ -76,9 +76,9 @@ def with_extracted(row: Row, patterns: Mapping[str, str], where: str) -> Row:
 
 def word_span(text: str, word: str, where: str) -> tuple[int, int] | None:
     """
-    The characters of ``word`` in ``text``, as a whole word, else as a part of one (can|not).
+    Return the span of ``word`` in ``text``, as a whole word, else inside another (can|not).
 
-    None if it occurs several times, as nothing says which is meant.
+    None if it occurs several times.
     """
     whole = list(re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text))
     found = whole or list(re.finditer(re.escape(word), text))

@@ -1,4 +1,4 @@
-"""Examples from the rows of files and Hub data sets, without duplicates and within the limit."""
+"""Make examples from rows of files and Hub data sets, without duplicates and up to a limit."""
 
 import hashlib
 import warnings
@@ -14,12 +14,12 @@ from sae_lens_abstopk.evaluation.tasks.task_schema import Rows, RowSource, TaskF
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import inside
 
-# share of texts in both poles that is warned about: what is left is an easier task
+# warn above this share of texts in both poles: without them the task is easier
 MANY_IN_BOTH = 0.05
 
 
 class FoundExample(NamedTuple):
-    """An example, and the split that its source gives it."""
+    """An example and its split in the source."""
 
     example: Example
     split: str | None
@@ -31,13 +31,13 @@ class _Origin(NamedTuple):
     part: RowSource
     rows: Iterable[Row]
     where: str
-    """Its name in errors."""
+    """Name of the part for errors."""
     name: str
-    """As the task names it, so that a digest does not depend on where the files are."""
+    """Name of the part in the task file, so that a digest does not depend on local paths."""
 
 
 def examples_of_rows(task: TaskFile, folder: Path, local: Path | None) -> list[FoundExample]:
-    """The examples of the rows of a task file in ``folder``, or of the files at ``local`` that replace them."""
+    """Return the examples of the rows of a task file in ``folder``, or of their replacement at ``local``."""
     if local is None and task.local is not None and task.local.path is not None:
         local = inside(folder, task.local.path, where="local.path")
     assert task.rows is not None
@@ -62,7 +62,7 @@ def _origins(rows: Rows, folder: Path, local: Path | None) -> Iterator[_Origin]:
 
 
 def _files(parts: list[RowSource], folder: Path, local: Path | None) -> Sequence[Path | None]:
-    """The file of each part; None for one that is read from the Hub."""
+    """Return the file of each part; None for a Hub data set."""
     if local is None:
         found = [None if part.file is None else inside(folder, part.file, where="file") for part in parts]
     elif local.is_file() and len(parts) == 1:
@@ -86,7 +86,7 @@ def _files(parts: list[RowSource], folder: Path, local: Path | None) -> Sequence
 
 
 def _local_file(folder: Path, part: RowSource) -> Path:
-    """The file in ``folder`` that replaces ``part``; for a split of a Hub data set, a file of the split's name."""
+    """Return the file in ``folder`` that replaces ``part``; a Hub split needs a file of its name."""
     if part.file is not None:
         return inside(folder, part.file, where="file")
     candidates = [inside(folder, f"{part.split}{ending}", where="split") for ending in ENDINGS]
@@ -129,7 +129,7 @@ def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int
 
 
 def _unique(found: list[FoundExample]) -> list[FoundExample]:
-    """Each text once: in the latest of train, val, test that has it, and not at all if both poles have it."""
+    """Keep each text once, in the latest of train, val, test that has it; drop texts in both poles."""
     poles: dict[str, set[int]] = {}
     for item in found:
         poles.setdefault(item.example.text, set()).add(item.example.pole)
@@ -150,7 +150,7 @@ def _unique(found: list[FoundExample]) -> list[FoundExample]:
 
 
 def _limited(found: list[FoundExample], limit: int | None) -> list[FoundExample]:
-    """At most ``limit`` texts per pole and split: whole groups, in the order of a hash and not of a file."""
+    """Keep at most ``limit`` texts per pole and split: whole groups, in the order of a hash."""
     if limit is None:
         return found
     groups: dict[tuple[str | None, str], list[FoundExample]] = {}

@@ -1,4 +1,4 @@
-"""A task: a concept with two poles, texts of both, their split, and how steering along the concept is judged."""
+"""A task: a concept with two poles, texts of both, their split, and the judgement of steering."""
 
 import hashlib
 import itertools
@@ -26,35 +26,35 @@ class Example:
     pole: int
     """0 for pole A, 1 for pole B."""
     group: str
-    """The template or document that the text comes from; a group lies within one split."""
+    """Template or document of the text; a group lies within one split."""
     marker: tuple[int, int] | None = None
     """Characters [start, end) of the marked word, for ``"marked"`` in :attr:`Task.reads`."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A rule that says which pole a generated text shows (see :func:`~.text_scorers.pole_score`)."""
+    """A rule for the pole of a generated text (see :func:`~.text_scorers.pole_score`)."""
 
     kind: Literal["words", "prefixes"]
     patterns: tuple[tuple[str, ...], tuple[str, ...]]
-    """For A and for B; ``"prefixes"`` has only those of A."""
+    """Patterns of A and of B; ``"prefixes"`` has only A's."""
 
 
 @dataclass(frozen=True)
 class TaskSteering:
-    """The prompts and words by which steering along the concept is measured."""
+    """Prompts and words that measure steering along the concept."""
 
     prompts: tuple[str, ...]
-    """Neutral between the poles; split into val and test by prompt."""
+    """Prompts, neutral between the poles; split into val and test by prompt."""
     tokens: tuple[tuple[str, ...], tuple[str, ...]]
-    """Continuations of a prompt for A and for B; each is scored by its first token."""
+    """Continuations for A and for B; each is scored by its first token."""
     scorer: Scorer | None
     chat: bool
-    """Prompts are user turns, to be put through the model's chat template."""
+    """Whether prompts are user turns for the model's chat template."""
 
 
 class TaskSplit(NamedTuple):
-    """Indices into :attr:`Task.examples`, int64, ascending; disjoint, and disjoint in groups."""
+    """Indices into :attr:`Task.examples`, int64, ascending; without common examples or groups."""
 
     train: np.ndarray
     val: np.ndarray
@@ -64,24 +64,24 @@ class TaskSplit(NamedTuple):
 @dataclass(frozen=True)
 class Task:
     """
-    A concept as data; :func:`~.load_task.load_task` reads one.
+    A concept with two poles, as data; :func:`~.load_task.load_task` reads one.
 
     Raises:
-        ConfigError: when it is made, of a text that comes twice, a group in two splits, or too few groups to split.
+        ConfigError: a text occurs twice, a group is in two splits, or there are too few groups to split.
     """
 
     name: str
     poles: tuple[str, str]
-    """A, then B."""
+    """Names of pole A and pole B."""
     examples: tuple[Example, ...] = field(repr=False)
     reads: tuple[str, ...] = ("last", "mean")
-    """Positions at which a text may be read: ``"last"`` token, ``"mean"`` over tokens, ``"marked"`` word."""
+    """Read positions of a text: ``"last"`` token, ``"mean"`` over tokens, ``"marked"`` word."""
     steering: TaskSteering | None = None
     licence: str = ""
     source: str = ""
     about: str = ""
     own_split: tuple[str, ...] | None = field(default=None, repr=False)
-    """``"train"``, ``"val"`` or ``"test"`` of every example, if the source gives them."""
+    """``"train"``, ``"val"`` or ``"test"`` for every example, if the source has splits."""
 
     def __post_init__(self) -> None:
         texts = self.texts
@@ -131,7 +131,7 @@ class Task:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the texts with their poles, groups, marked words and splits, hexadecimal."""
+        """SHA-256 of the texts with their poles, groups, marked words and splits, as hex digits."""
         own = self.own_split if self.own_split is not None else [None] * len(self.examples)
         lines = (
             json.dumps([e.text, e.pole, e.group, e.marker, split], ensure_ascii=False) + "\n"
@@ -141,10 +141,10 @@ class Task:
 
     def split(self, seed: int = 0) -> TaskSplit:
         """
-        Train, val and test: the source's own splits, else 60/20/20 by group, balanced between the poles.
+        Split into train, val and test: the source's splits, else 60/20/20 by group, balanced between the poles.
 
-        If the source has only train and test, val is a fifth of the groups of train; if only train and val, its val is
-        the test. The seed decides only what the source leaves open.
+        If the source has only train and test, val is a fifth of the groups of train; if only train and val, val becomes
+        test. The seed decides only the rest.
         """
         rows = np.arange(len(self.examples), dtype=np.int64)
         own = np.array(self._splits)

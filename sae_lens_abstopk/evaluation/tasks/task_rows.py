@@ -1,4 +1,4 @@
-"""Rows with columns, from files and from the Hub."""
+"""Read rows with columns from files and from the Hub."""
 
 import csv
 import re
@@ -22,14 +22,14 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".json": ("json", {}),
     ".parquet": ("parquet", {}),
 }
-"""The reader in ``datasets`` of each kind of file, and its options."""
+"""Reader in ``datasets`` for each kind of file, with options."""
 ENDINGS = (*READERS, ".conllu")
 
 Row = Mapping[str, Any]
 
 
 def hub_rows(part: RowSource) -> Iterator[Row]:
-    """The rows of one split of a Hub data set, never of a local folder of that name."""
+    """Read the rows of one split of a Hub data set, never of a local folder with that name."""
     assert part.hub is not None
     try:
         validate_repo_id(part.hub)
@@ -51,14 +51,14 @@ def hub_rows(part: RowSource) -> Iterator[Row]:
 
 
 def file_rows(path: Path) -> list[Row]:
-    """The rows of a .csv, .tsv (no quoting), .jsonl, .json, .parquet or .conllu (one row a sentence) file."""
+    """Read the rows of a .csv, .tsv (no quoting), .jsonl, .json, .parquet or .conllu (one row per sentence) file."""
     if path.suffix not in ENDINGS:
         raise ConfigError(f"{path}: files of rows end in {', '.join(ENDINGS)}.")
     try:
         rows = list(_conllu(path) if path.suffix == ".conllu" else _read(path))
     except ConfigError:
         raise
-    except Exception as error:  # of datasets, pandas or pyarrow
+    except Exception as error:  # any error of datasets, pandas or pyarrow
         raise ConfigError(f"{path} cannot be read as {path.suffix[1:]}: {error or 'it is empty'}.") from error
     if not rows:
         raise ConfigError(f"{path} has no rows.")
@@ -69,7 +69,7 @@ def _read(path: Path) -> Iterator[Row]:
     reader, options = READERS[path.suffix]
     options = {"data_files": [escape(str(path))], "split": "train", "streaming": True, **options}
     if reader == "csv":
-        # as text: the reader would take 007 for 7 and true for a truth value
+        # as text: the reader would read 007 as 7 and true as a boolean
         columns = [column for row in load_dataset(reader, nrows=1, **options) for column in row]
         if "__index_level_0__" in columns:
             raise ConfigError(f"{path}: more fields in a row than in the header; check the header and the separators.")
@@ -78,7 +78,7 @@ def _read(path: Path) -> Iterator[Row]:
 
 
 def _conllu(path: Path) -> Iterator[Row]:
-    """The comments of each sentence as columns, spaces as underscores: text, sent_id, newdoc_id, ..."""
+    """Return the comments of each sentence as columns, with underscores: text, sent_id, newdoc_id, ..."""
     document: dict[str, str] = {}
     for block in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")):
         comments = dict(re.findall(r"^# ([\w ]+?) = (.*)$", block, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The keys of a task file, and what each may hold."""
+"""The keys of a task file and their types."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -10,7 +10,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 Split = Literal["train", "val", "test"]
 
 
-def _written(text: str) -> str:
+def _require_not_empty(text: str) -> str:
     if not text.strip():
         raise ConfigError("an empty text; give words.")
     return text
@@ -32,7 +32,7 @@ def _has_named_group(pattern: str) -> str:
     return pattern
 
 
-Written = Annotated[str, AfterValidator(_written)]
+Written = Annotated[str, AfterValidator(_require_not_empty)]
 WrittenTexts = Annotated[list[Written], Field(min_length=1)]
 Filler = Annotated[list[str] | list[list[str]], Field(min_length=1)]
 
@@ -61,7 +61,7 @@ class RowSource(_Section):
 
 
 class Rows(_Section):
-    """Texts that come as rows with columns."""
+    """Texts from rows with columns."""
 
     parts: list[RowSource] | None = Field(
         None, alias="from", min_length=1, description="a list of files or Hub data sets"
@@ -86,13 +86,13 @@ class Rows(_Section):
 
 
 class Local(Rows):
-    """How local files that replace the rows differ from them."""
+    """Keys of local files that replace the rows, where they differ."""
 
     path: str | None = Field(None, description="a file or folder to read instead of the Hub")
 
 
 class Template(_Section):
-    """A template, with fillers of its own."""
+    """A template with its own fillers."""
 
     text: str = Field(description="a text with {slots} and {words of A|words of B}")
     fillers: dict[str, Filler] = Field(default={}, description="as fillers, for this template only")
@@ -106,7 +106,7 @@ class Template(_Section):
 
 
 class ScorerSection(_Section):
-    """Words or prefixes that show a pole, under its name."""
+    """Words or prefixes of each pole, by its name."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, WrittenTexts] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -119,7 +119,7 @@ class ScorerSection(_Section):
 
 
 class SteeringSection(_Section):
-    """How steering along the concept is judged."""
+    """Measurement of steering along the concept."""
 
     prompts: Annotated[list[Written], AfterValidator(_distinct)] = Field(
         min_length=4, description="at least 4 prompts that lean to neither pole"
@@ -156,7 +156,7 @@ class TaskFile(_Section):
     steering: SteeringSection | None = Field(None, description="prompts, tokens, scorer, chat")
 
     def local_rows(self) -> Rows:
-        """``rows`` with the keys that ``local`` sets laid over it."""
+        """``rows``, updated with the keys of ``local``."""
         assert self.rows is not None
         changed = self.local.model_fields_set - {"path"} if self.local else set()
         return self.rows.model_copy(update={key: getattr(self.local, key) for key in changed})

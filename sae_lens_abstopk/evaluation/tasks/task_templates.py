@@ -1,4 +1,4 @@
-"""Templates and fillers, which make minimal pairs of texts from one line."""
+"""Expand templates with fillers to minimal pairs of texts."""
 
 import hashlib
 import itertools
@@ -14,7 +14,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 SLOT = re.compile(r"\{([A-Za-z_]\w*)(?:\.(\d+))?(?:~(\d+))?\}")
 BRACES = re.compile(r"\{([^{}]*)\}")
 MARK = re.compile(r"\[([^\[\]]+)\]")
-# more fillings than this are a mistake
+# more fillings must be a mistake
 MOST_COMBINATIONS = 200_000
 
 Filler = Sequence[str] | Sequence[Sequence[str]]
@@ -29,7 +29,7 @@ class Pair(NamedTuple):
 
 def examples_of_templates(task: TaskFile) -> Iterator[Example]:
     """
-    Both texts of every filling of every template.
+    Expand every template; return both texts of every filling.
 
     Raises:
         ConfigError: a template is wrong, or a filler has no slot.
@@ -61,14 +61,14 @@ def expand(template: str, fillers: Mapping[str, Filler], *, most: int | None = N
     - ``{place}``: every entry of the filler ``place``, in both poles. ``{Place}`` begins with a capital. An entry may
       itself be ``A|B``.
     - ``{capital.2}``: column 2 of a filler whose entries are rows; the slots of one filler share a row, and
-      ``{capital.2~3}`` takes the column three rows further on, cyclically.
-    - ``[word]``: the word to read, for ``"marked"``.
+      ``{capital.2~3}`` takes the column three rows further, cyclically.
+    - ``[word]``: the marked word.
 
     Args:
-        most: Keep this many fillings, drawn by a hash of the template, the same on every machine.
+        most: Keep at most this many fillings, drawn by a hash of the template, the same on every machine.
 
     Raises:
-        ConfigError: a slot without a filler, braces that do not match, or the same text for both poles.
+        ConfigError: a slot has no filler, braces do not match, or both poles have the same text.
     """
     names = _filler_names(template, fillers)
     sizes = [len(fillers[name]) for name in names]

@@ -1,4 +1,4 @@
-"""The pole that a generated text shows, judged by its words."""
+"""Score the pole of a generated text by its words."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 
 from sae_lens_abstopk.evaluation.tasks.task import Scorer
 
-# letters of scripts without spaces between words: Thai and Lao, Burmese, Khmer, kana, Chinese characters
+# scripts without spaces between words: Thai and Lao, Burmese, Khmer, kana, Chinese characters
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
@@ -18,12 +18,12 @@ def pole_score(scorer: Scorer, text: str) -> float:
     """
     Score ``text`` in [-1, 1], higher towards pole B.
 
-    ``words``: (b - a) / (a + b) for the whole words of A and of B that occur, in any case; 0 if none does. A word
-    inside a longer one of the list ("not" in "not at all") counts as the longer one. In scripts without spaces
-    (Chinese, Japanese, Thai, Lao, Khmer, Burmese) words are found anywhere.
-    ``prefixes``: -1 if the text starts with one of pole A's, in any case and after quotation marks and space, else 0.
+    ``words``: (b - a) / (a + b) for the number of whole words of A and of B, ignoring case; 0 if there are none. The
+    longest match counts ("not at all" before "not"). In scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer,
+    Burmese) words match anywhere.
+    ``prefixes``: -1 if the text starts with one of pole A's, ignoring case, quotation marks and space, else 0.
     """
-    # as in steering.tokens, words may begin with a space
+    # words may begin with a space, as in steering.tokens
     pole_a, pole_b = (tuple(plain(pattern).strip() for pattern in pole) for pole in scorer.patterns)
     if scorer.kind == "prefixes":
         start = plain(text).lstrip(" \t\n\"'\u2018\u201c\u201d\u00ab\u00bb")
@@ -34,7 +34,7 @@ def pole_score(scorer: Scorer, text: str) -> float:
 
 
 def plain(text: str) -> str:
-    """Straight apostrophes and no case, for comparing texts."""
+    """Normalise case and apostrophes, to compare texts."""
     return text.replace("\u2019", "'").casefold()
 
 
@@ -50,6 +50,6 @@ def _words(words: tuple[str, ...]) -> re.Pattern[str]:
 
 @cache
 def _marks() -> str:
-    """Combining signs, which ``\\w`` leaves out: most Indic vowels, but not the variation selectors of emoji."""
+    """Return combining signs that ``\\w`` lacks: most Indic vowels, but not the variation selectors of emoji."""
     signs = (chr(code) for code in range(sys.maxunicode + 1) if not 0xFE00 <= code <= 0xFE0F)
     return "".join(sign for sign in signs if unicodedata.category(sign) in ("Mn", "Mc"))

@@ -1,4 +1,4 @@
-"""Signed SAEs of other projects, as SAEs of SAELens."""
+"""Convert signed SAEs of other projects to SAELens."""
 
 from sae_lens_abstopk.saes.converters.formats import convert
 

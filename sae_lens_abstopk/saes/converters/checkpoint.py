@@ -1,4 +1,4 @@
-"""Tensors and settings from the files of other projects, without running any code in them."""
+"""Read tensors and settings from files of other projects, without running code in them."""
 
 import json
 import pickle
@@ -17,7 +17,7 @@ PICKLED = (".pt", ".pth", ".bin")
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
-    The tensors, by name, of a ``.safetensors`` file or of a pickled state dict that holds nothing else.
+    Read the tensors, by name, of a ``.safetensors`` file or of a pickled pure state dict.
 
     A pickle is opened by ``torch.load(weights_only=True)``, which runs no code of the file.
     """
@@ -41,7 +41,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a JSON file, or a ConfigError."""
+    """Read the settings in a JSON file; raise a ConfigError if it is not readable."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -51,7 +51,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def setting(settings: Mapping[str, Any], key: str, path: Path) -> int:
-    """The setting ``key`` from ``path``, a whole number of at least 1, or a ConfigError."""
+    """Return the setting ``key``; raise a ConfigError unless it is a whole number of at least 1."""
     value = settings.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{path}: {key}={value!r} must be a whole number of at least 1.")
@@ -59,7 +59,7 @@ def setting(settings: Mapping[str, Any], key: str, path: Path) -> int:
 
 
 def require_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """Raise a ConfigError unless the tensors of ``path`` are those of ``shapes``, finite and of one float type."""
+    """Raise a ConfigError unless the tensors have these ``shapes``, one float dtype and finite values."""
     missing, unknown = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or unknown:
         raise ConfigError(

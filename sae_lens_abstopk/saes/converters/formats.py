@@ -1,4 +1,4 @@
-"""Convert an SAE by the format that its path holds."""
+"""Detect the format of an SAE and convert it."""
 
 from pathlib import Path
 
@@ -20,18 +20,18 @@ def convert(
     hook_name: str | None = None,
 ) -> AbsTopKSAE | SignedJumpReLUSAE:
     """
-    A signed SAE of another project, as one of SAELens.
+    Convert a signed SAE of another project to SAELens.
 
     Args:
         source: A folder of EleutherAI's ``sae`` (sparsify) with ``signed: true``, or a weights file of the AbsTopK
             reference code.
-        activations: [n, d_in] at the hook, or a file with one such tensor; for the reference code's SAEs, which have no
-            threshold.
-        model_name: Model, for the metadata, where the source does not name it.
+        activations: [n, d_in] at the hook, or a file with one such tensor; needed for the reference code's SAEs, which
+            have no threshold.
+        model_name: Model, for the metadata, if the source does not name it.
         hook_name: Hook, likewise.
 
     Raises:
-        ConfigError: the source is of neither format or damaged, or activations are missing.
+        ConfigError: the source has neither format or is damaged, or activations are missing.
     """
     if source.is_dir():
         if activations is not None:

@@ -1,5 +1,5 @@
 """
-The AbsTopK paper's own checkpoints (``batchabsolutek``), whose selection over the batch leaves no threshold.
+Convert the AbsTopK paper's checkpoints (``batchabsolutek``), which select over the batch and have no threshold.
 
 The format is that of ``save_checkpoint`` in the authors' ``src/trainer.py`` (arXiv 2510.00404):
 ``sae_STEP.safetensors`` with ``W_enc`` [D, F], ``W_dec`` [F, D], ``b_dec`` [D] and ``b_enc`` [F], and
@@ -27,17 +27,17 @@ BLOCK = 512
 @torch.no_grad()
 def convert_reference(weights: Path, activations: torch.Tensor) -> SignedJumpReLUSAE:
     """
-    The SAE in ``weights`` as a ``signed_jumprelu`` SAE, whose one threshold is estimated on ``activations``.
+    Convert the SAE in ``weights`` to ``signed_jumprelu``, with one threshold estimated on ``activations``.
 
-    The threshold is the magnitude that k pre-activations a token exceed on average over all of ``activations``, as the
-    batch selection would have it with one large batch. A token's code then no longer depends on its batch.
+    The threshold is the magnitude that on average k pre-activations a token exceed, as with batch selection over one
+    large batch. A token's code then no longer depends on its batch.
 
     Args:
         weights: ``sae_STEP.safetensors``, or the same state dict in a ``.pt`` file, beside ``config_STEP.json``.
-        activations: [n, d_in] at the hook, as the language model gives them; a few thousand tokens.
+        activations: Raw activations [n, d_in] at the hook; a few thousand tokens.
 
     Raises:
-        ConfigError: the files are of another format or damaged, or the activations have another width.
+        ConfigError: the files have another format or are damaged, or the activations have another width.
     """
     settings = weights.with_name(weights.stem.replace("sae_", "config_", 1) + ".json")
     found = read_settings(settings)
@@ -63,7 +63,7 @@ def convert_reference(weights: Path, activations: torch.Tensor) -> SignedJumpReL
     sae.load_state_dict(
         {
             "W_enc": tensors["W_enc"],
-            "b_enc": torch.zeros_like(tensors["b_enc"]),  # never added in the forward pass that trained it
+            "b_enc": torch.zeros_like(tensors["b_enc"]),  # the training forward pass never added it
             "W_dec": tensors["W_dec"],
             "b_dec": tensors["b_dec"],
             "threshold": torch.zeros_like(tensors["b_enc"]),

@@ -1,10 +1,10 @@
 """
-EleutherAI's ``sae``, later sparsify, with ``signed: true``: per-token selection by magnitude, saved as ``abstopk``.
+Convert EleutherAI's ``sae`` (later sparsify) with ``signed: true``: per-token magnitude selection, as ``abstopk``.
 
 The format is that of ``Sae.save_to_disk`` in https://github.com/EleutherAI/sae (``sae/sae.py``, 2024): ``cfg.json`` and
 ``sae.safetensors`` with ``encoder.weight`` [F, D], ``encoder.bias`` [F], ``W_dec`` [F, D], ``b_dec`` [D]; codes are the
-k largest magnitudes of (x - b_dec) W^T + b, signs kept. Today's sparsify drops the key ``signed`` when it reads such a
-folder, and SAELens's own loader gives a ``topk`` SAE, whose codes are other ones.
+k largest magnitudes of (x - b_dec) W^T + b, signs kept. Later versions of sparsify drop the key ``signed``, and
+SAELens's own loader makes a ``topk`` SAE with different codes.
 """
 
 import re
@@ -20,22 +20,22 @@ from sae_lens_abstopk.saes.converters.checkpoint import read_settings, read_tens
 from sae_lens_abstopk.system.errors import ConfigError
 
 SETTINGS_FILENAME = "cfg.json"
-# options of later versions that change what the SAE computes
+# options of later versions that change the SAE's function
 OTHER_COMPUTATIONS = ("transcode", "skip_connection", "multi_topk")
 
 
 def convert_sparsify(folder: Path, *, model_name: str | None = None, hook_name: str | None = None) -> AbsTopKSAE:
     """
-    The SAE in ``folder``, with equal codes and reconstructions.
+    Convert the SAE in ``folder``, with equal codes and reconstructions.
 
     Args:
         folder: Has ``cfg.json`` and ``sae.safetensors``; EleutherAI names it after the module, such as ``layers.5``.
         model_name: Model, for the metadata; the folder does not name it.
-        hook_name: Hook in SAELens's words; by default read from a folder name like ``layers.5`` as
-            ``model.layers.5``, which is the output of the block in most models of ``transformers``.
+        hook_name: Hook; by default a folder name like ``layers.5`` gives ``model.layers.5``, the output of the block in
+            most models of ``transformers``.
 
     Raises:
-        ConfigError: the folder is of another format, not signed, or damaged.
+        ConfigError: the folder has another format, is not signed, or is damaged.
     """
     path = folder / SETTINGS_FILENAME
     settings = read_settings(path)

@@ -24,7 +24,7 @@ class CheckpointError(TrainingStopped):
 
 
 class FoundCheckpoint(NamedTuple):
-    """The newest whole checkpoint, if any, and the problems of newer, damaged ones."""
+    """The newest intact checkpoint, if any, and the problems of newer, damaged ones."""
 
     folder: Path | None
     torn: dict[Path, str]
@@ -33,10 +33,10 @@ class FoundCheckpoint(NamedTuple):
 @contextmanager
 def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
     """
-    Yield a folder to write a checkpoint into; it becomes ``folder`` when all of it is on the disk.
+    Yield a temporary folder for a checkpoint; rename it to ``folder`` once all files are on the disk.
 
     However the process ends, ``folder`` is whole or as it was: files and a manifest of their SHA-256 are written under
-    another name, synced and renamed. Ranks but the first only add files. Raises CheckpointError.
+    another name, synced and renamed. Other ranks than the first only add files. Raises CheckpointError.
     """
     root, leads = folder.parent, this_rank() == 0
     partial, old = (root / f"{PARTIAL}{folder.name}{suffix}" for suffix in ("", "-old"))
@@ -58,7 +58,7 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     except OtherRankError:
         raise
-    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save has no exception of its own
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save raises a plain RuntimeError
         raise CheckpointError(
             f"the checkpoint {folder} could not be written ({why_not_written(error)}); earlier ones are intact. Fix "
             "the cause, then continue with --resume."
@@ -89,7 +89,7 @@ def all_at_once(folder: Path, *, last: str) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         remedy = "Free some space or repair the disk; then start again, or continue with --resume"
         if whole:
-            kept = staging.rename(_unused(folder, "unmoved-"))
+            kept = staging.rename(_unused_name(folder, "unmoved-"))
             remedy = f"Repair the disk, then move the files in {kept} into {folder}, {last} last"
         why = why_not_written(error)
         raise TrainingStopped(f"the files of {folder} could not be written ({why}). {remedy}.") from error
@@ -104,7 +104,7 @@ def remove_partial(root: Path) -> None:
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """Checkpoints in ``root``, newest first, damaged ones too; their names are numbers of tokens."""
+    """List checkpoints in ``root``, newest first, damaged ones included; their names are numbers of tokens."""
     found = [path for path in root.iterdir() if path.is_dir() and path.name.isdigit()] if root.is_dir() else []
     return sorted(found, key=lambda path: int(path.name), reverse=True)
 
@@ -146,7 +146,7 @@ def damage(folder: Path) -> str | None:
 
 
 def checkpoint_step(folder: Path) -> int:
-    """The training step after which a whole checkpoint was written."""
+    """Return the training step after which an intact checkpoint was written."""
     return int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["step"])
 
 
@@ -158,9 +158,9 @@ def keep_newest(folder: Path, n: int) -> None:
 
 
 def set_newer_aside(root: Path, folder: Path, tokens: int) -> list[Path]:
-    """Rename checkpoints in ``root`` with ``tokens`` or more, but for ``folder``; return their new paths."""
+    """Rename checkpoints in ``root`` with at least ``tokens``, except ``folder``; return their new paths."""
     newer = [path for path in checkpoints(root) if int(path.name) >= tokens and path.resolve() != folder.resolve()]
-    return [path.rename(_unused(root, f"abandoned-{path.name}-")) for path in newer]
+    return [path.rename(_unused_name(root, f"abandoned-{path.name}-")) for path in newer]
 
 
 def _write_manifest(folder: Path, step: int) -> None:
@@ -172,5 +172,5 @@ def _write_manifest(folder: Path, step: int) -> None:
     (folder / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 
-def _unused(folder: Path, start: str) -> Path:
+def _unused_name(folder: Path, start: str) -> Path:
     return next(path for n in itertools.count(1) if not (path := folder / f"{start}{n}").exists())

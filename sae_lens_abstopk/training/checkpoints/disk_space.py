@@ -15,13 +15,13 @@ from sae_lens_abstopk.training.run_folder import checkpoint_root
 
 
 def checkpoint_bytes(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> int:
-    """Upper bound of a checkpoint's size: three times the weights, the firing counts and the mixing buffer."""
+    """Bound a checkpoint's size: three times the weights, the firing counts and the mixing buffer."""
     of_saes = 0
     for sae in saes.values():
         tensors = [*sae.parameters(), *sae.parameters(), *sae.state_dict().values()]
         of_saes += sum(tensor.nbytes for tensor in tensors) + 2 * 4 * sae.cfg.d_sae
     positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
-    # the buffer, and the largest block that may lie in it beside its own rows
+    # the buffer, and the largest block that it may hold in addition
     rows = (cfg.n_batches_in_buffer + cfg.store_batch_size_prompts) * positions * n_ranks()
     return 2**20 + of_saes + 4 * rows * saes["sae"].cfg.d_in
 

@@ -20,7 +20,7 @@ def checkpoint_to_resume(cfg: TrainingConfig, console: Console) -> Path | None:
     Find the whole checkpoint of ``cfg.resume_from_checkpoint``, if any; damaged ones are listed on ``console``.
 
     Raises:
-        ConfigError: a named checkpoint is missing or damaged, or it is of a run with other settings.
+        ConfigError: a named checkpoint is missing, damaged or from a run with other settings.
     """
     named = cfg.resume_from_checkpoint
     if named is None:
@@ -45,7 +45,7 @@ def checkpoint_to_resume(cfg: TrainingConfig, console: Console) -> Path | None:
 
 
 def resume_if_started(cfg: TrainingConfig) -> None:
-    """Let a run go on if its folder holds the beginning of one."""
+    """Set the config to resume if the run folder holds an unfinished run."""
     if (Path(cfg.output_path or "") / CONFIG_FILENAME).is_file():
         cfg.resume_from_checkpoint = NEWEST
 
@@ -58,7 +58,7 @@ def is_finished(cfg: TrainingConfig) -> bool:
         ConfigError: it holds a run with other settings that took a step, or a config.yaml that no run wrote.
     """
     output = Path(cfg.output_path or "")
-    _require_no_foreign_config(cfg)
+    _require_no_user_config(cfg)
     if _run_files(cfg):
         require_same_run(output, cfg)
     return all((sae_folder(output, name) / SAE_WEIGHTS_FILENAME).exists() for name in cfg.all_saes)
@@ -66,13 +66,13 @@ def is_finished(cfg: TrainingConfig) -> bool:
 
 def refuse_to_overwrite(cfg: TrainingConfig) -> None:
     """
-    Check that the run may be written to its folder.
+    Require that the run folder can be written without loss.
 
     Raises:
-        ConfigError: it is a file, or holds a finished run, one that is not to be resumed, or a config.yaml of the user.
+        ConfigError: it is a file, or holds a finished run, a run that shall not resume, or the user's own config.yaml.
     """
     output = Path(cfg.output_path or "")
-    _require_no_foreign_config(cfg)
+    _require_no_user_config(cfg)
     resumes, files = cfg.resume_from_checkpoint is not None, _run_files(cfg)
     place = f"output_path={str(output)!r}"
     other = f"name another folder, or resume it with --resume (resume_from_checkpoint={NEWEST!r} in Python)"
@@ -90,7 +90,7 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
 
 
 def _run_files(cfg: TrainingConfig) -> list[str]:
-    """Files of SAEs, and checkpoints, that a run which took a step has left in its folder."""
+    """List the SAE files and checkpoints in the run folder; empty before the first step."""
     output = Path(cfg.output_path or "")
     files = []
     for folder in (sae_folder(output, name) for name in cfg.all_saes):
@@ -100,8 +100,8 @@ def _run_files(cfg: TrainingConfig) -> list[str]:
     return [str(path.relative_to(output)) for path in files] + ["checkpoints"] * bool(checkpoints(checkpoint_root(cfg)))
 
 
-def _require_no_foreign_config(cfg: TrainingConfig) -> None:
-    """Raise if a config.yaml where no run has left other files, which is the user's own, would be overwritten."""
+def _require_no_user_config(cfg: TrainingConfig) -> None:
+    """Raise if the run would overwrite a config.yaml that the user wrote: no other file of a run is beside it."""
     output = Path(cfg.output_path or "")
     by_runs = (LOCK, METRICS_FILENAME, SAE_WEIGHTS_FILENAME)
     if not (output / CONFIG_FILENAME).is_file() or any((output / name).exists() for name in by_runs):

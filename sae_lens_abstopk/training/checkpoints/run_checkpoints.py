@@ -46,14 +46,14 @@ class RunCheckpoints:
     def __init__(self, cfg: TrainingConfig, state: TrainingState, metrics: Mapping[str, Path]) -> None:
         self.cfg, self.state, self.metrics = cfg, state, metrics
         self.root = checkpoint_root(cfg)
-        self._text_files = text_files(cfg.dataset_path)  # now, as they may be moved away during the run
+        self._text_files = text_files(cfg.dataset_path)  # read now: they may be moved away during the run
         self._newest: Path | None = None
-        """Saved or restored last."""
+        """The checkpoint that was saved or restored last."""
         self._due = False
         self.n_bytes = checkpoint_bytes(cfg, {name: trainer.sae for name, trainer in state.trainers.items()})
 
     def save_when_due(self, position: Callable[[], SourcePosition]) -> None:
-        """Save every ``cfg.checkpoint_freq`` steps, but only after a leap of the loss is over."""
+        """Save every ``cfg.checkpoint_freq`` steps; while the loss is too high, wait."""
         frequency, step = self.cfg.checkpoint_freq, self.state.trainers["sae"].n_training_steps
         self._due |= frequency > 0 and step % frequency == 0
         if self._due and self.state.watch.calm():
@@ -62,7 +62,7 @@ class RunCheckpoints:
 
     def save(self, position: SourcePosition) -> Path:
         """
-        Save a checkpoint between two steps, and delete the oldest beyond ``checkpoints_kept``; more if space is short.
+        Save a checkpoint and keep the newest ``checkpoints_kept``; keep fewer if space is short.
 
         Raises:
             DivergedError: the loss has diverged, or weights are not finite.
@@ -113,7 +113,7 @@ class RunCheckpoints:
         _say(console, f"go on with: {command_prefix()} train {self._config_path()} --resume")
 
     def restore(self, folder: Path, console: Console) -> SourcePosition:
-        """Load the state and metrics of the checkpoint ``folder``; return where the text goes on."""
+        """Load the state and metrics of the checkpoint ``folder``; return the position in the text."""
         load_state(folder, self.state)
         position = load_stream(folder, seed=self.cfg.seed)
         self._newest = folder
@@ -146,14 +146,14 @@ class RunCheckpoints:
         return position
 
     def start_anew(self, console: Console) -> None:
-        """Begin at the first step, with empty metrics."""
+        """Start at the first step, with empty metrics."""
         if self.cfg.resume_from_checkpoint == NEWEST:
             _say(console, f"no whole checkpoint in {self.root}; starting from the beginning")
             for path in self.metrics.values() if this_rank() == 0 else ():
                 path.unlink(missing_ok=True)
 
     def advice(self, error: DivergedError) -> str:
-        """What to do about a run that has diverged."""
+        """Advise what to do about a run that has diverged."""
         cfg, (newest, _) = self.cfg, newest_checkpoint(self.root)
         last = "No checkpoint was saved."
         if newest is not None:
@@ -175,7 +175,7 @@ def _say(console: Console, text: str) -> None:
 
 
 def _replace(target: Path, source: Path) -> None:
-    """Make ``target`` a copy of ``source``, or remove it if there is none; at any time it is whole."""
+    """Atomically replace ``target`` by a copy of ``source``, or remove it if ``source`` is missing."""
     if not source.is_file():
         target.unlink(missing_ok=True)
         return

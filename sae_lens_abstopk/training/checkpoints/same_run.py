@@ -24,9 +24,9 @@ HARMLESS = {
 
 def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     """
-    Raise if the config in ``folder``, where there is one, has other values than ``cfg``.
+    Raise if the config in ``folder``, if any, has other values than ``cfg``.
 
-    Where ``lr`` may change (``resume_allows_changes``), an unchanged ``lr_end`` is scaled with it, in ``cfg``.
+    If ``lr`` may change (``resume_allows_changes``), scale an unchanged ``lr_end`` in ``cfg`` with it.
 
     Raises:
         ConfigError: with each differing key and both values; :data:`HARMLESS` keys may differ.
@@ -58,7 +58,7 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
         )
     if (folder / STATE).is_file():
         text_then = json.loads((folder / STATE).read_text(encoding="utf-8"))["text_files"]
-        # without digests, because a user may repair a file that could not be read
+        # without digests: a user may repair a file that could not be read
         if not same_text_files(text_then, text_files(cfg.dataset_path), digests=False):
             raise ConfigError(
                 f"dataset_path={cfg.dataset_path!r} has other files, or other sizes of them, than when {folder} was "
@@ -67,8 +67,8 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
 
 
 def _values(cfg: TrainingConfig) -> dict[str, Any]:
-    """Values that a step depends on, by the keys of overrides (``sae.k``)."""
+    """Return the values that a step depends on, by override key (``sae.k``)."""
     plain = {key: value for key, value in cfg.to_dict().items() if key not in HARMLESS}
     for sae in (plain["sae"], *plain["companions"].values()):
-        del sae["device"], sae["metadata"]  # noted by SAELens during a run
+        del sae["device"], sae["metadata"]  # set by SAELens during a run
     return flat_keys(plain)

@@ -20,10 +20,10 @@ STATE = "state.json"
 
 
 class TrainingState(NamedTuple):
-    """The parts of a run that its steps change."""
+    """The parts of a run that change from step to step."""
 
     trainers: Mapping[str, SAETrainer[Any, Any]]
-    """By SAE, ``"sae"`` first."""
+    """Trainers by SAE name, ``"sae"`` first."""
     controllers: Mapping[str, L0Controller]
     watch: DivergenceWatch
 
@@ -32,15 +32,15 @@ def save_state(
     folder: Path, state: TrainingState, *, metrics: Mapping[str, Path], text_files: list[list[str | int]]
 ) -> None:
     """
-    Write a checkpoint into ``folder``, companions into folders of their names, without changing the run.
+    Write a checkpoint into ``folder``, each companion into a subfolder, without changing the run.
 
-    SAELens's files hold an SAE, its optimiser, schedule, firing counts and activation scale; this adds the rest, but
+    SAELens's files hold an SAE, its optimiser, schedule, firing counts and activation scale; this adds the rest, except
     for the position in the text (:mod:`.stream_state`). ``text_files`` and the environment are compared on resume.
     """
     first = state.trainers["sae"]
     for name, trainer in state.trainers.items():
         part = sae_folder(folder, name)
-        # the base's method, as that of signed SAEs normalises rows, which would change the run
+        # the base method: that of signed SAEs normalises rows, which would change the run
         SAE.save_model(trainer.sae, part)
         trainer.save_trainer_state(part)
         if metrics[name].is_file():
@@ -82,7 +82,7 @@ def load_state(folder: Path, state: TrainingState) -> None:
 
 
 def scale_learning_rate(trainer: SAETrainer[Any, Any], factor: float) -> None:
-    """Multiply the rest of a trainer's schedule, from the present rate to its end."""
+    """Multiply the rest of a trainer's learning rate schedule by ``factor``."""
     for group in trainer.optimizer.param_groups:
         group["lr"] *= factor
         group["initial_lr"] *= factor
@@ -97,7 +97,7 @@ def scale_learning_rate(trainer: SAETrainer[Any, Any], factor: float) -> None:
 
 
 def environment_changes(folder: Path, device: str | None = None) -> list[str]:
-    """Differences, as phrases, between the environment that wrote a checkpoint and this one with ``device``."""
+    """Describe the differences between the environment of a checkpoint and this one with ``device``."""
     then = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"]
     now = environment(device) | {"code": code_digest()}
     return [f"{key} {then[key]} then, {value} now" for key, value in now.items() if then.get(key, value) != value]

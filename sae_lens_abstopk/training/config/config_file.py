@@ -31,7 +31,7 @@ SECTIONS = {
     "logger": "logger.log_to_wandb=true",
     "companions": "companions.topk.architecture=topk",
 }
-"""Sections, with a key of each as an override."""
+"""Sections of a config file, each with an example of an override."""
 
 
 def load_config(source: str | Path, overrides: str | Iterable[str] | Mapping[str, Any] = ()) -> TrainingConfig:
@@ -56,7 +56,7 @@ def load_config(source: str | Path, overrides: str | Iterable[str] | Mapping[str
 
 def build_config(raw: Mapping[str, Any], *, where: str = "config") -> TrainingConfig:
     """
-    Build and check the config of a mapping in the form of the YAML files.
+    Build and check a config from a mapping in the form of the YAML files.
 
     Raises:
         ConfigError: naming ``where``, the key, the value and what is allowed.
@@ -65,7 +65,7 @@ def build_config(raw: Mapping[str, Any], *, where: str = "config") -> TrainingCo
         return _build(deepcopy(dict(raw)))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-    except ValueError as error:  # of SAELens's own config
+    except ValueError as error:  # raised by SAELens's own config
         raise ConfigError(f"{where}: {error}") from error
 
 
@@ -100,7 +100,7 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
 
 
 def _resolve_layer(raw: dict[str, Any]) -> None:
-    """Put ``layer`` into the keys that have a place for it."""
+    """Fill ``layer`` into the keys that have a place for it."""
     layer = typed_value("layer", raw.pop("layer", None), RUN_SHORTHANDS["layer"])
     with_place = [key for key in ("hook_name", "activation_cache") if "{layer}" in str(raw.get(key))]
     for key in with_place:
@@ -126,8 +126,8 @@ def dump_config(cfg: TrainingConfig) -> str:
     """
     Return YAML with every key, which :func:`load_config` reads back into an equal config.
 
-    Devices that follow the run's ``device`` are left out or null, so that they follow it where it is changed; so is
-    ``lr_end`` where it is lr / 10.
+    Devices that follow the run's ``device`` are left out or null, so that they still follow it after a change; so is
+    ``lr_end`` if it is lr / 10.
     """
     left_out = NOT_IN_FILES | {"sae", "companions", "logger"}
     plain = {f.name: getattr(cfg, f.name) for f in fields(cfg) if f.name not in left_out}

@@ -78,14 +78,14 @@ class KeyDoc:
     """One key of the config."""
 
     name: str
-    """Dotted: ``lr``, ``sae.k``, ``logger.log_to_wandb``."""
+    """Dotted name: ``lr``, ``sae.k``, ``logger.log_to_wandb``."""
     type: str
     default: str
     meaning: str
 
     @property
     def comment(self) -> str:
-        """The comment of the key in a YAML file."""
+        """Comment for the key in a YAML file."""
         default = "required" if self.default == "required" else f"default {self.default}"
         return f"# {self.type}, {default}. {self.meaning}"
 
@@ -180,15 +180,16 @@ def keys_table() -> Table:
     import_architectures()
     table = Table(Column("key", no_wrap=True), "type, default and meaning", box=None, pad_edge=False)
     for doc in key_docs().values():
-        # as Text, or the table would read list[int] as markup
+        # Text, because the table would read list[int] as markup
         table.add_row(Text(doc.name), Text(doc.comment.removeprefix("# ")))
     return table
 
 
 def main() -> None:
     """
-    ``python -m sae_lens_abstopk.training.config.keys FILE...`` (``make keys``) brings the comments of config files up
-    to date.
+    Update the comments of config files.
+
+    Run as ``python -m sae_lens_abstopk.training.config.keys FILE...`` (``make keys``).
     """
     for name in sys.argv[1:]:
         path = Path(name)

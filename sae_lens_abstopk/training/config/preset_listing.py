@@ -1,4 +1,4 @@
-"""Show presets in the terminal: a table of them, or the file of one."""
+"""Show presets in the terminal: a table of all, or the file of one."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -14,7 +14,7 @@ from sae_lens_abstopk.training.config.presets import YAML, preset_names, read_ra
 
 
 def presets_table() -> Table:
-    """Return a table of the presets and what they train."""
+    """Return a table of the presets and the SAEs that they train."""
     architecture = Column("architecture", max_width=len("batch_abstopk"))  # leaves room for the model
     columns = ("preset", "model", "layer", architecture, "signed", "k")
     table = Table(*columns, caption=_how_to_combine(), caption_justify="left")
@@ -46,7 +46,7 @@ def _how_to_combine() -> str:
 
 
 def preset_text(name: str) -> str:
-    """Return the text of a config file: of a path, of a preset, or of a preset with a variant laid over it."""
+    """Return the text of a config file, of a preset, or of a preset merged with a variant."""
     raw, _ = read_raw(name)
     if Path(name).suffix in YAML:
         return Path(name).read_text(encoding="utf-8")

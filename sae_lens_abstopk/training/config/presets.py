@@ -10,10 +10,10 @@ from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, yaml_valu
 
 YAML = (".yaml", ".yml")
 SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_expansion_factor": "signed_share"}
-"""Multiples of ``d_in``, and the keys that they stand for."""
-_STANDS_FOR = SAE_SHORTHANDS | {"training_steps": "training_tokens"}
-CONFLICTS = _STANDS_FOR | {key: shorthand for shorthand, key in _STANDS_FOR.items()}
-"""Each shorthand and its key, both ways: of the two, the one that is given later holds."""
+"""Shorthands that are multiples of ``d_in``, and the keys that they set."""
+_SHORTHANDS = SAE_SHORTHANDS | {"training_steps": "training_tokens"}
+CONFLICTS = _SHORTHANDS | {key: shorthand for shorthand, key in _SHORTHANDS.items()}
+"""Each shorthand and its key, both ways: the one given later wins."""
 
 
 def preset_names() -> list[str]:
@@ -28,7 +28,7 @@ def variant_names() -> list[str]:
 
 def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
     """
-    Read the mapping of a config file or preset, and a name for it in errors.
+    Read a config file or preset; return its mapping and a name for errors.
 
     Raises:
         ConfigError: there is no such file, preset or variant.
@@ -64,8 +64,7 @@ def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
 
 def named_config(config: Any, file: Path) -> str:
     """
-    Return the ``config`` that a sweep or comparison ``file`` names: a preset, or a path, looked for beside the file
-    first.
+    Return the ``config`` of a sweep or comparison ``file``: a preset, or a path, tried relative to the file first.
 
     Raises:
         ConfigError: it is not a text.
@@ -78,7 +77,7 @@ def named_config(config: Any, file: Path) -> str:
 
 def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
     """
-    Lay ``variant`` over ``raw``; a key of ``raw`` that conflicts with one of the variant's is dropped.
+    Merge ``variant`` into ``raw``; drop keys of ``raw`` that conflict with the variant's.
 
     The list ``remove`` of the variant names keys of ``sae`` to drop. A target ``k`` in its ``target_l0`` is the k of
     ``raw``.
@@ -103,7 +102,7 @@ def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
 
 def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, Any]) -> None:
     """
-    Set keys of ``raw``, dots for nesting; a key that conflicts with a changed one is dropped.
+    Set keys of ``raw``, dots for nesting; drop keys that conflict with a changed one.
 
     Args:
         raw: Changed in place.
@@ -130,7 +129,7 @@ def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, A
                 raise ConfigError(f"override {key!r}: {section!r} is a value, not a section.")
         _set(at, last, value)
     if "{layer}" not in hook:
-        raw.pop("layer", None)  # which was for the hook of the file
+        raw.pop("layer", None)  # it belonged to the hook of the file
 
 
 def _as_mapping(changes: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ WITHOUT_EFFECT = {
     "dataset_trust_remote_code": "code that comes with a dataset is not run; name a copy of the dataset in Parquet",
     "eval_batch_size_prompts": "store_batch_size_prompts is the batch of the language model there too",
 }
-"""Keys of SAELens that a run here does not read, and what to set instead."""
+"""Keys of SAELens that a run does not read, each with its replacement."""
 AT_LEAST = {
     **dict.fromkeys(("training_tokens", "train_batch_size_tokens", "n_batches_in_buffer", "dead_feature_window"), 1),
     **dict.fromkeys(("feature_sampling_window", "perf_tokens", "checkpoints_kept", "n_batches_for_norm_estimate"), 1),
@@ -33,10 +33,10 @@ AT_LEAST = {
 
 def require_default(cfg: Any, key: str, instead: str, *, section: str = "") -> None:
     """
-    Refuse a value for a key that is not read.
+    Raise if a key that is not read has a value.
 
     Raises:
-        ConfigError: it is not the default; with ``instead``, which says what to set in its place.
+        ConfigError: the value is not the default; the message names ``instead``.
     """
     value, default = getattr(cfg, key), next(field.default for field in fields(cfg) if field.name == key)
     if value != default:
@@ -45,7 +45,7 @@ def require_default(cfg: Any, key: str, instead: str, *, section: str = "") -> N
 
 def check_run(cfg: "TrainingConfig", text: TextSpec) -> None:
     """
-    Check the keys of a run; those of the text and the model are checked by their specs.
+    Check the keys of a run, except those that the text and model specs check.
 
     Raises:
         ConfigError: naming the key, the value, the bound and the remedy.
@@ -95,7 +95,7 @@ def _check_lengths(cfg: "TrainingConfig", text: TextSpec) -> None:
 
 
 def _check_cached_activations(cfg: "TrainingConfig") -> None:
-    """Check the keys of activations that SAELens has cached, whose rows are of all documents and read whole."""
+    """Check the keys for activations cached by SAELens: they cover all documents, and rows are read whole."""
     if not cfg.use_cached_activations:
         require_default(
             cfg, "dtype", "sae.dtype is that of the SAE, model_from_pretrained_kwargs has that of the model"
@@ -114,7 +114,7 @@ def _check_cached_activations(cfg: "TrainingConfig") -> None:
 
 
 def _check_annealing(cfg: "TrainingConfig") -> None:
-    """Check a cosine schedule, which SAELens only refuses when it is made, or steps later."""
+    """Check a cosine schedule, which SAELens checks only during the run."""
     name, steps = cfg.lr_scheduler_name, cfg.total_training_steps - cfg.lr_warm_up_steps - cfg.lr_decay_steps
     if steps < 1:
         raise ConfigError(
@@ -130,7 +130,7 @@ def _check_annealing(cfg: "TrainingConfig") -> None:
 
 def require_devices(cfg: "TrainingConfig") -> None:
     """
-    Refuse a device that this machine lacks.
+    Raise if this machine lacks a device of the config.
 
     Raises:
         ConfigError: naming the key.
@@ -141,14 +141,14 @@ def require_devices(cfg: "TrainingConfig") -> None:
 
 def require_safe_kernels(cfg: "TrainingConfig") -> None:
     """
-    Refuse a sparse step whose gradient torch would get wrong.
+    Raise if torch would compute a wrong gradient of the sparse step.
 
     Before 2.10, the backward of ``embedding_bag`` on CUDA counts threads in 32 bits (pytorch/pytorch#165095).
 
     Raises:
         ConfigError: naming the batch.
     """
-    if torch.device(cfg.device).type != "cuda" or torch.__version__ >= "2.10":  # compared as versions, not as texts
+    if torch.device(cfg.device).type != "cuda" or torch.__version__ >= "2.10":
         return
     for sae in cfg.all_saes.values():
         if isinstance(sae, SparseTrainingSAEConfig) and sae.sparse_backend == "sparse":

@@ -1,4 +1,4 @@
-"""Checks of the SAEs of a run: what SAELens's own architectures refuse only when a step is taken, and companions."""
+"""Checks of the SAEs of a run: companions, and errors that SAELens's own architectures raise only at a step."""
 
 import re
 from collections.abc import Iterator
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
-# names that no folder can have on Windows, with any ending
+# reserved names on Windows, with any ending
 WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 
 def section_of(name: str) -> str:
-    """Return the section of a config with the keys of the SAE ``name``."""
+    """Return the config section of the SAE ``name``."""
     return "sae" if name == "sae" else f"companions.{name}"
 
 
 @contextmanager
 def errors_in_section(where: str) -> Iterator[None]:
-    """Put ``where`` before the key that an error names."""
+    """Prefix the key in an error with ``where``."""
     try:
         yield
     except ConfigError as error:
@@ -47,7 +47,7 @@ def errors_in_section(where: str) -> Iterator[None]:
 
 def require_sae_name(name: str, *, where: str) -> None:
     """
-    Refuse a name that an SAE, and so a folder in the run, cannot have.
+    Raise if ``name`` cannot name an SAE, and so a folder of the run.
 
     Raises:
         ConfigError: naming the allowed characters.
@@ -64,12 +64,12 @@ def require_sae_name(name: str, *, where: str) -> None:
 
 def check_saes(cfg: "TrainingConfig") -> None:
     """
-    Check every SAE of a run, and what the run says about them by name.
+    Check every SAE of a run, and the keys that name SAEs.
 
     Raises:
         ConfigError: naming the section, the key, the value, the bound and the remedy.
     """
-    if type(cfg.logger) is not TrackingConfig:  # a subclass would not survive the copies that are made of it
+    if type(cfg.logger) is not TrackingConfig:  # copies would lose a subclass
         raise ConfigError(
             f"logger={type(cfg.logger).__name__}(...) must be a TrackingConfig itself, from "
             "sae_lens_abstopk.training.config.tracking_config; it takes the same arguments."
@@ -107,7 +107,7 @@ def _check_sae(sae: TrainingSAEConfig, where: str) -> None:
     require_types(sae, prefix=f"{where}.")
     require_choice(f"{where}.dtype", sae.dtype, tuple(DTYPE_MAP))
     if isinstance(sae, SparseTrainingSAEConfig):
-        return  # which has checked itself
+        return  # it has checked itself
     for key in ("d_in", "d_sae"):
         setattr(sae, key, require_count(f"{where}.{key}", getattr(sae, key)))
     if isinstance(sae, TopKTrainingSAEConfig):

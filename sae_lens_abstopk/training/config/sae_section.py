@@ -15,9 +15,9 @@ from sae_lens_abstopk.training.config.presets import SAE_SHORTHANDS, merge_varia
 from sae_lens_abstopk.training.config.sae_checks import errors_in_section
 
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
-"""Keys of SAELens's config that are deprecated, or record versions."""
+"""Keys of SAELens's config that are deprecated or record versions."""
 OUR_NAMES = {"abstopk": "sparse_abstopk", "sae_lens_abstopk": "abstopk"}
-"""Names in config files of architectures that are registered under another name; SAELens's own is a baseline."""
+"""Architectures whose name in config files is not the registered one; SAELens's own is a baseline."""
 
 
 def offered_architectures() -> list[str]:
@@ -30,7 +30,7 @@ def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingS
     Return the config class of an architecture by its name in a config file.
 
     Raises:
-        ConfigError: none of that name is registered, nor by a module that ``ABSTOPK_IMPORT`` names.
+        ConfigError: the name is not registered, not even by a module in ``ABSTOPK_IMPORT``.
     """
     import_architectures()
     offered = offered_architectures()
@@ -89,7 +89,7 @@ def companion_section(sae: Mapping[str, Any], changes: Any, name: str) -> dict[s
 
 def require_known_keys(raw: Mapping[Any, Any], known: Iterable[str], *, where: str = "", of: str = "") -> None:
     """
-    Refuse unknown keys of a section; for an SAE, say which architectures have the key.
+    Raise if a section has unknown keys; for an SAE, name the architectures that have the key.
 
     Raises:
         ConfigError: with the nearest known key.
@@ -114,7 +114,7 @@ def _remedy(key: str, where: str, of: str) -> str:
 
 
 def _key_types(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the types of the keys that a section may have, which its architecture decides."""
+    """Return the keys that a section may have by its architecture, with their types."""
     name = str(raw.get("architecture", "abstopk"))
     types = field_types(sae_config_class(name, where=where)) | dict.fromkeys(SAE_SHORTHANDS, float)
     aims_at_k = name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic"

@@ -18,7 +18,7 @@ WITHOUT_EFFECT = {
     "log_activations_store_to_wandb": "checkpoints hold the position and the mixing buffer (checkpoint_freq)",
     "log_optimizer_state_to_wandb": "the state of the optimiser is in the checkpoints (checkpoint_freq)",
 }
-"""Keys of SAELens's logger that a run here does not read, and what to set instead."""
+"""Keys of SAELens's logger that a run does not read, each with its replacement."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class TrackingConfig(LoggingConfig):
         if self.wandb_log_frequency < 1:
             raise ConfigError(f"logger.wandb_log_frequency={self.wandb_log_frequency!r} must be at least 1.")
         uri = urlsplit(self.mlflow_tracking_uri or "")
-        # before the @ of a server may stand a token; the user of a database is not a secret
+        # the part before the @ of a server may be a token; the user of a database is not a secret
         if uri.password is not None or (uri.username is not None and uri.scheme in ("http", "https")):
             raise ConfigError(
                 "logger.mlflow_tracking_uri holds a user name, password or token (before the @), which would be "
@@ -63,7 +63,7 @@ class TrackingConfig(LoggingConfig):
 
     def require_packages(self) -> None:
         """
-        Refuse a tracker whose package is not installed, and a folder for an MLflow that takes none.
+        Raise if a tracker's package is missing, or if MLflow does not accept a folder as its URI.
 
         Raises:
             ConfigError: naming the key and the remedy.
@@ -74,7 +74,7 @@ class TrackingConfig(LoggingConfig):
                     f"logger.log_to_{package}=true needs {package}: pip install 'sae-lens-abstopk[{package}]'."
                 )
         uri = self.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        if self.log_to_mlflow and uri and _is_refused_folder(uri):
+        if self.log_to_mlflow and uri and _is_unsupported_folder(uri):
             key = "logger.mlflow_tracking_uri" if self.mlflow_tracking_uri else "MLFLOW_TRACKING_URI"
             raise ConfigError(
                 f"{key}={uri!r} is a folder, which the installed MLflow does not write to; give a server or a database "
@@ -82,11 +82,11 @@ class TrackingConfig(LoggingConfig):
             )
 
 
-def _is_refused_folder(uri: str) -> bool:
+def _is_unsupported_folder(uri: str) -> bool:
     if urlsplit(uri).scheme not in ("", "file") or uri == "databricks":
         return False
     from mlflow import environment_variables
 
-    # versions of MLflow without this variable take folders
+    # versions of MLflow without this variable accept folders
     allowed = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)
     return allowed is not None and not allowed.get()

@@ -21,7 +21,7 @@ PATHS = (
     *("model_name", "dataset_path", "output_path", "checkpoint_path", "resume_from_checkpoint"),
     *("from_pretrained_path", "activation_cache", "cached_activations_path"),
 )
-"""Keys whose values may be paths; a leading ~ in them is the home folder."""
+"""Keys whose values may be paths; a leading ~ is the home folder."""
 NEWEST = "newest"
 """Value of ``resume_from_checkpoint`` for the newest whole checkpoint of the run folder."""
 
@@ -119,18 +119,18 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             self.llm_device = resolve_device("llm_device", self.llm_device)
         if self.act_store_device not in (None, "with_model"):
             self.act_store_device = resolve_device("act_store_device", self.act_store_device)
-        # SAELens appends a random id to the path, and names the run by its size: here each run has a folder of its own
+        # SAELens appends a random id to the path and names the run by its size; here each run has its own folder
         checkpoint_path, run_name = self.checkpoint_path, self.logger.run_name
         self.checkpoint_path = None
         check_run(self, self.text_spec)
         check_saes(self)
         super().__post_init__()
         self.checkpoint_path, self.logger.run_name = checkpoint_path, run_name
-        _ = self.model_spec  # which checks its keys
+        _ = self.model_spec  # making the spec checks its keys
 
     @property
     def all_saes(self) -> dict[str, TrainingSAEConfig]:
-        """The SAE configs that are trained in one pass: ``sae`` first, then the companions by name."""
+        """SAE configs trained in one pass: ``sae`` first, then the companions by name."""
         return {"sae": self.sae, **self.companions}
 
     @property
@@ -145,7 +145,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
 
     def checked_again(self) -> Self:
         """
-        Return a copy that is checked, for values may have been set since the config was made.
+        Return a checked copy, since values may have been set after the config was made.
 
         Raises:
             ConfigError: as making the config does.
@@ -183,7 +183,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     @override
     def get_training_sae_cfg_dict(self) -> NoReturn:
         """
-        Refuse SAELens's own runner, which asks for this and does not read the keys that are added here.
+        Raise, because only SAELens's own runner calls this, and it ignores the keys added here.
 
         Raises:
             ConfigError: always.
@@ -196,7 +196,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
 
 def _copy_of_sae(sae: TrainingSAEConfig) -> TrainingSAEConfig:
     if not isinstance(sae, TrainingSAEConfig):
-        return sae  # check_saes names it
+        return sae  # check_saes reports it
     copied = replace(sae)
     copied.metadata = sae.metadata
     return copied

@@ -29,7 +29,7 @@ from sae_lens_abstopk.text.text_files import same_text_files, text_files
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 MANIFEST = "activations.json"
-# a shard is written once it has as many; it is read, and its hash computed, whole
+# a shard is written once it has this size; it is read and hashed whole
 SHARD_BYTES = 64 * 2**20
 DEFINING_KEYS = (
     *("model_name", "model_class_name", "model_from_pretrained_kwargs", "hook_name", "hook_head_index"),
@@ -38,8 +38,8 @@ DEFINING_KEYS = (
     *("seqpos_slice", "exclude_special_tokens", "store_batch_size_prompts", "max_norm_multiple", "autocast_lm"),
     *("model_kwargs", "cached_activations_path", "is_dataset_tokenized", "use_cached_activations", "dtype"),
 )
-"""Keys of a config that decide which activations come in which order."""
-# keys of the manifest: name, size and digest of local files, which may change between two runs
+"""Config keys that decide the activations and their order."""
+# manifest keys: name, size and digest of local files, which may change between two runs
 TEXT_FILES, MODEL_FILES = "text files", "model files"
 
 
@@ -52,16 +52,16 @@ class Shard(BaseModel):
 
     file: str
     rows: list[NonNegativeInt]
-    """Tokens of each LM batch in it."""
+    """Number of tokens of each LM batch."""
     sha256: str
 
 
 class Manifest(BaseModel):
-    """The content of a cache, in ``activations.json``."""
+    """Content of a cache, stored in ``activations.json``."""
 
     defined_by: dict[str, Any]
     max_norm: float | None
-    """Tokens of larger norm are left out."""
+    """Tokens with a larger activation norm are left out."""
     skipped_batches: NonNegativeInt
     """LM batches that were read to find ``max_norm``."""
     shards: list[Shard]
@@ -69,11 +69,11 @@ class Manifest(BaseModel):
 
 class ActivationCache:
     """
-    Blocks of activations, one an LM batch, in bfloat16 safetensors shards.
+    Blocks of activations, one per LM batch, in bfloat16 safetensors shards.
 
     A shard is written under another name, synced, renamed and then entered in the manifest, so that an interrupted run
-    leaves whole shards. Rows are rounded to bfloat16 for the run that computes them too: a run sees the same
-    activations whether the cache was empty or full.
+    leaves only whole shards. The run that computes rows rounds them to bfloat16 too: it sees the same activations as
+    later runs.
 
     Args:
         folder: Made if missing.
@@ -85,7 +85,7 @@ class ActivationCache:
 
     def __init__(self, folder: Path, defined_by: dict[str, Any]) -> None:
         self.folder = folder
-        # read in one thread and closed in another, where batches are made ahead
+        # with prefetching, one thread reads and another closes
         self._lock = FileLock(folder / LOCK, thread_local=False)
         self._pending: list[torch.Tensor] = []
         self.manifest = Manifest(defined_by=defined_by, max_norm=None, skipped_batches=0, shards=[])
@@ -116,20 +116,20 @@ class ActivationCache:
 
     @property
     def n_rows(self) -> int:
-        """Rows that are stored, or will be when reading stops."""
+        """Number of rows that are stored or wait to be stored."""
         return sum(sum(shard.rows) for shard in self.manifest.shards) + sum(len(block) for block in self._pending)
 
     @property
     def is_new(self) -> bool:
-        """Whether it has no manifest yet."""
+        """Whether the cache has no manifest yet."""
         return not (self.folder / MANIFEST).is_file()
 
     def require_room(self, cfg: TrainingConfig) -> None:
         """
-        Refuse a run whose activations do not fit on the disk.
+        Raise if the activations of a run do not fit on the disk.
 
         Raises:
-            ConfigError: with what is needed and what is free.
+            ConfigError: naming the space needed and the space free.
         """
         rows = _rows_served(cfg) + cfg.n_batches_in_buffer * cfg.text_spec.kept_positions - self.n_rows
         lack = lack_of_space(self.folder, rows * cfg.sae.d_in * torch.bfloat16.itemsize, "activation_cache")
@@ -137,7 +137,7 @@ class ActivationCache:
             raise ConfigError(f"{lack}; free some, name a folder on another disk, or leave activation_cache out.")
 
     def lacks_rows(self, cfg: TrainingConfig) -> bool:
-        """Return whether there are fewer rows than a run trains on."""
+        """Return whether the cache has fewer rows than a run needs."""
         return self.n_rows < _rows_served(cfg)
 
     def begin(self, *, max_norm: float | None, skipped_batches: int) -> None:
@@ -145,7 +145,7 @@ class ActivationCache:
         Record the norm above which tokens are left out, and how many LM batches were read to find it.
 
         Raises:
-            ConfigError: another process has begun it meanwhile, and fills it.
+            ConfigError: another process has begun to fill the cache.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._filling():
@@ -158,7 +158,7 @@ class ActivationCache:
         Yield blocks [n, d_in], bfloat16, on the CPU: those on disk, then new ones, which are stored as they come.
 
         Args:
-            compute_from: Returns the blocks after a number of LM batches.
+            compute_from: Computes the blocks after a number of LM batches.
             start: Blocks to skip.
 
         Raises:
@@ -166,7 +166,7 @@ class ActivationCache:
         """
         n_read = yield from self._stored(0, start)
         with self._filling():
-            yield from self._stored(n_read, start)  # another process may have added some
+            yield from self._stored(n_read, start)  # another process may have added shards
             n_seen = sum(len(shard.rows) for shard in self.manifest.shards)
             yield from self._computed(compute_from(n_seen), start - n_seen)
 
@@ -206,11 +206,11 @@ class ActivationCache:
                     self._store_pending()
                 if i >= skip:
                     yield half
-        finally:  # the run has all that it needs
+        finally:  # the run has all rows that it needs
             if self._pending:
                 try:
                     self._store_pending()
-                except CacheNotWrittenError as error:  # the run that reads on computes them again
+                except CacheNotWrittenError as error:  # the next run computes them again
                     warnings.warn(str(error), stacklevel=2)
 
     def _store_pending(self) -> None:
@@ -238,7 +238,7 @@ class ActivationCache:
             if file_sha256(path) == shard.sha256:
                 return load_file(path)["activations"].split(shard.rows)
             problem = "is damaged (its SHA-256 differs)"
-        except (OSError, SafetensorError, KeyError, RuntimeError, TypeError) as error:  # also rows that do not add up
+        except (OSError, SafetensorError, KeyError, RuntimeError, TypeError) as error:  # rows that do not add up too
             problem = f"cannot be read ({error})"
         raise ConfigError(
             f"activation_cache: {path} {problem}; delete {self.folder}, which the next run fills again, or name "
@@ -250,7 +250,7 @@ class ActivationCache:
 
 
 def _rows_served(cfg: TrainingConfig) -> int:
-    """Return the number of rows that a run trains on or estimates a scale from."""
+    """Return the number of rows that a run reads, to train or to estimate a scale."""
     batches = cfg.total_training_steps
     if any(sae.normalize_activations in ESTIMATED for sae in cfg.all_saes.values()):
         batches += cfg.n_batches_for_norm_estimate
@@ -258,7 +258,7 @@ def _rows_served(cfg: TrainingConfig) -> int:
 
 
 def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:
-    """Return what decides the activations of ``cfg`` and their order, with files of model and text, as JSON values."""
+    """Return everything that decides the activations of ``cfg`` and their order, local files included, as JSON."""
     values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
     values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
     values[TEXT_FILES] = text_files(cfg.dataset_path)

@@ -1,4 +1,4 @@
-"""The seam between training and where activations come from."""
+"""The interface between training and a source of activations."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -13,32 +13,32 @@ class NonFiniteActivationsError(TrainingStopped):
 
 
 class SourcePosition(NamedTuple):
-    """The state of a source between two batches, from which it goes on with the same batches."""
+    """State of a source between two batches; a source that loads it continues with the same batches."""
 
     n_blocks: int
-    """Blocks that were read, of the size that the source reads."""
+    """Number of blocks that were read."""
     max_norm: float | None
-    """Largest norm of an activation that is kept."""
+    """Largest activation norm that is kept."""
     served: torch.Tensor
     """Rows [n, d_in] that come next, in their order."""
     waiting: torch.Tensor
     """Rows [m, d_in] that wait to be mixed with later ones."""
     generator: torch.Tensor
-    """State of the generator that shuffles rows."""
+    """State of the random generator that shuffles rows."""
 
 
 class ActivationSource(Protocol):
-    """Batches of activations that SAEs train on; training sees nothing else of where they come from."""
+    """Protocol of a source of activation batches to train on."""
 
     d_in: int
     """Width of the activations."""
 
     def metadata(self) -> dict[str, Any]:
-        """Return what the activations are, for the metadata of SAEs, and so for results and the model card."""
+        """Describe the activations, for the metadata of SAEs, results and the model card."""
         ...
 
     def batches(self) -> Iterator[torch.Tensor]:
-        """Yield batches [n, d_in] for ever, of the same n."""
+        """Yield batches [n, d_in] without end, all with the same n."""
         ...
 
     def position(self) -> SourcePosition:
@@ -46,9 +46,9 @@ class ActivationSource(Protocol):
         ...
 
     def go_to(self, position: SourcePosition, on_progress: Callable[[int, int], None] = ...) -> None:
-        """Bring a new source to the position of an earlier one with the same settings."""
+        """Move a new source to the position of an earlier one with the same settings."""
         ...
 
     def close(self) -> None:
-        """Stop threads, and write what is left to write."""
+        """Stop threads and write pending data."""
         ...

@@ -24,14 +24,14 @@ class NoBatchError(Exception):
 
 class BatchStream(Iterator[torch.Tensor]):
     """
-    Batches [n, d_in] of a source that nobody else reads.
+    Iterator over the batches [n, d_in] of a source; nothing else may read that source.
 
     Args:
-        source: Where they come from.
+        source: Source of the batches.
         prefetch: Batches that a thread makes ahead of their use; 0 for none.
-        before_each: Called before a batch is taken; may raise, which leaves the position as it was.
+        before_each: Called before each batch; if it raises, the position stays.
 
-    If one of several ranks is stopped, or has no batch, all of them stop before the same one.
+    If one of several ranks is stopped or has no batch, all ranks stop before the same batch.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class BatchStream(Iterator[torch.Tensor]):
         self._origin = source
         self._before_each = before_each
         self._ready: deque[torch.Tensor] = deque()
-        """Taken from the source and not used yet."""
-        noted = self._noted()
-        self._source = PrefetchingIterator(noted, prefetch) if prefetch else noted
+        """Batches taken from the source and not used yet."""
+        batches = self._queued()
+        self._source = PrefetchingIterator(batches, prefetch) if prefetch else batches
 
-    def _noted(self) -> Iterator[torch.Tensor]:
+    def _queued(self) -> Iterator[torch.Tensor]:
         for batch in self._origin.batches():
             self._ready.append(batch)
             yield batch
@@ -58,8 +58,8 @@ class BatchStream(Iterator[torch.Tensor]):
             batch = next(self._source)
         except Interrupted as error:
             stops = error
-        except Exception as error:  # of the text, the language model, a cache, the network
-            clear_frames(error.__traceback__)  # what they hold on a GPU may leave no room to save
+        except Exception as error:  # errors of the text, the language model, a cache or the network
+            clear_frames(error.__traceback__)  # its frames may hold GPU memory that saving needs
             stops = NoBatchError(error)
         if any_rank(stops is not None):
             raise stops or Interrupted("another rank")
@@ -68,7 +68,7 @@ class BatchStream(Iterator[torch.Tensor]):
         return batch
 
     def paused(self) -> AbstractContextManager[None]:
-        """Let no thread read the source while this is open."""
+        """Keep the prefetching thread from the source within this context."""
         return self._source.paused() if isinstance(self._source, PrefetchingIterator) else nullcontext()
 
     def position(self) -> SourcePosition:
@@ -77,7 +77,7 @@ class BatchStream(Iterator[torch.Tensor]):
             position = self._origin.position()
             if self._ready:
                 waiting_batches = [*self._ready, *([position.served] if len(position.served) else [])]
-                # batches are served in float32, rows are held as the model or a cache gave them
+                # batches are float32; held rows keep the dtype of the model or cache
                 position = position._replace(served=torch.cat(waiting_batches).to(position.waiting.dtype))
             return position
 

@@ -21,37 +21,36 @@ from sae_lens_abstopk.training.source.activation_cache import ActivationCache
 from sae_lens_abstopk.training.source.activation_source import NonFiniteActivationsError, SourcePosition
 from sae_lens_abstopk.training.source.mixing_buffer import MixingBuffer
 
-# batches of the language model whose norms give the median that `max_norm_multiple` multiplies
+# LM batches that the median norm of `max_norm_multiple` is measured on
 NORM_CALIBRATION_BATCHES = 4
-# contexts that are tokenised ahead of their use
+# contexts tokenised ahead
 READ_AHEAD = 256
-# batches for which a language model in autocast casts its weights once; all are held at once
+# LM batches per cast of the weights under autocast; all are held at once
 BATCHES_PER_CAST = 8
 
 T = TypeVar("T")
 RawBatch = tuple[torch.Tensor, torch.Tensor | None]
-"""Activations [n_tokens, d_in] of a batch of the language model, and token ids where these are needed."""
+"""Activations [n_tokens, d_in] of an LM batch, and token ids if needed."""
 
 
 class LanguageModelSource(TextStore):
     """
     An :class:`.ActivationSource` over SAELens's activation store.
 
-    Tokens whose activation norm exceeds ``max_norm`` are dropped: some models put a few tokens at a hundred times the
-    usual norm (a "massive activation", often on the first position), which then hold most of the variance.
+    Tokens whose activation norm exceeds ``max_norm`` are dropped: in some models a few tokens have a hundred times the
+    usual norm ("massive activations", often at the first position) and hold most of the variance.
 
-    It reads ahead: text is tokenised in a thread, on the host, and the language model gets its next batch before the
-    last one is filtered, so that a GPU does not wait for the host. Batches come from a buffer that is allocated once,
-    in SAELens's order.
+    To keep a GPU busy, a thread tokenises text ahead, and the language model gets its next batch before the last one is
+    filtered. Batches come in SAELens's order from a buffer that is allocated once.
     """
 
     max_norm: float | None = None
     n_llm_batches: int = 0
     n_blocks: int = 0
-    """Blocks that went into the buffer."""
+    """Number of blocks that went into the buffer."""
     cache: ActivationCache | None = None
     generator: torch.Generator
-    """Shuffles the buffer."""
+    """Random generator that shuffles the buffer."""
     recorded: dict[str, Any]
     _buffer: MixingBuffer | None = None
     _blocks: Generator[torch.Tensor, None, None] | None = None
@@ -80,7 +79,7 @@ class LanguageModelSource(TextStore):
             cached_activations_path=cfg.cached_activations_path if cfg.use_cached_activations else None,
             activations_mixing_fraction=cfg.activations_mixing_fraction,
         )
-        # its own generator, so that a thread which reads ahead and others that draw numbers do not depend on each other
+        # its own generator, because a prefetching thread draws from it at any time
         store.generator = torch.Generator().manual_seed(cfg.seed + this_rank())
         store.recorded = _metadata(cfg)
         cached = store.cached_activation_dataset
@@ -107,15 +106,15 @@ class LanguageModelSource(TextStore):
         return store
 
     def metadata(self) -> dict[str, Any]:
-        """Return the keys of SAELens's metadata, and a few more, that identify model, hook, text and filters."""
+        """Return metadata that identify model, hook, text and filters: SAELens's keys and a few more."""
         return self.recorded | {"max_activation_norm": self.max_norm}
 
     def batches(self) -> Iterator[torch.Tensor]:
-        """Yield batches [train_batch_size_tokens, d_in]; those of one rank are its share."""
+        """Yield batches [train_batch_size_tokens, d_in]; on several ranks, this rank's share of each."""
         return iter(self)
 
     def median_norm(self) -> float:
-        """Return the median norm of the next few batches of the language model, the mean over ranks."""
+        """Return the median norm of the next few LM batches, averaged over ranks."""
         norms = [self.get_filtered_llm_batch().float().norm(dim=-1) for _ in range(NORM_CALIBRATION_BATCHES)]
         return averaged(torch.cat(norms).median()).item()
 
@@ -129,7 +128,7 @@ class LanguageModelSource(TextStore):
             activations = activations[~torch.isin(token_ids, self.exclude_special_tokens)]
         self.n_llm_batches += 1
         norms = activations.float().norm(dim=-1)
-        # NaN and infinity both make the sum of the norms non-finite: one number to wait for on a GPU
+        # NaN and infinity both make the sum of the norms non-finite, so the host waits for one number only
         if not norms.sum().isfinite():
             bad = int((~norms.isfinite()).sum())
             raise NonFiniteActivationsError(
@@ -152,11 +151,11 @@ class LanguageModelSource(TextStore):
             mix_fraction=self.activations_mixing_fraction,
             generator=self.generator,
         )
-        # the buffer may hold half precision, which is too little to scale or to whiten in
+        # the buffer may hold half precision, too coarse for scaling or whitening
         return (batch.float() if batch.dtype.itemsize < 4 else batch for batch in self._buffer)
 
     def close(self) -> None:
-        """Stop reading ahead, and write the rest of a cache; read on, the text starts again."""
+        """Stop reading ahead and write the rest of a cache; a later read starts at the first document."""
         for stream in (self._blocks, self.iterable_sequences):
             if isinstance(stream, Generator):
                 stream.close()
@@ -198,7 +197,7 @@ class LanguageModelSource(TextStore):
             blocks = self.cache.blocks(self._blocks_from, start=self.n_blocks)
         for block in blocks:
             self.n_blocks += 1
-            yield block.to(self.device)  # a cache gives bfloat16 in the memory of the host
+            yield block.to(self.device)  # a cache gives bfloat16 on the CPU
 
     @override
     def _iterate_filtered_activations(self) -> Generator[torch.Tensor, None, None]:
@@ -206,7 +205,7 @@ class LanguageModelSource(TextStore):
             while True:
                 with casts_shared():
                     batches = [self._next_raw_batch() for _ in range(BATCHES_PER_CAST)]
-                while batches:  # freed one by one, so that few are left when the next eight are made
+                while batches:  # freed one by one, so that few are left when the next ones are made
                     yield self._filtered(batches.pop(0))
         waiting = self._next_raw_batch()
         while True:
@@ -218,7 +217,7 @@ class LanguageModelSource(TextStore):
         return self._into_next_epoch(self.get_raw_llm_batch)
 
     def _into_next_epoch(self, read: Callable[[bool], T]) -> T:
-        """Call ``read``; at the end of the text, which it raises, again from the start of the text."""
+        """Call ``read``; if it raises the end of the text, restart the text and call it again."""
         try:
             return read(True)
         except StopIteration:
@@ -235,7 +234,7 @@ class LanguageModelSource(TextStore):
         )
 
     def _blocks_from(self, n_batches: int) -> Iterator[torch.Tensor]:
-        """Yield filtered blocks after the first ``n_batches``, which a cache has."""
+        """Yield filtered blocks after the first ``n_batches``, which the cache has."""
         assert self.cache is not None
         for _ in range(self.cache.manifest.skipped_batches - self.n_llm_batches):
             self.get_batch_tokens()
@@ -266,9 +265,7 @@ def _metadata(cfg: TrainingConfig) -> dict[str, Any]:
 
 
 def _warn_missing_tokens(tokenizer: Any, cfg: TrainingConfig) -> None:
-    """
-    Warn if ``prepend_bos`` or ``sequence_separator_token`` name a token that the tokenizer lacks: SAELens adds none.
-    """
+    """Warn if the tokenizer lacks the token of ``prepend_bos`` or ``sequence_separator_token``: SAELens adds none."""
     if tokenizer is None or cfg.is_dataset_tokenized or cfg.use_cached_activations:
         return
     effects: dict[str, str] = {}

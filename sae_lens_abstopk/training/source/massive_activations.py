@@ -1,18 +1,18 @@
-"""Warn about massive activations among those that a run trains on."""
+"""Warn about massive activations in the training data."""
 
 import torch
 
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
-# multiple of the median norm that an ordinary token does not reach
+# multiple of the median norm that ordinary tokens stay below
 MASSIVE = 20
 
 
 def massive_norms_warning(x: torch.Tensor, cfg: TrainingConfig) -> str | None:
     """
-    Return a warning about massive activations among ``x`` [n, d_in], the first batch of a run.
+    Return a warning about massive activations in ``x`` [n, d_in], the first batch of a run.
 
-    None if there are none, or the config leaves out all that a preset would.
+    None if there are none, or if the config filters them as the presets do.
     """
     remedies = {
         "max_norm_multiple=10": cfg.max_norm_multiple is None or cfg.max_norm_multiple > MASSIVE,

@@ -1,4 +1,4 @@
-"""A shuffling buffer of fixed memory, with the batches of SAELens's mixing buffer."""
+"""A shuffling buffer with fixed memory that yields the batches of SAELens's mixing buffer."""
 
 from collections.abc import Iterator
 
@@ -10,18 +10,18 @@ EMPTY = torch.empty(0, dtype=torch.int64)
 
 class MixingBuffer(Iterator[torch.Tensor]):
     """
-    Batches [batch_size, d_in] drawn from a buffer that new activations fill up as batches leave it.
+    Iterator over batches [batch_size, d_in] from a buffer that is refilled with new activations.
 
-    Yields the batches of SAELens's ``mixing_buffer`` at the same random state. That one joins and permutes its whole
-    storage each time; here a row is written once, in the place of a row that was served, and read once: only row
-    numbers are permuted. At most ``buffer_size`` rows and the largest block of activations are held.
+    At the same random state it yields the batches of SAELens's ``mixing_buffer``, which copies and permutes its whole
+    storage each time. Here only row numbers are permuted; a new row takes the place of a row that was served. Memory
+    holds at most ``buffer_size`` rows and the largest block.
 
     Args:
         activations: Blocks [n, d_in], with any n.
         buffer_size: Rows at which batches are served.
         batch_size: Rows of a batch, at most ``buffer_size``.
-        mix_fraction: Share of the buffer that is kept back to be mixed with what comes next; at 0 nothing is shuffled.
-        generator: Where the permutations come from; torch's own by default.
+        mix_fraction: Share of the buffer kept back to mix with the next rows; at 0 nothing is shuffled.
+        generator: Random generator of the permutations; torch's own by default.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class MixingBuffer(Iterator[torch.Tensor]):
         return self._rows[part]
 
     def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rows [n, d_in] that come next, in their order, and those that wait to be mixed with others."""
+        """Return the rows [n, d_in] that come next, in order, and those that wait to be mixed."""
         if self._rows is None:
             return torch.empty(0, 0), torch.empty(0, 0)
         return self._rows[self._served], self._rows[self._order]
@@ -85,7 +85,7 @@ class MixingBuffer(Iterator[torch.Tensor]):
             self._rows = torch.cat([self._rows, self._rows.new_empty(len(grown), *self._rows.shape[1:])])
             self._free = torch.cat([self._free, grown])
         taken, self._free = self._free[: len(block)], self._free[len(block) :]
-        if block.dtype != self._rows.dtype:  # refilled with rows of a machine on which the model ran in another type
+        if block.dtype != self._rows.dtype:  # the restored rows may come from a model in another dtype
             dtype = torch.promote_types(self._rows.dtype, block.dtype)
             self._rows, block = self._rows.to(dtype), block.to(dtype)
         self._rows[taken] = block
@@ -95,7 +95,7 @@ class MixingBuffer(Iterator[torch.Tensor]):
         n_rows = len(self._order)
         if n_rows >= self._buffer_size and not whole:
             if self._mix_fraction > 0:
-                # row numbers are where the rows are, so that a GPU's host waits for no batch
+                # row numbers live on the rows' device, so that the host does not wait for the GPU
                 mixed = torch.randperm(n_rows, generator=self._generator)
                 self._order = self._order[mixed.to(self._order.device, non_blocking=True)]
             n_batches = max(1, (n_rows - int(self._buffer_size * self._mix_fraction)) // self._batch_size)

@@ -38,7 +38,7 @@ def save_stream(folder: Path, position: SourcePosition) -> None:
 
 
 def ranks_of(folder: Path) -> int:
-    """Return how many ranks wrote a checkpoint."""
+    """Return the number of ranks that wrote a checkpoint."""
     return len(list(folder.glob(STREAMS)))
 
 
@@ -46,8 +46,8 @@ def load_stream(folder: Path, *, seed: int) -> SourcePosition:
     """
     Restore this rank's random states, and return the position of its source.
 
-    In a checkpoint of another number of ranks no position is this rank's: it skips its share of the batches that were
-    read, and its mixing buffer starts empty.
+    If another number of ranks wrote the checkpoint, this rank skips its share of the batches that were read, and its
+    mixing buffer starts empty.
     """
     if ranks_of(folder) != n_ranks():
         plains = [_plain(path) for path in folder.glob(STREAMS)]

@@ -47,7 +47,7 @@ class ComparisonFile(FileModel):
 
 @dataclass(frozen=True)
 class ComparisonRun:
-    """One pass over the activations: all variants at one k and one seed; ``name`` is also that of its folder."""
+    """One pass over the activations: all variants at one k and one seed; ``name`` also names its folder."""
 
     name: str
     k: float
@@ -55,7 +55,7 @@ class ComparisonRun:
     config: TrainingConfig
 
     def folders(self) -> dict[str, Path]:
-        """Folder of each variant."""
+        """Return the folder of each variant."""
         output = Path(self.config.output_path or "")
         return {str(sae.metadata.variant): sae_folder(output, name) for name, sae in self.config.all_saes.items()}
 
@@ -68,11 +68,11 @@ class Comparison:
     suite: str
 
     def saes_and_groups(self) -> tuple[dict[str, Path], dict[str, str]]:
-        """Folders of all SAEs by name, and for each its group: the variant and k that it is a seed of."""
+        """Return the folders of all SAEs by name, and the group of each: its variant and k, shared by all seeds."""
         saes, groups = {}, {}
         for run in self.runs:
             for variant, folder in run.folders().items():
-                group = f"{variant} k={run.k:g}"  # with k even if there is one, as results of another k may be added
+                group = f"{variant} k={run.k:g}"  # always with k, because results of another k may be added
                 saes[f"{group} seed {run.seed}"] = folder
                 groups[f"{group} seed {run.seed}"] = group
         return saes, groups
@@ -84,8 +84,8 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
 
     Args:
         source: A YAML file, or the name of one in ``training_configs/comparisons``. A relative ``config`` in it is
-            looked for beside it first.
-        overrides: ``key=value`` changes to the training config; of ``sae`` only its size, as variants set the rest.
+            tried relative to the file first.
+        overrides: ``key=value`` changes to the training config; of ``sae`` only its size: variants set the rest.
         out: Folder of the runs.
 
     Raises:
@@ -104,7 +104,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
             )
     raw, where = read_raw(named_config(file.config, path))
     apply_overrides(raw, overrides)
-    # beside an SAE that is not signed, b_dec_init_method has an effect whatever the SAE of the config is
+    # if one variant is not signed, b_dec_init_method has an effect whatever the SAE of the config is
     unsigned = {"companions": {"unsigned": {"architecture": "standard"}}, "target_l0": {}, "lr_multiples": {}}
     base = build_config(raw | unsigned, where=where)
     if base.from_pretrained_path is not None:

@@ -20,14 +20,14 @@ from sae_lens_abstopk.training.train import train
 
 def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console, dry_run: bool = False) -> list[str]:
     """
-    Train or resume unfinished runs, or with ``dry_run`` list them; return the names of those that others train.
+    Train or resume unfinished runs, or list them (``dry_run``); return the names of runs that other processes train.
 
-    A run that fails is passed over; Ctrl-C, SIGTERM and SIGHUP end all.
+    A run that fails is skipped; Ctrl-C, SIGTERM and SIGHUP stop all.
 
     Raises:
-        ConfigError: before any is trained, if a folder holds a run with other settings, an activation cache does not
-            serve all runs that name it, or a model or hook is missing.
-        TrainingStopped: at the end, naming the runs that failed.
+        ConfigError: before training, if a folder holds a run with other settings, an activation cache does not serve
+            all runs that name it, or a model or hook is missing.
+        TrainingStopped: at the end, if runs failed.
     """
     waiting = {name: cfg for name, cfg in configs.items() if not is_finished(cfg)}
     require_caches(waiting)
@@ -36,7 +36,7 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
     failed, elsewhere = [], []
     for i, (name, cfg) in enumerate(configs.items(), 1):
         try:
-            done = is_finished(cfg)  # another process may have trained it since
+            done = is_finished(cfg)  # another process may have trained it in the meantime
             console.print(f"[{i}/{len(configs)}] {name}{'  done' if done else ''}", markup=False)
             if not done and not dry_run:
                 resume_if_started(cfg)
@@ -58,7 +58,7 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
 
 
 def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = False) -> None:
-    """Raise ConfigError if a cache does not serve all runs that name it; of runs ``at_once`` only one could fill it."""
+    """Raise ConfigError if a cache does not serve all runs that name it; if they run ``at_once``, only one fills it."""
     filled_by: dict[Path, tuple[str, dict[str, Any]]] = {}
     to_fill: dict[Path, str] = {}
     for name, cfg in configs.items():
@@ -82,7 +82,7 @@ def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = Fal
 
 
 def _require_models(configs: Iterable[TrainingConfig]) -> None:
-    """Check the model, its tokenizer and the hook of all runs, each once; raise ConfigError with all problems."""
+    """Check each model, tokenizer and hook once; raise ConfigError with all problems."""
     hooks, texts = {}, {}
     for cfg in configs:
         model = (cfg.model_name, cfg.model_class_name, str(cfg.model_from_pretrained_kwargs))

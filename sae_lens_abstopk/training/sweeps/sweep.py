@@ -1,4 +1,4 @@
-"""Sweeps: one file that stands for many runs."""
+"""Sweeps: one file that describes many runs."""
 
 import hashlib
 import itertools
@@ -23,7 +23,7 @@ from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.sweeps.many_runs import require_caches, train_unfinished
 from sae_lens_abstopk.training.sweeps.yaml_model import FileModel, read_as
 
-# bytes; file systems take 255, and files in the folder have longer paths
+# bytes; file systems allow 255
 LONGEST_NAME = 200
 
 
@@ -39,28 +39,28 @@ class SweepEntry(SweepPart):
 
 
 class SweepFile(SweepPart):
-    """A sweep file; its ``variants`` and ``grid`` hold for each entry of ``runs`` that has no others."""
+    """A sweep file; its ``variants`` and ``grid`` are the defaults of the entries of ``runs``."""
 
     runs: Annotated[list[SweepEntry], Len(1)]
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One run of a sweep; ``name`` is also that of its folder, ``source`` a config or preset with its variant."""
+    """One run of a sweep; ``name`` also names its folder, ``source`` is a config or a preset with its variant."""
 
     name: str
     source: str
     overrides: tuple[str, ...]
 
     def config(self, out: Path) -> TrainingConfig:
-        """The checked config of this run, with its folder in ``out``."""
+        """Return the checked config of this run, with its folder in ``out``."""
         cfg = load_config(self.source, [*self.overrides, f"output_path={yaml_text(str(out / self.name))}"])
         if cfg.checkpoint_path is not None:
             cfg.checkpoint_path = str(Path(cfg.checkpoint_path) / self.name)
         return cfg
 
     def command(self, out: Path) -> str:
-        """The shell command of this run; given again, it goes on where it stopped."""
+        """Return the shell command of this run; a second call resumes the run."""
         root = self.config(out).checkpoint_path
         own = [] if root is None else [f"checkpoint_path={yaml_text(root)}"]
         folder = str(out / self.name)
@@ -69,7 +69,7 @@ class SweepRun:
 
 def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
     """
-    The runs of a sweep file: for each entry of ``runs``, every variant with every point of its grid.
+    Return the runs of a sweep file: for each entry of ``runs``, every variant with every point of its grid.
 
     Raises:
         ConfigError: the file is missing, a key or an entry is wrong, or two runs would have the same folder.
@@ -94,7 +94,7 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
 
 
 def _require_effect(override: str, grid: Mapping[str, Sequence[Any]], path: Path) -> None:
-    """Raise if an override would replace a key of the grid, by whose values runs are named, or the folder of a run."""
+    """Raise if an override sets a key of the grid or the folder of a run."""
     whole, _, value = override.partition("=")
     if whole == "output_path":
         raise ConfigError(f"{override!r}: name the folder of all runs of {path} with --out.")
@@ -113,14 +113,14 @@ def _points(source: str, grid: Mapping[str, Sequence[Any]], overrides: Sequence[
     base = Path(source).stem if source.endswith((".yaml", ".yml")) else source.replace("/", "_")
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
-        # no "=" in a folder's name, as commands take NAME=FOLDER
+        # no "=" in a folder's name, because commands take NAME=FOLDER
         in_name = [f"{key}-{value}".replace("=", "-") for key, value in point.items()]
         changes = [f"{key}={yaml_text(value)}" for key, value in point.items()]
         yield SweepRun(_folder_name("_".join([base, *in_name])), source, (*changes, *overrides))
 
 
 def _folder_name(text: str) -> str:
-    """Make ``text`` a name that every file system takes; a long one is cut and ends in a digest of the whole."""
+    """Turn ``text`` into a valid folder name; cut a long one and append a digest."""
     name = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f]', "_", text)
     if len(name.encode()) <= LONGEST_NAME:
         return name
@@ -135,7 +135,7 @@ def run_sweep(runs: Sequence[SweepRun], out: Path, *, console: Console, dry_run:
 
 
 def unfinished(runs: Sequence[SweepRun], out: Path) -> list[SweepRun]:
-    """The unfinished runs in ``out``, checked as by :func:`run_sweep`, to be trained elsewhere at the same time."""
+    """Return the unfinished runs in ``out``, checked as by :func:`run_sweep`, to train at the same time elsewhere."""
     waiting = [(run, cfg) for run in runs if not is_finished(cfg := run.config(out))]
     require_caches({run.name: cfg for run, cfg in waiting}, at_once=True)
     return [run for run, _ in waiting]

@@ -32,7 +32,7 @@ class SweepJob:
             train(cfg, console=PrintableConsole(width=200, markup=False))
 
     def checkpoint(self) -> Any:
-        """What submitit queues when the job is preempted or out of time: the same job, which resumes."""
+        """Return the job that submitit queues after preemption or timeout: the same job, which resumes."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -49,13 +49,13 @@ def submit_sweep(
     """
     Check every config, then submit a job for each unfinished run and print a line for each.
 
-    Logs of the jobs go into ``jobs`` in ``out``. ``cluster`` is ``"slurm"`` (the default), or ``"local"`` (processes of
-    this machine) and ``"debug"`` (this process), which are waited for. ``parameters`` are those of submitit's executor,
-    such as ``timeout_min``, ``gpus_per_node`` and ``slurm_partition``.
+    Logs of the jobs go into ``jobs`` in ``out``. ``cluster`` is ``"slurm"`` (the default), ``"local"`` (processes on
+    this machine) or ``"debug"`` (this process); the last two wait for the jobs. ``parameters`` go to submitit's
+    executor, such as ``timeout_min``, ``gpus_per_node`` and ``slurm_partition``.
 
     Raises:
-        ConfigError: submitit is missing, or refuses the cluster or a parameter.
-        TrainingStopped: jobs of this machine failed; all have been waited for.
+        ConfigError: submitit is missing or rejects the cluster or a parameter.
+        TrainingStopped: after all jobs on this machine have ended, if some failed.
     """
     if importlib.util.find_spec("submitit") is None:
         raise ConfigError("--launcher submitit needs submitit: pip install 'sae-lens-abstopk[slurm]'.")

@@ -18,10 +18,10 @@ Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 class Variant(BaseModel):
     """
-    SAE keys of a variant; ``d_in``, ``d_sae`` and ``b_dec_init_method`` are by default those of the config.
+    SAE keys of a variant; ``d_in``, ``d_sae`` and ``b_dec_init_method`` default to those of the config.
 
-    Its L0 is the k of the run: as its ``k`` if it has one, as the ``target_l0`` of JumpReLU's quadratic loss, else as
-    the L0 that its sparsity coefficient is steered to.
+    The k of the run sets its L0: as its ``k`` if it has one, as the ``target_l0`` of JumpReLU's quadratic loss, else as
+    the target of :class:`.L0Controller`.
     """
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -74,5 +74,5 @@ def with_variants(
         if variant.lr_multiple is not None:
             rates[key] = variant.lr_multiple
     if all(isinstance(sae, SignedTrainingSAEConfig) for sae in saes.values()):
-        changes["b_dec_init_method"] = "mean"  # the default, as each SAE has its own
+        changes["b_dec_init_method"] = "mean"  # the default, because each SAE has its own
     return replace(base, sae=saes.pop("sae"), companions=saes, target_l0=targets, lr_multiples=rates, **changes)

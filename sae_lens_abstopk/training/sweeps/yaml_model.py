@@ -10,7 +10,7 @@ from sae_lens_abstopk.system.yaml_files import read_yaml
 
 
 class FileModel(BaseModel):
-    """A file in which unknown keys and other types are errors."""
+    """Base of file schemas: unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -1,4 +1,4 @@
-"""Where a run's metrics go: a protocol, the CSV file, the console, and a container for several loggers."""
+"""Loggers of a run's metrics: the protocol, the CSV file, the console and a container of several."""
 
 import csv
 import os
@@ -14,22 +14,22 @@ COLUMNS: tuple[str, ...] = (
     *("held_out_fvu", "held_out_l0", "ce_clean", "ce_sae", "ce_zero", "ce_mean"),
     *("loss_recovered_zero", "loss_recovered_mean"),
 )
-"""Columns of metrics.csv, before those that an architecture adds; a row leaves empty what it does not have."""
+"""Columns of metrics.csv, before those that an architecture adds; missing values are empty."""
 # calls between two lines on the console
 LINE_EVERY = 10
-# failures in a row after which a logger that may wait for a server is not called again
+# failures in a row after which a tracker is not called again
 GIVE_UP = 3
 
 
 class MetricLogger(Protocol):
-    """Takes the metrics of a step; ``close`` is called once, at the end or after an error."""
+    """Protocol of a metrics logger; ``close`` is called once, at the end or after an error."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None: ...
     def close(self) -> None: ...
 
 
 class CsvLogger:
-    """Writes one row a call; columns are those of the file, or :data:`COLUMNS` and the others of the first row."""
+    """Writer of metrics.csv, one row a call; a new file has :data:`COLUMNS` and the others of the first row."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,14 +46,14 @@ class CsvLogger:
             writer.writeheader()
         short = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in metrics.items()}
         writer.writerow({"step": step, **short})
-        self._file.flush()  # a killed run keeps its rows
+        self._file.flush()  # so that a killed run keeps its rows
 
     def close(self) -> None:
         self._file.close()
 
 
 class ConsoleLogger:
-    """Prints a line every ``LINE_EVERY`` calls, for output that shows no progress bar."""
+    """Printer of a line every ``LINE_EVERY`` calls, for output without a progress bar."""
 
     def __init__(self, console: Console, name: str, n_steps: int) -> None:
         self._console, self._name, self._n_steps, self._calls = console, name, n_steps, 0
@@ -62,7 +62,7 @@ class ConsoleLogger:
         self._calls += 1
         if (self._calls - 1) % LINE_EVERY and "loss_recovered_zero" not in metrics:
             return
-        # not the loss, which jumps as soon as its part for dead latents sets in
+        # not the loss, which jumps when its part for dead latents sets in
         shown = ("mse", "fvu", "l0", "dead_latents", "tokens_per_second", "loss_recovered_zero")
         values = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown if key in metrics)
         self._console.print(f"{self._name}  step {step}/{self._n_steps}  {values}", soft_wrap=True)
@@ -73,10 +73,9 @@ class ConsoleLogger:
 
 class Loggers:
     """
-    Several loggers as one; a logger that fails is warned about once and never stops a run.
+    Several loggers as one; a logger that fails causes one warning and never stops a run.
 
-    After ``GIVE_UP`` failures in a row it is not called again, as each call may wait for a server that is gone; the
-    file and the console are tried at every call.
+    A tracker is not called again after ``GIVE_UP`` failures in a row, because each call may wait for a lost server.
     """
 
     def __init__(self, loggers: Sequence[MetricLogger], warn: Callable[[str], object]) -> None:
@@ -96,7 +95,7 @@ class Loggers:
             return
         try:
             call()
-        except Exception as error:  # whatever a server or a full disk raises
+        except Exception as error:  # any error of a server or a full disk
             if number not in self._failures:
                 self._warn(failure_note(type(logger).__name__, error))
             self._failures[number] = self._failures.get(number, 0) + 1
@@ -106,6 +105,6 @@ class Loggers:
 
 
 def failure_note(logger: str, error: Exception) -> str:
-    """One sentence about a logger that failed."""
+    """Describe the failure of a logger in one sentence."""
     why = " ".join(str(error).split())[:600]
     return f"warning: {logger} failed ({type(error).__name__}: {why}); the run goes on without it."

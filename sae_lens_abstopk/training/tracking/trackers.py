@@ -22,27 +22,27 @@ ARTEFACTS = (
     *("cfg.json", "config.yaml", "metrics.csv", "README.md", "runner_cfg.json"),
     *(SAE_WEIGHTS_FILENAME, "sparsity.safetensors"),
 )
-"""Files of a run folder that a tracker keeps."""
+"""Files of a run folder that a tracker uploads."""
 WANDB_ID, MLFLOW_ID = ".wandb-id", ".mlflow-id"
-"""Files of a run folder with the id of its W&B run, and of the MLflow run of its SAE."""
-# MLflow takes a hundred parameters at a time, and refuses longer ones
+"""Files of a run folder that store the id of its W&B run and of the MLflow run of its SAE."""
+# MLflow accepts a hundred parameters at a time, and no longer values
 _PARAMETERS_AT_ONCE, _LONGEST_PARAMETER = 100, 500
-# characters of an artifact's name in W&B
-_LONGEST_ARTIFACT = 128
+# longest artifact name in W&B
+_MAX_ARTIFACT_NAME = 128
 
 
 class WandbLogger:
-    """Logs to the open Weights & Biases run, and at the end the files of the SAE's run folder as an artifact."""
+    """Logger to the open Weights & Biases run; uploads the files of the SAE's run folder as an artifact at the end."""
 
     def __init__(self, cfg: TrackingConfig, folder: Path, *, artifact: str, prefix: str = "") -> None:
         self._folder, self._prefix = folder, prefix
-        self._artifact = re.sub(r"[^A-Za-z0-9_.-]+", "_", artifact)[:_LONGEST_ARTIFACT]
+        self._artifact = re.sub(r"[^A-Za-z0-9_.-]+", "_", artifact)[:_MAX_ARTIFACT_NAME]
         self._files = [name for name in ARTEFACTS if cfg.log_weights_to_wandb or name != SAE_WEIGHTS_FILENAME]
         for key in (*COLUMNS[1:], "losses/*", "metrics/*"):
             wandb.define_metric(f"{prefix}{key}", step_metric="step")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        # W&B's own step only rises, so a second run in one of the caller's would lose its rows
+        # W&B's own step only rises, so a second training in the caller's W&B run would lose its rows
         wandb.log({"step": step, **{f"{self._prefix}{key}": value for key, value in metrics.items()}})
 
     def close(self) -> None:
@@ -57,9 +57,9 @@ class WandbLogger:
 
 class MlflowLogger:
     """
-    One MLflow run: the config as parameters, the metrics, and at the end the files of the SAE's run folder.
+    Logger to one MLflow run: config as parameters, metrics, and the files of the SAE's run folder at the end.
 
-    With ``goes_on``, the run that the folder names is continued if the server still has it.
+    ``goes_on`` continues the run that the folder names if the server still has it.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MlflowLogger:
         from mlflow.entities import Param
 
         uri = cfg.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        # half a minute until a request fails; MLflow's own 7 retries are four minutes, in which all SAEs wait
+        # a request fails after half a minute; with MLflow's own 7 retries all SAEs would wait four minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
         self._folder = folder
         self._client = MlflowClient(tracking_uri=uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}")
@@ -84,7 +84,7 @@ class MlflowLogger:
             self._client.log_batch(self._run, params=flat[start : start + _PARAMETERS_AT_ONCE])
 
     def _experiment(self, name: str) -> str:
-        """Return the id of an experiment, made if it is missing; another run may make it at the same time."""
+        """Return the id of an experiment, made if missing; another run may make it at the same time."""
         from mlflow.exceptions import MlflowException
 
         found = self._client.get_experiment_by_name(name)
@@ -98,7 +98,7 @@ class MlflowLogger:
         return found.experiment_id
 
     def _reopened(self, run_id: str) -> bool:
-        """Continue a run; False if the server does not have it or it was deleted."""
+        """Continue a run; return False if the server does not have it or it was deleted."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -127,12 +127,12 @@ class MlflowLogger:
 
 
 class TensorBoardLogger:
-    """Writes event files into ``tensorboard`` in the run folder of the SAE, with the config as a text."""
+    """Writer of TensorBoard event files in the SAE's run folder, with the config as text."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # hides steps from before the run went back to a checkpoint
+        # hides steps after the checkpoint that the run went back to
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
         self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in flat_keys(config).items()))
 
@@ -156,10 +156,10 @@ def open_trackers(
     warn: Callable[[str], object],
 ) -> list[MetricLogger]:
     """
-    Open the trackers that ``cfg`` names for one SAE; one that cannot be opened is warned about and left out.
+    Open the trackers that ``cfg`` names for one SAE; warn about those that cannot be opened.
 
-    ``label`` and ``folder`` are the SAE's, ``several`` says that the run has others. A run that starts at a
-    ``first_step`` above 1 is a resumed one.
+    ``label`` and ``folder`` belong to the SAE; ``several`` says whether the run has others. A ``first_step`` above 1
+    means a resumed run.
     """
     wanted: dict[str, Callable[[], MetricLogger]] = {}
     run_name = _run_name(cfg, Path(config["output_path"]))
@@ -176,7 +176,7 @@ def open_trackers(
     for name, open_one in wanted.items():
         try:
             opened.append(open_one())
-        except Exception as error:  # a server that cannot be reached stops no run
+        except Exception as error:  # an unreachable server must not stop a run
             warn(failure_note(name, error))
     return opened
 
@@ -188,8 +188,8 @@ def wandb_run(
     """
     Open a Weights & Biases run for this context; if that fails, warn and go without.
 
-    A run that the caller has opened takes the config and stays open. With ``goes_on``, the W&B run that ``cfg`` or the
-    run folder names is continued.
+    A W&B run that the caller has opened gets the config and stays open. ``goes_on`` continues the W&B run that ``cfg``
+    or the run folder names.
     """
     of_caller, noted, run_id = wandb.run, folder / WANDB_ID, cfg.wandb_id
     if goes_on and run_id is None and noted.is_file():
@@ -206,7 +206,7 @@ def wandb_run(
             resume="allow" if goes_on else None,
         )
         noted.write_text(run.id, encoding="utf-8")
-    except Exception as error:  # no key, or a server that cannot be reached
+    except Exception as error:  # no API key, or an unreachable server
         warn(failure_note("Weights & Biases", error))
     try:
         yield
@@ -214,7 +214,7 @@ def wandb_run(
         try:
             if of_caller is None:
                 wandb.finish(exit_code=0 if (folder / SAE_WEIGHTS_FILENAME).is_file() else 1)
-        except Exception as error:  # its process has died
+        except Exception as error:  # the W&B process has died
             warn(failure_note("Weights & Biases", error))
 
 
