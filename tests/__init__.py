@@ -3,7 +3,8 @@ import os
 import shutil
 import tempfile
 
-# before anything imports huggingface_hub, which reads them once: nothing from the network, or from the cache of whoever runs them
+# before anything imports huggingface_hub, which reads them once: nothing from the network, or from the cache of whoever
+# runs them
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # read once too, by numpy and torch: workers of pytest-xdist, and the processes that tests start, share the cores
 if "PYTEST_XDIST_WORKER" in os.environ:

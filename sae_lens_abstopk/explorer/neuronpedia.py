@@ -80,7 +80,9 @@ def write_neuronpedia(
 
 
 def check_features_folder(folder: Path) -> None:
-    """Refuse to write among what is there, but for the file of a pass that was interrupted, before anything is collected."""
+    """
+    Refuse to write among what is there, but for the file of a pass that was interrupted, before anything is collected.
+    """
     unfinished = (*OLD_PASS, LOCK, HOLDER)
     if not (folder.is_dir() and all(path.name in unfinished for path in folder.iterdir())):
         require_empty(folder)

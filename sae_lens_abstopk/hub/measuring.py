@@ -8,7 +8,8 @@ import torch
 
 from sae_lens_abstopk.evaluation.results.examples import CONTEXTS
 from sae_lens_abstopk.evaluation.results.text_measurement import read_text, text_results
-from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects, weights_of
+from sae_lens_abstopk.evaluation.subjects.same_activations import weights_of
+from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.hub.manifest import PublishedResults
 from sae_lens_abstopk.hub.results import results_of
 from sae_lens_abstopk.model.token_filter import TokenSelection

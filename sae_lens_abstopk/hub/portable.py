@@ -7,8 +7,8 @@ from typing import Any
 from sae_lens import SAE
 from sae_lens.saes.sae import SAEMetadata
 
-from sae_lens_abstopk.evaluation.subjects.subjects import without_path
 from sae_lens_abstopk.saes.derive import derive
+from sae_lens_abstopk.system.files import without_path
 
 # metadata that are a local path or a name on the Hub
 NAMES = ("model_name", "dataset_path")

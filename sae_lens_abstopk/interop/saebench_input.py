@@ -12,7 +12,6 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
 from sae_lens_abstopk.evaluation.subjects.sae_specs import specs_of_sae
-from sae_lens_abstopk.evaluation.subjects.subjects import without_path
 from sae_lens_abstopk.interop.class_sets import ClassSet
 from sae_lens_abstopk.model.devices import require_device
 from sae_lens_abstopk.model.hook_places import find_place
@@ -20,6 +19,7 @@ from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.saes.heads import require_all_heads
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.saes.signed import SignedSAE
+from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.text.documents import load_text
 
 DTYPE = "float32"

@@ -77,6 +77,6 @@ def require_of_poles(name: str, values: object, d_sae: int) -> None:
     if shape != [2, d_sae]:
         given = f"is a {type(values).__name__}" if shape is None else f"has the shape {shape}"
         raise ConfigError(
-            f"{name} {given}; give a tensor [2, {d_sae}], such as measure_poles(FOLDER).{name.split('_')[-1]}, positive "
-            "row first."
+            f"{name} {given}; give a tensor [2, {d_sae}], such as measure_poles(FOLDER).{name.split('_')[-1]}, "
+            "positive row first."
         )

@@ -18,6 +18,7 @@ def k_of(sae: SAE[Any]) -> int:
     active: int = getattr(sae.activation_fn, "k", sae.cfg.k)
     if active != sae.cfg.k:
         raise ConfigError(
-            f"this SAE keeps k={active} latents, and its config says k={sae.cfg.k}; set sae.cfg.k and sae.activation_fn.k."
+            f"this SAE keeps k={active} latents, and its config says k={sae.cfg.k}; set sae.cfg.k and "
+            "sae.activation_fn.k."
         )
     return active

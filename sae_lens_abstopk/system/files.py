@@ -13,6 +13,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 # errors of file systems that do not sync folders
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
+HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 SAMPLES, SAMPLE_BYTES = 64, 2**14
 
 
@@ -116,3 +117,10 @@ def leads_up(name: str) -> bool:
     """Whether a name is empty, absolute, or goes up, on any system."""
     kinds = (PurePosixPath(name), PureWindowsPath(name))
     return not name or any(path.is_absolute() or path.drive or ".." in path.parts for path in kinds)
+
+
+def without_path(source: str) -> str:
+    """Return ``source`` if the Hub may know it; else, as of a local file, also of another machine, its last part."""
+    if HUB_NAME.fullmatch(source) and not Path(source).exists():
+        return source
+    return PureWindowsPath(source).name or source  # understands both kinds of slashes

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 import torch
-from experiments.speed.filling import retold
 
+from experiments.pages import retold
 from experiments.speed import recording, step_time
 from experiments.speed.beside import measures
 from experiments.speed.timed_saes import AT_EVERY_SIZE, AT_THE_FIRST_SIZE, OURS, SAELENS, Size, make_trainer, take_step

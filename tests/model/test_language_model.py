@@ -33,13 +33,15 @@ from tests.training.config.test_config_file import changed
         ({"hook_name": "model.layer.3"}, "nearest: model.layers.3"),
         (
             {"hook_name": "blocks.3.hook_resid_post"},
-            "nearest: model.layers.13; for TransformerLens's names, set model_class_name=HookedTransformer or TransformerBridge.",
+            "nearest: model.layers.13; for TransformerLens's names, set model_class_name=HookedTransformer or "
+            "TransformerBridge.",
         ),
         ({"sae.d_in": 16}, "sae.d_in=16 but"),
         ({"sae.d_in": 16}, "set sae.d_in=32 or leave it out"),
         (
             {"model_class_name": "TransformerBridge", "hook_name": "blocks.26.hook_resid_post"},
-            "which has layers 0 to 25; TransformerBridge calls the residual stream after one 'blocks.13.hook_resid_post'",
+            "which has layers 0 to 25; TransformerBridge calls the residual stream after one "
+            "'blocks.13.hook_resid_post'",
         ),
         (
             {"model_class_name": "TransformerBridge", "hook_name": "embed.hook_out"},

@@ -34,8 +34,8 @@ def test_the_holder_is_named_until_it_is_killed(tmp_path: Path) -> None:
 
     command = [sys.executable, "-c", HOLDS, str(module.__file__), str(tmp_path)]
     stub = "import sys, types; sys.modules['sae_lens_abstopk'] = types.ModuleType('sae_lens_abstopk'); " + (
-        "errors = types.ModuleType('sae_lens_abstopk.system.errors'); errors.ConfigError = errors.FolderInUseError = ValueError; "
-        "sys.modules['sae_lens_abstopk.system.errors'] = errors"
+        "errors = types.ModuleType('sae_lens_abstopk.system.errors'); errors.ConfigError = errors.FolderInUseError = "
+        "ValueError; sys.modules['sae_lens_abstopk.system.errors'] = errors"
     )
     command[2] = stub + "\n" + HOLDS  # without the twelve seconds that the package takes to import
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -3,8 +3,8 @@
     python training_configs/text/make_corpus.py MODEL_FOLDER --out smollm2_samples.jsonl.gz
 
 Each line is ``{"text": ..., "prompt": i}``, where ``i`` is the index into ``prompts()``. Some of the prompts are
-openings that the model continues (the opening is kept in the text), the others are requests in the chat format (only the
-answer is kept). One seed fixes the run for a given torch version and thread count.
+openings that the model continues (the opening is kept in the text), the others are requests in the chat format (only
+the answer is kept). One seed fixes the run for a given torch version and thread count.
 """
 
 import argparse

@@ -4,7 +4,8 @@ Tense and subject number of main clauses, from CoNLL-U treebanks of English: the
 ``python ud_ewt.py OUT en_ewt-ud-train.conllu en_ewt-ud-dev.conllu en_ewt-ud-test.conllu`` writes ``OUT/tense.tsv`` and
 ``OUT/subject_number.tsv``. The split of a sentence is the part of its file's name after ``-ud-``.
 
-Tense: of the finite verb that heads the main clause (the root, else its auxiliary or copula), in sentences where no other
+Tense: of the finite verb that heads the main clause (the root, else its auxiliary or copula), in sentences where no
+    other
 finite verb has another tense. Number: of the one noun that is the subject of the root.
 """
 

@@ -1,10 +1,9 @@
 """SAEs with the model and the text on which they are evaluated."""
 
-import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -12,10 +11,11 @@ from sae_lens import SAE
 from torch import nn
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.evaluation.subjects.sae_specs import WEIGHTS, explaining_options, specs_of_sae, was_held_out
+from sae_lens_abstopk.evaluation.subjects.sae_specs import explaining_options, specs_of_sae, was_held_out
+from sae_lens_abstopk.evaluation.subjects.same_activations import require_one_place
 from sae_lens_abstopk.model.check_hook import check_activations
 from sae_lens_abstopk.model.devices import require_device, resolve_device
-from sae_lens_abstopk.model.hook_places import find_place, residual_layer
+from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.model_shape import model_files
@@ -23,16 +23,14 @@ from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
 from sae_lens_abstopk.model.token_batches import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.model.weight_processing import processing_of, recorded_options, warn_of_other_weights
-from sae_lens_abstopk.saes.heads import read_by
+from sae_lens_abstopk.model.weight_processing import warn_of_other_weights
 from sae_lens_abstopk.saes.loading import Source, is_release, load_sae, origin_of
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.system.one_or_more import one_or_more
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.text.text_files import text_files
 from sae_lens_abstopk.text.text_spec import TextPart, TextSpec
-
-_HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
@@ -164,13 +162,6 @@ def _spec_in_memory(model: Any, spec: ModelSpec, d_in: int) -> ModelSpec:
     return spec
 
 
-def without_path(source: str) -> str:
-    """Return ``source`` if the Hub may know it; else, as of a local file, also of another machine, its last part."""
-    if _HUB_NAME.fullmatch(source) and not Path(source).exists():
-        return source
-    return PureWindowsPath(source).name or source  # understands both kinds of slashes
-
-
 def open_subjects(
     sources: Source | Sequence[Source] | Mapping[str, Source],
     *,
@@ -276,52 +267,3 @@ def _name_in_memory(model: Any, sae: SAE[Any]) -> str | None:
     cfg = getattr(model, "cfg", None)  # SAELens's proxy has none
     config = getattr(getattr(model, "model", model), "config", None)
     return (getattr(config, "name_or_path", None) if cfg is None else cfg.model_name) or "unnamed model"
-
-
-def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> None:
-    """
-    Refuse SAEs that cannot be measured on the same activations.
-
-    Args:
-        saes: One at least.
-        same_model: They are of one model, whatever it is called in their metadata.
-
-    Raises:
-        ConfigError: they read different hooks, have inputs of different widths, or are of different models.
-    """
-    hooks, widths = {read_by(sae) for sae in saes}, {sae.cfg.d_in for sae in saes}
-    if len(hooks) > 1 and len({_place(sae) for sae in saes}) > 1:
-        raise ConfigError(
-            f"the SAEs read different hooks ({', '.join(sorted(hooks))}); take those of one hook at a time."
-        )
-    weights = {repr(weights_of(sae)) for sae in saes}
-    if len(weights) > 1:
-        raise ConfigError(
-            f"the SAEs were trained on different weights of their model ({'; '.join(sorted(weights))}); evaluate each "
-            "by itself, and combine the results with `abstopk report`."
-        )
-    if len(widths) > 1:
-        raise ConfigError(
-            f"the SAEs read activations of different widths ({', '.join(map(str, sorted(widths)))}), so they are of "
-            "different models; give those of one model at a time."
-        )
-    models = {Path(name).name for sae in saes if (name := sae.cfg.metadata.model_name)}
-    if len(models) > 1 and not same_model:
-        raise ConfigError(
-            f"the SAEs are of different models ({', '.join(sorted(models))}); give those of one model at a time, or, "
-            "if these are names of the same model, choose one with --model NAME."
-        )
-
-
-def weights_of(sae: SAE[Any]) -> dict[str, Any]:
-    """Return which weights of its model an SAE was trained on, and their processing, without their type."""
-    kwargs = recorded_options(sae)
-    named = {key: kwargs[key] for key in sorted(WEIGHTS & kwargs.keys()) if kwargs[key] is not None}
-    return {key: value for key, value in named.items() if key not in ("dtype", "torch_dtype")} | processing_of(sae)
-
-
-def _place(sae: SAE[Any]) -> str | int:
-    """Return the layer whose output an SAE reads, or else the hook."""
-    # of processed weights activations are no longer those of transformers
-    layer = None if processing_of(sae) else residual_layer(str(sae.cfg.metadata.hook_name))
-    return read_by(sae) if layer is None else layer
