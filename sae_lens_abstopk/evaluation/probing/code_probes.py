@@ -21,8 +21,6 @@ SPARSITIES = (1, 2, 5, 16)
 Features = Callable[[Rows], npt.NDArray[np.floating]]
 Codes = Mapping[str, Callable[[Sequence[int], Rows], npt.NDArray[np.float32]]]
 """By read position, from latents and rows to their codes."""
-
-
 Side = tuple[int, int]
 """A latent, and +1 for its positive side or -1 for its negative one."""
 
@@ -47,11 +45,7 @@ class CodeProbes:
     single: LatentRecord
     """The latent of largest |AUROC - 0.5| on train."""
     pair: PairRecord
-    """
-    The side of lowest and that of highest AUROC on train, max(z, 0) or max(-z, 0), combined by logistic regression.
-
-    Signed and non-negative SAEs choose among the same kind of thing; in a signed SAE both may be sides of one latent.
-    """
+    """The sides, max(z, 0) or max(-z, 0), of lowest and of highest AUROC on train; both may be of one signed latent."""
     sparse: tuple[SparseProbe, ...]
     """By rising k."""
     best_coverage: LatentRecord
@@ -75,11 +69,18 @@ def probe_codes(representations: Representations, labelled: Sequence[Labelled], 
         scores = {read: of_read[i] for read, of_read in scored.items()}
         single, single_score = _single(codes, scores, data)
         pair, pair_score = _pair(codes, scores, data)
-        sparse, sparse_scores = zip(*(_sparse(codes, scores, data, k) for k in SPARSITIES), strict=True)
+        sparse = {f"{k}-sparse": _sparse(codes, scores, data, k) for k in SPARSITIES}
         best_coverage, train_coverage = _best_coverage(codes, scores, data)
-        of_sparse = {f"{k}-sparse": score for k, score in zip(SPARSITIES, sparse_scores, strict=True)}
-        by_method = {SINGLE: single_score, PAIR: pair_score, **of_sparse}
-        found.append(CodeProbes(by_method, single, pair, sparse, best_coverage, train_coverage))
+        found.append(
+            CodeProbes(
+                {SINGLE: single_score, PAIR: pair_score, **{name: score for name, (_, score) in sparse.items()}},
+                single,
+                pair,
+                tuple(probe for probe, _ in sparse.values()),
+                best_coverage,
+                train_coverage,
+            )
+        )
     return found
 
 

@@ -58,12 +58,7 @@ def matched_strength(
 
 
 def summarise(
-    baseline: Dose,
-    doses: Sequence[Dose],
-    matched: Sequence[tuple[Dose, bool]],
-    *,
-    budget: float,
-    seed: int = 0,
+    baseline: Dose, doses: Sequence[Dose], matched: Sequence[tuple[Dose, bool]], *, budget: float, seed: int = 0
 ) -> InterventionRecord:
     """
     Summarise one intervention on test prompts; every interval resamples prompts.
