@@ -213,7 +213,7 @@ def test_the_page_on_publishing_runs(run_page: Callable[..., Any]) -> None:
 @pytest.mark.slow
 def test_the_page_on_probing_runs(run_page: Callable[..., Any]) -> None:
     found = run_page("protocols")["found"]
-    assert found.codes.single.score.read in ("last", "mean", "marked")
+    assert found.codes.scores["single latent"].read in ("last", "mean", "marked")
 
 
 @pytest.mark.slow
@@ -221,4 +221,4 @@ def test_the_page_on_the_protocol_of_steering_runs(run_page: Callable[..., Any])
     small = {"latent=812": "latent=8", "samples=3": "strengths=(1.0,), samples=1, max_new_tokens=2", "16_384": "512"}
     words = {'load_task("gender")': 'load_task("temperature.yaml")'}  # that the small tokenizer tells apart
     result = run_page("protocols-steering", changes={**small, **words})["result"]
-    assert result.summary("latent").intervention.name == "latent"
+    assert [each.name for each in result.interventions][:2] == ["latent", "clamp"]

@@ -314,7 +314,7 @@ def test_one_document_of_which_none_can_be_held_out_is_refused_before_the_model_
 ) -> None:
     (tmp_path / "book.txt").write_text("It was a dark and stormy night. " * 1000)
     monkeypatch.setattr("sae_lens_abstopk.training.runner.load_language_model", None)
-    with pytest.raises(ConfigError, match="too few documents .* or set held_out_every to null"):
+    with pytest.raises(ConfigError, match=r"too few documents .* or set held_out_every to null"):
         run_of(raw_config | {"dataset_path": str(tmp_path / "book.txt")})
 
 

@@ -7,7 +7,9 @@ import numpy.typing as npt
 
 from sae_lens_abstopk.evaluation.probing.difference_in_means import DifferenceInMeans, DifferenceInMeansFitter
 from sae_lens_abstopk.evaluation.probing.logistic_probe import fit_logistic
-from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, ProbeScore, Rows, choose_and_test
+from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS, LOGISTIC_REGRESSION
+from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, Rows, choose_and_test
+from sae_lens_abstopk.evaluation.results.task_records import ProbeRecord
 from sae_lens_abstopk.model.representations import Representations
 
 # rows of x in one step of the streaming fit and of the scores
@@ -22,32 +24,28 @@ class MeansProbe:
     """Unit vector from pole A to pole B, [d_in]."""
     norm: float
     """Distance between the means."""
-    score: ProbeScore
-
-
-@dataclass(frozen=True)
-class DenseProbe:
-    """L2 logistic regression on x."""
-
-    C: float
-    """Inverse penalty, chosen on val."""
-    score: ProbeScore
 
 
 @dataclass(frozen=True)
 class ActivationProbes:
     """The probes on the activations of one pair of poles; the same for every SAE that reads them."""
 
+    scores: dict[str, ProbeRecord]
+    """By method."""
     difference_in_means: MeansProbe
-    dense: DenseProbe
+    C: float
+    """Inverse penalty of the logistic regression, chosen on val."""
 
 
 def probe_activations(representations: Representations, data: Labelled) -> ActivationProbes:
     """Fit on train, choose the read position (and the penalty) on val, measure on test."""
     means, mean_score = choose_and_test([_means(representations, data, read) for read in representations.reads], data)
     dense, dense_score = choose_and_test([_dense(representations, data, read) for read in representations.reads], data)
-    direction = tuple(means.chosen.direction.tolist())
-    return ActivationProbes(MeansProbe(direction, means.chosen.norm, mean_score), DenseProbe(dense.chosen, dense_score))
+    return ActivationProbes(
+        scores={DIFFERENCE_IN_MEANS: mean_score, LOGISTIC_REGRESSION: dense_score},
+        difference_in_means=MeansProbe(tuple(means.chosen.direction.tolist()), means.chosen.norm),
+        C=dense.chosen,
+    )
 
 
 def _means(representations: Representations, data: Labelled, read: str) -> Candidate[DifferenceInMeans]:

@@ -1,24 +1,15 @@
 """The texts of a concept in the principal components of their activations."""
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-
-class ConceptPCA(NamedTuple):
-    """Activations of one concept's texts in their first two principal components."""
-
-    coordinates: npt.NDArray[np.float64]
-    """[n_texts, 2]; along each component, pole B lies above pole A."""
-    explained_variance_ratio: npt.NDArray[np.float64]
-    """Share of the variance along each component, [2]."""
+from sae_lens_abstopk.evaluation.results.task_records import PCARecord
 
 
-def concept_pca(x: npt.NDArray[np.floating], pole: npt.NDArray[np.integer]) -> ConceptPCA:
+def concept_pca(x: npt.NDArray[np.floating], pole: npt.NDArray[np.integer]) -> PCARecord:
     """
-    Principal components (scikit-learn) of activations ``x`` [n_texts, D] whose poles [n_texts] are 0 and 1.
+    The first two principal components (scikit-learn) of activations ``x`` [n, d_in] whose poles [n] are 0 and 1.
 
     The sign of a component is that of mean(B) - mean(A) along it.
     """
@@ -27,4 +18,7 @@ def concept_pca(x: npt.NDArray[np.floating], pole: npt.NDArray[np.integer]) -> C
     pca = PCA(2, svd_solver="full").fit(x)
     difference = x[pole == 1].mean(0) - x[pole == 0].mean(0)
     components = pca.components_ * np.where(pca.components_ @ difference < 0, -1.0, 1.0)[:, None]
-    return ConceptPCA((x - pca.mean_) @ components.T, pca.explained_variance_ratio_)
+    coordinates = (x - pca.mean_) @ components.T
+    return PCARecord(
+        coordinates=coordinates.tolist(), labels=pole.tolist(), explained=pca.explained_variance_ratio_.tolist()
+    )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC, auroc
 from sae_lens_abstopk.evaluation.results.bootstrap import Statistic, bootstrap, mean_estimate
 from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.task_records import ProbeRecord
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -77,34 +78,20 @@ class Labelled:
                     )
 
 
-@dataclass(frozen=True)
-class ProbeScore:
-    """How well one method tells the poles apart."""
-
-    read: str
-    """Read position, chosen on val."""
-    train_auroc: float
-    val_auroc: float
-    auroc: Interval
-    """On test."""
-    accuracy: Interval
-    """On test, at the threshold that is right most often on train."""
-
-
 def spread(values: Sequence[float | None]) -> Interval:
     """Mean of the values, with their range in place of an interval."""
     known = [value for value in values if value is not None]
     return Interval(value=float(np.mean(known)), low=min(known), high=max(known), n_units=len(known))
 
 
-def over_permutations(scores: Sequence[ProbeScore]) -> ProbeScore:
+def over_permutations(scores: Sequence[ProbeRecord]) -> ProbeRecord:
     """Mean of the scores of one method under several permutations, with their range in place of an interval."""
-    return ProbeScore(
+    return ProbeRecord(
         read=" or ".join(sorted({score.read for score in scores})),
         train_auroc=float(np.mean([score.train_auroc for score in scores])),
         val_auroc=float(np.mean([score.val_auroc for score in scores])),
         auroc=spread([score.auroc.value for score in scores]),
-        accuracy=spread([score.accuracy.value for score in scores]),
+        accuracy=spread([score.accuracy.value for score in scores if score.accuracy]),
     )
 
 
@@ -119,7 +106,7 @@ class Candidate(Generic[T]):
     """What was fitted: latents, a direction, weights."""
 
 
-def choose_and_test(candidates: Sequence[Candidate[T]], data: Labelled) -> tuple[Candidate[T], ProbeScore]:
+def choose_and_test(candidates: Sequence[Candidate[T]], data: Labelled) -> tuple[Candidate[T], ProbeRecord]:
     """The candidate of highest AUROC on val (the first among equals), and its score on test."""
     train, val, test = data.split
     val_aurocs = [auroc(candidate.score(val), data.of(val)) for candidate in candidates]
@@ -127,7 +114,7 @@ def choose_and_test(candidates: Sequence[Candidate[T]], data: Labelled) -> tuple
     candidate, labels = candidates[best], data.of(test)
     on_train, on_test = candidate.score(train), candidate.score(test)
     correct = (on_test > accuracy_threshold(on_train, data.of(train))) == (labels == 1)
-    return candidate, ProbeScore(
+    return candidate, ProbeRecord(
         read=candidate.read,
         train_auroc=auroc(on_train, data.of(train)),
         val_auroc=val_aurocs[best],

@@ -11,11 +11,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.evaluation.probing import method_names as names
 from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, probe_activations
 from sae_lens_abstopk.evaluation.probing.code_probes import CodeProbes, probe_codes
-from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, ProbeScore, over_permutations, spread
+from sae_lens_abstopk.evaluation.probing.method_names import PERMUTED, UNTRAINED
+from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, over_permutations, spread
 from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.task_records import ProbeRecord
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.model.representations import Representations
 
@@ -42,14 +43,14 @@ class TaskProbes:
     untrained: CodeProbes | None
     """Control: the same procedure on the codes of an SAE with fresh weights."""
 
-    def scores(self) -> dict[str, ProbeScore]:
+    def scores(self) -> dict[str, ProbeRecord]:
         """Every method by name, controls last, for tables."""
-        found = _by_name(self.codes, self.activations)
-        permuted = list(map(_by_name, self.permuted_codes, self.permuted_activations))
+        found = self.codes.scores | self.activations.scores
+        permuted = [c.scores | a.scores for c, a in zip(self.permuted_codes, self.permuted_activations, strict=True)]
         for name in list(found):
-            found[name + names.PERMUTED] = over_permutations([scores[name] for scores in permuted])
+            found[name + PERMUTED] = over_permutations([scores[name] for scores in permuted])
         if self.untrained is not None:
-            found |= {name + names.UNTRAINED: score for name, score in _by_name(self.untrained, None).items()}
+            found |= {name + UNTRAINED: score for name, score in self.untrained.scores.items()}
         return found
 
     def coverage_controls(self) -> dict[str, Interval]:
@@ -122,12 +123,3 @@ class TaskProber:
             permuted_activations=tuple(permuted_activations),
             untrained=probe_codes(representations, [data], untrained_name)[0] if untrained_name else None,
         )
-
-
-def _by_name(codes: CodeProbes, activations: ActivationProbes | None) -> dict[str, ProbeScore]:
-    found = {names.SINGLE: codes.single.score, names.PAIR: codes.pair.score}
-    found |= {f"{probe.k}-sparse": probe.score for probe in codes.sparse}
-    if activations is not None:
-        found[names.DIFFERENCE_IN_MEANS] = activations.difference_in_means.score
-        found[names.LOGISTIC_REGRESSION] = activations.dense.score
-    return found

@@ -40,6 +40,11 @@ class InterventionRecord(Record):
     towards_b: PoleEffectRecord
     symmetry: Interval = Field(description="min(|effect+|, |effect-|) / max of the log-odds.")
 
+    @property
+    def log_odds_symmetry(self) -> Interval:
+        """Another name of ``symmetry``."""
+        return self.symmetry
+
 
 class BehaviourRecord(Record):
     """Behaviour of the model under one intervention at one strength, or under none."""

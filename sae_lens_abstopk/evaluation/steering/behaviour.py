@@ -90,9 +90,9 @@ def measure_behaviour(
     asked = [_instructions(task, pole, instructions, seed) for pole in (0, 1)]
     sae, hook = subjects.saes[sae_name], str(subjects.model_spec.hook_name)
     text_model = TextModel(subjects.model, chat=True, autocast=subjects.model_spec.autocast_lm)
-    adding = [each for each in response.summaries if each.intervention.operator == "add"]
-    skipped = [each.intervention.name for each in adding if each.intervention.name.startswith("random_")][1:]
-    added = [each for each in adding if each.intervention.name not in skipped]
+    adding = [each for each in response.interventions if each.operator == "add"]
+    skipped = [each.name for each in adding if each.name.startswith("random_")][1:]
+    added = [each for each in adding if each.name not in skipped]
     total, done = int(unsteered is None) + 2 * len(added), 0
 
     def measure(intervention: Intervention | None, strength: float, *, reached: bool = True) -> Measured:
@@ -132,9 +132,9 @@ def measure_behaviour(
     unsteered = unsteered or measure(None, 0.0)
     found = {UNSTEERED: [unsteered.record]}
     for each in added:
-        found[each.intervention.name] = [
-            measure(each.intervention, pole.strength, reached=pole.reached).record
-            for pole in (each.towards_a, each.towards_b)
+        effects = response.summary(each.name)
+        found[each.name] = [
+            measure(each, pole.strength, reached=pole.reached).record for pole in (effects.towards_a, effects.towards_b)
         ]
     return found, unsteered
 

@@ -9,9 +9,10 @@ import numpy as np
 from sae_lens import SAE
 from torch import nn
 
+from sae_lens_abstopk.evaluation.results.steering_records import InterventionRecord
 from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseMeter, DoseOptions
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
-from sae_lens_abstopk.evaluation.steering.steering_summary import InterventionSummary, matched_strength, summarise
+from sae_lens_abstopk.evaluation.steering.steering_summary import matched_strength, summarise
 from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -48,11 +49,15 @@ class DoseResponse:
     protocol: DoseProtocol
     baseline: Dose
     """The unsteered model."""
-    summaries: tuple[InterventionSummary, ...]
+    interventions: tuple[Intervention, ...]
+    doses: dict[str, list[Dose]]
+    """By intervention and rising strength, with the numbers of each prompt."""
+    records: dict[str, InterventionRecord]
+    """Means, effects and symmetry, by intervention."""
 
-    def summary(self, intervention: str) -> InterventionSummary:
-        """The summary of the intervention of this name; KeyError if there is none."""
-        return {summary.intervention.name: summary for summary in self.summaries}[intervention]
+    def summary(self, intervention: str) -> InterventionRecord:
+        """The record of the intervention of this name; KeyError if there is none."""
+        return self.records[intervention]
 
 
 def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
@@ -124,12 +129,16 @@ def dose_response(
         on_dose=lambda: on_progress(next(done), total) if on_progress else None,
     )
     protocol, baseline = DoseProtocol(prompts, options, seed), meter.measure(None)
-    return DoseResponse(protocol, baseline, tuple(_summary(meter, protocol, baseline, each) for each in interventions))
+    doses: dict[str, list[Dose]] = {}
+    records: dict[str, InterventionRecord] = {}
+    for each in interventions:
+        doses[each.name], records[each.name] = _doses_and_record(meter, protocol, baseline, each)
+    return DoseResponse(protocol, baseline, tuple(interventions), doses, records)
 
 
-def _summary(
+def _doses_and_record(
     meter: DoseMeter, protocol: DoseProtocol, baseline: Dose, intervention: Intervention
-) -> InterventionSummary:
+) -> tuple[list[Dose], InterventionRecord]:
     """Measure ``intervention`` at all strengths, and at those whose neutral cost is the budget."""
     strengths, budget = sorted(protocol.options.strengths), protocol.options.budget
     # to clamp to 0 is to ablate; to add 0 is to do nothing
@@ -145,4 +154,4 @@ def _summary(
         found = matched_strength(baseline, [dose for dose in doses if dose.strength * sign >= 0], budget, cost_at)
         return meter.measure(intervention, sign * found.strength), found.reached
 
-    return summarise(intervention, baseline, doses, (matched(-1), matched(1)), budget=budget, seed=protocol.seed)
+    return doses, summarise(baseline, doses, (matched(-1), matched(1)), budget=budget, seed=protocol.seed)

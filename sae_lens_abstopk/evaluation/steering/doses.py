@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sae_lens import SAE
 from torch import nn
 
+from sae_lens_abstopk.evaluation.results.steering_records import DoseRecord
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.pole_tokens import first_tokens
 from sae_lens_abstopk.evaluation.steering.steer import steering_filter
@@ -61,6 +62,22 @@ class Dose:
     """Mean :func:`pole_score` of the texts generated from each prompt; None if the task has no scorer."""
     texts: tuple[tuple[str, ...], ...]
     """The texts generated from each prompt."""
+
+    @property
+    def means(self) -> DoseRecord:
+        """The means over prompts, or over neutral texts."""
+
+        def mean(values: tuple[float, ...]) -> float:
+            return sum(values) / len(values)
+
+        return DoseRecord(
+            strength=self.strength,
+            log_odds=mean(self.log_odds),
+            score=None if self.scores is None else mean(self.scores),
+            generated_nll=mean(self.generated_nll),
+            neutral_nll=mean(self.neutral_nll),
+            text=self.texts[0][0],
+        )
 
 
 class DoseMeter:

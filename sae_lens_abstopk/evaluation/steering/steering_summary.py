@@ -1,7 +1,6 @@
 """Summarise the doses of an intervention: effect at matched cost, area under the effect-cost curve, symmetry."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +9,8 @@ from scipy.optimize import isotonic_regression, root_scalar
 
 from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap, mean_estimate
 from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.steering_records import InterventionRecord, PoleEffectRecord
 from sae_lens_abstopk.evaluation.steering.doses import Dose
-from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 
 Floats = npt.NDArray[np.float64]
 # nats per token that replace an infinite or NaN cost: more than any dose that the model survives
@@ -25,39 +24,6 @@ class MatchedStrength(NamedTuple):
     """Its magnitude."""
     reached: bool
     """False if no strength costs the budget. It is then the largest that was tried, or 0 if a clamp to 0 costs more."""
-
-
-@dataclass(frozen=True)
-class PoleEffect:
-    """One direction on test prompts, at its matched strength; effects count towards the pole."""
-
-    strength: float
-    """Signed."""
-    reached: bool
-    """See :class:`MatchedStrength`."""
-    log_odds: Interval
-    """Change of the log-odds."""
-    score: Interval | None
-    """Change of the score of generated text."""
-    generated_cost: Interval
-    """Rise of the unsteered model's NLL of generated text, nats per token."""
-    neutral_cost: Interval
-    """Rise of the steered model's NLL of neutral text, nats per token; its interval is over those texts."""
-    log_odds_area: Interval
-    """Mean change of the log-odds over costs from 0 to the budget."""
-
-
-@dataclass(frozen=True)
-class InterventionSummary:
-    """One intervention: its doses, and the effect in each direction."""
-
-    intervention: Intervention
-    doses: tuple[Dose, ...]
-    """In ascending strength."""
-    towards_a: PoleEffect
-    towards_b: PoleEffect
-    log_odds_symmetry: Interval
-    """min(abs(effect+), abs(effect-)) / max, of the log-odds; 0 if both directions lead to the same pole."""
 
 
 def matched_strength(
@@ -92,19 +58,12 @@ def matched_strength(
 
 
 def summarise(
-    intervention: Intervention,
-    baseline: Dose,
-    doses: Sequence[Dose],
-    matched: Sequence[tuple[Dose, bool]],
-    *,
-    budget: float,
-    seed: int = 0,
-) -> InterventionSummary:
+    baseline: Dose, doses: Sequence[Dose], matched: Sequence[tuple[Dose, bool]], *, budget: float, seed: int = 0
+) -> InterventionRecord:
     """
     Summarise one intervention on test prompts; every interval resamples prompts.
 
     Args:
-        intervention: The intervention.
         baseline: The unsteered model.
         doses: In ascending strength: strength 0 and both signs.
         matched: Towards A (negative) and towards B: the dose at the matched strength, and whether it costs the budget.
@@ -115,7 +74,7 @@ def summarise(
     def change(dose: Dose, field: str) -> Floats:
         return np.subtract(getattr(dose, field), getattr(baseline, field))
 
-    def effect(sign: int, dose: Dose, reached: bool) -> PoleEffect:
+    def effect(sign: int, dose: Dose, reached: bool) -> PoleEffectRecord:
         def mean(values: Floats) -> Interval:
             return mean_estimate(values, seed=seed)
 
@@ -123,7 +82,7 @@ def summarise(
         rising = sorted(one_side, key=lambda d: abs(d.strength))
         effects = np.stack([sign * change(d, "log_odds") for d in rising])
         costs = np.stack([_neutral_cost(baseline, d) for d in rising])
-        return PoleEffect(
+        return PoleEffectRecord(
             strength=dose.strength,
             reached=reached,
             log_odds=mean(sign * change(dose, "log_odds")),
@@ -134,12 +93,11 @@ def summarise(
         )
 
     minus, plus = (change(dose, "log_odds") for dose, _ in matched)
-    return InterventionSummary(
-        intervention,
-        tuple(doses),
+    return InterventionRecord(
+        doses=[dose.means for dose in doses],
         towards_a=effect(-1, *matched[0]),
         towards_b=effect(1, *matched[1]),
-        log_odds_symmetry=bootstrap(lambda w: _symmetries(w @ plus, w @ minus), len(plus), seed=seed),
+        symmetry=bootstrap(lambda w: _symmetries(w @ plus, w @ minus), len(plus), seed=seed),
     )
 
 

@@ -29,7 +29,6 @@ from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord
 from sae_lens_abstopk.evaluation.results.text_measurement import read_text
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
-from sae_lens_abstopk.evaluation.suite.as_records import with_density
 from sae_lens_abstopk.evaluation.suite.finished_parts import FinishedParts
 from sae_lens_abstopk.evaluation.suite.match_seeds import match_seeds, seed_groups
 from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask, probe_on_task, untrained_saes
@@ -170,6 +169,10 @@ class _Evaluation:
         geometry = parts.get("geometry", dict[str, GeometryRecord], [], self._geometry)
         stability = parts.get("stability", list[StabilityRecord], dict(self.groups), self._stability)
         probed = self._probing(parts)
+        for found in probed.values():
+            for name, sae in found.record.saes.items():
+                for latent in (sae.latent, sae.best_coverage):
+                    latent.density = on_text.density[name][latent.latent]
         steering = self._steering(parts, probed, self.suite.steering) if self.suite.steering else {}
         return Results(
             **run_facts(subjects),
@@ -182,7 +185,7 @@ class _Evaluation:
             examples=on_text.examples,
             stability=stability,
             concept_cosines=_cosines({name: found.direction for name, found in probed.items()}),
-            tasks={name: with_density(found.record, on_text.density) for name, found in probed.items()},
+            tasks={name: found.record for name, found in probed.items()},
             steering=steering,
         )
 

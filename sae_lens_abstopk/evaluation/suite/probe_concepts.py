@@ -9,11 +9,11 @@ from pydantic import BaseModel
 from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.probing.concept_pca import concept_pca
+from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS
 from sae_lens_abstopk.evaluation.probing.probe_task import TaskProber, TaskProbes
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
-from sae_lens_abstopk.evaluation.results.task_records import PCARecord, TaskRecord
+from sae_lens_abstopk.evaluation.results.task_records import LatentRecord, SAETaskRecord, TaskRecord
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
-from sae_lens_abstopk.evaluation.suite.as_records import sae_task_record
 from sae_lens_abstopk.evaluation.suite.suite_tasks import rows_of_both_poles
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.representations import represent
@@ -62,9 +62,10 @@ def probe_on_task(
             on_progress(f"{name}: probes", i, len(saes))
         first = next(iter(probes.values()))
         means = first.activations.difference_in_means
+        read_at = first.activations.scores[DIFFERENCE_IN_MEANS].read
         read = np.setdiff1d(np.arange(len(labels)), representations.left_out)
         rows = read[rows_of_both_poles(labels[read], PCA_TEXTS // 2, seed)]
-        pca = concept_pca(representations.x(means.score.read, rows), labels[rows])
+        pca = concept_pca(representations.x(read_at, rows), labels[rows])
     return ProbedTask(
         record=TaskRecord(
             poles=task.poles,
@@ -75,12 +76,8 @@ def probe_on_task(
             test_groups=first.n_test_groups,
             majority=first.majority,
             fallbacks=representations.fallbacks._asdict(),
-            saes={sae: sae_task_record(found, saes[sae].W_dec) for sae, found in probes.items()},
-            pca=PCARecord(
-                coordinates=[(float(x), float(y)) for x, y in pca.coordinates],
-                labels=labels[rows].tolist(),
-                explained=pca.explained_variance_ratio.tolist(),
-            ),
+            saes={sae: _record(found, saes[sae].W_dec) for sae, found in probes.items()},
+            pca=pca,
         ),
         candidates={sae: _candidates(found) for sae, found in probes.items()},
         direction=(np.array(means.direction) * means.norm).tolist(),
@@ -98,9 +95,27 @@ def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
     return {name: untrained_sae(sae, x, seed=seed) for name, sae in subjects.saes.items()}
 
 
+def _record(probes: TaskProbes, W_dec: torch.Tensor) -> SAETaskRecord:
+    """Return the record of one SAE with the decoder ``W_dec`` [d_sae, d_in]."""
+    direction = torch.tensor(probes.activations.difference_in_means.direction, dtype=torch.float64)
+
+    def with_cosine(found: LatentRecord) -> LatentRecord:
+        row = W_dec[found.latent].detach().cpu().double()
+        cosine = torch.nn.functional.cosine_similarity(row, direction, dim=0).item()
+        return found.model_copy(update={"direction_cosine": cosine})
+
+    return SAETaskRecord(
+        probes=probes.scores(),
+        latent=with_cosine(probes.codes.single),
+        pair=probes.codes.pair,
+        best_coverage=with_cosine(probes.codes.best_coverage),
+        coverage_controls=probes.coverage_controls(),
+    )
+
+
 def _candidates(probes: TaskProbes) -> list[int]:
     """Return the best latents on train, best first."""
-    covering = probes.codes.best_coverage
-    # at a coverage of 0.5 it is one of many equal one-sided latents
-    both_sided = [covering.latent] if covering.train_coverage > 0.5 else []
-    return list(dict.fromkeys([probes.codes.single.latent, *both_sided, *probes.codes.sparse[-1].latents]))
+    codes = probes.codes
+    # at 0.5 it is one of many one-sided latents, all as good
+    both_sided = [codes.best_coverage.latent] if codes.train_coverage > 0.5 else []
+    return list(dict.fromkeys([codes.single.latent, *both_sided, *codes.sparse[-1].latents]))

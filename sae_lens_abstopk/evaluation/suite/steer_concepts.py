@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord
+from sae_lens_abstopk.evaluation.results.steering_records import BehaviourRecord, SteeringRecord
 from sae_lens_abstopk.evaluation.steering.behaviour import measure_behaviour
-from sae_lens_abstopk.evaluation.steering.dose_response import dose_response
+from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, dose_response
 from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions
-from sae_lens_abstopk.evaluation.steering.latent_choice import choose_latent
+from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice, choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_constant, steered_module
 from sae_lens_abstopk.evaluation.steering.pole_tokens import first_tokens
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
-from sae_lens_abstopk.evaluation.suite.as_records import steering_record
 from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks.task import Task
@@ -136,5 +135,26 @@ def steer_on_task(
                 seed=seed,
                 on_progress=lambda done, total: on_progress(f"{name}: behaviour {sae_name}", done, total),  # noqa: B023
             )
-        found[sae_name] = steering_record(response, choice, behaviour)
+        found[sae_name] = _record(response, choice, behaviour)
     return found
+
+
+def _record(
+    response: DoseResponse, choice: LatentChoice, behaviour: dict[str, list[BehaviourRecord]]
+) -> SteeringRecord:
+    baseline, prompts = response.baseline.means, response.protocol.prompts
+    return SteeringRecord(
+        latent=choice.latent,
+        orientation=choice.orientation,
+        scale=choice.scale,
+        latent_chosen_by=str(choice),
+        strength_chosen_by=response.protocol.strength_chosen_by,
+        prompts=(len(prompts.val), len(prompts.test)),
+        text_prompt=prompts.test[0],
+        samples=response.protocol.options.samples,
+        baseline_log_odds=baseline.log_odds,
+        baseline_generated_nll=baseline.generated_nll,
+        baseline_neutral_nll=baseline.neutral_nll,
+        interventions=response.records,
+        behaviour=behaviour,
+    )

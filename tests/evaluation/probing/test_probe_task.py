@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.evaluation.probing.code_probes import Side, probe_codes
+from sae_lens_abstopk.evaluation.probing.code_probes import probe_codes
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, accuracy_threshold
 from sae_lens_abstopk.evaluation.probing.probe_task import PERMUTATIONS, TaskProber, TaskProbes
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
@@ -78,9 +78,9 @@ def found() -> TaskProbes:
 
 
 def test_the_planted_latent_is_found_with_its_orientation(found: TaskProbes) -> None:
-    best = found.codes.single
-    assert (best.latent, best.orientation, best.score.read) == (PLANTED, -1, "last")
-    assert min(best.score.train_auroc, best.score.val_auroc, best.score.auroc.value) > 0.99
+    best, score = found.codes.single, found.codes.scores["single latent"]
+    assert (best.latent, best.orientation, score.read) == (PLANTED, -1, "last")
+    assert min(score.train_auroc, score.val_auroc, score.auroc.value) > 0.99
 
 
 def test_every_method_tells_the_poles_apart_and_no_control_does(found: TaskProbes) -> None:
@@ -99,19 +99,20 @@ def test_a_signed_latent_covers_both_poles_and_a_non_negative_one_no_more_than_h
     assert found.codes.single.coverage.value > 0.97
     assert (found.codes.best_coverage.latent, found.codes.best_coverage.orientation) == (PLANTED, -1)
     assert found.codes.best_coverage.coverage.value > 0.97
-    assert found.codes.best_coverage.train_coverage > 0.97
+    assert found.codes.train_coverage > 0.97
     assert other.codes.single.coverage.value <= 0.5
     assert other.codes.best_coverage.coverage.value <= 0.5
-    assert other.codes.best_coverage.train_coverage <= 0.5
+    assert other.codes.train_coverage <= 0.5
     assert all(codes.single.coverage.value < 0.65 for codes in found.permuted_codes)
 
 
 def test_the_pair_is_two_sides_of_one_signed_latent_or_two_non_negative_ones(found: TaskProbes) -> None:
-    assert (found.codes.pair.pole_a, found.codes.pair.pole_b) == (Side(PLANTED, 1), Side(PLANTED, -1))
-    other = planted().probe("non-negative").codes.pair
-    assert (other.pole_a, other.pole_b) == (Side(PLANTED, 1), Side(PLANTED + 40, 1))
-    assert other.coverage.value > 0.97
-    assert other.score.auroc.value == pytest.approx(found.codes.pair.score.auroc.value)
+    signed, other = found.codes, planted().probe("non-negative").codes
+    sides = {"latent_a": PLANTED, "sign_a": 1, "latent_b": PLANTED, "sign_b": -1}
+    assert signed.pair.model_dump(exclude={"coverage"}) == sides
+    assert other.pair.model_dump(exclude={"coverage"}) == {**sides, "latent_b": PLANTED + 40, "sign_b": 1}
+    assert other.pair.coverage.value > 0.97
+    assert other.scores["pair"].auroc.value == pytest.approx(signed.scores["pair"].auroc.value)
 
 
 def test_pairs_of_latents_that_are_always_on_cover_nothing() -> None:
@@ -129,7 +130,7 @@ def test_numbers_on_each_part_are_scikit_learns() -> None:
     data = replace(data, labels=data.labels ^ flipped)
     found = data.probe()
     train, _, test = data.split
-    z, score = -data.codes["signed"][:, PLANTED], found.codes.single.score
+    z, score = -data.codes["signed"][:, PLANTED], found.codes.scores["single latent"]
     for part, value in zip(data.split, (score.train_auroc, score.val_auroc, score.auroc.value), strict=True):
         assert value == pytest.approx(roc_auc_score(data.labels[part], z[part]))
     right = lambda part, t: ((z[part] > t) == data.labels[part]).mean()  # noqa: E731
@@ -137,10 +138,10 @@ def test_numbers_on_each_part_are_scikit_learns() -> None:
     above = z[train][z[train] > threshold]
     assert score.accuracy.value == right(test, (threshold + above.min()) / 2)
     mean, spread = data.x[train].mean(0), data.x[train].std(0)
-    theirs = LogisticRegression(C=found.activations.dense.C, tol=1e-6)
+    theirs = LogisticRegression(C=found.activations.C, tol=1e-6)
     theirs.fit((data.x[train] - mean) / spread, data.labels[train])
     scores = theirs.decision_function((data.x[test] - mean) / spread)
-    dense = found.activations.dense.score
+    dense = found.activations.scores["logistic regression"]
     assert dense.auroc.value == pytest.approx(roc_auc_score(data.labels[test], scores), abs=2e-3)
 
 
@@ -150,11 +151,11 @@ def choices(found: TaskProbes) -> list[Any]:
     for codes in (found.codes, *found.permuted_codes, found.untrained):
         assert codes is not None
         picked += [codes.single.latent, codes.single.orientation]
-        picked += [codes.pair.pole_a, codes.pair.pole_b, codes.pair.C]
+        picked.append(codes.pair.model_dump(exclude={"coverage"}))
         picked += [(probe.latents, probe.weights, probe.C) for probe in codes.sparse]
-        picked += [codes.best_coverage.latent, codes.best_coverage.orientation, codes.best_coverage.read]
+        picked += [codes.best_coverage.latent, codes.best_coverage.orientation, codes.train_coverage]
     for probes in (found.activations, *found.permuted_activations):
-        picked += [probes.difference_in_means.direction, probes.dense.C]
+        picked += [probes.difference_in_means.direction, probes.C]
     picked += [(score.read, score.train_auroc, score.val_auroc) for score in found.scores().values()]
     return picked
 
@@ -172,7 +173,7 @@ def test_nothing_is_chosen_on_test() -> None:
         z[test] = 100 * generator.normal(size=z[test].shape)
     before, after = data.probe(untrained_name="noise"), other.probe(untrained_name="noise")
     assert choices(before) == choices(after)
-    assert before.codes.single.score.auroc != after.codes.single.score.auroc
+    assert before.codes.scores["single latent"].auroc != after.codes.scores["single latent"].auroc
 
 
 def test_the_read_position_is_chosen_on_val_for_each_method_apart() -> None:
@@ -188,9 +189,10 @@ def test_the_read_position_is_chosen_on_val_for_each_method_apart() -> None:
         {"last": not_val, "mean": only_val}, {"signed": {"last": z, "mean": np.zeros_like(z)}}
     ) as stored:
         found = TaskProber(stored, data.labels, data.split, groups=data.groups).probe("signed")
-        assert found.activations.dense.score.read == "mean"  # though it is useless on test
-        assert found.activations.dense.score.auroc.value < 0.75
-        assert found.codes.single.score.read == "last"
+        dense = found.activations.scores["logistic regression"]
+        assert dense.read == "mean"  # though it is useless on test
+        assert dense.auroc.value < 0.75
+        assert found.codes.scores["single latent"].read == "last"
 
 
 def test_the_read_of_the_best_coverage_is_chosen_on_val() -> None:
@@ -200,7 +202,7 @@ def test_the_read_of_the_best_coverage_is_chosen_on_val() -> None:
     labelled = Labelled(data.labels, data.split, data.groups, 0)
     with stored_arrays({"last": data.x, "mean": data.x}, {"signed": {"last": not_val, "mean": not_test}}) as stored:
         (found,) = probe_codes(stored, [labelled], "signed")
-    assert (found.best_coverage.read, found.best_coverage.coverage.value) == ("mean", 0)
+    assert found.best_coverage.coverage.value == 0  # of "mean", which is useless on test
 
 
 def test_a_seed_gives_the_same_numbers_and_x_is_probed_once_for_several_saes(found: TaskProbes) -> None:
@@ -228,7 +230,7 @@ def test_permuted_poles_keep_the_balance_of_each_part() -> None:
 
 
 def test_permuted_controls_are_the_mean_and_range_over_permutations(found: TaskProbes) -> None:
-    aurocs = [codes.single.score.auroc.value for codes in found.permuted_codes]
+    aurocs = [codes.scores["single latent"].auroc.value for codes in found.permuted_codes]
     covers = [codes.best_coverage.coverage.value for codes in found.permuted_codes]
     assert len(set(aurocs)) == PERMUTATIONS
     controls = found.coverage_controls()
@@ -268,9 +270,9 @@ def test_permuted_poles_are_probed_together_as_one_by_one_and_without_intervals(
             shuffled = labelled.permuted(number)
             (alone,) = probe_codes(stored, [shuffled], "signed")
             assert_same(together, alone)
-            assert together.single.score.auroc.low is None
+            assert together.scores["single latent"].auroc.low is None
             (plain,) = probe_codes(stored, [replace(shuffled, resamples=1000)], "signed")
-            assert plain.single.score.auroc.value == alone.single.score.auroc.value
+            assert plain.scores["pair"].auroc.value == alone.scores["pair"].auroc.value
             assert plain.best_coverage.coverage.value == alone.best_coverage.coverage.value
 
 
@@ -363,8 +365,8 @@ def test_a_concept_planted_in_a_model_is_found_from_its_texts(
         of_signed, of_plain = prober.probe("signed", untrained_name="fresh"), prober.probe("plain")
     assert of_signed.codes.single.latent == PLANTED
     assert of_signed.codes.single.orientation == 1
-    assert of_signed.codes.single.score.auroc.value > 0.99
-    assert of_signed.activations.difference_in_means.score.auroc.value > 0.99
+    assert of_signed.codes.scores["single latent"].auroc.value > 0.99
+    assert of_signed.activations.scores["difference in means"].auroc.value > 0.99
     assert np.dot(of_signed.activations.difference_in_means.direction, direction.numpy()) > 0.95
     assert of_signed.codes.single.coverage.value > 0.97
     assert of_plain.codes.best_coverage.coverage.value <= 0.5

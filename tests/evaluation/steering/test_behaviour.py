@@ -19,6 +19,7 @@ from sae_lens_abstopk.evaluation.steering.refusal import RefusalScores
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task
 from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS, model_of, signed_sae
 
@@ -42,16 +43,15 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
     chat.chat_template = "{% for m in messages %}{{ m.content }}: {% endfor %}"
     model.tokenizer = chat
     sae, everywhere = signed_sae(hook), TokenFilter()
-    cfg = SimpleNamespace(hook_name=hook, autocast_lm=False, model_name="gpt2", model_from_pretrained_kwargs={})
-    subjects: Any = SimpleNamespace(saes={"mine": sae}, model=model, cfg=cfg, token_filter=everywhere)
+    spec = ModelSpec(model_name="gpt2", hook_name=hook)
+    subjects: Any = SimpleNamespace(saes={"mine": sae}, model=model, model_spec=spec, token_filter=everywhere)
     examples = [Example(f"{'AB'[pole]}, text {i}", pole, f"{pole}{i}") for i in range(10) for pole in (0, 1)]
     task = Task("refusal", ("harmful", "harmless"), tuple(examples))
-    matched = {
-        "towards_a": SimpleNamespace(strength=-2.0, reached=True),
-        "towards_b": SimpleNamespace(strength=3.0, reached=False),
-    }
+    matched = SimpleNamespace(
+        towards_a=SimpleNamespace(strength=-2.0, reached=True), towards_b=SimpleNamespace(strength=3.0, reached=False)
+    )
     latents = (Intervention("latent", "add", 20.0, 5), Intervention("clamp", "clamp", 20.0, 5))
-    response: Any = SimpleNamespace(summaries=[SimpleNamespace(intervention=each, **matched) for each in latents])
+    response: Any = SimpleNamespace(interventions=latents, summary=lambda _: matched)
     asked, logits, questions = [], [], []
 
     def measured(text_model: TextModel, harmful: list[str], harmless: list[str], **options: Any) -> RefusalScores:

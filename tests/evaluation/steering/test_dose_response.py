@@ -81,8 +81,7 @@ def measured(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> DoseRespon
 
 def mean_log_odds(measured: DoseResponse, intervention: str) -> list[float]:
     """Mean change of the log-odds on test at each strength, ascending."""
-    unsteered = sum(measured.baseline.log_odds)
-    return [(sum(dose.log_odds) - unsteered) / len(dose.log_odds) for dose in measured.summary(intervention).doses]
+    return [dose.log_odds - measured.baseline.means.log_odds for dose in measured.summary(intervention).doses]
 
 
 def test_the_planted_direction_moves_the_log_odds_monotonically_both_ways(measured: DoseResponse) -> None:
@@ -109,14 +108,16 @@ def test_a_symmetric_latent_is_found_symmetric(measured: DoseResponse) -> None:
 
 def test_the_generated_text_and_the_cost_follow_the_dose(measured: DoseResponse) -> None:
     low, *_, high = measured.summary("latent").doses
-    assert low.scores is not None
-    assert high.scores is not None
-    assert sum(low.scores) < 0 < sum(high.scores)
-    assert [len(samples) for samples in high.texts] == [3] * 4
-    unsteered = measured.baseline
+    assert low.score is not None
+    assert high.score is not None
+    assert low.score < 0 < high.score
+    texts = measured.doses["latent"][-1].texts
+    assert [len(samples) for samples in texts] == [3] * 4
+    assert high.text == texts[0][0]
+    unsteered = measured.baseline.means
     for dose in (low, high):
-        assert sum(dose.generated_nll) > sum(unsteered.generated_nll)
-        assert sum(dose.neutral_nll) != sum(unsteered.neutral_nll)
+        assert dose.generated_nll > unsteered.generated_nll
+        assert dose.neutral_nll != unsteered.neutral_nll
 
 
 def at_neutral_cost(
@@ -140,8 +141,8 @@ def test_doses_are_measured_once_each_and_the_cost_is_that_of_neutral_text(
     found = at_neutral_cost(planted, tokenizer, 0.05, strengths=[1, 2], on_progress=lambda *done: progress.append(done))
     # the baseline; of each intervention four doses and two matched ones; of the clamp, 0 as well
     assert progress == [(i, 14) for i in range(1, 15)]
-    rise = [sum(dose.neutral_nll) - sum(found.baseline.neutral_nll) for dose in found.summary("latent").doses[:2]]
-    assert found.summary("latent").towards_a.reached == (max(rise) / 12 >= 0.1)
+    rise = [dose.neutral_nll - found.baseline.means.neutral_nll for dose in found.summary("latent").doses[:2]]
+    assert found.summary("latent").towards_a.reached == (max(rise) >= 0.1)
 
 
 def test_at_matched_strength_the_neutral_cost_is_the_budget_whatever_the_prompts(
@@ -151,7 +152,7 @@ def test_at_matched_strength_the_neutral_cost_is_the_budget_whatever_the_prompts
     for prompts in (PROMPTS, PROMPTS[:4]):
         other = planted._replace(part=replace(planted.part, prompts=prompts))
         found = at_neutral_cost(other, tokenizer, 1.0, strengths=[20], budget=0.02)
-        effects = [effect for one in found.summaries for effect in (one.towards_a, one.towards_b)]
+        effects = [effect for one in found.records.values() for effect in (one.towards_a, one.towards_b)]
         strengths.append([effect.strength for effect in effects])
         reached = [effect for effect in effects if effect.reached and effect.strength]
         assert reached

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from sae_lens_abstopk.evaluation.steering.doses import Dose
-from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steering_summary import MatchedStrength, matched_strength, summarise
 from tests.evaluation.same_numbers import assert_same
 
@@ -20,7 +19,6 @@ def dose(strength: float, log_odds: list[float], cost: float, score: list[float]
     )
 
 
-LATENT = Intervention("latent", "add", 1.0, 3)
 BASELINE = dose(0, [1.0, -1.0], 0, [0.0, 0.0])
 PLUS = [dose(1, [2.0, 0.0], 0.2, [0.5, 0.5]), dose(2, [3.0, 1.0], 1.0, [1.0, 1.0])]
 MINUS = [dose(-1, [0.5, -1.5], 0, [-0.25, -0.25]), dose(-2, [0.0, -2.0], 0.1, [-0.5, -0.5])]
@@ -68,7 +66,7 @@ def test_a_dose_that_breaks_the_model_is_dear_and_not_free() -> None:
     assert found.reached
     assert found.strength == pytest.approx(2.5, rel=0.01)
     whole, cut = (
-        summarise(LATENT, BASELINE, [*MINUS, BASELINE, *plus], ((MINUS[1], True), (PLUS[1], True)), budget=1.5)
+        summarise(BASELINE, [*MINUS, BASELINE, *plus], ((MINUS[1], True), (PLUS[1], True)), budget=1.5)
         for plus in (PLUS, broken)
     )
     assert_same(cut.towards_b.log_odds_area, whole.towards_b.log_odds_area)
@@ -87,7 +85,7 @@ def test_a_cost_that_goes_up_and_down_is_made_to_rise() -> None:
 
 
 def test_effects_cost_area_and_symmetry_are_the_formulas() -> None:
-    found = summarise(LATENT, BASELINE, [*MINUS, BASELINE, *PLUS], ((MINUS[1], False), (PLUS[1], True)), budget=1.0)
+    found = summarise(BASELINE, [*MINUS, BASELINE, *PLUS], ((MINUS[1], False), (PLUS[1], True)), budget=1.0)
     assert found.towards_b.log_odds.value == pytest.approx(2.0)
     assert found.towards_a.log_odds.value == pytest.approx(1.0)
     assert found.towards_b.score is not None
@@ -99,21 +97,21 @@ def test_effects_cost_area_and_symmetry_are_the_formulas() -> None:
     assert found.towards_b.log_odds_area.value == pytest.approx(0.2 * 0.5 + 0.8 * 1.5, abs=1e-3)
     # the dose at -1 is free, so the curve starts at .5; beyond .1 the effect at -2 is held
     assert found.towards_a.log_odds_area.value == pytest.approx(0.1 * 0.75 + 0.9 * 1.0, abs=1e-2)
-    assert found.log_odds_symmetry.value == pytest.approx(0.5)
+    assert found.symmetry.value == pytest.approx(0.5)
     assert (found.towards_a.reached, found.towards_b.reached) == (False, True)
     assert found.towards_b.log_odds.low is None  # both prompts change by as much
 
 
 def test_two_directions_to_one_pole_have_no_symmetry() -> None:
     wrong = dose(-2, [3.0, 1.0], 1.0, [1.0, 1.0])
-    found = summarise(LATENT, BASELINE, [*MINUS, BASELINE, *PLUS], ((wrong, True), (PLUS[1], True)), budget=1.0)
-    assert found.log_odds_symmetry.value == 0
+    found = summarise(BASELINE, [*MINUS, BASELINE, *PLUS], ((wrong, True), (PLUS[1], True)), budget=1.0)
+    assert found.symmetry.value == 0
     assert found.towards_a.log_odds.value == pytest.approx(-2.0)
 
 
 def test_without_a_scorer_there_is_no_score() -> None:
     plain = [dose(d.strength, list(d.log_odds), abs(d.strength)) for d in (BASELINE, *MINUS, *PLUS)]
-    found = summarise(LATENT, plain[0], plain, ((plain[2], True), (plain[4], True)), budget=1.0)
+    found = summarise(plain[0], plain, ((plain[2], True), (plain[4], True)), budget=1.0)
     assert found.towards_b.score is None
     # the cost is the strength itself: 1 and 2
     assert found.towards_b.log_odds_area.value == pytest.approx(0.5)
@@ -124,6 +122,6 @@ def test_a_clamp_whose_zero_costs_more_than_the_budget_is_not_matched() -> None:
     found = matched([at_zero, *PLUS], 0.4)
     assert (found.strength, found.reached) == (0.0, False)
     curve = [*MINUS, at_zero, *PLUS]
-    summary = summarise(LATENT, BASELINE, curve, ((MINUS[1], False), (at_zero, True)), budget=1.0)
+    summary = summarise(BASELINE, curve, ((MINUS[1], False), (at_zero, True)), budget=1.0)
     # nothing for costs below .5, the mean of .8 and .2; from there an effect of 1, which leads to 2 at a cost of 1
     assert summary.towards_b.log_odds_area.value == pytest.approx(0.5 * 1.5, abs=2e-2)

@@ -152,8 +152,9 @@ def test_the_command_is_recorded_where_there_is_one(
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("USERPROFILE", "/home/me")
     monkeypatch.setattr("sys.argv", [program, "eval", "a b", "mine=/home/me/runs/x", "/data/home/me", "/home/mean"])
-    cfg = SimpleNamespace(hook_name="h")
-    subjects: Any = SimpleNamespace(model_name="m", cfg=cfg, text_name="t", held_out=True, rules="", device="cpu")
+    spec = SimpleNamespace(hook_name="h")
+    about = {"text_name": "t", "held_out": True, "rules": "", "device": "cpu"}
+    subjects: Any = SimpleNamespace(model_name="m", model_spec=spec, **about)
     assert run_facts(subjects)["command"] == command
 
 

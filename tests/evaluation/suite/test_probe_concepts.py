@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from sae_lens_abstopk.evaluation.probing.code_probes import CoveringLatent
-from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite import probe_concepts
 from sae_lens_abstopk.evaluation.suite.probe_concepts import _candidates, probe_on_task, untrained_saes
@@ -48,7 +46,8 @@ def test_the_latent_of_best_coverage_may_steer_only_if_it_covers_both_poles(
 ) -> None:
     codes = SimpleNamespace(
         single=SimpleNamespace(latent=4),
-        best_coverage=CoveringLatent(0, 1, "last", on_train, Interval(value=0.9, low=0.8, high=1.0, n_units=7)),
+        best_coverage=SimpleNamespace(latent=0),
+        train_coverage=on_train,
         sparse=[SimpleNamespace(latents=(9,)), SimpleNamespace(latents=(7, 4, 3))],
     )
     probes: Any = SimpleNamespace(codes=codes)

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.evaluation.steering.dose_response import DoseProtocol, DoseResponse, PromptSplit
+from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseOptions
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScales
 from sae_lens_abstopk.evaluation.suite import steer_concepts
-from sae_lens_abstopk.evaluation.suite.steer_concepts import steer_on_task
+from sae_lens_abstopk.evaluation.suite.steer_concepts import _record, steer_on_task
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import topk_sae
@@ -27,9 +29,12 @@ def steered_on(
         return scales
 
     monkeypatch.setattr(steer_concepts, "latent_scale", measured)
-    cfg = SimpleNamespace(autocast_lm=False)
     subjects: Any = SimpleNamespace(
-        saes={"mine": topk_sae()}, model=None, cfg=cfg, token_filter=TokenFilter(), batches=lambda _: []
+        saes={"mine": topk_sae()},
+        model=None,
+        model_spec=SimpleNamespace(autocast_lm=False),
+        token_filter=TokenFilter(),
+        batches=lambda _: [],
     )
     task: Any = SimpleNamespace(steering="part")
     probed: Any = SimpleNamespace(candidates={"mine": [*scales.latents, 7]}, direction=[1.0] * 32)
@@ -66,7 +71,7 @@ def test_steering_uses_the_chosen_firing_latent_turned_towards_pole_b(monkeypatc
 
     monkeypatch.setattr(steer_concepts, "choose_latent", chosen)
     monkeypatch.setattr(steer_concepts, "dose_response", measured)
-    monkeypatch.setattr(steer_concepts, "steering_record", lambda _, chosen, __: chosen)
+    monkeypatch.setattr(steer_concepts, "_record", lambda _, chosen, __: chosen)
     assert steered_on(scales, monkeypatch) == {"mine": choice}
     latent, clamp, means = given
     assert [(each.latent, each.orientation, each.scale) for each in (latent, clamp)] == [(5, -1, 2.0)] * 2
@@ -78,9 +83,32 @@ def test_each_task_has_random_directions_of_its_own_which_the_seed_draws_again(m
     given: list[torch.Tensor] = []
     monkeypatch.setattr(steer_concepts, "choose_latent", lambda *_, **__: LatentChoice(5, 1, 2.0, (5,), (0.1,)))
     monkeypatch.setattr(steer_concepts, "dose_response", lambda *of, **_: given.append(of[3][-1].direction))
-    monkeypatch.setattr(steer_concepts, "steering_record", lambda *_: None)
+    monkeypatch.setattr(steer_concepts, "_record", lambda *_: None)
     for name in ("size", "gender", "size"):
         steered_on(LatentScales((5,), (2.0,), (9,), n_tokens=99), monkeypatch, name=name, n_random=1)
     size, gender, again = given
     assert torch.equal(size, again)
     assert abs(torch.nn.functional.cosine_similarity(size, gender, dim=0)) < 0.6
+
+
+def test_each_number_of_a_dose_response_has_its_own_field() -> None:
+    baseline = Dose(0.0, (1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0), (("said", "so"), ("then",)))
+    means = {"log_odds": 1.5, "neutral_nll": 3.5, "generated_nll": 5.5, "score": 7.5}
+    assert baseline.means.model_dump() == {"strength": 0.0, "text": "said", **means}
+    protocol = DoseProtocol(PromptSplit(("a",), ("b", "c")), DoseOptions(samples=2), seed=0)
+    choice = LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5))
+    assert _record(DoseResponse(protocol, baseline, (), {}, {}), choice, {}).model_dump() == {
+        "latent": 3,
+        "orientation": -1,
+        "scale": 12.5,
+        "latent_chosen_by": str(choice),
+        "strength_chosen_by": protocol.strength_chosen_by,
+        "prompts": (1, 2),
+        "text_prompt": "b",
+        "samples": 2,
+        "baseline_log_odds": 1.5,
+        "baseline_generated_nll": 5.5,
+        "baseline_neutral_nll": 3.5,
+        "interventions": {},
+        "behaviour": {},
+    }
