@@ -42,7 +42,7 @@ class ModelSpec:
         if self.model_from_pretrained_kwargs is None:  # SAELens's own default
             centred = {"center_writing_weights": False} if self.model_class_name == "HookedTransformer" else {}
             object.__setattr__(self, "model_from_pretrained_kwargs", centred)
-        object.__setattr__(self, "device", resolve_device("llm_device", self.device))
+        object.__setattr__(self, "device", resolve_device("device", self.device))
         for key in ("token", "use_auth_token"):
             if isinstance(self.load_options.get(key), str):
                 raise ConfigError(

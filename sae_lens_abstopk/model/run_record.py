@@ -1,5 +1,6 @@
 """The record of a training run: the ``config.yaml`` in its folder."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,19 @@ CONFIG_FILENAME = "config.yaml"
 """Name of the config in a run folder."""
 
 
-def run_configs(folder: Path) -> dict[Path, dict[str, Any]]:
+def run_configs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """
-    Return the keys of the configs in the folder of an SAE and in the folder above it, nearest first.
+    Yield the path and the keys of the configs in the folder of an SAE and in the folder above it, nearest first.
 
     Files without the keys ``sae`` and ``hook_name`` belong to other tools and are skipped; a folder without an SAE has
     no configs. A relative ``dataset_path`` that exists beside the file is resolved.
     """
-    found: dict[Path, dict[str, Any]] = {}
     for path in (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME):
         if not (folder / SAE_CFG_FILENAME).is_file() or not path.is_file():
             continue
         raw = read_yaml(path)
         if {"sae", "hook_name"} <= raw.keys():
-            found[path] = with_dataset_beside(path.parent, raw)
-    return found
+            yield path, with_dataset_beside(path.parent, raw)
 
 
 def with_dataset_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:

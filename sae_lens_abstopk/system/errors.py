@@ -56,7 +56,8 @@ def require_range(
         and (at_most is None or value <= at_most)
     )
     if not inside:
-        wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+        limits = [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
+        wanted = " and ".join(["finite", *limits] if value == math.inf else limits)
         raise ConfigError(f"{key}={value!r} must be {wanted}{remedy}.")
 
 

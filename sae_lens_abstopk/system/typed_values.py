@@ -54,6 +54,8 @@ def _plain(value: Any) -> Any:
     """Convert NumPy numbers, paths, torch devices and dtypes to their form in a config file."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, PurePath | torch.device | torch.dtype):

@@ -79,9 +79,14 @@ def yaml_document(content: Mapping[str, Any]) -> str:
     Paths, tuples, NumPy numbers, torch devices and dtypes are written as plain values.
 
     Raises:
-        yaml.YAMLError: a value has no YAML form.
+        ConfigError: a value has no YAML form.
     """
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    try:
+        return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    except yaml.representer.RepresenterError as error:
+        raise ConfigError(
+            f"{error.args[1]!r} cannot be written to a file; give numbers, texts, lists and mappings."
+        ) from None
 
 
 TAG = "tag:yaml.org,2002:"

@@ -21,12 +21,13 @@ from sae_lens_abstopk.system.folder_lock import require_free, run_locks
 from sae_lens_abstopk.system.progress import passes_bar
 from sae_lens_abstopk.system.ranks import barrier, this_rank, together
 from sae_lens_abstopk.system.terminal_text import PrintableConsole
-from sae_lens_abstopk.text.documents import first_document, load_text
+from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.training.checkpoints.checkpoint import all_at_once
 from sae_lens_abstopk.training.checkpoints.disk_space import require_room
 from sae_lens_abstopk.training.checkpoints.resume import checkpoint_to_resume, refuse_to_overwrite
 from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.checkpoints.training_state import TrainingState
+from sae_lens_abstopk.training.config.config_file import dump_config
 from sae_lens_abstopk.training.config.run_checks import require_devices, require_safe_kernels
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import of_this_rank
@@ -79,6 +80,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         cfg = cfg.checked_again()
         if cfg.output_path is None:
             raise ConfigError("output_path is not set; name the folder that the run is to be written to.")
+        dump_config(cfg)  # report a value that no file can hold
         self.output = Path(cfg.output_path)
         self.leads = this_rank() == 0
         """Whether this rank writes."""
@@ -99,7 +101,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         check_hook(cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
         self.starts = warm_starts(cfg) if self.resumed is None else {}
         """Folders with the initial weights of SAEs, by name."""
-        measures_loss = bool(self.leads and cfg.perf_log_freq and cfg.held_out_every)
+        measures_loss = bool(cfg.perf_log_freq and cfg.held_out_every)
         text = cfg.text_spec
         documents = load_text(text, "train")
         if measures_loss:
@@ -114,12 +116,12 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         model = load_language_model(cfg.model_spec, text)
         check_activations(model, cfg.model_spec, d_in=cfg.sae.d_in)
         with saelens_notes_off():
-            # one document, because the source replaces SAELens's own store, which reads the first documents
-            head = Dataset.from_list([first_document(documents, text.dataset_path)])
-            super().__init__(cfg, override_dataset=head, override_model=model, override_sae=self.saes["sae"])
+            # for SAELens's own store, which the source replaces
+            no_text = Dataset.from_dict({"text": [""], "messages": [""]})
+            super().__init__(cfg, override_dataset=no_text, override_model=model, override_sae=self.saes["sae"])
             self.source = self.activations_store = LanguageModelSource.for_training(self.model, cfg, documents)
         torch.manual_seed(cfg.seed)
-        if measures_loss:
+        if self.leads and measures_loss:
             self.held_out_loss = HeldOutLoss(self.model, cfg, self.saes)
 
     @override

@@ -71,10 +71,10 @@ def specs_of_sae(
         ConfigError: model, hook or text is unknown, or the metadata would run code that comes with the model.
     """
     metadata, other = sae.cfg.metadata, ""
-    for path, raw in run_configs(folder).items():
+    for path, raw in run_configs(folder):
         keys = _resolved(raw)
         if model_name:
-            keys["model_name"] = model_name
+            keys["model_name"] = os.path.expanduser(model_name)
         if keys.get("use_cached_activations"):  # cached activations are of all documents
             keys["held_out_every"] = None
         if text:
@@ -82,7 +82,10 @@ def specs_of_sae(
         keys["shuffle"] = False
         if metadata.hook_name in (None, keys["hook_name"]):
             started_elsewhere = keys.get("from_pretrained_path") is not None
-            return SAESpecs(ModelSpec.of_keys(keys, device=device), TextSpec.of_keys(keys), started_elsewhere)
+            try:
+                return SAESpecs(ModelSpec.of_keys(keys, device=device), TextSpec.of_keys(keys), started_elsewhere)
+            except ConfigError as error:
+                raise ConfigError(f"{path}: {error}") from None
         other = f" ({path} is of the hook {keys['hook_name']}, and the SAE reads {metadata.hook_name})"
     if text is None:
         raise ConfigError(
@@ -93,7 +96,7 @@ def specs_of_sae(
         raise ConfigError(f"{folder}: the SAE's metadata lack {lacking}.")
     options = _load_options(metadata.model_from_pretrained_kwargs or {}, folder, is_loaded=is_loaded)
     model = ModelSpec(
-        model_name=model_name or metadata.model_name,
+        model_name=os.path.expanduser(model_name or metadata.model_name),
         model_class_name=metadata.model_class_name or _model_class(metadata.hook_name, options),
         model_from_pretrained_kwargs=options,
         hook_name=metadata.hook_name,
@@ -125,7 +128,7 @@ def _resolved(raw: Mapping[str, Any]) -> dict[str, Any]:
     if keys.get("layer") is not None:
         keys["hook_name"] = str(keys["hook_name"]).replace("{layer}", str(keys["layer"]))
     for key in ("model_name", "dataset_path"):
-        keys[key] = os.path.expanduser(str(keys.get(key, "")))
+        keys[key] = os.path.expanduser(str(keys.get(key) or ""))
     return keys
 
 

@@ -70,7 +70,7 @@ def build_config(raw: Mapping[str, Any], *, where: str = "config") -> TrainingCo
 
 
 def _build(raw: dict[str, Any]) -> TrainingConfig:
-    require_known_keys(raw, field_types(TrainingConfig).keys() | RUN_SHORTHANDS)
+    require_known_keys(raw, field_types(TrainingConfig).keys() | RUN_SHORTHANDS.keys())
     if "sae" not in raw:
         raise ConfigError("the section 'sae' is missing; it needs at least architecture, d_sae and k.")
     sections: dict[str, dict[str, Any]] = {}
@@ -80,13 +80,14 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
             raise ConfigError(
                 f"{name}={sections[name]!r} must be a section of keys, such as {example} on the command line."
             )
+    types = field_types(TrainingConfig) | RUN_SHORTHANDS
+    raw = {key: typed_value(key, value, types[key]) for key, value in raw.items()}
     _resolve_layer(raw)
     if "training_steps" in raw:
         if "training_tokens" in raw:
             raise ConfigError("give training_tokens or training_steps, not both.")
-        steps = typed_value("training_steps", raw.pop("training_steps"), int)
         batch = raw.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
-        raw["training_tokens"] = steps * typed_value("train_batch_size_tokens", batch, int)
+        raw["training_tokens"] = raw.pop("training_steps") * batch
     sae_section = sections["sae"]
     if sae_section.get("d_in") is None:
         sae_section["d_in"] = _width_of_model(raw)
@@ -101,7 +102,7 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
 
 def _resolve_layer(raw: dict[str, Any]) -> None:
     """Fill ``layer`` into the keys that have a place for it."""
-    layer = typed_value("layer", raw.pop("layer", None), RUN_SHORTHANDS["layer"])
+    layer = raw.pop("layer", None)
     with_place = [key for key in ("hook_name", "activation_cache") if "{layer}" in str(raw.get(key))]
     for key in with_place:
         if layer is None:
@@ -115,7 +116,7 @@ def _resolve_layer(raw: dict[str, Any]) -> None:
 
 
 def _width_of_model(raw: Mapping[str, Any]) -> int:
-    name = typed_value("model_name", raw.get("model_name", ""), str)
+    name = raw.get("model_name")
     if not name:
         raise ConfigError("model_name is missing; the config has to name it.")
     model_class = raw.get("model_class_name", TrainingConfig.model_class_name)

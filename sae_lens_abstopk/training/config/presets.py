@@ -1,6 +1,7 @@
 """Presets, variants and ``key=value`` overrides: the mapping of a training config before it is checked."""
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,8 @@ def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, A
 def _as_mapping(changes: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if hasattr(changes, "items"):  # also wandb.config, which is not a Mapping
-        for key, value in changes.items():  # type: ignore[union-attr]
+        for key, value in deepcopy(dict(changes.items())).items():  # type: ignore[union-attr]
+            key = str(key)
             if key in ("sae", "logger") and isinstance(value, Mapping):
                 values |= {f"{key}.{inner}": each for inner, each in value.items()}
             else:
@@ -145,6 +147,7 @@ def _as_mapping(changes: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
         key, equals, text = change.partition("=")
         if not equals or not key:
             raise ConfigError(f"override {change!r} must have the form key=value, e.g. sae.k=32.")
+        values.pop(key, None)  # the last one wins
         values[key] = yaml_value(text)
     return values
 

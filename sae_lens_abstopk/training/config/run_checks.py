@@ -102,14 +102,16 @@ def _check_cached_activations(cfg: "TrainingConfig") -> None:
         )
         require_default(cfg, "cached_activations_path", "it is read with use_cached_activations: true")
         return
-    whole = {"held_out_every": None, "seqpos_slice": (None,)}
-    if cfg.exclude_special_tokens:
-        whole |= {"dtype": "float32"}  # 16 bits would round the token ids that are cached too
-    for key, value in whole.items():
-        if getattr(cfg, key) != value:
+    if cfg.exclude_special_tokens and "16" in str(cfg.dtype):
+        raise ConfigError(
+            f"dtype={cfg.dtype!r} rounds the token ids beside cached activations, which exclude_special_tokens needs; "
+            "set dtype to float32."
+        )
+    for key, shown, whole in (("held_out_every", "null", None), ("seqpos_slice", "[null]", (None,))):
+        if (value := getattr(cfg, key)) != whole:
             raise ConfigError(
-                f"{key}={getattr(cfg, key)!r} must be {value!r} with use_cached_activations; or use activation_cache, "
-                "which takes it into account."
+                f"{key}={value!r} must be {shown} with use_cached_activations; or use activation_cache, which takes it "
+                "into account."
             )
 
 

@@ -21,7 +21,6 @@ from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
 from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
 from sae_lens_abstopk.system.typed_values import require_types
 from sae_lens_abstopk.training.config.run_checks import require_default
-from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -69,11 +68,6 @@ def check_saes(cfg: "TrainingConfig") -> None:
     Raises:
         ConfigError: naming the section, the key, the value, the bound and the remedy.
     """
-    if type(cfg.logger) is not TrackingConfig:  # copies would lose a subclass
-        raise ConfigError(
-            f"logger={type(cfg.logger).__name__}(...) must be a TrackingConfig itself, from "
-            "sae_lens_abstopk.training.config.tracking_config; it takes the same arguments."
-        )
     folders: dict[str, str] = {}
     for name in cfg.companions:
         require_sae_name(name, where="companions")
@@ -110,11 +104,12 @@ def _check_sae(sae: TrainingSAEConfig, where: str) -> None:
         return  # it has checked itself
     for key in ("d_in", "d_sae"):
         setattr(sae, key, require_count(f"{where}.{key}", getattr(sae, key)))
+    if (k := getattr(sae, "k", None)) is not None:
+        with errors_in_section(where):
+            require_k_in_range(k, sae.d_sae)
     if isinstance(sae, TopKTrainingSAEConfig):
         if sae.architecture() == "topk" and not isinstance(sae.k, int):
             raise ConfigError(f"{where}.k={sae.k!r} must be an integer for topk; batchtopk takes an average.")
-        with errors_in_section(where):
-            require_k_in_range(sae.k, sae.d_sae)
         if sae.normalize_activations in RUN_TIME_NORMALISATIONS:
             raise ConfigError(
                 f"{where}.normalize_activations={sae.normalize_activations!r} cannot be combined with the losses of "

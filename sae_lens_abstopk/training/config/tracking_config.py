@@ -90,3 +90,12 @@ def _is_unsupported_folder(uri: str) -> bool:
     # versions of MLflow without this variable accept folders
     allowed = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)
     return allowed is not None and not allowed.get()
+
+
+def require_tracking_config(logger: object) -> None:
+    """Raise a :class:`ConfigError` if ``logger`` is of another class than :class:`TrackingConfig`."""
+    if type(logger) is not TrackingConfig:  # copies would lose a subclass
+        raise ConfigError(
+            f"logger={type(logger).__name__}(...) must be a TrackingConfig itself, from "
+            "sae_lens_abstopk.training.config.tracking_config; it takes the same arguments."
+        )

@@ -15,7 +15,7 @@ from sae_lens_abstopk.system.typed_values import require_types
 from sae_lens_abstopk.text.text_spec import TextSpec
 from sae_lens_abstopk.training.config.run_checks import check_run
 from sae_lens_abstopk.training.config.sae_checks import check_saes, errors_in_section, section_of
-from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
+from sae_lens_abstopk.training.config.tracking_config import TrackingConfig, require_tracking_config
 
 PATHS = (
     *("model_name", "dataset_path", "output_path", "checkpoint_path", "resume_from_checkpoint"),
@@ -114,6 +114,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         for key in PATHS:
             if (path := getattr(self, key)) is not None:
                 setattr(self, key, os.path.expanduser(path))
+        require_tracking_config(self.logger)
         self.device = resolve_device("device", self.device)
         if self.llm_device is not None:
             self.llm_device = resolve_device("llm_device", self.llm_device)
@@ -197,6 +198,6 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
 def _copy_of_sae(sae: TrainingSAEConfig) -> TrainingSAEConfig:
     if not isinstance(sae, TrainingSAEConfig):
         return sae  # check_saes reports it
-    copied = replace(sae)
+    copied = replace(sae, device="cpu")  # the run decides the device
     copied.metadata = sae.metadata
     return copied

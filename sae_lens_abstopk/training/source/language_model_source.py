@@ -49,7 +49,7 @@ class LanguageModelSource(TextStore):
     n_blocks: int = 0
     """Number of blocks that went into the buffer."""
     cache: ActivationCache | None = None
-    generator: torch.Generator
+    generator: torch.Generator | None = None
     """Random generator that shuffles the buffer."""
     recorded: dict[str, Any]
     _buffer: MixingBuffer | None = None
@@ -151,8 +151,7 @@ class LanguageModelSource(TextStore):
             mix_fraction=self.activations_mixing_fraction,
             generator=self.generator,
         )
-        # the buffer may hold half precision, too coarse for scaling or whitening
-        return (batch.float() if batch.dtype.itemsize < 4 else batch for batch in self._buffer)
+        return map(_in_full_precision, self._buffer)
 
     def close(self) -> None:
         """Stop reading ahead and write the rest of a cache; a later read starts at the first document."""
@@ -165,6 +164,7 @@ class LanguageModelSource(TextStore):
 
     def position(self) -> SourcePosition:
         """Return the state between two batches."""
+        assert self.generator is not None
         served, waiting = (torch.empty(0, 0),) * 2 if self._buffer is None else self._buffer.rows()
         return SourcePosition(self.n_blocks, self.max_norm, served, waiting, self.generator.get_state())
 
@@ -175,6 +175,7 @@ class LanguageModelSource(TextStore):
         self.n_blocks, self.max_norm = position.n_blocks, position.max_norm
         self._dataloader = self.get_data_loader()
         assert self._buffer is not None
+        assert self.generator is not None
         self._buffer.refill(position.served.to(self.device), position.waiting.to(self.device))
         self.generator.set_state(position.generator)
 
@@ -253,6 +254,11 @@ class LanguageModelSource(TextStore):
             yield from ahead
         finally:
             ahead.close()
+
+
+def _in_full_precision(batch: torch.Tensor) -> torch.Tensor:
+    """Return a batch of the buffer, whose half precision is too coarse for scaling or whitening, as float32."""
+    return batch.float() if batch.dtype.itemsize < 4 else batch
 
 
 def _metadata(cfg: TrainingConfig) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def test_an_lm_eval_that_cannot_be_imported_is_told_with_its_version(monkeypatch
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        (None, "no such file"),
+        (None, "cannot be read"),
         ([{"question": "q", "choices": "a"}], "line 1: .*choices"),
         (
             [{"question": "q", "choices": ["a", "b"], "answer": 1}, {"question": "q", "choices": ["a"]}],

@@ -25,9 +25,9 @@ from sae_lens_abstopk.evaluation.subjects import subjects as subjects_module
 from sae_lens_abstopk.evaluation.subjects.sae_specs import SAESpecs, specs_of_sae
 from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes
 from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.text.documents import load_text
 from tests.evaluation.subjects.other_metadata import with_metadata
 from tests.saes.test_signed_saes import with_random_weights
-from tests.specs import documents_of
 
 
 def test_text_of_ones_own_need_not_be_stored_as_the_runs_was(folders: list[Path], tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_text_of_ones_own_need_not_be_stored_as_the_runs_was(folders: list[Path]
         path.write_text(yaml.safe_dump(run | own))
         spec = specs_of_sae(folders[0], load_sae(folders[0]), text=str(text)).text
         assert getattr(spec, key) == expected, (own, text)
-        assert next(iter(documents_of(spec, "all")))
+        assert next(iter(load_text(spec, "all")))
 
 
 def test_configuration_split_and_column_of_a_text_follow_its_path(folders: list[Path], tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_configuration_split_and_column_of_a_text_follow_its_path(folders: list[
         for wrong in ("columns=body", "split="):
             with pytest.raises(ConfigError, match=rf"'{wrong}' is not understood; .* name=VALUE, split=VALUE, column="):
                 specs_of_sae(folder, sae, text=f"some/data,{wrong}")
-    with pytest.raises(ConfigError, match=r"'text' is not a column of .*it has body\. .* --text PATH,name="):
+    with pytest.raises(ConfigError, match=r"does not exist; the columns are body\. .* --text PATH,name="):
         load_subject_saes(folders[0], text=str(comma))
 
 
@@ -104,7 +104,7 @@ def test_a_folder_that_holds_no_sae_is_refused(folders: list[Path], tmp_path: Pa
 def test_an_sae_of_another_tool_is_told_from_an_unknown_architecture(tmp_path: Path) -> None:
     (tmp_path / "cfg.json").write_text('{"expansion_factor": 32, "k": 8, "signed": true}')
     with pytest.raises(
-        ConfigError, match=r"its cfg\.json lacks '\w+', so it is no SAE in SAELens's format\. One of eai"
+        ConfigError, match=r"not an SAE in SAELens's format: its cfg\.json lacks '\w+'\. Convert one of eai"
     ):
         load_sae(tmp_path)
 
@@ -201,6 +201,11 @@ def test_a_config_of_another_tool_or_hook_says_nothing_of_an_sae(
     assert specs_of_sae(alone, sae, text=str(texts)).model.hook_name == "model.layers.2"
     with pytest.raises(ConfigError, match=r"is of the hook model\.layers\.1, and the SAE reads model\.layers\.2"):
         specs_of_sae(alone, sae)
+    (alone / "config.yaml").write_text(config)
+    (alone.parent / "config.yaml").write_text("- not a mapping\n")
+    assert specs_of_sae(alone, sae).model.hook_name == "model.layers.2"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert specs_of_sae(alone, sae, model_name="~/m").model.model_name == str(tmp_path / "m")
     monkeypatch.chdir(folders[0])
     with pytest.raises(ConfigError, match="give --text"):
         specs_of_sae(Path("some-release:layer_2"), sae)

@@ -31,7 +31,7 @@ def test_a_device_is_taken_or_refused_before_the_model_is_loaded(
     folders: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert load_subject_saes(folders, device="cpu").cfg.device == "cpu"
+    assert load_subject_saes(folders, device="cpu").model_spec.device == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="device='cuda' needs CUDA, which torch does not find here"):
         load_subject_saes(folders, device="cuda")
@@ -166,7 +166,7 @@ def test_a_hooked_transformer_is_not_looked_for_in_a_folder(folders: list[Path],
     sae.cfg.metadata.hook_name, sae.cfg.metadata.model_class_name = "blocks.2.hook_resid_post", None
     for kwargs in ({"center_writing_weights": True}, {"checkpoint_value": 3000}):
         sae.cfg.metadata.model_from_pretrained_kwargs = kwargs
-        with pytest.raises(ConfigError, match="is a local folder, and HookedTransformer knows models by name alone"):
+        with pytest.raises(ConfigError, match="is a local folder, and HookedTransformer knows models by name only"):
             load_subject_saes(sae, model=str(tiny_llama), text=str(texts)).with_model()
 
 

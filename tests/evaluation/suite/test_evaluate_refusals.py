@@ -96,7 +96,7 @@ def test_steering_that_cannot_run_is_refused_before_anything_is_measured(
     cfg = shutil.copytree(trained, tmp_path / "normalising") / "cfg.json"
     cfg.write_text(cfg.read_text().replace('"normalize_activations": "none"', '"normalize_activations": "layer_norm"'))
     normalising = {"normalising": tmp_path / "normalising"}
-    with pytest.raises(ConfigError, match=r"ask normalising .*normalises activations as it runs.* set questions: 0"):
+    with pytest.raises(ConfigError, match=r"ask normalising .*normalises each activation"):
         evaluate(normalising, **options, model_name=str(chat_model))
     inside = {"hook_name": "blocks.2.hook_mlp_out", "model_class_name": "TransformerBridge"}
     config = build_config({**raw_config, **inside, "output_path": str(tmp_path / "mlp")})

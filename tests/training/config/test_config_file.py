@@ -24,7 +24,7 @@ from sae_lens_abstopk.system.yaml_files import data_folder, yaml_text, yaml_valu
 from sae_lens_abstopk.training import runner
 from sae_lens_abstopk.training.config.config_file import build_config, dump_config
 from sae_lens_abstopk.training.config.keys import annotate, key_docs
-from sae_lens_abstopk.training.config.presets import preset_names, variant_names
+from sae_lens_abstopk.training.config.presets import apply_overrides, preset_names, variant_names
 from sae_lens_abstopk.training.config.run_checks import SCHEDULERS, require_devices, require_safe_kernels
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import write_config
@@ -451,11 +451,11 @@ def test_a_dense_sae_may_train_in_autocast(raw_config: dict[str, Any]) -> None:
 def test_the_type_of_cached_activations_can_be_chosen(raw_config: dict[str, Any]) -> None:
     cached = raw_config | {"dtype": "bfloat16", "use_cached_activations": True, "held_out_every": None}
     assert build_config(cached | {"seqpos_slice": [None]}).dtype == "bfloat16"
-    with pytest.raises(ConfigError, match=r"seqpos_slice=\(1, None\) must be \(None,\) with use_cached_activations"):
+    with pytest.raises(ConfigError, match=r"seqpos_slice=\(1, None\) must be \[null\] with use_cached_activations"):
         build_config(cached)
-    with pytest.raises(ConfigError, match="dtype='bfloat16' must be 'float32' with use_cached"):
+    with pytest.raises(ConfigError, match=r"dtype='bfloat16' rounds the token ids .* set dtype to float32"):
         build_config(cached | {"seqpos_slice": [None], "exclude_special_tokens": [256]})
-    with pytest.raises(ConfigError, match="held_out_every=20 must be None with use_cached_activations"):
+    with pytest.raises(ConfigError, match="held_out_every=20 must be null with use_cached_activations"):
         build_config(cached | {"seqpos_slice": [None], "held_out_every": 20})
 
 
@@ -632,3 +632,32 @@ def test_what_is_set_after_a_config_was_made_is_checked_before_the_model_is_load
     with pytest.raises(ConfigError) as refused:
         train(cfg)
     assert sentence in str(refused.value)
+
+
+def test_values_of_python_are_taken_as_those_of_a_file(raw_config: dict[str, Any]) -> None:
+    of_file = build_config(raw_config | {"exclude_special_tokens": [0, 1], "seqpos_slice": [1, None]})
+    of_python = {"exclude_special_tokens": (np.int64(0), 1), "seqpos_slice": [np.int64(1), None]}
+    assert build_config(raw_config | of_python) == of_file
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"hook_name": ["a.{layer}"], "layer": 1}, "hook_name=.* has the wrong type"),
+        ({"model_from_pretrained_kwargs": ["x"]}, "model_from_pretrained_kwargs=.* has the wrong type"),
+    ],
+)
+def test_types_are_checked_before_values_are_used(
+    raw_config: dict[str, Any], changes: dict[str, Any], sentence: str
+) -> None:
+    del raw_config["sae"]["d_in"]
+    with pytest.raises(ConfigError, match=sentence):
+        build_config(raw_config | changes)
+
+
+def test_overrides_are_the_callers_own_and_the_last_one_counts(raw_config: dict[str, Any]) -> None:
+    companions: dict[str, Any] = {"topk": {"architecture": "topk", "k": 3}}
+    apply_overrides(raw_config, {"companions": companions, "companions.topk.k": 4})
+    assert companions["topk"]["k"] == 3
+    apply_overrides(raw_config, ["sae.k=5", "sae={architecture: abstopk}", "sae.k=6"])
+    assert raw_config["sae"]["k"] == 6
