@@ -6,7 +6,7 @@ import torch
 
 
 class Firings(NamedTuple):
-    """Non-zero codes of a batch, N of them, in no promised order."""
+    """The N non-zero codes of a batch, in any order."""
 
     rows: torch.Tensor
     """Row of the codes, int64 [N]."""
@@ -17,7 +17,7 @@ class Firings(NamedTuple):
 
     @property
     def poles(self) -> torch.Tensor:
-        """0 where the latent fired on its positive pole and 1 where on its negative: int64 [N]."""
+        """Pole of each firing: 0 for positive, 1 for negative, int64 [N]."""
         return (self.values < 0).long()
 
 
@@ -44,7 +44,7 @@ class CodeBatch:
 
     @classmethod
     def of(cls, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> Self:
-        """The batch of dense or sparse COO ``codes``, as :class:`~reconstruction.Observer` is shown them."""
+        """Make the batch from dense or sparse COO ``codes``, as an :class:`~reconstruction.Observer` gets them."""
         codes = codes.to_dense() if codes.is_sparse else codes
         rows, latents = codes.nonzero(as_tuple=True)
         values = codes[rows, latents].float()
@@ -55,12 +55,12 @@ class CodeBatch:
         return len(self.where)
 
     def token_ids(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Token at which each of the ``chosen`` firings happened: int64 [n]."""
+        """Return the token of each of the ``chosen`` firings, int64 [n]."""
         where = self.where[self.firings.rows[chosen]]
         return self.tokens[where[:, 0], where[:, 1]]
 
     def windows(self, chosen: torch.Tensor, *, before: int, after: int) -> Windows:
-        """The tokens around the ``chosen`` firings (indices into them, [n]) and their latent's codes there."""
+        """Return the tokens around the ``chosen`` firings (indices [n]) and the codes of their latents there."""
         where = self.where[self.firings.rows[chosen]]
         positions = where[:, 1:] + torch.arange(-before, after + 1)
         inside = (positions >= 0) & (positions < self.tokens.shape[1])

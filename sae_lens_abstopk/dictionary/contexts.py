@@ -1,4 +1,4 @@
-"""Contexts of both poles of every latent, collected while codes stream by: the strongest, or a uniform sample."""
+"""Collect contexts of both poles of every latent from a stream of codes: the strongest, or a uniform sample."""
 
 import math
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import torch
 from sae_lens_abstopk.dictionary.code_batch import CodeBatch
 from sae_lens_abstopk.dictionary.group_top import GroupTop, Payload
 
-# a latent that is on for more than this share of the tokens has contexts of every kind
+# a latent active on a larger share of the tokens has contexts of every kind
 DENSE = 0.05
-# least share of the firings on the weaker side for a latent to count as two-sided here
+# smallest share of firings on the weaker side of a two-sided latent
 EVEN = 0.1
 
 
@@ -26,7 +26,7 @@ class Context:
     token: int
     after: tuple[int, ...]
     codes: tuple[float, ...] = ()
-    """The latent's codes at all of these tokens in order; NaN where a token was left out."""
+    """Codes of the latent at all of these tokens, in order; NaN at tokens that were left out."""
 
 
 class PoleContexts:
@@ -49,7 +49,7 @@ class PoleContexts:
         self.add(CodeBatch.of(codes, where, tokens))
 
     def add(self, batch: CodeBatch, scores: torch.Tensor | None = None) -> None:
-        """Add a batch; ``scores`` [N] of its firings decide instead of their strength, and then of any row."""
+        """Add a batch; with ``scores`` [N], the firings with the highest scores are kept, also several of one row."""
         firings = batch.firings
         rows = batch.where[firings.rows, 0] if scores is None else None
 
@@ -62,7 +62,7 @@ class PoleContexts:
         self.n_tokens += batch.n_tokens
 
     def of(self, latent: int, pole: int) -> list[Context]:
-        """Highest score first: contexts of pole 0 (positive) or 1 (negative) of ``latent``."""
+        """Return the contexts of pole 0 (positive) or 1 (negative) of ``latent``, highest score first."""
         group = pole * self.d_sae + latent
         found = []
         kept = (self.top.scores, self.top.payload["tokens"], self.top.payload["codes"])
@@ -82,7 +82,7 @@ class PoleContexts:
 
     @property
     def strength(self) -> torch.Tensor:
-        """|code| of the kept firings of each pole, [2, d_sae, n]; 0 where a pole fired in fewer rows."""
+        """Return |code| of the kept firings of each pole, [2, d_sae, n]; 0 where a pole fired in fewer rows."""
         strength = self.top.payload["codes"][..., self.before].abs()
         return strength.view(2, self.d_sae, -1)
 

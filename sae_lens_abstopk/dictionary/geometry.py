@@ -9,7 +9,7 @@ import torch
 from sae_lens_abstopk.system.errors import ConfigError
 
 ANTIPODAL = -0.7
-# pairs that are listed at most, the most opposed ones
+# most pairs that are listed
 LISTED = 1_000_000
 BLOCK_ROWS = 2048
 # entries of the largest block of cosines at one time: 64 MiB in float32
@@ -39,7 +39,7 @@ class AntipodalPairs:
 
     @property
     def latents(self) -> int:
-        """Latents that are in at least one listed pair."""
+        """Number of latents in at least one listed pair."""
         return len(torch.cat([self.first, self.second]).unique())
 
 
@@ -122,7 +122,7 @@ def nearest_decoders(W_dec: torch.Tensor, k: int) -> NearestDecoders:
 
 
 def unit_rows(rows: torch.Tensor) -> torch.Tensor:
-    """Rows [n, D] of finite numbers scaled to norm 1, in float32; a row of norm zero stays zero."""
+    """Return rows [n, D] of finite numbers scaled to norm 1, in float32; a zero row stays zero."""
     unit = rows.to(torch.float32, copy=True)
     largest = torch.linalg.vector_norm(unit, ord=torch.inf, dim=1, keepdim=True)
     if bad := int((~largest.isfinite()).sum()):
@@ -134,7 +134,7 @@ def unit_rows(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _upper_blocks(unit: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
-    """(first row, first column, cosines) of blocks that cover every pair i < j."""
+    """Yield (first row, first column, cosines) of blocks that cover every pair i < j."""
     n_columns = max(BLOCK_ENTRIES // BLOCK_ROWS, 1)
     for row in range(0, len(unit), BLOCK_ROWS):
         for column in range(row, len(unit), n_columns):
@@ -142,7 +142,7 @@ def _upper_blocks(unit: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]
 
 
 def _exact_cosines(rows: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
-    """cos(rows[i], rows[j]) in double precision, float64 [n]."""
+    """Return cos(rows[i], rows[j]) in double precision, float64 [n]."""
     parts = [torch.empty(0, dtype=torch.float64, device=rows.device)]
     for a, b in zip(i.split(REFINED_AT_ONCE), j.split(REFINED_AT_ONCE), strict=True):
         x, y = rows[a].double(), rows[b].double()

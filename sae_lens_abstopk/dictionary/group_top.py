@@ -1,4 +1,4 @@
-"""The entries with the highest scores of each of many groups, kept while entries stream by."""
+"""Keep the highest-scoring entries of each of many groups from a stream."""
 
 from collections.abc import Callable, Mapping
 

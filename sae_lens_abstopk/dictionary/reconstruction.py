@@ -25,11 +25,11 @@ class Reconstruction:
     """Losses of one SAE on one set of tokens."""
 
     n_tokens: int
-    """Kept tokens behind every number but the loss."""
+    """Kept tokens that every number except the loss is computed on."""
     mse: float
     """Mean over tokens of ||x - x_hat||^2."""
     nmse: float
-    """Mean over tokens of ||x - x_hat||^2 / ||x||^2 (the paper's nMSE); those with x = 0 are left out of it."""
+    """Mean over tokens with x != 0 of ||x - x_hat||^2 / ||x||^2, the paper's nMSE."""
     fvu: float
     """Fraction of variance unexplained: sum ||x - x_hat||^2 / sum ||x - mean(x)||^2."""
     cosine: float
@@ -42,7 +42,7 @@ class Reconstruction:
 
     @property
     def dead_latents(self) -> int:
-        """Latents that fired on neither side in ``n_tokens``."""
+        """Number of latents that fired on neither side in ``n_tokens``."""
         return self.pole_counts.shape[1] - self.poles.live_latents
 
     @property
@@ -57,7 +57,7 @@ class Reconstruction:
 
 
 class ReconstructionSums:
-    """Running sums for one SAE, in float64: nothing grows with the number of tokens."""
+    """Running sums for one SAE, in float64; memory does not grow with the number of tokens."""
 
     def __init__(self) -> None:
         self.n_tokens = self.n_nonzero = 0  # tokens with x != 0 are those of nMSE
@@ -90,7 +90,7 @@ class ReconstructionSums:
             self.counts = counts if self.counts is None else self.counts + counts
 
     def over_ranks(self) -> "ReconstructionSums":
-        """Together with the sums of the other ranks of a training run; of sums that count no poles."""
+        """Return the sums over all ranks of a training run, which count no poles."""
         if n_ranks() == 1:
             return self
         scalars = ("n_tokens", "n_nonzero", "squared_error", "relative_error", "cosines", "sum_squared_x")
@@ -118,7 +118,7 @@ class ReconstructionSums:
 
     def fvu(self) -> float:
         variance = self.sum_squared_x - self.n_tokens * self.mean_x.square().sum().item()
-        # less than that is what rounding leaves of activations that are all the same
+        # rounding leaves less than that of activations that are all equal
         return self.squared_error / variance if variance > 1e-12 * self.sum_squared_x else math.nan
 
     def result(self, loss: LossRecovered | None) -> Reconstruction:
@@ -214,7 +214,7 @@ def evaluate_reconstruction(
     for total in sums.values():
         token_filter.require_any(total.n_tokens)
     if ablates:
-        # the mean is known only now; what was not kept is all that this pass needs of the activations
+        # the mean is known only now; this pass needs only the activations that were not kept
         mean_x = next(iter(sums.values())).mean_x
         for tokens, (kept, others) in zip(batches, left_alone, strict=True):
             constant = mean_x.to(others).expand(int(kept.sum()), -1)
@@ -236,7 +236,7 @@ def evaluate_reconstruction(
 
 
 def _spliced(kept: torch.Tensor, replaced: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Activations [batch, context, d_in] from those of the kept tokens and of the others."""
+    """Return activations [batch, context, d_in] from those of the kept tokens and those of the others."""
     whole = replaced.new_empty(*kept.shape, replaced.shape[-1])
     whole[kept] = replaced
     whole[~kept] = others.to(replaced.dtype)

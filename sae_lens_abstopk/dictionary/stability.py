@@ -1,4 +1,4 @@
-"""The directions that SAEs trained from different seeds share."""
+"""Directions shared by SAEs that were trained from different seeds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +19,11 @@ class DictionaryMatch:
     first: torch.Tensor
     """Latents of the first dictionary, int64 [n], n being the size of the smaller one."""
     second: torch.Tensor
-    """The latent of the second that each is matched with, int64 [n]."""
+    """Matched latents of the second dictionary, int64 [n]."""
     cosine: torch.Tensor
     """Cosine of each matched pair, float32 [n], sign kept: a signed latent may come back with its poles swapped."""
     similarity: torch.Tensor
-    """The absolute cosine where one of the two is signed, else the cosine: float32 [n]."""
+    """Absolute cosine if one of the two is signed, else the cosine, float32 [n]."""
 
     @property
     def mean_matched_cosine(self) -> float:
@@ -36,7 +36,7 @@ class DictionaryMatch:
 
 
 def match_saes(first: SAE[Any], second: SAE[Any]) -> DictionaryMatch:
-    """:func:`match_dictionaries` of the decoders of two SAEs, on the CPU."""
+    """Match the decoders of two SAEs by :func:`match_dictionaries`, on the CPU."""
     rows = [sae.W_dec.detach().float().cpu() for sae in (first, second)]
     return match_dictionaries(*rows, signed=(signed_latents(first).cpu(), signed_latents(second).cpu()))
 

@@ -1,4 +1,4 @@
-"""From a non-negative SAE to a signed one: each antipodal pair of latents becomes one latent with two poles."""
+"""Merge each antipodal pair of latents of a non-negative SAE into one signed latent."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ BLOCK = 512
 
 
 class Quality(NamedTuple):
-    """What an SAE loses on the activations that were given."""
+    """Reconstruction error of an SAE on the given activations."""
 
     fvu: float
     """sum ||x - x_hat||^2 / sum ||x - mean(x)||^2."""
@@ -29,7 +29,7 @@ class Quality(NamedTuple):
 
 
 class MergedPair(NamedTuple):
-    """Two latents of the old SAE and the signed latent that they became."""
+    """Two latents of the old SAE and the signed latent that replaces them."""
 
     latent: int
     """Index in the signed SAE."""
@@ -42,12 +42,12 @@ class MergedPair(NamedTuple):
     encoder_cosine: float
     """Cosine of the encoder columns; far from -1, one linear map cannot stand for both."""
     coactivation: float | None
-    """Of the tokens on which either fired, the share on which both did; None without activations, NaN if none fired."""
+    """Share of both firing among the tokens on which either fires; None without activations, NaN if none fires."""
 
 
 @dataclass(frozen=True, eq=False)
 class AntipodalMerge:
-    """Result of :func:`merge_antipodal`, and its cost."""
+    """Result of :func:`merge_antipodal` and what the merge costs."""
 
     sae: SignedJumpReLUSAE
     """The signed SAE; ``d_sae`` is the old one less the number of pairs."""
@@ -56,13 +56,13 @@ class AntipodalMerge:
     sources: torch.Tensor
     """Old latent of the positive and of the negative pole of each new latent, int64 [2, d_sae]; -1 without one."""
     before: Quality | None
-    """The old SAE on the activations; None without."""
+    """Error of the old SAE; None without activations."""
     after: Quality | None
-    """The signed SAE on the same."""
+    """Error of the signed SAE; None without activations."""
 
 
 class _Latents(NamedTuple):
-    """A non-negative SAE as z_j = u_j * 1[u_j > theta_j], float32."""
+    """A non-negative SAE written as z_j = u_j * 1[u_j > theta_j], in float32."""
 
     W_enc: torch.Tensor
     b_enc: torch.Tensor
@@ -158,7 +158,7 @@ def _threshold_form(sae: SAE[Any], activations: torch.Tensor | None) -> _Latents
 
 
 def _disjoint(found: AntipodalPairs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pairs that share no latent, chosen from the most opposed on; indices [n], [n] and cosines [n]."""
+    """Choose pairs that share no latent, most opposed first; return indices [n], [n] and cosines [n]."""
     taken: set[int] = set()
     chosen: list[int] = []
     for number, pair in enumerate(zip(found.first.tolist(), found.second.tolist(), strict=True)):
@@ -207,7 +207,7 @@ def _on_activations(
     second: torch.Tensor,
     latent: torch.Tensor,
 ) -> tuple[list[float | None], torch.Tensor]:
-    """Coactivation of each pair, and the factor for its direction that fits what the pair wrote."""
+    """Return the coactivation of each pair and the factor that fits its direction to what the pair wrote."""
     both, either, product, square = torch.zeros(4, len(first))
     direction = made.W_dec[latent].float()
     on_first, on_second = ((old.W_dec[latents] * direction).sum(-1) for latents in (first, second))

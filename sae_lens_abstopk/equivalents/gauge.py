@@ -1,4 +1,4 @@
-"""The sign gauge: (w_j, b_j, d_j) -> -(w_j, b_j, d_j) changes nothing, so a published SAE is put into one gauge."""
+"""The sign gauge: (w_j, b_j, d_j) -> -(w_j, b_j, d_j) changes nothing, so published SAEs are put into one gauge."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""An exact non-negative view of a signed SAE, for tools that take codes to be at least 0."""
+"""An exact non-negative copy of a signed SAE, for tools that assume non-negative codes."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 METADATA_KEY = "mirror"
 MIRROR_END = "_mirror"
-"""End of the name of a mirror, after that of its SAE."""
+"""Suffix of a mirror's name, after the name of its SAE."""
 RULE = (
     "Mirrored latent i is a pole of a latent of the signed SAE: with c = kept[i], or c = i where kept is null, it is "
     "the positive pole of latent c if c < d_sae, else the negative pole of latent c - d_sae."
@@ -22,7 +22,7 @@ RULE = (
 
 
 class MirroredLatents(NamedTuple):
-    """Which pole of which signed latent each mirrored latent is."""
+    """The signed latent and the pole that each mirrored latent stands for."""
 
     latent: torch.Tensor
     """Index in the signed SAE, int64 [width]."""
@@ -151,7 +151,7 @@ def _doubled(sae: SignedSAE) -> dict[str, torch.Tensor]:
 
 
 def _kept_poles(d_sae: int, counts: torch.Tensor | None, dead_share: float) -> tuple[torch.Tensor, float]:
-    """Places in [positive poles, negative poles] that are kept, and the share of all firings that the others held."""
+    """Return the kept indices into [positive poles, negative poles] and the share of firings that the others had."""
     if counts is None:
         raise ConfigError(
             f"prune_dead_poles needs to know how often each pole fires: give pole_counts, [2, {d_sae}], such as "

@@ -1,4 +1,4 @@
-"""From a folder with a signed SAE to a folder with its mirror."""
+"""Write the mirror of a signed SAE from one folder to another."""
 
 import shutil
 from collections.abc import Callable
