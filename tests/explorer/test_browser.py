@@ -296,8 +296,7 @@ def test_the_keyboard_goes_down_the_table_and_along_wide_code(reader: Reader) ->
     page.locator("tbody a[href='#/latent/0/0']").focus()
     for _ in range(60):
         page.keyboard.press("Tab")
-    focused = "document.activeElement.getAttribute('href')"
-    assert page.evaluate(focused).startswith("#/latent/0/")
+    page.wait_for_function("document.activeElement.getAttribute('href')?.startsWith('#/latent/0/')")
     assert page.evaluate("document.querySelector('.scroller').scrollTop") > 0
     page = reader.open("#/latent/0/5")
     page.locator("pre").focus()
