@@ -57,10 +57,11 @@ def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
         )
     folder = Path(cfg.output_path or "")
     blocks = list(islice(ActivationCache.of_run(cfg).blocks(lambda _: iter(())), MATCH_BATCHES))
-    trained, x = SAE.load_from_disk(folder), torch.cat(blocks)
+    trained: Any = SAE.load_from_disk(folder)
+    x = torch.cat(blocks)
     made: dict[str, SAE[Any]] = {f"{MATCHED}{seed}": matched_sae(trained, x, seed=seed) for seed in DRAWS}
     for share in SHARES:
-        trained.cfg.k = round(share * trained.cfg.d_sae)
+        trained.cfg.k = trained.activation_fn.k = round(share * trained.cfg.d_sae)
         made[f"k{trained.cfg.k}"] = untrained_sae(trained, torch.cat(blocks[:SAMPLE_BATCHES]))
     for name, sae in made.items():
         sae.save_model(out / name)

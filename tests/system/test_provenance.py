@@ -18,9 +18,9 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package = tmp_path / "sae_lens_abstopk"
     package.mkdir()
     (package / "code.py").write_text("1\n")
-    (tmp_path / "experiments" / "results").mkdir(parents=True)
-    (tmp_path / "experiments" / "study.yaml").write_text("1\n")
-    (tmp_path / "experiments" / "results" / "runs.jsonl").write_text("1\n")
+    (tmp_path / "experiments" / "study" / "results").mkdir(parents=True)
+    (tmp_path / "experiments" / "study" / "study.yaml").write_text("1\n")
+    (tmp_path / "experiments" / "study" / "results" / "runs.jsonl").write_text("1\n")
     for name in [name for name in os.environ if name.startswith("GIT_")]:  # in a hook of git, those of the user's clone
         monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
@@ -68,7 +68,7 @@ def test_the_processor_is_that_of_the_machine() -> None:
 def test_results_that_are_written_or_committed_leave_the_code_what_it_was(
     edited: str, is_code: bool, clone: Path
 ) -> None:
-    commit, experiments = provenance.commit(), clone.parent / "experiments"
+    commit, experiments = provenance.commit(), clone.parent / "experiments" / "study"
     (experiments / edited).unlink()
     assert (provenance.commit() == f"{commit}-dirty") is is_code
     for command in COMMIT:

@@ -179,7 +179,7 @@ def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
             "must hold lists of at least context_size=32 token ids; it has a list of 2",
         ),
         ("a.jsonl", '{"text": "x"}', {"dataset_name": "raw"}, "dataset_name='raw': the local"),
-        ("a.txt", "x", {}, "has too few documents for its part 'held_out': lower held_out_every=20"),
+        ("a.txt", "x", {}, "has too few documents for its part 'held_out': give more, lower held_out_every=20"),
     ],
 )
 def test_text_that_cannot_be_used_is_refused(
