@@ -1,4 +1,4 @@
-"""Whatever a file holds, its loader returns or raises ConfigError."""
+"""Loaders of files return a value or raise ConfigError, for any content."""
 
 import copy
 import json

@@ -56,7 +56,7 @@ def test_codes_that_overflowed_and_text_without_a_kept_token_are_refused(
 
 
 def bytes_of(state: Any) -> int:
-    """Of all tensors in a collector."""
+    """Return the size of all tensors in a collector."""
     if isinstance(state, torch.Tensor):
         return state.untyped_storage().nbytes()
     state = getattr(state, "__dict__", state)

@@ -1,4 +1,4 @@
-"""What SAELens promises of every SAE, and tests of its own topk ones, on the signed ones: moves, folds, hooks."""
+"""SAELens's methods on the signed SAEs: moves, folds and hooks."""
 
 from copy import deepcopy
 from typing import Any

@@ -14,11 +14,11 @@ class ColumnAUROC(NamedTuple):
     """AUROC of each column of codes for pole B (label 1), [d_sae]; 0.5 is chance."""
 
     signed: Floats
-    """Of z itself."""
+    """AUROC of the code z."""
     positive: Floats
-    """Of max(z, 0)."""
+    """AUROC of the positive part, max(z, 0)."""
     negative: Floats
-    """Of max(-z, 0)."""
+    """AUROC of the negative part, max(-z, 0)."""
 
 
 def column_auroc(codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArray[np.integer]]) -> list[ColumnAUROC]:

@@ -32,7 +32,7 @@ class SparseProbe:
     latents: tuple[int, ...]
     """Strongest first; at most k."""
     weights: tuple[float, ...]
-    """Of the codes, not standardised, in the order of ``latents``; positive ones speak for B."""
+    """Weights of the raw codes, in the order of ``latents``; a positive weight speaks for B."""
     C: float
 
 
@@ -51,7 +51,7 @@ class CodeProbes:
     best_coverage: LatentRecord
     """The latent of largest pole coverage on train, at the read position of largest coverage on val."""
     train_coverage: float
-    """Of ``best_coverage``. Above 0.5 it fires on both sides; at 0.5 it is one of many equals."""
+    """Coverage of ``best_coverage`` on train; above 0.5 the latent fires on both sides."""
 
 
 def probe_codes(representations: Representations, labelled: Sequence[Labelled], sae_name: str) -> list[CodeProbes]:

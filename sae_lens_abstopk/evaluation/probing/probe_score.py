@@ -103,7 +103,7 @@ class Candidate(Generic[T]):
     score: Callable[[Rows], npt.NDArray[np.floating]]
     """From row numbers to scores, higher for pole B."""
     chosen: T
-    """What was fitted: latents, a direction, weights."""
+    """The fitted latents, direction and weights."""
 
 
 def choose_and_test(candidates: Sequence[Candidate[T]], data: Labelled) -> tuple[Candidate[T], ProbeRecord]:

@@ -1,4 +1,4 @@
-"""Several results files as one: what is the same, what is told apart, what is refused."""
+"""Merging several results files into one report."""
 
 import csv
 import io
