@@ -66,6 +66,33 @@ class TopEntries(NamedTuple):
     """Bound: no other entry of the token ranks higher."""
 
 
+class Pool(NamedTuple):
+    """Unordered entries of tokens."""
+
+    rows: Int[Tensor, " N"]
+    latents: Int[Tensor, " N"]
+    values: Float[Tensor, " N"]
+    scores: Float[Tensor, " N"]
+
+    @classmethod
+    def of(cls, rows: Int[Tensor, " B"], top: TopEntries) -> "Pool":
+        """Make a pool of the top entries of the tokens ``rows``."""
+        entries = (part.flatten() for part in (top.latents, top.values, top.scores))
+        return cls(rows.repeat_interleave(top.latents.shape[1]), *entries)
+
+    def best(self, n: int) -> torch.return_types.topk:
+        """Return the scores and places of the ``n`` highest entries, or of all if there are fewer."""
+        return self.scores.topk(min(n, len(self.scores)), sorted=False)
+
+    def replaced(self, rows: Int[Tensor, " B"], top: TopEntries, n_tokens: int) -> "Pool":
+        """Replace the entries of the tokens ``rows`` by their top entries."""
+        out = torch.zeros(n_tokens, dtype=torch.bool, device=rows.device)
+        out[rows] = True
+        keep = ~out[self.rows]
+        new = Pool.of(rows, top)
+        return Pool(*(torch.cat([old[keep], added]) for old, added in zip(self, new, strict=True)))
+
+
 def top_entries(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], width: int) -> TopEntries:
     """Return the ``width`` highest entries of each token."""
     if len(x_BD) == 0:

@@ -4,17 +4,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae_lens_abstopk.sparse.candidate_search import Pool, find_candidates
+from sae_lens_abstopk.sparse.candidates import find_candidates
 from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, even_offsets, offsets_of
-from sae_lens_abstopk.sparse.encoder import EncoderWeights, top_entries
+from sae_lens_abstopk.sparse.encoder import EncoderWeights, Pool, top_entries
 from sae_lens_abstopk.system.ranks import any_rank, n_ranks, nth_highest
 
 
 @torch.no_grad()
 def select_per_token(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], k: int) -> SparseCodes:
-    """
-    Select the k highest entries of each token, with values u (before ``scale``); one-sided latents must be positive.
-    """
+    """Select the k highest entries of each token, with values u (before ``scale``); one-sided ones if positive."""
     found = find_candidates(encoder, x_BD, k, per_token=True)
     if found is None:
         latents, values = top_entries(encoder, x_BD, k)[:2]

@@ -13,7 +13,7 @@ from sae_lens_abstopk.saes.poles import pole_counts
 from sae_lens_abstopk.sparse import (
     EncoderWeights,
     SparseCodes,
-    candidate_search,
+    candidates,
     encoder,
     select_over_batch,
     select_per_token,
@@ -107,19 +107,19 @@ def test_candidates_in_half_precision_give_the_selection_of_float32(
 def always_by_candidates() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("MOST_CANDIDATES", 1.0), ("PROBED_TOKENS", 5), ("LEAST_TOKENS", 1)):
-            patch.setattr(candidate_search, name, value)
+            patch.setattr(candidates, name, value)
         yield
 
 
 @pytest.mark.parametrize(("select", "per_token"), [(select_per_token, True), (select_over_batch, False)])
 def test_among_few_tokens_no_candidates_are_looked_for(select: Any, per_token: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    least = candidate_search.LEAST_TOKENS
+    least = candidates.LEAST_TOKENS
     x, W = torch.randn(least, 64, generator=generator), torch.randn(64, 500, generator=generator)
     plain = EncoderWeights(W, torch.zeros(500))
     half = plain._replace(half_precision=True)
-    assert candidate_search.find_candidates(half, x, 5, per_token=per_token) is not None
-    assert candidate_search.find_candidates(half, x[1:], 5, per_token=per_token) is None
+    assert candidates.find_candidates(half, x, 5, per_token=per_token) is not None
+    assert candidates.find_candidates(half, x[1:], 5, per_token=per_token) is None
     found, expected = select(half, x[1:], 5), select(plain, x[1:], 5)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
@@ -132,8 +132,8 @@ def test_what_half_precision_cannot_prove_is_computed_again(monkeypatch: pytest.
     low = torch.arange(64) % 2 == 1
     x[low, 32:], x[~low, :32] = 0, 0
     W[:32] *= 0.1
-    monkeypatch.setattr(candidate_search, "PROBED_TOKENS", 32)
-    monkeypatch.setattr(candidate_search, "LEAST_TOKENS", 32)
+    monkeypatch.setattr(candidates, "PROBED_TOKENS", 32)
+    monkeypatch.setattr(candidates, "LEAST_TOKENS", 32)
     plain = EncoderWeights(W, torch.zeros(500))
     plainly: list[int] = []
 
@@ -162,7 +162,7 @@ def test_a_token_with_many_candidates_does_not_widen_the_others(monkeypatch: pyt
     x[odd, 0] = 10.0
     plain = EncoderWeights(W, torch.zeros(2048))
     half = plain._replace(half_precision=True)
-    found = candidate_search.find_candidates(half, x, 8, per_token=True)
+    found = candidates.find_candidates(half, x, 8, per_token=True)
     assert found is not None
     counts = found.offsets.diff()
     assert counts[odd] > 20 * counts.float().mean()

@@ -12,7 +12,7 @@ from sae_lens.registry import get_sae_training_class
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.sparse import (
     EncoderWeights,
-    candidate_search,
+    candidates,
     select_over_batch,
     select_over_ranks,
     select_per_token,
@@ -106,7 +106,7 @@ def per_token_over_ranks(shard: EncoderWeights, x_BD: torch.Tensor, k: int) -> t
 def test_ranks_keep_exactly_what_one_process_would_keep(
     ranks: int, half_precision: bool, signed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidate_search, "LEAST_TOKENS", 1)
+    monkeypatch.setattr(candidates, "LEAST_TOKENS", 1)
     generator = torch.Generator().manual_seed(ranks)
     x = torch.randn(60, 8, generator=generator)
     x[20:] *= 1e-2  # nearly all that is kept lies on the first rank
