@@ -24,7 +24,7 @@ from sae_lens import ActivationsStore
 
 from experiments.speed.recording import command
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.subjects.sae_specs import specs_of_sae
 from sae_lens_abstopk.interop.saebench import run_saebench
 from sae_lens_abstopk.model.hook_places import find_place

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from experiments.study.columns import examples_of
 from experiments.study.runs import HERE, Run
-from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.system.files import write_whole
 

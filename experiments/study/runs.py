@@ -17,7 +17,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.system.provenance import commit, environment, processor
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started

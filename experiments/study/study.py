@@ -50,7 +50,7 @@ from experiments.study.runs import (
 )
 from sae_lens_abstopk.cli.arguments import pairs
 from sae_lens_abstopk.dictionary.stability import match_saes
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.suite.evaluate import evaluate
 from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite

@@ -11,7 +11,7 @@ from sae_lens_abstopk.cli.arguments import Device, Model, ResultsFiles, Text, na
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 
 if TYPE_CHECKING:
-    from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
+    from sae_lens_abstopk.evaluation.results.merging import MergedResults
     from sae_lens_abstopk.evaluation.results.schema import Results
 
 

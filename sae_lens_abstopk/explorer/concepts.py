@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sae_lens_abstopk.evaluation.probing.method_names import SINGLE, is_control
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.results.merging import names_in_errors, read_merged
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask, names_in_errors, read_merged
+from sae_lens_abstopk.evaluation.results.records import Interval, SAETaskRecord, SteeringRecord, shown_name
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord, shown_name
-from sae_lens_abstopk.evaluation.results.task_records import SAETaskRecord
 from sae_lens_abstopk.explorer.data_files import short
 from sae_lens_abstopk.system.errors import ConfigError
 

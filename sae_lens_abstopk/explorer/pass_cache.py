@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from sae_lens_abstopk.evaluation.results.sae_facts import config_facts
+from sae_lens_abstopk.evaluation.results.facts import config_facts
 from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter

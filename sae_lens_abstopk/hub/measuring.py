@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from sae_lens_abstopk.evaluation.results.examples import CONTEXTS
+from sae_lens_abstopk.evaluation.results.facts import CONTEXTS
 from sae_lens_abstopk.evaluation.results.text_measurement import read_text, text_results
 from sae_lens_abstopk.evaluation.subjects.same_activations import weights_of
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from sae_lens_abstopk.evaluation.reports.reconstruction_tables import LOSS_TOKENS
-from sae_lens_abstopk.evaluation.results.examples import code_text
+from sae_lens_abstopk.evaluation.results.facts import code_text
 from sae_lens_abstopk.hub.manifest import Manifest, NumberWithInterval
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES

@@ -10,10 +10,9 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS, SINGLE, UNTRAINED
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.records import SAETaskRecord, SteeringRecord, TaskRecord
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
-from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord
-from sae_lens_abstopk.evaluation.results.task_records import SAETaskRecord, TaskRecord
 from sae_lens_abstopk.evaluation.suite.results_file import RESULTS_FILENAME
 from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberWithInterval, PublishedResults
 from sae_lens_abstopk.saes.loading import load_as_saved

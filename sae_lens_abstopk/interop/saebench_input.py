@@ -10,7 +10,7 @@ from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.subjects.sae_specs import specs_of_sae
 from sae_lens_abstopk.interop.class_sets import ClassSet
 from sae_lens_abstopk.model.devices import require_device

@@ -2,30 +2,26 @@
 
 import numpy as np
 
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.sae_records import (
-    GeometryRecord,
-    LossRecord,
-    ReconstructionRecord,
-    SAERecord,
-    StabilityRecord,
-)
-from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.evaluation.results.steering_records import (
+from sae_lens_abstopk.evaluation.results.records import (
     BehaviourRecord,
     DoseRecord,
+    GeometryRecord,
+    Interval,
     InterventionRecord,
-    PoleEffectRecord,
-    SteeringRecord,
-)
-from sae_lens_abstopk.evaluation.results.task_records import (
     LatentRecord,
+    LossRecord,
     PairRecord,
     PCARecord,
+    PoleEffectRecord,
     ProbeRecord,
+    ReconstructionRecord,
+    SAERecord,
     SAETaskRecord,
+    StabilityRecord,
+    SteeringRecord,
     TaskRecord,
 )
+from sae_lens_abstopk.evaluation.results.schema import Results
 
 POLES = {"gender": ("he", "she"), "sentiment": ("positive", "negative"), "tense": ("past", "present")}
 METHODS = ("single latent", "pair", "1-sparse", "2-sparse", "5-sparse", "16-sparse")

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError, explore, train
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.explorer.concepts import BEST_COVERAGE, BEST_SINGLE, STEERED, load_concepts
 from sae_lens_abstopk.explorer.exploration import Exploration

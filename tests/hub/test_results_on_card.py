@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError, publish
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
-from sae_lens_abstopk.evaluation.results.sae_records import ExampleRecord
+from sae_lens_abstopk.evaluation.results.facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.records import ExampleRecord, Interval
 from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, NumberWithInterval, PublishedResults, PublishedSAE
 from sae_lens_abstopk.hub.model_card import bold_text, model_card

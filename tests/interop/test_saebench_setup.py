@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task
 from sae_lens_abstopk.interop import saebench
 from sae_lens_abstopk.interop.class_sets import class_set, joined

@@ -15,8 +15,8 @@ from sae_lens_abstopk.evaluation.figures.style import (
     panel,
     rows_height,
 )
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.results.records import Interval
 
 
 def kinds_figure(

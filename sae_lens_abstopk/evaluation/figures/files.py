@@ -10,8 +10,7 @@ from sae_lens_abstopk.evaluation.figures.of_probes import auroc_figure, coverage
 from sae_lens_abstopk.evaluation.figures.of_saes import fvu_figure, two_sidedness_figure
 from sae_lens_abstopk.evaluation.figures.of_steering import dose_response_figure, effect_cost_figure
 from sae_lens_abstopk.evaluation.figures.style import paper_style
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
-from sae_lens_abstopk.evaluation.results.merging import names_in_errors, read_merged
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, names_in_errors, read_merged
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.one_or_more import one_or_more

@@ -7,7 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 
 from sae_lens_abstopk.evaluation.figures.style import GREY, POLE_COLOURS, legend_below, panel
-from sae_lens_abstopk.evaluation.results.merged_results import MergedTask
+from sae_lens_abstopk.evaluation.results.merging import MergedTask
 
 _MARKERS = ("o", "D")
 

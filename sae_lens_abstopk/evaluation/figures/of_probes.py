@@ -27,9 +27,8 @@ from sae_lens_abstopk.evaluation.probing.method_names import (
     UNTRAINED,
     is_control,
 )
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.results.task_records import ProbeRecord
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.results.records import Interval, ProbeRecord
 
 _CONTROLS = {PERMUTED: ("permuted (range)", "x"), UNTRAINED: ("untrained SAE", "+")}
 _COVERED = {SINGLE: ("o", False), BEST_COVERAGE: ("D", False), PAIR: ("s", True)}

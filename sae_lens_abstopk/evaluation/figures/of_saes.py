@@ -6,8 +6,8 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from sae_lens_abstopk.evaluation.figures.style import GREY, legend_below, marks, panel
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedSAE
-from sae_lens_abstopk.evaluation.results.sae_records import ReconstructionRecord
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedSAE
+from sae_lens_abstopk.evaluation.results.records import ReconstructionRecord
 
 
 def fvu_figure(merged: MergedResults) -> Figure | None:

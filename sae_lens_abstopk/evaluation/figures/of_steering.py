@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 
 from sae_lens_abstopk.evaluation.figures.by_kind import kinds_figure
 from sae_lens_abstopk.evaluation.figures.style import GREY, Mark, fitted, legend_below, mark_of, panels
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.results.steering_records import DoseRecord, SteeringRecord, shown_name
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.results.records import DoseRecord, Interval, SteeringRecord, shown_name
 
 _ORDER = ("latent", "difference_in_means", "clamp")
 _DASHES = ("-", "--", ":", "-.")

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.results.merging import MergedResults
+from sae_lens_abstopk.evaluation.results.records import Interval
 
 GREY, INK = "#767676", "#000000"
 """Colours of controls and rules, and of text; a page draws black in its own text colour."""

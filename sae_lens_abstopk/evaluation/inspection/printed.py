@@ -5,8 +5,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import CONTEXTS, Inspection
-from sae_lens_abstopk.evaluation.results.examples import code_text, examples
-from sae_lens_abstopk.evaluation.results.sae_records import ExampleRecord
+from sae_lens_abstopk.evaluation.results.facts import code_text, examples
+from sae_lens_abstopk.evaluation.results.records import ExampleRecord
 from sae_lens_abstopk.system.terminal_text import printable
 
 POLE_NAMES = ("positive", "negative")

@@ -9,7 +9,7 @@ from sae_lens_abstopk.evaluation.probing.difference_in_means import DifferenceIn
 from sae_lens_abstopk.evaluation.probing.logistic_probe import fit_logistic
 from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS, LOGISTIC_REGRESSION
 from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, Rows, choose_and_test
-from sae_lens_abstopk.evaluation.results.task_records import ProbeRecord
+from sae_lens_abstopk.evaluation.results.records import ProbeRecord
 from sae_lens_abstopk.model.representations import Representations
 
 # rows of x in one step of the streaming fit and of the scores

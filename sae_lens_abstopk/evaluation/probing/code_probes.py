@@ -13,7 +13,7 @@ from sae_lens_abstopk.evaluation.probing.method_names import PAIR, SINGLE
 from sae_lens_abstopk.evaluation.probing.pole_coverage import pair_fires, pole_coverage, single_fires
 from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, Rows, choose_and_test
 from sae_lens_abstopk.evaluation.results.bootstrap import Statistic
-from sae_lens_abstopk.evaluation.results.task_records import LatentRecord, PairRecord, ProbeRecord
+from sae_lens_abstopk.evaluation.results.records import LatentRecord, PairRecord, ProbeRecord
 from sae_lens_abstopk.model.representations import Representations
 
 SPARSITIES = (1, 2, 5, 16)

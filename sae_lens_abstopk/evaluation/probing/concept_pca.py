@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from sae_lens_abstopk.evaluation.results.task_records import PCARecord
+from sae_lens_abstopk.evaluation.results.records import PCARecord
 
 
 def concept_pca(x: npt.NDArray[np.floating], pole: npt.NDArray[np.integer]) -> PCARecord:

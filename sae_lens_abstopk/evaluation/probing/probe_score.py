@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC, auroc
 from sae_lens_abstopk.evaluation.results.bootstrap import Statistic, bootstrap, mean_estimate
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.task_records import ProbeRecord
+from sae_lens_abstopk.evaluation.results.records import Interval, ProbeRecord
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.system.errors import ConfigError
 

@@ -15,8 +15,7 @@ from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProb
 from sae_lens_abstopk.evaluation.probing.code_probes import CodeProbes, probe_codes
 from sae_lens_abstopk.evaluation.probing.method_names import PERMUTED, UNTRAINED
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, over_permutations, spread
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.task_records import ProbeRecord
+from sae_lens_abstopk.evaluation.results.records import Interval, ProbeRecord
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.model.representations import Representations
 

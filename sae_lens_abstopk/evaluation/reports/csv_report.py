@@ -5,7 +5,7 @@ import io
 from itertools import chain
 from typing import Any
 
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedSAE
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedSAE
 
 _TRAINING_COLUMNS = ("lr", "seed", "train_batch_size_tokens", "training_tokens", "training_architecture")
 

@@ -24,8 +24,8 @@ from sae_lens_abstopk.evaluation.reports.report_sections import (
     report_tables,
 )
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number, provenance
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.results.steering_records import shown_name
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.results.records import shown_name
 
 
 @dataclass(frozen=True)

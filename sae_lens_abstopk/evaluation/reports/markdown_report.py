@@ -5,7 +5,7 @@ from itertools import chain
 
 from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.results.merging import MergedResults
 from sae_lens_abstopk.evaluation.results.schema import Results
 
 # characters that could start markup; an underscore only at the edge of a word

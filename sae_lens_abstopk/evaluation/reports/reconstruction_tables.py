@@ -5,8 +5,8 @@ from statistics import fmean
 
 from sae_lens_abstopk.evaluation.probing.method_names import SINGLE
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedSAE, MergedTask
-from sae_lens_abstopk.evaluation.results.sae_records import ReconstructionRecord
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedSAE, MergedTask
+from sae_lens_abstopk.evaluation.results.records import ReconstructionRecord
 
 LOSS_TOKENS = 50_000
 """Least number of predicted tokens for a quotable Loss Recovered."""

@@ -6,8 +6,7 @@ from pathlib import Path
 from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
 from sae_lens_abstopk.evaluation.reports.html_report import html_report
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
-from sae_lens_abstopk.evaluation.results.merging import read_merged
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, read_merged
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import write_whole
 

@@ -17,7 +17,7 @@ from sae_lens_abstopk.evaluation.figures.of_saes import (
 from sae_lens_abstopk.evaluation.figures.of_steering import dose_response_figure, effect_cost_figure, symmetry_figure
 from sae_lens_abstopk.evaluation.figures.style import inline_svg
 from sae_lens_abstopk.evaluation.probing.method_names import PAIR, SINGLE
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
 
 
 @dataclass(frozen=True)

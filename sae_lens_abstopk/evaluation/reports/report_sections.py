@@ -15,7 +15,7 @@ from sae_lens_abstopk.evaluation.reports.task_tables import (
     coverage_table,
     tasks_table,
 )
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.results.merging import MergedResults
 
 RECONSTRUCTION, SIDES, PROBING, STEERING = "Reconstruction", "Both sides of a latent", "Probing", "Steering"
 _TABLES = {

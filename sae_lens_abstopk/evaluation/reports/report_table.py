@@ -52,12 +52,11 @@ def without_empty_columns(table: ReportTable) -> ReportTable:
 def provenance(document: Results) -> dict[str, str]:
     """Return the origin of the numbers of a result, by heading."""
     tokens = sorted({found.tokens for found in document.reconstruction.values()})
-    held_out = "kept from training" if document.held_out else "perhaps seen in training"
     measured = f"; {' or '.join(f'{count:,}' for count in tokens)} tokens" if tokens else ""
     measured += f" ({document.kept_tokens})" if document.kept_tokens else ""
     return {
         "model": f"{document.model}, {document.hook}",
-        "text": f"{document.text}, {held_out}{measured}",
+        "text": f"{document.text}, {document.kept_from_training}{measured}",
         "suite": f"{document.suite}, seed {document.seed}",
         "commit": document.commit or "unknown",
         "command": document.command,

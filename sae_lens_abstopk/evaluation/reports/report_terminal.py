@@ -9,7 +9,7 @@ from rich.text import Text
 
 from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.results.merging import MergedResults
 
 MOST_ROWS = 40
 """Width limit of a table."""

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from statistics import fmean
 
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
-from sae_lens_abstopk.evaluation.results.steering_records import (
+from sae_lens_abstopk.evaluation.results.merging import MergedResults
+from sae_lens_abstopk.evaluation.results.records import (
+    Interval,
     InterventionRecord,
     PoleEffectRecord,
     SteeringRecord,

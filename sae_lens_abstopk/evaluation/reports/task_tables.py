@@ -12,9 +12,8 @@ from sae_lens_abstopk.evaluation.probing.method_names import (
     UNTRAINED,
 )
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.results.task_records import LatentRecord, PairRecord, ProbeRecord
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.results.records import Interval, LatentRecord, PairRecord, ProbeRecord
 
 
 def tasks_table(merged: MergedResults) -> ReportTable:

@@ -1,23 +1,107 @@
-"""Merge results files: match SAEs and tasks, and rename those that only share a name."""
+"""Merge results files into the content of a report: match SAEs and tasks, rename those that only share a name."""
 
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from pathlib import Path
 
-from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedSAE, MergedTask
-from sae_lens_abstopk.evaluation.results.sae_records import SAERecord
+from sae_lens_abstopk.evaluation.results.records import (
+    GeometryRecord,
+    ReconstructionRecord,
+    SAERecord,
+    SAETaskRecord,
+    StabilityRecord,
+    SteeringRecord,
+    TaskRecord,
+)
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
-from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord
-from sae_lens_abstopk.evaluation.results.task_records import SAETaskRecord, TaskRecord
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_choice
 
 OF_K = re.compile(r" k=[\d.e+]+$")
 """Suffix that `abstopk compare` gives to a group."""
 ACCURACY = {"probes": {"__all__": {"accuracy"}}}
 SAME_FOR_SEEDS = ("lr", "training_tokens", "train_batch_size_tokens")
 """Facts that seeds of one variant share."""
+
+
+@dataclass(frozen=True)
+class MergedSAE:
+    """An SAE under its name in the report."""
+
+    name: str
+    variant: str
+    """Its variant at its hook, shared by all seeds; its own name outside a comparison."""
+    curve: str
+    """The variant without its k."""
+    model: str
+    hook: str
+    measured_on: str
+    """Text and tokens behind its reconstruction."""
+    record: SAERecord
+    reconstruction: ReconstructionRecord | None
+    geometry: GeometryRecord | None
+
+
+@dataclass(frozen=True)
+class MergedTask:
+    """One task on one hook, and every SAE that was measured on it, by its name in the report."""
+
+    name: str
+    record: TaskRecord
+    """Record of the first result that has the task; its ``saes`` are only that result's."""
+    saes: Mapping[str, SAETaskRecord]
+    steering: Mapping[str, SteeringRecord]
+
+
+@dataclass(frozen=True)
+class MergedResults:
+    """The content of a report."""
+
+    results: tuple[Results, ...]
+    saes: tuple[MergedSAE, ...]
+    tasks: tuple[MergedTask, ...]
+    stability: tuple[StabilityRecord, ...]
+    concept_cosines: tuple[Mapping[str, Mapping[str, float]], ...]
+    """Cosine matrices, one for each set of activations that has one."""
+    variants: tuple[str, ...]
+    """Groups of all SAEs, including those that :meth:`only` leaves out; this order decides colours."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the SAEs, in the order of the report."""
+        return [sae.name for sae in self.saes]
+
+    @property
+    def reconstructed(self) -> list[tuple[MergedSAE, ReconstructionRecord]]:
+        """SAEs whose reconstruction was measured."""
+        return [(sae, sae.reconstruction) for sae in self.saes if sae.reconstruction]
+
+    def only(self, *, tasks: Sequence[str] = (), saes: Sequence[str] = ()) -> "MergedResults":
+        """
+        Return the results of these tasks and SAEs; no names select all.
+
+        Raises:
+            ConfigError: a name is not in the results.
+        """
+        for name in tasks:
+            require_choice("task", name, [task.name for task in self.tasks])
+        for name in saes:
+            require_choice("sae", name, self.names)
+        chosen = saes or self.names
+        return replace(
+            self,
+            saes=tuple(sae for sae in self.saes if sae.name in chosen),
+            tasks=tuple(
+                replace(
+                    task,
+                    saes={name: found for name, found in task.saes.items() if name in chosen},
+                    steering={name: found for name, found in task.steering.items() if name in chosen},
+                )
+                for task in self.tasks
+                if not tasks or task.name in tasks
+            ),
+        )
 
 
 def read_merged(given: Sequence[str | Path | Results]) -> MergedResults:
@@ -49,16 +133,15 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
         sources: Names for errors, such as the files; "result 1", ... by default.
 
     Raises:
-        ConfigError: there are no results, or two of one model and hook give the same SAE name to different weights.
+        ConfigError: two results of one model and hook give the same SAE name to different weights.
     """
-    if not results:
-        raise ConfigError("a report needs at least one results file; got none.")
-    called = list(sources) or [f"result {number}" for number in range(1, len(results) + 1)]
     several = len({document.model for document in results}) > 1
     places = [f"{document.model}, {document.hook}" if several else document.hook for document in results]
-    for (a, at, first), (b, there, second) in combinations(zip(called, places, results, strict=True), 2):
+    for (a, at, first), (b, there, second) in combinations(
+        zip(sources or names_in_errors(results), places, results, strict=True), 2
+    ):
         for name in first.saes.keys() & second.saes.keys() if at == there else ():
-            _require_same_weights(name, (a, first.saes[name]), (b, second.saes[name]))
+            _require_same_weights(f"{a} and {b} both have an SAE {name!r}", first.saes[name], second.saes[name])
     sae_label = _labels(
         [document.saes for document in results],
         places,
@@ -84,16 +167,15 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
     )
 
 
-def _require_same_weights(name: str, first: tuple[str, SAERecord], second: tuple[str, SAERecord]) -> None:
-    (a, one), (b, other) = first, second
+def _require_same_weights(both: str, one: SAERecord, other: SAERecord) -> None:
     if not _same_weights(one, other):
-        shown = [
+        first, second = (
             f"sha256 {each.weights_sha256[:12]}" if each.weights_sha256 else f"{each.folder}, d_sae {each.d_sae}"
             for each in (one, other)
-        ]
+        )
         raise ConfigError(
-            f"{a} and {b} both have an SAE {name!r}, but of different weights ({shown[0]}; {shown[1]}); evaluate one "
-            "of them under another name, or report them separately."
+            f"{both}, but of different weights ({first}; {second}); evaluate one of them under another name, or report "
+            "them separately."
         )
 
 
@@ -121,23 +203,18 @@ def _labels(
 
 def _contradict(results: Sequence[Results], name: str) -> bool:
     """Return whether results have different weights or different numbers for an SAE of this name."""
-    found: dict[Hashable, object] = {}
+    found: dict[Hashable, str] = {}
     for document in results:
-        if not _same_weights(document.saes[name], results[0].saes[name]):
-            return True
-        measured: dict[Hashable, object] = {}
-        if name in document.reconstruction:
-            measured["reconstruction"] = document.reconstruction[name].model_dump_json()
-        if name in document.geometry:
-            measured["geometry"] = document.geometry[name].model_dump_json()
+        measured = {"reconstruction": document.reconstruction.get(name), "geometry": document.geometry.get(name)}
         for task, record in document.tasks.items():
             identity = (*_task_identity(document, record), task)
-            if name in record.saes:
-                # some files lack the accuracy of the same probes
-                measured[("probing", *identity)] = record.saes[name].model_dump_json(exclude=ACCURACY)
-            if name in document.steering.get(task, {}):
-                measured[("steering", *identity)] = document.steering[task][name].model_dump_json()
-        if any(found.setdefault(key, value) != value for key, value in measured.items()):
+            measured |= {("probing", *identity): record.saes.get(name)}
+            measured |= {("steering", *identity): document.steering.get(task, {}).get(name)}
+        # some files lack the accuracy of the same probes
+        numbers = {key: each.model_dump_json(exclude=ACCURACY) for key, each in measured.items() if each is not None}
+        if not _same_weights(document.saes[name], results[0].saes[name]) or any(
+            found.setdefault(key, value) != value for key, value in numbers.items()
+        ):
             return True
     return False
 
@@ -158,8 +235,8 @@ def _merged_saes(
         ]
         place, first, ours = own[0]
         record = first.saes[ours]
-        reconstructed = next((document for _, document, ours in own if ours in document.reconstruction), first)
-        measured_on = _measured_on(reconstructed)
+        measured = [(_measured_on(d), d.reconstruction[ours]) for _, d, ours in own if ours in d.reconstruction]
+        measured_on, reconstruction = measured[0] if measured else (_measured_on(first), None)
         conditions = [place] if len(set(places)) > 1 else []
         conditions += [measured_on] if len(set(map(_measured_on, results))) > 1 else []
         ending = f" ({'; '.join(conditions)})" if conditions else ""
@@ -171,14 +248,13 @@ def _merged_saes(
             hook=first.hook,
             measured_on=measured_on,
             record=record,
-            reconstruction=next((d.reconstruction[ours] for _, d, ours in own if ours in d.reconstruction), None),
+            reconstruction=reconstruction,
             geometry=next((d.geometry[ours] for _, d, ours in own if ours in d.geometry), None),
         )
 
 
 def _measured_on(document: Results) -> str:
-    held_out = "kept from training" if document.held_out else "perhaps seen in training"
-    return ", ".join(filter(None, (document.text, held_out, document.kept_tokens)))
+    return ", ".join(filter(None, (document.text, document.kept_from_training, document.kept_tokens)))
 
 
 def _with_training(saes: Sequence[MergedSAE]) -> Iterator[MergedSAE]:
@@ -192,21 +268,20 @@ def _with_training(saes: Sequence[MergedSAE]) -> Iterator[MergedSAE]:
 
 def _merged_tasks(
     results: Sequence[Results], sae_label: Sequence[Mapping[str, str]], task_label: Sequence[Mapping[str, str]]
-) -> Iterator[MergedTask]:
-    records: dict[str, TaskRecord] = {}
-    saes: dict[str, dict[str, SAETaskRecord]] = {}
-    steering: dict[str, dict[str, SteeringRecord]] = {}
+) -> list[MergedTask]:
+    merged: dict[str, MergedTask] = {}
     for document, of_saes, of_tasks in zip(results, sae_label, task_label, strict=True):
         for task, record in document.tasks.items():
-            name = of_tasks[task]
-            known = records.setdefault(name, record)
-            if known.pca is None and record.pca is not None:
-                records[name] = known.model_copy(update={"pca": record.pca})
-            of_task = saes.setdefault(name, {})
+            known = merged.setdefault(of_tasks[task], MergedTask(of_tasks[task], record, {}, {}))
+            pca = known.record.pca or record.pca
+            saes, steering = dict(known.saes), document.steering.get(task, {})
             for sae, found in record.saes.items():
-                if of_saes[sae] not in of_task or any(probe.accuracy is not None for probe in found.probes.values()):
-                    of_task[of_saes[sae]] = found
-            steered = document.steering.get(task, {})
-            steering.setdefault(name, {}).update({of_saes[sae]: measured for sae, measured in steered.items()})
-    for name, record in records.items():
-        yield MergedTask(name=name, record=record, saes=saes[name], steering=steering[name])
+                if of_saes[sae] not in saes or any(probe.accuracy is not None for probe in found.probes.values()):
+                    saes[of_saes[sae]] = found
+            merged[known.name] = MergedTask(
+                known.name,
+                known.record.model_copy(update={"pca": pca}),
+                saes,
+                {**known.steering, **{of_saes[sae]: measured for sae, measured in steering.items()}},
+            )
+    return list(merged.values())

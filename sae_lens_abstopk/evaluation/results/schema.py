@@ -7,16 +7,17 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sae_lens_abstopk.evaluation.results.interval import Number, Record
-from sae_lens_abstopk.evaluation.results.sae_records import (
+from sae_lens_abstopk.evaluation.results.records import (
     ExampleRecord,
     GeometryRecord,
+    Number,
     ReconstructionRecord,
+    Record,
     SAERecord,
     StabilityRecord,
+    SteeringRecord,
+    TaskRecord,
 )
-from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord
-from sae_lens_abstopk.evaluation.results.task_records import TaskRecord
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import write_whole
 
@@ -54,6 +55,11 @@ class Results(Record):
     )
     tasks: dict[str, TaskRecord]
     steering: dict[str, dict[str, SteeringRecord]] = Field(description="By task, then by SAE.")
+
+    @property
+    def kept_from_training(self) -> str:
+        """Whether the text was held out, in words."""
+        return "kept from training" if self.held_out else "perhaps seen in training"
 
     def write(self, path: str | Path) -> None:
         """Write the file atomically as JSON."""

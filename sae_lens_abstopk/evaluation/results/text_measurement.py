@@ -8,9 +8,7 @@ import torch
 
 from sae_lens_abstopk.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.dictionary.reconstruction import Observer, Reconstruction, evaluate_reconstruction
-from sae_lens_abstopk.evaluation.results.examples import examples
-from sae_lens_abstopk.evaluation.results.run_facts import run_facts
-from sae_lens_abstopk.evaluation.results.sae_facts import reconstruction_record, sae_record
+from sae_lens_abstopk.evaluation.results.facts import examples, reconstruction_record, run_facts, sae_record
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
 

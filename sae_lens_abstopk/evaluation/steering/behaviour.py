@@ -11,8 +11,7 @@ import numpy.typing as npt
 from sae_lens.load_model import HookedProxyLM
 
 from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.steering_records import BehaviourRecord
+from sae_lens_abstopk.evaluation.results.records import BehaviourRecord, Interval
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval

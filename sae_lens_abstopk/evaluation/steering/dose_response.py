@@ -9,7 +9,7 @@ import numpy as np
 from sae_lens import SAE
 from torch import nn
 
-from sae_lens_abstopk.evaluation.results.steering_records import InterventionRecord
+from sae_lens_abstopk.evaluation.results.records import InterventionRecord
 from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseMeter, DoseOptions
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steering_summary import matched_strength, summarise

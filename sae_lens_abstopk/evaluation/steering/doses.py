@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sae_lens import SAE
 from torch import nn
 
-from sae_lens_abstopk.evaluation.results.steering_records import DoseRecord
+from sae_lens_abstopk.evaluation.results.records import DoseRecord
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.pole_tokens import first_tokens
 from sae_lens_abstopk.evaluation.steering.steer import steering_filter

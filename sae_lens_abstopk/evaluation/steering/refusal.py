@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate
-from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.evaluation.tasks.text_scorers import plain
 from sae_lens_abstopk.model.generation import TextModel
 

@@ -8,8 +8,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression, root_scalar
 
 from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap, mean_estimate
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.steering_records import InterventionRecord, PoleEffectRecord
+from sae_lens_abstopk.evaluation.results.records import Interval, InterventionRecord, PoleEffectRecord
 from sae_lens_abstopk.evaluation.steering.doses import Dose
 
 Floats = npt.NDArray[np.float64]

@@ -11,22 +11,23 @@ import torch
 from rich.console import Console
 from sae_lens import SAE
 
-from sae_lens_abstopk.evaluation.results.examples import CONTEXTS, examples
-from sae_lens_abstopk.evaluation.results.run_facts import run_facts
-from sae_lens_abstopk.evaluation.results.sae_facts import (
+from sae_lens_abstopk.evaluation.results.facts import (
+    CONTEXTS,
     config_facts,
+    examples,
     geometry_record,
     reconstruction_record,
+    run_facts,
     sae_record,
 )
-from sae_lens_abstopk.evaluation.results.sae_records import (
+from sae_lens_abstopk.evaluation.results.records import (
     ExampleRecord,
     GeometryRecord,
     ReconstructionRecord,
     StabilityRecord,
+    SteeringRecord,
 )
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord
 from sae_lens_abstopk.evaluation.results.text_measurement import read_text
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
 from sae_lens_abstopk.evaluation.suite.finished_parts import FinishedParts

@@ -12,7 +12,7 @@ from sae_lens import SAE
 from sae_lens.constants import SAE_CFG_FILENAME
 
 from sae_lens_abstopk.dictionary.stability import match_saes
-from sae_lens_abstopk.evaluation.results.sae_records import StabilityRecord
+from sae_lens_abstopk.evaluation.results.records import StabilityRecord
 from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.yaml_files import flat_keys, read_yaml

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
 from sae_lens_abstopk.evaluation.suite.suite import Suite, task_key
 from sae_lens_abstopk.system.errors import ConfigError

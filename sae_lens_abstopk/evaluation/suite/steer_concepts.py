@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sae_lens_abstopk.evaluation.results.steering_records import BehaviourRecord, SteeringRecord
+from sae_lens_abstopk.evaluation.results.records import BehaviourRecord, SteeringRecord
 from sae_lens_abstopk.evaluation.steering.behaviour import measure_behaviour
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, dose_response
 from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions

@@ -14,8 +14,8 @@ from sae_lens_abstopk.evaluation.figures.of_probes import auroc_figure, coverage
 from sae_lens_abstopk.evaluation.figures.of_saes import fvu_figure, recovered_figure, two_sidedness_figure
 from sae_lens_abstopk.evaluation.figures.of_steering import dose_response_figure, effect_cost_figure, symmetry_figure
 from sae_lens_abstopk.evaluation.figures.style import GREY, mark_of, marks, paper_style
-from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.results.merging import merge_results
+from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
 from sae_lens_abstopk.system.errors import ConfigError
 from tests.cli.test_cli import invoke
@@ -183,8 +183,8 @@ def test_variants_of_a_large_sweep_are_named_once_and_told_apart() -> None:
         (["--kind", "auc"], "use one of fvu, auroc, coverage, dose-response, effect-cost, two-sidedness"),
         (["--kind", "auroc", "--out", "a.jpg"], "must end in one of .svg, .pdf, .png"),
         (["--kind", "auroc", "--out", "no/such/a.svg"], "no such folder"),
-        (["--kind", "auroc", "--task", "tense"], "task='tense' is not in these results; they have gender, cost $x_1$"),
-        (["--kind", "auroc", "--sae", "x"], "they have signed-0, signed-1, topk-0"),
+        (["--kind", "auroc", "--task", "tense"], "task='tense' is not known; use one of gender, cost $x_1$"),
+        (["--kind", "auroc", "--sae", "x"], "use one of signed-0, signed-1, topk-0"),
     ],
 )
 def test_a_mistake_names_what_is_allowed(

@@ -19,9 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sae_lens_abstopk import ConfigError, evaluate, explore, train
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
 from sae_lens_abstopk.evaluation.inspection.printed import highlighted, print_inspection
-from sae_lens_abstopk.evaluation.results.examples import code_text
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
-from sae_lens_abstopk.evaluation.results.sae_records import ExampleRecord
+from sae_lens_abstopk.evaluation.results.facts import code_text, weights_sha256
+from sae_lens_abstopk.evaluation.results.records import ExampleRecord
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.subjects import subjects as subjects_module
 from sae_lens_abstopk.evaluation.suite.suite import ReconstructionOptions, Suite

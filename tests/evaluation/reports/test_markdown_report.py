@@ -3,7 +3,7 @@
 import re
 from statistics import fmean
 
-from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.records import Interval
 from tests.evaluation.reports.markdown_tables import columns, markdown_of, row, section
 from tests.evaluation.results_document import results_document
 

@@ -57,8 +57,6 @@ def test_one_name_for_different_weights_is_refused() -> None:
     second.saes["topk"].folder = "release/other"
     with pytest.raises(ConfigError, match=r"result 1 and result 2 .*release/other"):
         markdown_of(first, second)
-    with pytest.raises(ConfigError, match="at least one results file"):
-        markdown_of()
 
 
 def test_one_name_at_several_hooks_is_told_apart_by_the_hook() -> None:

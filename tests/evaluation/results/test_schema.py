@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results, schema
 from sae_lens_abstopk.system.errors import ConfigError
 from tests.evaluation.results_document import results_document

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate
-from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.evaluation.steering import behaviour
 from sae_lens_abstopk.evaluation.steering.behaviour import measure_behaviour
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk import ConfigError, compare, evaluate
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
+from sae_lens_abstopk.evaluation.results.facts import run_facts
 from sae_lens_abstopk.evaluation.results.merging import merge_results
-from sae_lens_abstopk.evaluation.results.run_facts import run_facts
 from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.evaluation.subjects.sae_specs import HELD_OUT_BY, was_held_out
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects

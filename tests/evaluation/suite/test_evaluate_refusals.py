@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from sae_lens_abstopk import ConfigError, evaluate
 from sae_lens_abstopk.cli import app
-from sae_lens_abstopk.evaluation.results import sae_facts
+from sae_lens_abstopk.evaluation.results import facts
 from sae_lens_abstopk.evaluation.suite import results_file
 from sae_lens_abstopk.evaluation.suite.evaluate import check_suite
 from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite
@@ -149,7 +149,7 @@ def test_results_are_not_overwritten_by_those_of_other_saes_or_of_fewer_tasks(
     both = evaluate({"renamed": trained, "again": again}, suite=suite, out=out)
     assert list(both.saes) == ["renamed", "again"]
     with monkeypatch.context() as hub:  # the weights of Hub releases are in no local folder
-        for module in (sae_facts, results_file):
+        for module in (facts, results_file):
             hub.setattr(module, "weights_sha256", lambda _: None)
         evaluate({"mine": trained}, suite=suite, out=tmp_path / "hub")
         with pytest.raises(ConfigError, match="would write over: the SAE mine"):

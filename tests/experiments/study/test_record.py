@@ -10,8 +10,7 @@ import pytest
 from experiments.study import record
 from experiments.study.record import METHODS, differing_tasks, line_of, numbers, rounded, steered_numbers
 from experiments.study.runs import Run
-from sae_lens_abstopk.evaluation.results.interval import Interval
-from sae_lens_abstopk.evaluation.results.task_records import LatentRecord
+from sae_lens_abstopk.evaluation.results.records import Interval, LatentRecord
 from tests.evaluation.results_document import results_document
 
 RUN = Run(15, 8, 29, "mixed", 1)

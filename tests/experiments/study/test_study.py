@@ -25,7 +25,7 @@ from experiments.study import (
     tables,
     tune,
 )
-from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.provenance import processor
 from sae_lens_abstopk.training.config.training_config import TrainingConfig

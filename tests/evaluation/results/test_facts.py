@@ -10,14 +10,14 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
-from sae_lens_abstopk.evaluation.results import sae_facts
-from sae_lens_abstopk.evaluation.results.sae_facts import geometry_record, reconstruction_record, weights_sha256
+from sae_lens_abstopk.evaluation.results import facts
+from sae_lens_abstopk.evaluation.results.facts import geometry_record, reconstruction_record, weights_sha256
 from sae_lens_abstopk.system.files import file_sha256
 
 
 def test_weights_are_hashed_once_until_they_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed, weights = [], tmp_path / SAE_WEIGHTS_FILENAME
-    monkeypatch.setattr(sae_facts, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
+    monkeypatch.setattr(facts, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
     assert weights_sha256(tmp_path) is None
     for content in (b"a", b"bc"):
         weights.write_bytes(content)

@@ -1,5 +1,9 @@
-"""Facts about an SAE in a results file: identity, config, reconstruction, decoder."""
+"""Facts in a results file: the run, and each SAE's identity, reconstruction, decoder and strongest contexts."""
 
+import math
+import shlex
+import sys
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,21 +12,44 @@ import torch
 from sae_lens import SAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
+from sae_lens_abstopk.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.dictionary.geometry import antipodal_pairs
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
-from sae_lens_abstopk.evaluation.results.sae_records import (
+from sae_lens_abstopk.evaluation.results.records import (
+    ExampleRecord,
     GeometryRecord,
     LossRecord,
     ReconstructionRecord,
     SAERecord,
 )
-from sae_lens_abstopk.system.files import file_sha256
+from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
+from sae_lens_abstopk.system.files import file_sha256, home_as_tilde
+from sae_lens_abstopk.system.provenance import commit, environment, processor
+from sae_lens_abstopk.text.token_text import TokenText
 
+LATENTS, CONTEXTS = 4, 2
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _RECORDED = (
     *("training_architecture", "training_tokens", "training_architecture_details", "context_size"),
     *("train_batch_size_tokens", "lr", "seed", "variant", "target_l0"),
 )
+
+
+def run_facts(subjects: Subjects) -> dict[str, Any]:
+    """Return the keys of :class:`~.schema.Results` about the current run."""
+    program = Path(sys.argv[0])
+    is_abstopk = program.stem == "abstopk" or program.parts[-2:] == ("sae_lens_abstopk", "__main__.py")
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["abstopk", *map(home_as_tilde, sys.argv[1:])]) if is_abstopk else "Python",
+        "commit": commit(),
+        "environment": environment(subjects.device) | {"processor": processor()},
+        "model": subjects.model_name,
+        "hook": subjects.model_spec.hook_name,
+        "text": subjects.text_name,
+        "held_out": subjects.held_out,
+        "kept_tokens": str(subjects.rules),
+    }
 
 
 def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERecord:
@@ -105,3 +132,27 @@ def geometry_record(sae: SAE[Any]) -> GeometryRecord:
 
 def _quantiles(values: torch.Tensor) -> list[float]:
     return torch.quantile(values.double().cpu(), torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
+
+
+def code_text(code: float) -> str:
+    """Format a code with its sign and three significant digits: scales differ by thousands between hooks."""
+    return f"{code:+.{max(0, 2 - math.floor(math.log10(abs(code))))}f}"
+
+
+def examples(
+    contexts: PoleContexts, tokenizer: Any, *, latents: int = LATENTS, n: int = CONTEXTS
+) -> list[ExampleRecord]:
+    """Return ``n`` contexts of each pole of the first ``latents`` of :meth:`PoleContexts.suggested`."""
+    text_of = TokenText(tokenizer)
+    return [
+        ExampleRecord(
+            latent=latent,
+            code=context.code,
+            before=text_of.joined(context.before),
+            token=text_of(context.token),
+            after=text_of.joined(context.after),
+        )
+        for latent in contexts.suggested(latents)
+        for pole in (0, 1)
+        for context in contexts.of(latent, pole)[:n]
+    ]
