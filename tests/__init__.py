@@ -6,7 +6,9 @@ import tempfile
 # before anything imports huggingface_hub, which reads them once: nothing from the network, or from the cache of whoever
 # runs them
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# read once too, by numpy and torch: workers of pytest-xdist, and the processes that tests start, share the cores
+# read once too, by numpy and torch: threads that wait do not spin, and workers of pytest-xdist, with the processes that
+# they start, share the cores
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 if "PYTEST_XDIST_WORKER" in os.environ:
     threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

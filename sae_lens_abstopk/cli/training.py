@@ -63,6 +63,7 @@ def train(
         from sae_lens_abstopk.system.yaml_files import yaml_text
         from sae_lens_abstopk.training.checkpoints.resume import is_finished
         from sae_lens_abstopk.training.config.config_file import dump_config, load_config
+        from sae_lens_abstopk.training.interruption import StoppedAfterTraining
         from sae_lens_abstopk.training.train import train as run_training
 
         changes = overrides or []
@@ -86,8 +87,14 @@ def train(
         if dry_run:
             sys.stdout.write(dump_config(cfg))
             return
-        result = run_training(cfg, console=console)
-        for name, folder in result.folders.items():
+        try:
+            folders = run_training(cfg, console=console).folders
+        except StoppedAfterTraining as stopped:
+            folders = stopped.folders
+            console.out(
+                f"stopped after training: the SAEs are saved. Measure them with: abstopk inspect {folders['sae']}"
+            )
+        for name, folder in folders.items():
             console.out(f"{name}: {folder}")
 
 

@@ -45,8 +45,17 @@ class TrainingProgress:
 
     @property
     def tokens_per_second(self) -> float:
-        """Mean speed since the bar was made."""
+        """Mean speed of training since the bar was made."""
         return (self._tokens - (self._tokens_at_start or 0)) / max(time.perf_counter() - self._started, 1e-9)
+
+    @contextmanager
+    def not_counted(self) -> Iterator[None]:
+        """Leave the time within this context out of the speed."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._started += time.perf_counter() - started
 
     def advance_to(self, tokens: int) -> None:
         """Set the number of training tokens done."""

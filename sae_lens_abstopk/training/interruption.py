@@ -3,8 +3,9 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from sae_lens_abstopk.system.errors import causes
@@ -15,6 +16,14 @@ ECHO = 2.0
 
 class Interrupted(KeyboardInterrupt):
     """The run was stopped by a signal between two steps."""
+
+
+class StoppedAfterTraining(Interrupted):
+    """A signal came after the last step: the SAEs are saved in ``folders``, by name, and may not be measured."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        super().__init__()
+        self.folders = folders
 
 
 def caused_by_signal(error: BaseException | None) -> bool:

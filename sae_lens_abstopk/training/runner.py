@@ -33,7 +33,7 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import of_this_rank
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
-from sae_lens_abstopk.training.interruption import StopSignals
+from sae_lens_abstopk.training.interruption import Interrupted, StoppedAfterTraining, StopSignals
 from sae_lens_abstopk.training.metadata import keep_variants, note_run
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, sae_folder, write_config
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
@@ -156,7 +156,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 batches=self.batches,
                 loggers=loggers,
                 console=self.console,
-                measure=None if self.held_out_loss is None else self.held_out_loss.measure,
+                held_out_loss=self.held_out_loss,
+                raise_if_asked=signals.raise_if_asked,
             )
             try:
                 with signals.caught():
@@ -164,7 +165,10 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                     with together("writing the SAEs"):
                         for name in reversed(self.saes) if self.leads else ():
                             self._save_final(name)  # the first SAE last: its weights mark the run as finished
-                    signals.raise_if_asked()  # the run is complete, and nothing follows
+                    try:
+                        loop.log_last_step()
+                    except Interrupted as cut:  # the run is complete, and nothing follows
+                        raise StoppedAfterTraining({name: self.folder(name) for name in self.saes}) from cut
             except DivergedError as error:
                 raise DivergedError(self.checkpoints.advice(error)) from None
             finally:

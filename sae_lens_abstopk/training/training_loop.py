@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from traceback import clear_frames
 from typing import Any, NamedTuple
 
@@ -13,21 +14,19 @@ from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.saes.centring import initialize_b_dec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.progress import TrainingProgress
+from sae_lens_abstopk.system.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.system.ranks import OtherRankError, any_rank
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.divergence import DivergenceWatch
+from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
 from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.metrics import held_out_metrics, step_metrics
 from sae_lens_abstopk.training.source.batch_stream import BatchStream, NoBatchError
 from sae_lens_abstopk.training.source.massive_activations import massive_norms_warning
 from sae_lens_abstopk.training.target_l0 import L0Controller
 from sae_lens_abstopk.training.tracking.loggers import Loggers
-
-Measure = Callable[[Mapping[str, SAETrainer[Any, Any]]], dict[str, Reconstruction]]
-"""Function that measures SAEs in training on held-out text, by name."""
 
 
 class StepResult(NamedTuple):
@@ -51,8 +50,12 @@ class TrainingLoop:
     batches: BatchStream
     loggers: Mapping[str, Loggers]
     console: Console
-    measure: Measure | None
+    held_out_loss: HeldOutLoss | None
     """Set on the first rank, if the run measures held-out text."""
+    raise_if_asked: Callable[[], None]
+    """Raises :class:`.Interrupted` once a signal has asked the run to stop."""
+    _last: tuple[dict[str, "StepResult"], float] | None = None
+    """Results of the last step, which are not logged yet, and the speed of training."""
 
     def run(self) -> None:
         """Take the remaining steps; when interrupted, save progress first."""
@@ -81,16 +84,26 @@ class TrainingLoop:
                 last = step == cfg.total_training_steps
                 if step == 1 and (warning := massive_norms_warning(batch, cfg)):
                     self.console.print(warning, markup=False, soft_wrap=True)
-                measures = bool(cfg.perf_log_freq and cfg.held_out_every) and (last or step % cfg.perf_log_freq == 0)
+                measures = self._measures and not last and step % cfg.perf_log_freq == 0
                 logs = measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0
                 taken: dict[str, StepResult] = {}
                 for name in self.trainers:  # a comprehension would keep the run alive in the traceback of an error
                     taken[name] = self._step(name, batch, logs=logs)
                 self.watch.note({self._variant(name): result.loss for name, result in taken.items()}, step)
                 progress.advance_to(first.n_training_samples)
-                held_out = self._measure_held_out() if measures else {}
+                if measures:
+                    with progress.not_counted():
+                        held_out = self._measure_held_out(self.raise_if_asked)
+                else:
+                    held_out = {}
                 if logs:
-                    self._log(taken, held_out, step, progress)
+                    for name, trainer in self.trainers.items():
+                        label = trainer.sae.cfg.metadata.label or name
+                        progress.show(label, taken[name].metrics, d_sae=trainer.sae.cfg.d_sae)
+                if last:
+                    self._last = taken, progress.tokens_per_second
+                elif logs:
+                    self._log(taken, held_out, step, progress.tokens_per_second)
                 if not last:
                     self.checkpoints.save_when_due(self.batches.position)
                 elif cfg.save_final_checkpoint:
@@ -111,38 +124,72 @@ class TrainingLoop:
         # a copy: the next compiled step overwrites a loss in its graph
         return StepResult(output.loss.detach().clone(), step_metrics(trainer, output) if logs else {})
 
+    def log_last_step(self) -> None:
+        """
+        Measure the finished SAEs on held-out text and log the last step; call this once they are saved.
+
+        Raises:
+            Interrupted: a signal has cut the measurement; the step is logged without it.
+        """
+        if self._last is None:  # resumed after the last step
+            return
+        held_out: dict[str, Reconstruction] = {}
+        try:
+            if self._measures:
+                with passes_bar(self.console, "measuring on held-out text") as show:
+                    passes = count(1)
+
+                    def on_pass() -> None:
+                        self.raise_if_asked()
+                        show(next(passes), n_passes)
+
+                    n_passes = 0 if self.held_out_loss is None else self.held_out_loss.n_passes
+                    held_out = self._measure_held_out(on_pass)
+        finally:
+            taken, speed = self._last
+            self._log(taken, held_out, self.cfg.total_training_steps, speed)
+        self.raise_if_asked()
+
+    @property
+    def _measures(self) -> bool:
+        return bool(self.cfg.perf_log_freq and self.cfg.held_out_every)
+
     def _log(
         self,
         taken: Mapping[str, StepResult],
         held_out: Mapping[str, Reconstruction],
         step: int,
-        progress: TrainingProgress,
+        tokens_per_second: float,
     ) -> None:
-        for name, trainer in self.trainers.items():
+        for name in self.trainers:
             metrics = taken[name].metrics | (held_out_metrics(held_out[name]) if name in held_out else {})
-            metrics["tokens_per_second"] = progress.tokens_per_second
-            self.loggers[name].log(metrics, step)
-            label = trainer.sae.cfg.metadata.label or name
-            progress.show(label, metrics, d_sae=trainer.sae.cfg.d_sae)
+            self.loggers[name].log(metrics | {"tokens_per_second": tokens_per_second}, step)
 
     def _variant(self, name: str) -> str:
         return self.trainers[name].sae.cfg.metadata.variant or name
 
-    def _measure_held_out(self) -> dict[str, Reconstruction]:
-        """Measure on the first rank; if that fails, all ranks save progress and stop."""
+    def _measure_held_out(self, on_pass: Callable[[], None]) -> dict[str, Reconstruction]:
+        """
+        Measure on the first rank; return nothing if a signal cuts the measurement.
+
+        If it fails, all ranks stop, and save progress unless the SAEs are saved already.
+        """
         failed: Exception | None = None
         results: dict[str, Reconstruction] = {}
         try:
-            if self.measure is not None:
+            if self.held_out_loss is not None:
                 with self.batches.paused():  # a prefetching thread runs the same model
-                    results = self.measure(self.trainers)
+                    results = self.held_out_loss.measure(self.trainers, on_pass=on_pass)
+        except Interrupted:
+            pass  # the run stops before the next step
         except Exception as error:
             clear_frames(error.__traceback__)  # its frames may hold GPU memory that saving needs
             failed = error
             if isinstance(error, ConfigError):
                 failed = ConfigError(f"held-out text: {error} Or go on without measuring it, with perf_log_freq=0.")
         if any_rank(failed is not None):
-            self.checkpoints.save_and_say(self.batches.position(), self.console)
+            if self._last is None:
+                self.checkpoints.save_and_say(self.batches.position(), self.console)
             raise failed or OtherRankError("measuring Loss Recovered failed on rank 0; see its output for the reason.")
         return results
 
@@ -151,6 +198,9 @@ class TrainingLoop:
         for name, trainer in self.trainers.items():
             fold_scale(trainer)
             trainer.set_final_sae_metadata()
+            metadata = trainer.sae.cfg.metadata
+            metadata.dead_latents = int(trainer.dead_neurons.sum())
+            metadata.dead_latents_tokens = self.cfg.dead_feature_window * self.cfg.train_batch_size_tokens
             if name in self.controllers:  # the config has the initial coefficient
-                trainer.sae.cfg.metadata.sparsity_coefficient = self.controllers[name].scheduler.value
-                trainer.sae.cfg.metadata.target_l0 = self.cfg.target_l0[name]
+                metadata.sparsity_coefficient = self.controllers[name].scheduler.value
+                metadata.target_l0 = self.cfg.target_l0[name]

@@ -55,6 +55,15 @@ print(done.output, done.exit_code, sorted(heavy & set(sys.modules)))
     assert done.stdout.endswith(f"{code} []\n")
 
 
+@pytest.mark.parametrize("given", [None, "7"])
+def test_waiting_threads_do_not_spin_unless_the_user_wants_them_to(given: str | None) -> None:
+    program = "import os, sys, sae_lens_abstopk.cli; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    environment |= {} if given is None else {"GOMP_SPINCOUNT": given}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == [given or "1000", "False"]
+
+
 def test_configs_are_listed_shown_and_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     listing = invoke("configs")
     assert listing.exit_code == 0

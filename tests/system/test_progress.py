@@ -26,3 +26,6 @@ def test_the_speed_of_a_run_that_goes_on_is_that_of_its_new_tokens(monkeypatch: 
     bar.advance_to(10**9 + 64)
     clock += 2.0
     assert bar.tokens_per_second == 32.0
+    with bar.not_counted():
+        clock += 60.0
+    assert bar.tokens_per_second == 32.0

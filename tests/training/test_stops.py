@@ -1,5 +1,6 @@
 """Signals and errors that end a run, and what is saved of it."""
 
+import csv
 import errno
 import gc
 import io
@@ -9,15 +10,19 @@ import shutil
 import signal
 import weakref
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
+from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.system.terminal_text import PrintableConsole
 from sae_lens_abstopk.training import held_out_loss, interruption
@@ -108,6 +113,36 @@ def test_a_second_signal_stops_at_once_and_the_echo_of_the_first_does_not(
     assert next(clock, None) is None, "both signals came"
     written = list((run.output / "checkpoints").glob("*"))
     assert [(path.name, damage(path)) for path in written] == [(name, None) for name in kept]
+
+
+@pytest.mark.usefixtures("default_signals")
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_while_the_finished_saes_are_measured_leaves_a_finished_run(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    clean, passes = ModelPasses.clean, count()
+    monkeypatch.setattr(interruption, "ECHO", -1.0)
+
+    def signalled(self: ModelPasses, *args: Any, **options: Any) -> Any:
+        if (run_folder / "sae_weights.safetensors").is_file() and next(passes) == 0:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGTERM)
+        return clean(self, *args, **options)
+
+    monkeypatch.setattr(ModelPasses, "clean", signalled)
+    run_folder = tmp_path / "run"
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(raw_config | {"output_path": str(run_folder), "perf_log_freq": 6}))
+    ended = invoke("train", str(config))
+    with (run_folder / "metrics.csv").open() as file:
+        *_, last = csv.DictReader(file)
+    assert (last["step"], last["fvu"] != "", last["loss_recovered_zero"]) == ("6", True, "")
+    assert next(passes) == 1, "the measurement ended at the next pass"
+    assert SAE.load_from_disk(run_folder).cfg.d_sae == 64
+    if times == 1:
+        assert ended.exit_code == 0, ended.output
+        assert f"abstopk inspect {run_folder}" in ended.output
+        assert f"sae: {run_folder}" in ended.output
 
 
 def test_a_run_that_is_stopped_in_its_last_step_is_whole_and_nothing_follows_it(

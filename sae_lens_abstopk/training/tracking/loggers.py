@@ -2,11 +2,14 @@
 
 import csv
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
+
+from sae_lens_abstopk.system.progress import SECONDS_BETWEEN_LINES
 
 COLUMNS: tuple[str, ...] = (
     *("step", "tokens", "loss", "mse", "nmse", "fvu", "l0", "dead_latents", "dead_poles", "two_sidedness"),
@@ -15,8 +18,6 @@ COLUMNS: tuple[str, ...] = (
     *("loss_recovered_zero", "loss_recovered_mean"),
 )
 """Columns of metrics.csv, before those that an architecture adds; missing values are empty."""
-# calls between two lines on the console
-LINE_EVERY = 10
 # failures in a row after which a tracker is not called again
 GIVE_UP = 3
 
@@ -53,15 +54,19 @@ class CsvLogger:
 
 
 class ConsoleLogger:
-    """Printer of a line every ``LINE_EVERY`` calls, for output without a progress bar."""
+    """
+    Printer for output without a progress bar: the first call, one a minute, those with Loss Recovered, the last step.
+    """
 
     def __init__(self, console: Console, name: str, n_steps: int) -> None:
-        self._console, self._name, self._n_steps, self._calls = console, name, n_steps, 0
+        self._console, self._name, self._n_steps = console, name, n_steps
+        self._printed_at = -SECONDS_BETWEEN_LINES
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self._calls += 1
-        if (self._calls - 1) % LINE_EVERY and "loss_recovered_zero" not in metrics:
+        is_due = time.monotonic() - self._printed_at >= SECONDS_BETWEEN_LINES
+        if not is_due and step < self._n_steps and "loss_recovered_zero" not in metrics:
             return
+        self._printed_at = time.monotonic()
         # not the loss, which jumps when its part for dead latents sets in
         shown = ("mse", "fvu", "l0", "dead_latents", "tokens_per_second", "loss_recovered_zero")
         values = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown if key in metrics)

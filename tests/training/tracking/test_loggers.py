@@ -2,10 +2,12 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from sae_lens_abstopk.training.tracking import loggers
 from sae_lens_abstopk.training.tracking.loggers import COLUMNS, GIVE_UP, ConsoleLogger, CsvLogger, Loggers
 
 
@@ -25,13 +27,17 @@ def test_csv_rows_are_there_as_soon_as_they_are_logged(tmp_path: Path) -> None:
     assert [(row["step"], row["fvu"], row["unheard_of"]) for row in rows] == [("3", "0.123457", "1"), ("4", "0.1", "3")]
 
 
-def test_the_console_shows_every_tenth_row_and_each_loss_recovered() -> None:
-    out = io.StringIO()
+def test_the_console_shows_the_first_row_one_a_minute_each_loss_recovered_and_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, out = 0.0, io.StringIO()
+    monkeypatch.setattr(loggers, "time", SimpleNamespace(monotonic=lambda: now))
     logger = Loggers([ConsoleLogger(Console(file=out, width=200), "topk", 21)], pytest.fail)
     for step in range(1, 22):
         logger.log({"fvu": 0.5, **({"loss_recovered_zero": 0.9} if step == 5 else {})}, step)
+        now += 10
     logger.close()
-    assert [line.split()[2] for line in out.getvalue().splitlines()] == [f"{step}/21" for step in (1, 5, 11, 21)]
+    assert [line.split()[2] for line in out.getvalue().splitlines()] == [f"{step}/21" for step in (1, 5, 11, 17, 21)]
 
 
 class Failing:
