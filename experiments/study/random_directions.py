@@ -30,11 +30,11 @@ from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.suite.evaluate import evaluate
 from sae_lens_abstopk.evaluation.suite.suite import load_suite
-from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.saes import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.system.files import write_whole
+from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
 

@@ -21,8 +21,8 @@ from sae_lens_abstopk.evaluation.suite.evaluate import evaluate
 from sae_lens_abstopk.evaluation.suite.results_file import RESULTS_FILENAME
 from sae_lens_abstopk.hub import publish
 from sae_lens_abstopk.model.quickstart_model import quickstart_model
-from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME
 
 RELEASES = ROOT / "evals" / "releases"
 NAME = "smollm2-135m-instruct"

@@ -35,7 +35,7 @@ def errors_as_sentences() -> Iterator[Console]:
     from transformers.utils.logging import disable_progress_bar
 
     from sae_lens_abstopk.system.errors import ConfigError, HubError, TrainingStopped
-    from sae_lens_abstopk.system.terminal_text import PrintableConsole
+    from sae_lens_abstopk.system.terminal import PrintableConsole
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -31,7 +31,7 @@ def inspect(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes, refuse_to_write_over
         from sae_lens_abstopk.evaluation.inspection.printed import print_inspection
-        from sae_lens_abstopk.system.progress import passes_bar
+        from sae_lens_abstopk.system.terminal import passes_bar
 
         if json is not None:
             if json.is_dir() or not json.parent.is_dir():

@@ -46,7 +46,7 @@ def explore(
         from sae_lens_abstopk.explorer.serve import serve_until_interrupted, server
         from sae_lens_abstopk.explorer.site import ANSWERS, check_site_folder
         from sae_lens_abstopk.system.folder_lock import run_folder_lock
-        from sae_lens_abstopk.system.progress import passes_bar
+        from sae_lens_abstopk.system.terminal import passes_bar
 
         check_site_folder(out)
         if not labeler:

@@ -84,7 +84,7 @@ def neuronpedia(
         from sae_lens_abstopk.saes.loading import load_sae
         from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
         from sae_lens_abstopk.system.folder_lock import LOCK, run_folder_lock
-        from sae_lens_abstopk.system.progress import passes_bar
+        from sae_lens_abstopk.system.terminal import passes_bar
 
         check_features_folder(out)
         # fail before the pass, not after it

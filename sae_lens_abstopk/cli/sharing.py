@@ -30,7 +30,7 @@ def mirror(
         from sae_lens_abstopk.equivalents.mirror_folder import mirror_folder
         from sae_lens_abstopk.evaluation.subjects.pole_measurement import measure_poles
         from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME
-        from sae_lens_abstopk.system.progress import passes_bar
+        from sae_lens_abstopk.system.terminal import passes_bar
 
         if not prune_dead_poles:
             refuse_without("--prune-dead-poles", "model", "text", "device", "tokens", context=context)
@@ -125,7 +125,7 @@ def publish(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.hub import publish as run_publish
         from sae_lens_abstopk.hub.show import files_tree
-        from sae_lens_abstopk.system.progress import passes_bar
+        from sae_lens_abstopk.system.terminal import passes_bar
 
         if not dry_run:
             refuse_without("--dry-run", "out", context=context)

@@ -8,12 +8,12 @@ import torch
 from sae_lens import JumpReLUSAE, TopKSAE
 
 from sae_lens_abstopk.equivalents.mirror import mirror
-from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
 from sae_lens_abstopk.saes.signed import require_signed
 from sae_lens_abstopk.system.files import require_empty
+from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME
 
 
 def mirror_folder(

@@ -31,9 +31,8 @@ from sae_lens_abstopk.model.weight_processing import PROCESSING
 from sae_lens_abstopk.saes.heads import read_by, require_all_heads
 from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.one_or_more import one_or_more
-from sae_lens_abstopk.system.progress import PassProgress, stages_bar
-from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.system.terminal import PassProgress, PrintableConsole, stages_bar
+from sae_lens_abstopk.system.typed_values import one_or_more
 from sae_lens_abstopk.text.token_text import TokenText
 
 

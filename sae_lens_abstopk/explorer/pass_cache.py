@@ -22,8 +22,7 @@ from sae_lens_abstopk.evaluation.results.facts import config_facts
 from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.system.cache import cache_folder
-from sae_lens_abstopk.system.files import why_not_written
+from sae_lens_abstopk.system.files import cache_folder, why_not_written
 from sae_lens_abstopk.system.provenance import code_digest, environment
 
 PASSES_KEPT = 4

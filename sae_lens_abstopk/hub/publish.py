@@ -28,7 +28,7 @@ from sae_lens_abstopk.saes.pole_activity import PoleActivity
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import require_empty
-from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.system.typed_values import one_or_more
 
 
 @dataclass(frozen=True)

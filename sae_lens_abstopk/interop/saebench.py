@@ -17,7 +17,7 @@ from sae_lens_abstopk.interop.saebench_evals import EVALS
 from sae_lens_abstopk.interop.saebench_input import open_input
 from sae_lens_abstopk.interop.saebench_patches import saebench_patches
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.system.typed_values import one_or_more
 
 DEFAULT_EVALS = ("core", "sparse_probing", "tpp")
 MISREAD = ("core", "tpp", "absorption", "autointerp", "unlearning", "mdl")

@@ -16,7 +16,7 @@ from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.model.hook_places import transformers_model, without_adapter
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.system.typed_values import one_or_more
 
 
 class TokenBatch(NamedTuple):

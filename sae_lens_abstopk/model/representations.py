@@ -18,7 +18,7 @@ from sae_lens_abstopk.saes.batch_selection import selects_over_batch
 from sae_lens_abstopk.saes.codec import Codec
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import lack_of_space
-from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.system.typed_values import one_or_more
 
 # the activations' name among those of SAEs, which may be any text
 _X = None

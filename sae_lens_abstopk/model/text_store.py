@@ -19,7 +19,7 @@ from typing_extensions import override
 from sae_lens_abstopk.model.autocast import autocast_pays
 from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.text.documents import Text, require_same_tokenizer, text_errors
+from sae_lens_abstopk.text.documents import DAMAGED, Text, require_same_tokenizer, text_errors
 from sae_lens_abstopk.text.text_spec import TextSpec
 
 
@@ -84,7 +84,7 @@ class TextStore(ActivationsStore):
 
     @override
     def _iterate_raw_dataset(self) -> Generator[Any, None, None]:
-        with text_errors(self.dataset_path):
+        with text_errors(self.dataset_path, DAMAGED):
             for row in super()._iterate_raw_dataset():
                 if self.is_dataset_tokenized and len(row) < self.context_size:
                     raise ConfigError(

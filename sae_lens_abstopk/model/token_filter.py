@@ -8,7 +8,7 @@ from sae_lens import SAE
 from sae_lens.util import get_special_token_ids
 
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.system.typed_values import one_or_more
 
 
 class TokenSelection(NamedTuple):

@@ -1,4 +1,4 @@
-"""Files and folders: digests, atomic writes, free space, and paths that stay inside a folder."""
+"""Files and folders: the cache, digests, atomic writes, free space, and paths that stay inside a folder."""
 
 import errno
 import hashlib
@@ -15,6 +15,13 @@ from sae_lens_abstopk.system.errors import ConfigError
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 SAMPLES, SAMPLE_BYTES = 64, 2**14
+
+
+def cache_folder() -> Path:
+    """Return ``ABSTOPK_CACHE``, or a folder in the user's cache."""
+    if own := os.environ.get("ABSTOPK_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sae-lens-abstopk"
 
 
 def file_sha256(path: Path) -> str:
@@ -77,27 +84,17 @@ def why_not_written(error: Exception) -> str:
 
 
 def require_empty(folder: Path) -> None:
-    """
-    Raise if an output folder is not empty.
-
-    Raises:
-        ConfigError: ``folder`` is a file or has files.
-    """
+    """Raise a :class:`ConfigError` if an output folder is a file or has files."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not an empty folder; give another with --out, or empty it.")
 
 
 def inside(folder: Path, name: str, *, where: str) -> Path:
     """
-    Return the path of ``name`` in ``folder``.
-
-    Args:
-        folder: Need not exist.
-        name: Relative path from an untrusted file.
-        where: The origin of ``name``, for errors.
+    Return the path in ``folder`` of ``name``, a relative path from an untrusted file.
 
     Raises:
-        ConfigError: it is absolute, or ``..`` or a link leads out of the folder.
+        ConfigError: it is absolute, or ``..`` or a link leads out of the folder; names ``where``, its origin.
     """
     path = folder / name
     if leads_up(name) or not path.resolve().is_relative_to(folder.resolve()):

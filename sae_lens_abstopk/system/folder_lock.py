@@ -27,13 +27,9 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
 
     The operating system releases the lock however the process ends. On a file system without locks, only warn.
 
-    Args:
-        folder: A folder that a run writes to.
-        key: The config key of the folder, for errors.
-
     Raises:
         FolderInUseError: another process, named in the message, holds it.
-        ConfigError: the folder cannot be written to.
+        ConfigError: the folder cannot be written to; names the config key ``key``.
     """
     lock = FileLock(folder / LOCK)
     holder, is_new = folder / HOLDER, not folder.exists()
@@ -69,7 +65,6 @@ def acquire(lock: FileLock) -> None:
 
     Raises:
         Timeout: another process holds it.
-        OSError: the lock file cannot be written.
     """
     try:
         lock.acquire(timeout=0)
@@ -86,11 +81,9 @@ def acquire(lock: FileLock) -> None:
 @contextmanager
 def run_locks(output: Path, checkpoint_path: str | None) -> Iterator[None]:
     """Lock the run folder, and a separate folder of checkpoints if there is one."""
-    named = checkpoint_path is not None and Path(checkpoint_path).resolve() != output.resolve()
-    with (
-        run_folder_lock(output),
-        run_folder_lock(Path(checkpoint_path or ""), key="checkpoint_path") if named else nullcontext(),
-    ):
+    apart = checkpoint_path is not None and Path(checkpoint_path).resolve() != output.resolve()
+    checkpoints = run_folder_lock(Path(checkpoint_path or ""), key="checkpoint_path") if apart else nullcontext()
+    with run_folder_lock(output), checkpoints:
         yield
 
 

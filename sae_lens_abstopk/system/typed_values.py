@@ -1,15 +1,25 @@
-"""The types of config values, checked with pydantic; errors name the key."""
+"""Values from users: one or several, and of the types that pydantic checks; errors name the key."""
 
+import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from functools import lru_cache
 from pathlib import PurePath
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import numpy as np
 import pydantic
 import torch
+from torch import nn
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+
+
+def one_or_more(given: T | Iterable[T]) -> list[T]:
+    """Return ``given`` as a list; a string, an iterable module and a record are each one value."""
+    one = isinstance(given, str | nn.Module | pydantic.BaseModel) or not isinstance(given, Iterable)
+    return [cast(T, given)] if one else list(cast(Iterable[T], given))
 
 
 def field_types(config_class: type) -> dict[str, Any]:
@@ -29,11 +39,9 @@ def typed_value(key: str, value: Any, hint: Any) -> Any:
     if key == "seqpos_slice" and isinstance(value, list):
         value = tuple(value)
     try:
-        return _adapter(hint).validate_python(value)
+        return pydantic.TypeAdapter(hint, config={"strict": True}).validate_python(value)
     except pydantic.ValidationError as error:
         expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-        if value is None:
-            raise ConfigError(f"{key}= is empty; give a value of type {expected}.") from None
         detail = error.errors()[0]["msg"].lower()
         raise ConfigError(f"{key}={value!r} has the wrong type ({detail}); expected {expected}.") from None
 
@@ -63,13 +71,43 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@lru_cache
-def _cached_adapter(hint: Any) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(hint, config={"strict": True})
+def explain(error: pydantic.ValidationError, raw: Any, model: type[pydantic.BaseModel]) -> str:
+    """
+    Describe one mistake in ``raw``, the mapping that ``model`` rejected: the key, its value and what is allowed.
+
+    Among several mistakes an unknown key comes first, then the most deeply nested.
+    """
+    first = max(error.errors(), key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
+    keys, at, takes, section, known = list[str](), raw, "", model, dict[str, Any]()
+    for step in first["loc"]:
+        if isinstance(at, Mapping) and (step in at or first["type"] == "missing"):
+            at = at.get(step)
+        elif isinstance(at, list | tuple) and isinstance(step, int):
+            at = at[step]
+        else:
+            continue  # pydantic's name for one of several allowed types
+        keys.append(str(step))
+        known = {info.alias or name: info for name, info in section.model_fields.items()}
+        if (info := known.get(str(step))) is not None:
+            takes = info.description or ""
+            section = _section_of(info.annotation) or section
+    key, message = ".".join(keys), first["msg"].removeprefix("Value error, ")
+    match first["type"]:
+        case "extra_forbidden":
+            where = f"{'.'.join(keys[:-1])}: " if keys[:-1] else ""
+            near = did_you_mean(keys[-1], known) or ";"
+            return f"{where}unknown key {keys[-1]!r}{near} keys here: {', '.join(known)}."
+        case "missing":
+            return f"{key} is missing: {takes}."
+        case "value_error":
+            return f"{key}: {message}" if key else message
+        case _:
+            told = f"; {key} takes {takes}" if takes else ""
+            return f"{key}={reprlib.repr(at)}: {message[0].lower()}{message[1:]}{told}."
 
 
-def _adapter(hint: Any) -> pydantic.TypeAdapter[Any]:
-    try:
-        return _cached_adapter(hint)
-    except TypeError:  # the type is not hashable
-        return pydantic.TypeAdapter(hint, config={"strict": True})
+def _section_of(annotation: Any) -> type[pydantic.BaseModel] | None:
+    """Return the model in an annotation such as ``list[Model] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    return next(filter(None, map(_section_of, get_args(annotation))), None)

@@ -1,17 +1,21 @@
-"""YAML files and the package's data folders."""
+"""YAML files: those in the package's data folders, and the config that a training run leaves in its folder."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from sae_lens.constants import SAE_CFG_FILENAME
 from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+
+CONFIG_FILENAME = "config.yaml"
+"""Name of the config in a run folder."""
 
 
 def data_folder(name: str) -> Path:
@@ -41,11 +45,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        if not isinstance(content, dict):
+            raise ValueError(f"the top level must be a mapping of keys to values, not {type(content).__name__}.")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: the top level must be a mapping of keys to values, not {type(content).__name__}.")
+        raise ConfigError(f"{path} cannot be read: {error}") from None
     return content
+
+
+def run_configs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """
+    Yield the path and the keys of the configs in the folder of an SAE and in the folder above it, nearest first.
+
+    Files without the keys ``sae`` and ``hook_name`` belong to other tools and are skipped; a folder without an SAE has
+    no configs.
+    """
+    for path in (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME):
+        if not (folder / SAE_CFG_FILENAME).is_file() or not path.is_file():
+            continue
+        raw = read_yaml(path)
+        if {"sae", "hook_name"} <= raw.keys():
+            yield path, with_dataset_beside(path.parent, raw)
+
+
+def with_dataset_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
+    """Resolve a relative ``dataset_path`` that exists in ``folder``, the config file's folder."""
+    dataset = raw.get("dataset_path")
+    if isinstance(dataset, str) and dataset and (folder / dataset).exists():
+        raw["dataset_path"] = str((folder / dataset).resolve())
+    return raw
 
 
 def flat_keys(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -77,16 +104,8 @@ def yaml_document(content: Mapping[str, Any]) -> str:
     Return ``content`` as YAML that :func:`read_yaml` reads back equal, in the same order.
 
     Paths, tuples, NumPy numbers, torch devices and dtypes are written as plain values.
-
-    Raises:
-        ConfigError: a value has no YAML form.
     """
-    try:
-        return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    except yaml.representer.RepresenterError as error:
-        raise ConfigError(
-            f"{error.args[1]!r} cannot be written to a file; give numbers, texts, lists and mappings."
-        ) from None
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 TAG = "tag:yaml.org,2002:"

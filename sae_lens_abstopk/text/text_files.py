@@ -48,27 +48,24 @@ def local_files(path: Path) -> tuple[str, list[str]]:
     Raises:
         ConfigError: there is no text file, or files have several formats or splits.
     """
-    by_builder: dict[str, list[str]] = {}
-    for file in files_of(path):
-        if builder := format_of(file):
-            by_builder.setdefault(builder, []).append(str(file))
-    where = f"dataset_path={str(path)!r}"
-    if not by_builder:
-        raise ConfigError(f"{where} holds no text; known endings: {', '.join(FORMATS)} (also .gz and .zst).")
-    if len(by_builder) > 1:
-        raise ConfigError(f"{where} mixes formats ({', '.join(sorted(by_builder))}); give a folder with one of them.")
-    ((builder, files),) = by_builder.items()
-    first = {str(split): file for file in reversed(files) for split in _splits_named_in(file, path)}
-    if len(set(first.values())) > 1:
+    files = [file for file in files_of(path) if format_of(file)]
+    if not files:
         raise ConfigError(
-            f"{where} has files of several splits ({', '.join(first.values())}); give those of one split."
+            f"dataset_path={str(path)!r} holds no text; known endings: {', '.join(FORMATS)} (also .gz and .zst)."
         )
-    return builder, files
+    formats = sorted({str(format_of(file)) for file in files})
+    splits = {str(split): str(file) for file in reversed(files) for split in _splits_named_in(file, path)}
+    mixed = formats if len(formats) > 1 else sorted(set(splits.values()))
+    if len(mixed) > 1:
+        raise ConfigError(
+            f"dataset_path={str(path)!r} mixes formats or splits ({', '.join(mixed)}); give a folder with one of them."
+        )
+    return formats[0], [str(file) for file in files]
 
 
-def _splits_named_in(file: str, folder: Path) -> list[Any]:
+def _splits_named_in(file: Path, folder: Path) -> list[Any]:
     """Return the splits that datasets recognises in a file name, as in a copy of a Hub data set."""
-    words = set(re.split(r"[^a-z]+", str(Path(file).relative_to(folder)).lower()))
+    words = set(re.split(r"[^a-z]+", str(file.relative_to(folder)).lower()))
     return [split for split, keywords in SPLIT_KEYWORDS.items() if not words.isdisjoint(keywords)]
 
 
@@ -91,3 +88,14 @@ def files_of(path: Path) -> list[Path]:
 def format_of(file: Path) -> str | None:
     """Return the datasets builder for a file; None if the file is not text."""
     return FORMATS.get(Path(file.stem).suffix if file.suffix in COMPRESSED else file.suffix)
+
+
+def where_not_utf8(path: Path) -> str:
+    """Return ``" in FILE"`` for the first text file that is not UTF-8, else an empty text."""
+    for file in files_of(path):
+        if file.suffix == ".txt":
+            try:
+                file.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                return f" in {file}"
+    return ""

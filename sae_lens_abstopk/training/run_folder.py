@@ -3,8 +3,8 @@
 import copy
 from pathlib import Path
 
-from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.files import write_whole
+from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME
 from sae_lens_abstopk.training.config.config_file import dump_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 

@@ -18,9 +18,8 @@ from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.folder_lock import require_free, run_locks
-from sae_lens_abstopk.system.progress import passes_bar
 from sae_lens_abstopk.system.ranks import barrier, this_rank, together
-from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.system.terminal import PrintableConsole, passes_bar
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.training.checkpoints.checkpoint import all_at_once
 from sae_lens_abstopk.training.checkpoints.disk_space import require_room

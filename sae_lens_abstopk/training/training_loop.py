@@ -14,8 +14,8 @@ from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.saes.centring import initialize_b_dec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.system.ranks import OtherRankError, any_rank
+from sae_lens_abstopk.system.terminal import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.config.training_config import TrainingConfig

@@ -10,8 +10,8 @@ from sae_lens_abstopk.evaluation.suite.evaluate import check_suite, evaluate
 from sae_lens_abstopk.evaluation.suite.results_file import refuse_overwriting
 from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite
 from sae_lens_abstopk.model.language_model import require_tokenizer
-from sae_lens_abstopk.system.one_or_more import one_or_more
-from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.system.terminal import PrintableConsole
+from sae_lens_abstopk.system.typed_values import one_or_more
 from sae_lens_abstopk.training.sweeps.comparison import load_comparison, run_comparison
 
 

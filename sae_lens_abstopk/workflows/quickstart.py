@@ -11,8 +11,7 @@ from sae_lens_abstopk.evaluation.inspection.printed import print_inspection
 from sae_lens_abstopk.evaluation.suite.results_file import RESULTS_FILENAME
 from sae_lens_abstopk.model.quickstart_model import WIDTH, quickstart_model
 from sae_lens_abstopk.saes.load_note import needed_import
-from sae_lens_abstopk.system.progress import passes_bar
-from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.system.terminal import PrintableConsole, passes_bar
 from sae_lens_abstopk.training.checkpoints.resume import refuse_to_overwrite
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process

@@ -48,7 +48,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "layer that is not there": ({"hook_name": "model.layers.99"}, "model.layers.99"),
     "text that is not there": ({"dataset_path": "{dir}/none.jsonl"}, r"none\.jsonl"),
     "column that is not there": ({"column_name": "body"}, "column_name='body'.*text"),
-    "split that is not there": ({"split": "validation"}, "split='validation'"),
+    "split that is not there": ({"split": "validation"}, "split.* validation"),
     "model folder that is not there": ({"model_name": "{dir}/none"}, "none"),
     "model folder without a model": ({"model_name": "{dir}/empty_folder"}, r"empty_folder.*config\.json"),
     "checkpoint that is not there": ({"resume_from_checkpoint": "{dir}/none"}, "none.*no such folder"),

@@ -12,8 +12,7 @@ import pytest
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.model import quickstart_model
 from sae_lens_abstopk.model.quickstart_model import GGUF, fetch_gguf
-from sae_lens_abstopk.system.cache import cache_folder
-from sae_lens_abstopk.system.files import file_sha256
+from sae_lens_abstopk.system.files import cache_folder, file_sha256
 
 GOOD = b"good weights"
 
@@ -109,23 +108,8 @@ def test_processes_that_start_at_once_make_the_model_once(tmp_path: Path, monkey
     assert (len(calls), len(made)) == (1, 1)
 
 
-def test_where_there_is_no_home_the_variable_is_taken_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", no_home)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+def test_the_variable_names_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("ABSTOPK_CACHE", "~/cache")
     assert cache_folder() == tmp_path / "cache"
-    monkeypatch.delenv("ABSTOPK_CACHE")
-    with pytest.raises(ConfigError, match=r"no home folder .* set ABSTOPK_CACHE"):
-        cache_folder()
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
-    with pytest.raises(ConfigError, match=r"file cannot be written to \(.*\); set ABSTOPK_CACHE"):
-        quickstart_model.quickstart_model(lambda _: None)

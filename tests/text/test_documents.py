@@ -143,42 +143,13 @@ def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
     [
         ("missing.jsonl", None, {}, "no such file or folder"),
         ("a.csv", "x", {}, "holds no text; known endings: .jsonl"),
-        ("a.jsonl", '{"text": "x"}\n', {"column_name": "body"}, "column_name='body' of"),
-        (
-            "a.jsonl",
-            '{"input_ids": [1]}',
-            {},
-            "columns are input_ids; to read token ids, set is_dataset_tokenized=true.",
-        ),
-        ("a.jsonl", '{"text": 3}\n', {}, "holds int, not text"),
-        (
-            "a.jsonl",
-            '{"text": [{"role": "user"}]}',
-            CHAT,
-            "must hold turns with a role and content",
-        ),
-        (
-            "a.jsonl",
-            '{"messages": [{"from": "human", "value": "x"}]}',
-            CHAT,
-            "it has [{'from': 'human', 'value': 'x'}]",
-        ),
-        ("a.jsonl", '{"dialog": "x"}', CHAT, "which has dialog: use_chat_formatting reads a column conversation"),
-        ("a.jsonl", '{"messages": "x"}', CHAT | {"column_name": "dialog"}, "column_name='dialog' of"),
-        (
-            "a.jsonl",
-            '{"text": "x"}',
-            TOKENIZED,
-            "which has text: is_dataset_tokenized reads a column tokens, input_ids",
-        ),
-        ("a.jsonl", '{"tokens": "x"}', TOKENIZED, "must hold lists of at least context_size=32 token ids; it has x"),
-        (
-            "a.jsonl",
-            '{"tokens": [1, 2]}',
-            TOKENIZED,
-            "must hold lists of at least context_size=32 token ids; it has a list of 2",
-        ),
-        ("a.jsonl", '{"text": "x"}', {"dataset_name": "raw"}, "dataset_name='raw': the local"),
+        ("a.jsonl", '{"input_ids": [1]}', {}, "no column text among input_ids.*set is_dataset_tokenized=true"),
+        ("a.jsonl", '{"text": 3}\n', {}, "must hold text; it has 3"),
+        ("a.jsonl", '{"text": [{"role": "user"}]}', CHAT, "must hold turns with a role and content"),
+        ("a.jsonl", '{"dialog": "x"}', CHAT, "no column conversation or .* among dialog"),
+        ("a.jsonl", '{"messages": "x"}', CHAT | {"column_name": "dialog"}, "no column dialog among messages"),
+        ("a.jsonl", '{"tokens": "x"}', TOKENIZED, "lists of at least context_size=32 token ids; it has x"),
+        ("a.jsonl", '{"tokens": [1, 2]}', TOKENIZED, r"context_size=32 token ids; it has \[1, 2\]"),
         ("a.txt", "x", {}, "has too few documents for its part 'held_out': give more, lower held_out_every=20"),
     ],
 )
@@ -187,9 +158,8 @@ def test_text_that_cannot_be_used_is_refused(
 ) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError, match=sentence):
         documents_of(config(raw_config, dataset_path=str(tmp_path / name), **changes), "held_out")
-    assert sentence in str(refused.value)
 
 
 def test_a_document_that_is_null_is_empty_text(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -203,7 +173,7 @@ def test_a_later_document_that_is_no_text_is_named(raw_config: dict[str, Any], t
     (tmp_path / "a.jsonl").write_text('{"text": "x"}\n{"text": 3}\n')
     options = {"dataset_path": str(tmp_path / "a.jsonl"), "held_out_every": None, "shuffle": False}
     # the second as datasets had it before it read a column of mixed types
-    with pytest.raises(ConfigError, match=r"a.jsonl' (holds int, not text: 3\.$|cannot be read)"):
+    with pytest.raises(ConfigError, match=r"a.jsonl' (must hold text; it has 3\.$|cannot be read)"):
         list(documents_of(config(raw_config, streaming=streaming, **options), "train"))
 
 
@@ -214,19 +184,16 @@ def test_a_compressed_file_that_is_cut_off_is_refused(raw_config: dict[str, Any]
         documents_of(config(raw_config, dataset_path=str(path)), "train")
 
 
-def test_a_folder_of_mixed_formats_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("x")
-    (tmp_path / "b.jsonl").write_text('{"text": "x"}\n')
-    with pytest.raises(ConfigError, match=r"mixes formats \(json, text\)"):
-        documents_of(config(raw_config, dataset_path=str(tmp_path)), "train")
-
-
-@pytest.mark.parametrize("names", [("train-0.jsonl", "test-0.jsonl"), ("Train/a.jsonl", "validation/a.jsonl")])
-def test_a_folder_of_several_splits_is_refused(raw_config: dict[str, Any], tmp_path: Path, names: list[str]) -> None:
+@pytest.mark.parametrize(
+    "names", [("train-0.jsonl", "test-0.jsonl"), ("Train/a.jsonl", "validation/a.jsonl"), ("a.jsonl", "b.txt")]
+)
+def test_a_folder_of_several_splits_or_formats_is_refused(
+    raw_config: dict[str, Any], tmp_path: Path, names: list[str]
+) -> None:
     for name in (*names, "contest.jsonl", ".checkpoints/a.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text('{"text": "x"}\n' * 20)
-    with pytest.raises(ConfigError, match="has files of several splits"):
+    with pytest.raises(ConfigError, match="mixes formats or splits"):
         documents_of(config(raw_config, dataset_path=str(tmp_path)), "train")
     (tmp_path / names[1]).unlink()
     assert len(list(documents_of(config(raw_config, dataset_path=str(tmp_path)), "all"))) == 40
@@ -240,27 +207,13 @@ def test_files_of_other_columns_are_refused_with_their_names(raw_config: dict[st
         documents_of(cfg, "train")
 
 
-def test_a_dataset_that_is_nowhere_is_refused(raw_config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="check the name and the connection"):
-        documents_of(config(raw_config, dataset_path="nobody/no-such-text"), "train")
+def gated() -> Exception:
+    error = DatasetNotFoundError("nowhere")
+    error.__cause__ = GatedRepoError.__new__(GatedRepoError)
+    return error
 
 
-@pytest.mark.parametrize(
-    "error",
-    [TRANSPORT_ERRORS[0]("no route"), ConnectionError("Server Disconnected"), ValueError("zstd not supported")],
-)
-def test_text_whose_first_document_cannot_be_fetched_is_refused(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def fails() -> Iterator[dict[str, str]]:
-        raise error
-        yield {}
-
-    monkeypatch.setattr(text, "load_dataset", lambda *_, **__: IterableDataset.from_generator(fails))
-    with pytest.raises(ConfigError, match=f"dataset_path='some/text' cannot be read: {error}"):
-        documents_of(config(raw_config, dataset_path="some/text"), "train")
-
-
+@pytest.mark.parametrize("when", ["opened", "read"])
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
@@ -268,27 +221,21 @@ def test_text_whose_first_document_cannot_be_fetched_is_refused(
         (DatasetGenerationError("An error occurred"), "cannot be read: An error occurred"),
         (ValueError("Config name is missing.\nPlease pick one among: a, b"), "pick one among: a, b"),
         (TRANSPORT_ERRORS[0]("slow"), "cannot be read: slow; check the name and the connection"),
+        (ConnectionError("Server Disconnected"), "cannot be read: Server Disconnected; check the name"),
+        (gated(), r"is gated on the Hugging Face Hub; accept its terms .* set HF_TOKEN"),
     ],
 )
-def test_a_dataset_that_cannot_be_opened_is_refused_with_the_reason(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+def test_a_data_set_that_cannot_be_read_is_refused_with_the_reason(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str, when: str
 ) -> None:
-    def fail(*_: Any, **__: Any) -> None:
+    def fails(*_: Any, **__: Any) -> Iterator[dict[str, str]]:
         raise error
+        yield {}
 
-    monkeypatch.setattr(text, "load_dataset", fail)
+    opens = IterableDataset.from_generator(fails)
+    load = (lambda *_, **__: opens) if when == "read" else (lambda *_, **__: next(fails()))
+    monkeypatch.setattr(text, "load_dataset", load)
     with pytest.raises(ConfigError, match=sentence):
-        documents_of(config(raw_config, dataset_path="some/text"), "train")
-
-
-def test_a_gated_dataset_asks_for_its_terms_and_the_token(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise DatasetNotFoundError("nowhere") from GatedRepoError.__new__(GatedRepoError)
-
-    monkeypatch.setattr(text, "load_dataset", refuse)
-    with pytest.raises(ConfigError, match=r"is gated on the Hugging Face Hub; accept its terms .* set HF_TOKEN"):
         documents_of(config(raw_config, dataset_path="some/text"), "train")
 
 
@@ -316,5 +263,5 @@ def test_a_folder_of_save_to_disk_is_read(raw_config: dict[str, Any], tmp_path: 
     assert [row["input_ids"][0] for row in documents_of(cfg, "held_out")] == [19, 39]
     changes = {"dataset_path": str(tmp_path / "several"), "streaming": streaming, **TOKENIZED}
     assert list(documents_of(config(raw_config, split="test", **changes), "all")) == [{"input_ids": [3] * 32}]
-    with pytest.raises(ConfigError, match=r"split='dev' is not in .*, which has train, test"):
+    with pytest.raises(ConfigError, match=r"split='dev' is not one of train, test"):
         documents_of(config(raw_config, split="dev", **changes), "all")

@@ -24,7 +24,7 @@ from sae_lens import SAE
 from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.system.errors import TrainingStopped
-from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.system.terminal import PrintableConsole
 from sae_lens_abstopk.training import held_out_loss, interruption
 from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.checkpoints.checkpoint import damage

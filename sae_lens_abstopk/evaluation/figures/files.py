@@ -13,7 +13,7 @@ from sae_lens_abstopk.evaluation.figures.style import paper_style
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, names_in_errors, read_merged
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.system.typed_values import one_or_more
 
 FORMATS = (".svg", ".pdf", ".png")
 

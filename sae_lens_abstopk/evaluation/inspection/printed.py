@@ -7,7 +7,7 @@ from rich.text import Text
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import CONTEXTS, Inspection
 from sae_lens_abstopk.evaluation.results.facts import code_text, examples
 from sae_lens_abstopk.evaluation.results.records import ExampleRecord
-from sae_lens_abstopk.system.terminal_text import printable
+from sae_lens_abstopk.system.terminal import printable
 
 POLE_NAMES = ("positive", "negative")
 # colour-blind safe blue and orange

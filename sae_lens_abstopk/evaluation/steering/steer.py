@@ -13,7 +13,7 @@ from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.model.weight_processing import warn_of_other_weights
-from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.system.typed_values import one_or_more
 
 # position 0 holds a massive activation in most models
 _WITHOUT_SAE = TokenFilter(seqpos_slice=(1, None))

@@ -12,11 +12,10 @@ from sae_lens import SAE
 from sae_lens.constants import SAE_CFG_FILENAME
 
 from sae_lens_abstopk.model.model_spec import ModelSpec
-from sae_lens_abstopk.model.run_record import CONFIG_FILENAME, run_configs
 from sae_lens_abstopk.model.weight_processing import PROCESSING
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.text.documents import first_document, open_dataset
-from sae_lens_abstopk.text.held_out import CONVERSATIONS, TOKENS
+from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, run_configs
+from sae_lens_abstopk.text.documents import CONVERSATIONS, TOKENS, first_document, open_dataset
 from sae_lens_abstopk.text.text_spec import TextSpec
 
 # keys that decide the held-out documents of a run, and their text

@@ -27,7 +27,7 @@ from sae_lens_abstopk.model.weight_processing import warn_of_other_weights
 from sae_lens_abstopk.saes.loading import Source, is_release, load_sae, origin_of
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import without_path
-from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.system.typed_values import one_or_more
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.text.text_files import text_files
 from sae_lens_abstopk.text.text_spec import TextPart, TextSpec

@@ -43,10 +43,9 @@ from sae_lens_abstopk.model.language_model import load_tokenizer
 from sae_lens_abstopk.model.model_shape import read_model_config
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.folder_lock import run_folder_lock
-from sae_lens_abstopk.system.one_or_more import one_or_more
-from sae_lens_abstopk.system.progress import StageProgress, stages_bar
 from sae_lens_abstopk.system.provenance import code_digest, environment
-from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.system.terminal import PrintableConsole, StageProgress, stages_bar
+from sae_lens_abstopk.system.typed_values import one_or_more
 
 
 def evaluate(

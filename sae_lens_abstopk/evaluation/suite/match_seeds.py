@@ -13,9 +13,8 @@ from sae_lens.constants import SAE_CFG_FILENAME
 
 from sae_lens_abstopk.dictionary.stability import match_saes
 from sae_lens_abstopk.evaluation.results.records import StabilityRecord
-from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.yaml_files import flat_keys, read_yaml
+from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, flat_keys, read_yaml
 
 # most latents of the larger SAE of a pair: about 4 GB, and minutes
 LARGEST_MATCHED = 16_384

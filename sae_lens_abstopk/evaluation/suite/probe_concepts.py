@@ -17,7 +17,7 @@ from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
 from sae_lens_abstopk.evaluation.suite.suite_tasks import rows_of_both_poles
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.representations import represent
-from sae_lens_abstopk.system.progress import StageProgress
+from sae_lens_abstopk.system.terminal import StageProgress
 
 # tokens that centre the untrained SAEs and set their L0
 UNTRAINED_TOKENS = 4096

@@ -22,7 +22,7 @@ from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.language_model import require_chat_template
 from sae_lens_abstopk.saes.heads import require_all_heads
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.progress import StageProgress
+from sae_lens_abstopk.system.terminal import StageProgress
 
 # tokens for the estimate of a latent's scale
 SCALE_TOKENS = 16_384

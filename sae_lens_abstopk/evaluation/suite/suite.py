@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from sae_lens_abstopk.evaluation.steering.doses import Count, DoseOptions
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.validation_errors import explain
+from sae_lens_abstopk.system.typed_values import explain
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, shipped_file
 
 

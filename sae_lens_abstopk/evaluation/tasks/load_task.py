@@ -11,7 +11,7 @@ from sae_lens_abstopk.evaluation.tasks.task import Scorer, Task, TaskSteering
 from sae_lens_abstopk.evaluation.tasks.task_schema import SteeringSection, TaskFile
 from sae_lens_abstopk.evaluation.tasks.task_templates import examples_of_templates
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
-from sae_lens_abstopk.system.validation_errors import explain
+from sae_lens_abstopk.system.typed_values import explain
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml
 
 

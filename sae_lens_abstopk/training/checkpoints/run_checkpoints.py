@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import lack_of_space
 from sae_lens_abstopk.system.ranks import any_rank, least, n_ranks, this_rank, together
-from sae_lens_abstopk.system.yaml_files import read_yaml
+from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, read_yaml
 from sae_lens_abstopk.text.text_files import text_files
 from sae_lens_abstopk.training.checkpoints.checkpoint import (
     CheckpointError,

@@ -5,9 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.yaml_files import flat_keys
+from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, flat_keys
 from sae_lens_abstopk.text.text_files import same_text_files, text_files
 from sae_lens_abstopk.training.checkpoints.training_state import STATE
 from sae_lens_abstopk.training.config.config_file import load_config

@@ -11,8 +11,7 @@ from sae_lens.saes.sae import TrainingSAEConfig
 
 from sae_lens_abstopk.model.model_shape import model_shape
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.one_or_more import one_or_more
-from sae_lens_abstopk.system.typed_values import field_types, typed_value
+from sae_lens_abstopk.system.typed_values import field_types, one_or_more, typed_value
 from sae_lens_abstopk.system.yaml_files import yaml_document
 from sae_lens_abstopk.training.config.presets import apply_overrides, read_raw
 from sae_lens_abstopk.training.config.sae_section import (

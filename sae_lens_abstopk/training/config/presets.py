@@ -5,9 +5,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from sae_lens_abstopk.model.run_record import with_dataset_beside
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
-from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, yaml_value
+from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, with_dataset_beside, yaml_value
 
 YAML = (".yaml", ".yml")
 SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_expansion_factor": "signed_share"}

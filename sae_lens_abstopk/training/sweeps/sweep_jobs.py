@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
-from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.system.terminal import PrintableConsole
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.interruption import caused_by_signal
 from sae_lens_abstopk.training.sweeps.many_runs import raise_if_failed

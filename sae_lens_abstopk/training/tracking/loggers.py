@@ -9,7 +9,7 @@ from typing import Protocol
 
 from rich.console import Console
 
-from sae_lens_abstopk.system.progress import SECONDS_BETWEEN_LINES
+from sae_lens_abstopk.system.terminal import SECONDS_BETWEEN_LINES
 
 COLUMNS: tuple[str, ...] = (
     *("step", "tokens", "loss", "mse", "nmse", "fvu", "l0", "dead_latents", "dead_poles", "two_sidedness"),

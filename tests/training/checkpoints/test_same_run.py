@@ -69,7 +69,7 @@ def test_a_config_that_was_edited_by_hand_is_read_as_any_other(stopped: dict[str
     with pytest.raises(ConfigError, match=r"config\.yaml: lr='fast' has the wrong type"):
         run_of(stopped, resume_allows_changes=["lr"])
     config.write_text("")
-    with pytest.raises(ConfigError, match=r"config\.yaml: the top level must be a mapping"):
+    with pytest.raises(ConfigError, match=r"config\.yaml .*the top level must be a mapping"):
         run_of(stopped)
 
 

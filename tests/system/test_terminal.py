@@ -1,14 +1,17 @@
-"""A terminal gets no commands from text, and output that cannot be written stops nothing."""
+"""A terminal gets no commands from text, output that cannot be written stops nothing, and long work is shown."""
 
 import errno
 import io
 import os
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sae_lens_abstopk.system.terminal_text import PrintableConsole, printable
+from sae_lens_abstopk.system import terminal
+from sae_lens_abstopk.system.terminal import PrintableConsole, printable
 from tests.cli.test_cli import invoke
 
 HOSTILE = "a\x1b]0;title\x07b\x9b2Jc\x7f\r\x00\td\ne"
@@ -48,3 +51,25 @@ def test_an_error_repeats_no_commands(arguments: list[str]) -> None:
     said = invoke(*arguments).stderr
     assert "]0;t" in said
     assert "\x1b" not in said
+
+
+def test_off_a_terminal_a_stage_says_how_far_it_is_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    console, clock = Console(file=(shown := io.StringIO())), iter([0.0, 5.0, 70.0, 70.0, 71.0])
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with terminal.stages_bar(console) as show:
+        for done in (1, 2_000, 3_000):
+            show("probes", done, 3_000)
+    assert shown.getvalue() == "probes: 2,000 of 3,000\nprobes: done\n"
+
+
+def test_the_speed_of_a_run_that_goes_on_is_that_of_its_new_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(perf_counter=lambda: clock))
+    bar = terminal.TrainingProgress(Console(quiet=True), total_tokens=10**9 + 128)
+    bar.advance_to(10**9)
+    bar.advance_to(10**9 + 64)
+    clock += 2.0
+    assert bar.tokens_per_second == 32.0
+    with bar.not_counted():
+        clock += 60.0
+    assert bar.tokens_per_second == 32.0
