@@ -105,8 +105,7 @@ def configs(
 ) -> None:
     """List the presets, or show one of them."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.training.config.keys import keys_table
-        from sae_lens_abstopk.training.config.preset_listing import preset_text, presets_table
+        from sae_lens_abstopk.training.config.keys import keys_table, preset_text, presets_table
 
         if keys and name is not None:
             raise config_error("--keys lists the keys of every config; leave the name out, or --keys.")

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.ranks import OtherRankError, barrier, n_ranks, this_rank
-from sae_lens_abstopk.training.config.sae_checks import section_of
+from sae_lens_abstopk.training.config.checks import section_of
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 # a rank that waits longer ends with an error; the others wait while the first measures held-out text

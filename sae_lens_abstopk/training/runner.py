@@ -26,8 +26,8 @@ from sae_lens_abstopk.training.checkpoints.disk_space import require_room
 from sae_lens_abstopk.training.checkpoints.resume import checkpoint_to_resume, refuse_to_overwrite
 from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.checkpoints.training_state import TrainingState
+from sae_lens_abstopk.training.config.checks import require_devices, require_safe_kernels
 from sae_lens_abstopk.training.config.config_file import dump_config
-from sae_lens_abstopk.training.config.run_checks import require_devices, require_safe_kernels
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import of_this_rank
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch

@@ -13,6 +13,7 @@ from sae_lens_abstopk.model.model_shape import model_shape
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.typed_values import field_types, one_or_more, typed_value
 from sae_lens_abstopk.system.yaml_files import yaml_document
+from sae_lens_abstopk.training.config.checks import section_of
 from sae_lens_abstopk.training.config.presets import apply_overrides, read_raw
 from sae_lens_abstopk.training.config.sae_section import (
     NOT_IN_FILES,
@@ -20,6 +21,7 @@ from sae_lens_abstopk.training.config.sae_section import (
     build_sae_config,
     companion_section,
     require_known_keys,
+    require_one_of_each,
 )
 from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -42,9 +44,6 @@ def load_config(source: str | Path, overrides: str | Iterable[str] | Mapping[str
         overrides: One or several ``"key=value"`` texts, dots for nesting (``"sae.k=32"``), whose value is read as YAML;
             or a mapping of such keys to values, such as ``wandb.config``.
 
-    Returns:
-        The config. The width of the model is looked up in its own config where ``sae.d_in`` is left out.
-
     Raises:
         ConfigError: naming the file, the key, the value and what is allowed.
     """
@@ -54,60 +53,47 @@ def load_config(source: str | Path, overrides: str | Iterable[str] | Mapping[str
 
 
 def build_config(raw: Mapping[str, Any], *, where: str = "config") -> TrainingConfig:
-    """
-    Build and check a config from a mapping in the form of the YAML files.
-
-    Raises:
-        ConfigError: naming ``where``, the key, the value and what is allowed.
-    """
+    """Build and check a config from a mapping in the form of the YAML files; a ConfigError begins with ``where``."""
     try:
         return _build(deepcopy(dict(raw)))
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
-    except ValueError as error:  # raised by SAELens's own config
-        raise ConfigError(f"{where}: {error}") from error
+    except ValueError as error:  # SAELens's own config raises others than ConfigError
+        raise ConfigError(f"{where}: {error}") from (None if isinstance(error, ConfigError) else error)
 
 
 def _build(raw: dict[str, Any]) -> TrainingConfig:
-    require_known_keys(raw, field_types(TrainingConfig).keys() | RUN_SHORTHANDS.keys())
-    if "sae" not in raw:
-        raise ConfigError("the section 'sae' is missing; it needs at least architecture, d_sae and k.")
-    sections: dict[str, dict[str, Any]] = {}
+    types = field_types(TrainingConfig) | RUN_SHORTHANDS | dict.fromkeys(SECTIONS, dict[str, Any])
+    require_known_keys(raw, types)
     for name, example in SECTIONS.items():
-        sections[name] = raw.pop(name, {})
-        if not isinstance(sections[name], dict):
-            raise ConfigError(
-                f"{name}={sections[name]!r} must be a section of keys, such as {example} on the command line."
-            )
-    types = field_types(TrainingConfig) | RUN_SHORTHANDS
+        if not isinstance(raw.get(name, {}), dict):
+            raise ConfigError(f"{name}={raw[name]!r} must be a section of keys, such as {example} on the command line.")
     raw = {key: typed_value(key, value, types[key]) for key, value in raw.items()}
+    sae_section, logger = raw.pop("sae", {}), raw.pop("logger", {})
     _resolve_layer(raw)
+    require_one_of_each(raw, [("training_steps", "training_tokens")])
     if "training_steps" in raw:
-        if "training_tokens" in raw:
-            raise ConfigError("give training_tokens or training_steps, not both.")
         batch = raw.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
         raw["training_tokens"] = raw.pop("training_steps") * batch
-    sae_section = sections["sae"]
     if sae_section.get("d_in") is None:
         sae_section["d_in"] = _width_of_model(raw)
     sae = build_sae_config(sae_section)  # first, so that companions inherit keys that exist
-    companions = {
-        name: build_sae_config(companion_section(sae_section, changes, name), where=f"companions.{name}")
-        for name, changes in sections["companions"].items()
-    }
-    require_known_keys(sections["logger"], field_types(TrackingConfig), where="logger")
-    return TrainingConfig(sae=sae, companions=companions, logger=TrackingConfig(**sections["logger"]), **raw)
+    companions = {}
+    for name, changes in raw.pop("companions", {}).items():
+        where = section_of(name)
+        section = companion_section(sae_section, typed_value(where, changes, dict[str, Any]), where)
+        companions[name] = build_sae_config(section, where=where)
+    require_known_keys(logger, field_types(TrackingConfig), where="logger")
+    return TrainingConfig(sae=sae, companions=companions, logger=TrackingConfig(**logger), **raw)
 
 
 def _resolve_layer(raw: dict[str, Any]) -> None:
     """Fill ``layer`` into the keys that have a place for it."""
-    layer = raw.pop("layer", None)
-    with_place = [key for key in ("hook_name", "activation_cache") if "{layer}" in str(raw.get(key))]
-    for key in with_place:
-        if layer is None:
-            raise ConfigError(f"{key}={raw[key]!r} has a place for a layer; set layer=N.")
-        raw[key] = raw[key].replace("{layer}", str(layer))
-    if layer is not None and not with_place:
+    layer, used = raw.pop("layer", None), False
+    for key in ("hook_name", "activation_cache"):
+        if "{layer}" in str(raw.get(key)):
+            if layer is None:
+                raise ConfigError(f"{key}={raw[key]!r} has a place for a layer; set layer=N.")
+            raw[key], used = raw[key].replace("{layer}", str(layer)), True
+    if layer is not None and not used:
         raise ConfigError(
             f"layer={layer} has no effect, since hook_name={raw.get('hook_name')!r} has no '{{layer}}' in it; write "
             "{layer} there, or leave layer out."
@@ -123,12 +109,7 @@ def _width_of_model(raw: Mapping[str, Any]) -> int:
 
 
 def dump_config(cfg: TrainingConfig) -> str:
-    """
-    Return YAML with every key, which :func:`load_config` reads back into an equal config.
-
-    Devices that follow the run's ``device`` are left out or null, so that they still follow it after a change; so is
-    ``lr_end`` if it is lr / 10.
-    """
+    """Return YAML with every key; what follows ``device`` or ``lr`` is null, so that it follows a later change too."""
     left_out = NOT_IN_FILES | {"sae", "companions", "logger"}
     plain = {f.name: getattr(cfg, f.name) for f in fields(cfg) if f.name not in left_out}
     plain["seqpos_slice"] = list(cfg.seqpos_slice)

@@ -1,19 +1,23 @@
-"""The meaning of every key of a training config, from the docstrings, and the comments of the YAML files."""
+"""Keys and presets for the terminal; each key's meaning, from the docstrings, and the comments of the YAML files."""
 
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import docstring_parser
+import yaml
 from rich.table import Column, Table
 from rich.text import Text
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
 from sae_lens_abstopk.saes.own_code import import_architectures
-from sae_lens_abstopk.training.config import run_checks, tracking_config
+from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml
+from sae_lens_abstopk.training.config import checks, tracking_config
+from sae_lens_abstopk.training.config.presets import YAML, preset_names, read_raw, variant_names
 from sae_lens_abstopk.training.config.sae_section import NOT_IN_FILES
 from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -22,33 +26,19 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 EXTRA = {
     "layer": ("int", "none", "Layer that takes the place of {layer} in hook_name and activation_cache."),
     "training_steps": ("int", "none", "Optimiser steps, in place of training_tokens."),
-    "companions": (
-        "section",
-        "{}",
-        "SAEs trained in the same pass over the same activations, by name; each gives the keys that differ from sae "
-        "(those its architecture lacks are dropped).",
-    ),
+    "companions": ("section", "{}", "SAEs trained in the same pass, by name, each with its keys that differ from sae."),
     "remove": ("list", "[]", "Keys of sae that are left at their defaults."),
     "sae": ("section", "required", "The SAE and its architecture."),
     "logger": ("section", "{}", "Logging, in SAELens's keys and a few more."),
     "sae.architecture": (
         "str",
         "abstopk",
-        "abstopk, batch_abstopk, matryoshka_batch_abstopk, sparse_topk, sparse_batchtopk, or any architecture that "
-        "SAELens trains; a companion has that of sae by default.",
+        "An architecture of this package or of SAELens; a companion has that of sae.",
     ),
     "sae.k_fraction": ("float", "none", "k as a share of d_in, in place of k."),
-    "sae.signed_expansion_factor": (
-        "float",
-        "none",
-        "Number of signed latents as a multiple of d_in, in place of signed_share.",
-    ),
+    "sae.signed_expansion_factor": ("float", "none", "Signed latents as a multiple of d_in, in place of signed_share."),
     "sae.expansion_factor": ("float", "none", "d_sae as a multiple of d_in, in place of d_sae."),
-    "sae.matryoshka_widths": (
-        "list[int]",
-        "[d_sae/16, d_sae/4, d_sae]",
-        "Numbers of latents of the nested prefixes; SAELens's matryoshka_batchtopk has no default.",
-    ),
+    "sae.matryoshka_widths": ("list[int]", "[d_sae/16, d_sae/4, d_sae]", "Numbers of latents of the nested prefixes."),
     "sae.l1_coefficient": ("float", "1.0", "Weight of the L1 penalty."),
     "sae.l1_warm_up_steps": ("int", "0", "Steps over which the L1 penalty is warmed up."),
     "sae.lp_norm": ("float", "1.0", "Power of the sparsity penalty."),
@@ -67,7 +57,7 @@ EXTRA = {
     "logger.run_name": (
         "str | null",
         "null",
-        "Name of the run in Weights & Biases and MLflow; by default that of the run folder.",
+        "Name in Weights & Biases and MLflow; by default that of the run folder.",
     ),
     "logger.log_weights_to_wandb": ("bool", "true", "Log the weights too, with the other files of the run."),
 }
@@ -98,7 +88,7 @@ def key_docs() -> dict[str, KeyDoc]:
         for config_class in classes:
             for doc in _class_docs(config_class, prefix):
                 docs.setdefault(doc.name, doc)
-    without_effect = {*run_checks.WITHOUT_EFFECT, *(f"logger.{key}" for key in tracking_config.WITHOUT_EFFECT)}
+    without_effect = {*checks.WITHOUT_EFFECT, *(f"logger.{key}" for key in tracking_config.WITHOUT_EFFECT)}
     return {key: doc for key, doc in sorted(docs.items()) if key not in without_effect}
 
 
@@ -134,12 +124,9 @@ def _type_name(hint: Any) -> str:
 
 
 def _default(field: Any) -> str:
-    if field.default is not MISSING:
-        value = field.default
-    elif field.default_factory is not MISSING:
+    value = "" if field.default is MISSING else field.default
+    if field.default_factory is not MISSING:
         value = field.default_factory()
-    else:
-        value = ""
     if value == "":
         return "required"
     if value is None or value == (None,):
@@ -158,14 +145,11 @@ def annotate(text: str) -> str:
     path: list[str] = []
     lines = []
     for line in text.splitlines():
-        match = KEY_LINE.match(line)
-        if match is None:
-            lines.append(line)
-            continue
-        path = [*path[: len(match["indent"]) // 2], match["key"]]
-        doc = docs.get(_documented_name(path))
-        plain = f"{match['indent']}{match['key']}:{match['value'].rstrip()}"
-        lines.append(f"{plain}  {doc.comment}" if doc else plain)
+        if match := KEY_LINE.match(line):
+            path = [*path[: len(match["indent"]) // 2], match["key"]]
+            doc = docs.get(_documented_name(path))
+            line = f"{match['indent']}{match['key']}:{match['value'].rstrip()}" + (f"  {doc.comment}" if doc else "")
+        lines.append(line)
     return "\n".join(lines) + "\n"
 
 
@@ -185,14 +169,39 @@ def keys_table() -> Table:
     return table
 
 
-def main() -> None:
-    """
-    Update the comments of config files.
+def presets_table() -> Table:
+    """Return a table of the presets and the SAEs that they train."""
+    architecture = Column("architecture", max_width=len("batch_abstopk"))  # leaves room for the model
+    usage = f"With a variant: PRESET/{{{', '.join(variant_names())}}}, e.g. `abstopk train pythia-70m/topk layer=4`."
+    table = Table("preset", "model", "layer", architecture, "signed", "k", caption=usage, caption_justify="left")
+    for name in preset_names():
+        raw, _ = read_raw(name)
+        sae, signed = raw.get("sae", {}), "all"
+        if (given := sae.get("signed_expansion_factor")) is not None:
+            times, parts = Fraction(given).limit_denominator(1000).as_integer_ratio()
+            signed = f"{times if times > 1 else ''}d_in{f'/{parts}' if parts > 1 else ''}"
+        architectures = " + ".join([str(sae.get("architecture")), *raw.get("companions", {})])
+        table.add_row(name, str(raw.get("model_name")), str(raw.get("layer")), architectures, signed, str(sae.get("k")))
+    return table
 
-    Run as ``python -m sae_lens_abstopk.training.config.keys FILE...`` (``make keys``).
-    """
-    for name in sys.argv[1:]:
-        path = Path(name)
+
+def preset_text(name: str) -> str:
+    """Return the text of a config file, of a preset, or of a preset merged with a variant."""
+    raw, _ = read_raw(name)
+    if Path(name).suffix in YAML:
+        return Path(name).read_text(encoding="utf-8")
+    model, _, variant = name.partition("/")
+    if not variant:
+        file = data_folder("training_configs") / f"{model}.yaml"
+        text = file.read_text(encoding="utf-8")
+        return text.replace(read_yaml(file)["dataset_path"], raw["dataset_path"])  # the text beside it, from anywhere
+    merged = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+    return f"# {model} with the variant {variant}\n{annotate(merged)}"
+
+
+def main() -> None:
+    """Renew the comments of the config files that are named as arguments (``make keys``)."""
+    for path in map(Path, sys.argv[1:]):
         path.write_text(annotate(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 

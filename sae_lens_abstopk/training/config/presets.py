@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.typed_values import typed_value
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, with_dataset_beside, yaml_value
 
 YAML = (".yaml", ".yml")
@@ -38,17 +39,12 @@ def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file. Presets: {', '.join(preset_names())}.")
         return with_dataset_beside(path.parent, read_yaml(path)), str(path)
-    if path.parent.suffix in YAML:
-        raise ConfigError(
-            f"config {str(source)!r}: variants are for the presets of models; in a file of your own, change the keys "
-            f"that `abstopk configs {preset_names()[0]}/{path.name}` shows."
-        )
     model, _, variant = str(source).partition("/")
     for what, name, known in (("preset", model, preset_names()), ("variant", variant, variant_names())):
         if name not in known and (name or what == "preset"):
             raise ConfigError(
                 f"config {str(source)!r}: {name!r} is not a .yaml file or a {what}{did_you_mean(name, known)}; "
-                f"{what}s: {', '.join(known)}."
+                f"{what}s: {', '.join(known)} (variants are for presets only)."
             )
     folder = data_folder("training_configs")
     raw = read_yaml(folder / f"{model}.yaml")
@@ -62,15 +58,8 @@ def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
     return with_dataset_beside(folder, raw), str(source)
 
 
-def named_config(config: Any, file: Path) -> str:
-    """
-    Return the ``config`` of a sweep or comparison ``file``: a preset, or a path, tried relative to the file first.
-
-    Raises:
-        ConfigError: it is not a text.
-    """
-    if not isinstance(config, str):
-        raise ConfigError(f"{file}: config={config!r} must be the name of a preset or the path of a .yaml file.")
+def named_config(config: str, file: Path) -> str:
+    """Return ``config`` of a sweep or comparison ``file``: a preset, or a path, tried relative to the file first."""
     beside = file.parent / config
     return str(beside) if beside.suffix in YAML and beside.is_file() else config
 
@@ -83,10 +72,8 @@ def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
     ``raw``.
     """
     sae = raw.get("sae", {})
-    k, removed = sae.get("k"), variant.get("remove") or []
-    if not isinstance(removed, list) or not all(isinstance(key, str) for key in removed):
-        raise ConfigError(f"remove={removed!r} must be a list of keys of sae.")
-    for key in removed:
+    k = sae.get("k")
+    for key in typed_value("remove", variant.get("remove") or [], list[str]):
         sae.pop(key, None)
     for key, value in variant.items():
         if key == "remove":
@@ -110,37 +97,31 @@ def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, A
             ``logger`` changes these keys of the section only.
 
     Raises:
-        ConfigError: a change is not understood, or two say the same.
+        ConfigError: a change is not understood, or two set the same.
     """
     values = _as_mapping(changes)
-    for key in values:
-        section, dot, last = key.rpartition(".")
-        if last in CONFLICTS and (other := f"{section}{dot}{CONFLICTS[last]}") in values:
-            raise ConfigError(f"the overrides give both {key} and {other}, which stand for the same; give one of them.")
-    hook = str(values.get("hook_name", "{layer}"))
-    if "layer" in values and "{layer}" not in hook:
-        raise ConfigError(f"the overrides give layer and hook_name={hook}, which has no {{layer}}; give one of them.")
+    if "{layer}" not in str(values.get("hook_name", "{layer}")):
+        raw.pop("layer", None)  # it belonged to the hook of the file
     for key, value in values.items():
         *sections, last = key.split(".")
+        if (other := ".".join([*sections, CONFLICTS.get(last, "")])) in values:
+            raise ConfigError(f"the overrides give both {key} and {other}, which stand for the same; give one of them.")
         at: Any = raw
         for section in sections:
             at = at.setdefault(section, {})
             if not isinstance(at, dict):
                 raise ConfigError(f"override {key!r}: {section!r} is a value, not a section.")
         _set(at, last, value)
-    if "{layer}" not in hook:
-        raw.pop("layer", None)  # it belonged to the hook of the file
 
 
 def _as_mapping(changes: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if hasattr(changes, "items"):  # also wandb.config, which is not a Mapping
         for key, value in deepcopy(dict(changes.items())).items():  # type: ignore[union-attr]
-            key = str(key)
             if key in ("sae", "logger") and isinstance(value, Mapping):
                 values |= {f"{key}.{inner}": each for inner, each in value.items()}
             else:
-                values[key] = value
+                values[str(key)] = value
         return values
     for change in changes:
         key, equals, text = change.partition("=")

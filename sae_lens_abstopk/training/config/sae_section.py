@@ -11,8 +11,8 @@ from sae_lens_abstopk.saes.own_code import VARIABLE, import_architectures
 from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean, require_range
 from sae_lens_abstopk.system.typed_values import field_types, typed_value
+from sae_lens_abstopk.training.config.checks import errors_in_section
 from sae_lens_abstopk.training.config.presets import SAE_SHORTHANDS, merge_variant
-from sae_lens_abstopk.training.config.sae_checks import errors_in_section
 
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
 """Keys of SAELens's config that are deprecated or record versions."""
@@ -43,43 +43,47 @@ def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingS
 
 
 def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingSAEConfig:
-    """
-    Build the SAE config of a section; errors name ``where.key``.
-
-    Raises:
-        ConfigError: a key or value is not understood.
-    """
+    """Build the SAE config of a section; a :class:`ConfigError` names ``where`` and the key."""
     raw = {key: value for key, value in raw.items() if key != "metadata"}
     types = _key_types(raw, where)
     name = str(raw.pop("architecture", "abstopk"))
-    config_class = sae_config_class(name, where=where)
     require_known_keys(raw, types, where=where, of=f" of the architecture {name}")
     values = {key: typed_value(f"{where}.{key}", value, types[key]) for key, value in raw.items()}
-    _resolve_shorthands(values, where, known=types)
-    if name == "jumprelu" and "k" in values:
-        if values.get("target_l0") is not None:
-            raise ConfigError(f"{where}: give k or target_l0, not both.")
-        values["target_l0"] = float(values.pop("k"))
+    require_one_of_each(values, SAE_SHORTHANDS.items(), where=where)
+    if "expansion_factor" in values and "d_in" in values:
+        values["d_sae"] = _multiple_of_d_in("expansion_factor", values, where)
     for key in ("d_in", "d_sae"):
         if key not in values:
             raise ConfigError(f"{where}.{key} is missing; give it, or for d_sae an expansion_factor.")
+    if "k_fraction" in values:
+        values["k"] = _multiple_of_d_in("k_fraction", values, where)
+    if "signed_expansion_factor" in values:
+        values["signed_share"] = _multiple_of_d_in("signed_expansion_factor", values, where) / values["d_sae"]
+    if name == "jumprelu" and "k" in values:
+        require_one_of_each(values, [("target_l0", "k")], where=where)
+        values["target_l0"] = float(values.pop("k"))
     with errors_in_section(where):
-        return config_class(**values)
+        return sae_config_class(name, where=where)(**values)
 
 
-def companion_section(sae: Mapping[str, Any], changes: Any, name: str) -> dict[str, Any]:
-    """
-    Return the section ``sae`` with a companion's changes, without keys that the companion's architecture lacks.
+def require_one_of_each(values: Mapping[str, Any], pairs: Iterable[tuple[str, str]], *, where: str = "") -> None:
+    """Raise a :class:`ConfigError` if a shorthand and its key, which stand for the same, both have a value."""
+    for shorthand, key in pairs:
+        if values.get(shorthand) is not None and values.get(key) is not None:
+            raise ConfigError(f"{where}{': ' * bool(where)}give {key} or {shorthand}, not both.")
 
-    Raises:
-        ConfigError: ``changes`` is not a section.
-    """
-    if not isinstance(changes, dict):
-        raise ConfigError(f"companions.{name}={changes!r} must be a section of keys that differ from sae.")
+
+def _multiple_of_d_in(shorthand: str, values: dict[str, Any], where: str) -> int:
+    """Take a shorthand out of ``values`` and return its number of latents."""
+    require_range(f"{where}.{shorthand}", values[shorthand], above=0)
+    return max(1, round(values.pop(shorthand) * values["d_in"]))
+
+
+def companion_section(sae: Mapping[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the section ``sae`` with a companion's changes, without keys that the companion's architecture lacks."""
     merged: dict[str, Any] = {"sae": dict(sae)}
     merge_variant(merged, {"sae": {k: v for k, v in changes.items() if k != "remove"}, "remove": changes.get("remove")})
-    keys = {"architecture", *_key_types(merged["sae"], f"companions.{name}")}
-    keys -= {shorthand for shorthand, target in SAE_SHORTHANDS.items() if target not in keys}
+    keys = {"architecture", *_key_types(merged["sae"], where)}
     if "target_l0" in changes:
         keys -= {"k", "k_fraction"}
     if {"k", "k_fraction"} & changes.keys():
@@ -98,13 +102,14 @@ def require_known_keys(raw: Mapping[Any, Any], known: Iterable[str], *, where: s
     for key in map(str, raw):
         if key in known:
             continue
-        owners = [name for name in offered_architectures() if key in field_types(sae_config_class(name))]
+        owners = [name for name in offered_architectures() if key in _key_types({"architecture": name}, "sae")]
         if of and owners:  # the key stayed when only the architecture was changed
-            raise ConfigError(f"{where}.{key} is not a key{of}, but of {', '.join(owners)}; {_remedy(key, where, of)}.")
-        of_sae = not where and (owners or key in SAE_SHORTHANDS)
-        meant = f"; did you mean 'sae.{key}'?" if of_sae else did_you_mean(key, known)
-        inside = f" in {where}" if where else ""
-        raise ConfigError(f"unknown key {key!r}{of}{inside}{meant}; `abstopk configs --keys` lists all.")
+            problem = f"{where}.{key} is not a key{of}, but of {', '.join(owners)}; {_remedy(key, where, of)}."
+        else:
+            meant = f"; did you mean 'sae.{key}'?" if owners and not where else did_you_mean(key, known)
+            inside = f" in {where}" if where else ""
+            problem = f"unknown key {key!r}{of}{inside}{meant}; `abstopk configs --keys` lists all."
+        raise ConfigError(problem)
 
 
 def _remedy(key: str, where: str, of: str) -> str:
@@ -116,23 +121,7 @@ def _remedy(key: str, where: str, of: str) -> str:
 def _key_types(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the keys that a section may have by its architecture, with their types."""
     name = str(raw.get("architecture", "abstopk"))
-    types = field_types(sae_config_class(name, where=where)) | dict.fromkeys(SAE_SHORTHANDS, float)
-    aims_at_k = name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic"
-    return types | ({"k": float} if aims_at_k else {})
-
-
-def _resolve_shorthands(values: dict[str, Any], where: str, *, known: Iterable[str]) -> None:
-    for shorthand, target in SAE_SHORTHANDS.items():
-        if shorthand not in values:
-            continue
-        share = values.pop(shorthand)
-        if target not in known:
-            raise ConfigError(f"{where}.{shorthand}={share} has no effect: this architecture has no {target}.")
-        if target in values:
-            raise ConfigError(f"{where}: give {target} or {shorthand}, not both.")
-        for size in ("d_in", "d_sae") if target == "signed_share" else ("d_in",):
-            if size not in values:
-                raise ConfigError(f"{where}.{shorthand} is a multiple of d_in, and {size} is missing; give it.")
-        require_range(f"{where}.{shorthand}", share, above=0)
-        latents = max(1, round(share * values["d_in"]))
-        values[target] = latents / values["d_sae"] if target == "signed_share" else latents
+    types = field_types(sae_config_class(name, where=where))
+    if name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic":
+        types["k"] = float
+    return types | {shorthand: float for shorthand, target in SAE_SHORTHANDS.items() if target in types}

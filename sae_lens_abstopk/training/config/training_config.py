@@ -13,9 +13,8 @@ from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.typed_values import require_types
 from sae_lens_abstopk.text.text_spec import TextSpec
-from sae_lens_abstopk.training.config.run_checks import check_run
-from sae_lens_abstopk.training.config.sae_checks import check_saes, errors_in_section, section_of
-from sae_lens_abstopk.training.config.tracking_config import TrackingConfig, require_tracking_config
+from sae_lens_abstopk.training.config.checks import check_config, errors_in_section, section_of
+from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
 
 PATHS = (
     *("model_name", "dataset_path", "output_path", "checkpoint_path", "resume_from_checkpoint"),
@@ -33,49 +32,34 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
 
     Args:
         model_name (str): Hub id of the language model, or a local folder with its weights and tokenizer.
-        model_class_name (str): How the model is loaded: AutoModelForCausalLM, TransformerBridge or HookedTransformer.
-        hook_name (str): Module (AutoModelForCausalLM) or hook point (other model classes) whose output the SAE reads.
-        dataset_path (str): Hub id of a text dataset, or a local .jsonl, .json, .parquet or .txt file
-            (one document a .txt) or a folder of them.
+        model_class_name (str): Class of the model: AutoModelForCausalLM, TransformerBridge or HookedTransformer.
+        hook_name (str): Module (AutoModelForCausalLM) or hook point (other classes) whose output the SAE reads.
+        dataset_path (str): Hub id of a text dataset, or a local .jsonl, .json, .parquet or .txt file or a folder.
         dataset_name (str, optional): Configuration of the Hub dataset, where it has several.
         split (str): Split of the dataset.
-        column_name (str): Column that holds the text, the chat turns (use_chat_formatting) or the token ids
-            (is_dataset_tokenized).
+        column_name (str): Column with the text, the chat turns (use_chat_formatting) or the token ids.
         shuffle (bool): Shuffle the documents with `seed`, through a window of 10,000 when streaming.
-        held_out_every (int, optional): Every n-th document is held out of training and kept for evaluation. Of streamed
-            text in several files or shards it is about one document in n, decided by a hash of the document.
-        b_dec_init_method (str): Centring on the first batch of SAEs that have no key of this name in `sae`, as the
-            signed ones have: mean, geometric_median or zeros.
+        held_out_every (int, optional): Every n-th document (about, of streamed shards) is kept out of training.
+        b_dec_init_method (str): Centring of SAEs without a key of this name: mean, geometric_median or zeros.
         device (str): Device of the SAE and the model; "auto" takes CUDA where there is one, else the CPU.
         n_batches_in_buffer (int): Contexts whose tokens are mixed.
         feature_sampling_window (int): Steps that the saved sparsity of latents is measured over.
-        from_pretrained_path (str, optional): Checkpoint of a run, or a finished SAE, whose weights a new run starts
-            from.
-        dtype (str): Type of the activations that SAELens has cached (use_cached_activations); that of the SAE is
-            sae.dtype.
-        max_norm_multiple (float, optional): Leave out tokens whose activation norm exceeds this multiple of the median.
-        activation_cache (str, optional): Folder that activations are kept in, as bfloat16: filled by the run that needs
-            them first, read by those that come after it with the same model, hook, text and filters.
-        companions (dict): SAEs trained in the same pass over the same activations: name to SAE config (in a YAML file,
-            to the keys that differ from `sae`).
-        target_l0 (dict): Mean number of active latents per token that an SAE is held at, by the name of the SAE (`sae`
-            or that of a companion); its L0 or L1 coefficient is only where the correction starts. The thresholds of
-            JumpReLU are scaled too.
-        lr_multiples (dict): Learning rate of an SAE as a multiple of `lr`, by its name (`sae` or that of a companion);
-            1 by default.
+        from_pretrained_path (str, optional): Checkpoint or finished SAE whose weights a new run starts from.
+        dtype (str): Type of activations cached by SAELens (use_cached_activations); sae.dtype is that of the SAE.
+        max_norm_multiple (float, optional): Leave out tokens whose norm exceeds this multiple of the median.
+        activation_cache (str, optional): Folder of bfloat16 activations, filled by the first run, read by later ones.
+        companions (dict): SAEs trained in the same pass over the same activations: name to SAE config.
+        target_l0 (dict): Mean L0 that an SAE is held at, by its name, by steering its L0 or L1 coefficient.
+        lr_multiples (dict): Learning rate of an SAE as a multiple of `lr`, by its name; 1 by default.
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 never measures it during training.
         perf_tokens (int): Held-out tokens for each such measurement.
         checkpoint_freq (int): Steps between two checkpoints; 0 saves none but the final SAE.
-        save_final_checkpoint (bool): Save one after the last step too, which another run can start from
-            (from_pretrained_path).
+        save_final_checkpoint (bool): Save one after the last step too, for from_pretrained_path of another run.
         checkpoints_kept (int): Newest checkpoints that are kept; older ones are deleted.
         checkpoint_path (str, optional): Folder of the checkpoints; by default `checkpoints` in the run folder.
-        resume_from_checkpoint (str, optional): Checkpoint folder that the run goes on from, or "newest" for the newest
-            whole one of its run folder.
-        resume_allows_changes (list[str]): Keys that may differ from those of the checkpoint: lr, which scales the
-            schedule from there on.
-        divergence_factor (float, optional): Stop when the loss exceeds this multiple of its running median for ten
-            steps; null stops only at NaN and infinity.
+        resume_from_checkpoint (str, optional): Checkpoint to resume from, or "newest" for that of the run folder.
+        resume_allows_changes (list[str]): Keys that may differ from the checkpoint's: lr, which scales its schedule.
+        divergence_factor (float, optional): Stop when the loss exceeds this multiple of its median for ten steps.
         verbose (bool): Log SAELens's own notes about the buffer and the schedule.
     """
 
@@ -114,7 +98,6 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         for key in PATHS:
             if (path := getattr(self, key)) is not None:
                 setattr(self, key, os.path.expanduser(path))
-        require_tracking_config(self.logger)
         self.device = resolve_device("device", self.device)
         if self.llm_device is not None:
             self.llm_device = resolve_device("llm_device", self.llm_device)
@@ -123,8 +106,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         # SAELens appends a random id to the path and names the run by its size; here each run has its own folder
         checkpoint_path, run_name = self.checkpoint_path, self.logger.run_name
         self.checkpoint_path = None
-        check_run(self, self.text_spec)
-        check_saes(self)
+        check_config(self)
         super().__post_init__()
         self.checkpoint_path, self.logger.run_name = checkpoint_path, run_name
         _ = self.model_spec  # making the spec checks its keys
@@ -145,16 +127,12 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         return TextSpec.of_keys(vars(self))
 
     def checked_again(self) -> Self:
-        """
-        Return a checked copy, since values may have been set after the config was made.
-
-        Raises:
-            ConfigError: as making the config does.
-        """
+        """Return a checked copy, since values may have been set after the config was made."""
         saes: dict[str, Any] = {}
         for name, sae in self.all_saes.items():
             with errors_in_section(section_of(name)):
-                saes[name] = _copy_of_sae(sae)
+                saes[name] = replace(sae, device="cpu")  # the run decides the device
+            saes[name].metadata = sae.metadata
         return replace(self, sae=saes.pop("sae"), companions=saes, logger=replace(self.logger))
 
     @override
@@ -183,21 +161,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
 
     @override
     def get_training_sae_cfg_dict(self) -> NoReturn:
-        """
-        Raise, because only SAELens's own runner calls this, and it ignores the keys added here.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Raise a :class:`ConfigError`: only SAELens's own runner calls this, and it ignores the keys added here."""
         raise ConfigError(
             "LanguageModelSAETrainingRunner does not read all keys of a TrainingConfig (companions, held_out_every, "
             "...); use sae_lens_abstopk.train(cfg), or give the runner SAELens's LanguageModelSAERunnerConfig."
         )
-
-
-def _copy_of_sae(sae: TrainingSAEConfig) -> TrainingSAEConfig:
-    if not isinstance(sae, TrainingSAEConfig):
-        return sae  # check_saes reports it
-    copied = replace(sae, device="cpu")  # the run decides the device
-    copied.metadata = sae.metadata
-    return copied

@@ -11,9 +11,9 @@ from rich.console import Console
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.system.yaml_files import data_folder, shipped_file
+from sae_lens_abstopk.training.config.checks import require_sae_names
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.config.presets import apply_overrides, named_config, read_raw
-from sae_lens_abstopk.training.config.sae_checks import require_sae_name
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.run_folder import sae_folder
@@ -93,8 +93,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
     """
     path = shipped_file(source, data_folder("training_configs") / "comparisons", what="comparison")
     file = read_as(ComparisonFile, path)
-    for name in file.variants:
-        require_sae_name(name, where=f"{path}: variants")
+    require_sae_names(file.variants, where=f"{path}: variants")
     for override in overrides:
         key = override.partition("=")[0]
         if key.partition(".")[0] in OWN and key not in SIZES:

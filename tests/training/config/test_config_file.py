@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,10 +22,10 @@ from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config,
 from sae_lens_abstopk.model.text_store import saelens_notes_off
 from sae_lens_abstopk.system.yaml_files import data_folder, yaml_text, yaml_value
 from sae_lens_abstopk.training import runner
+from sae_lens_abstopk.training.config.checks import SCHEDULERS, require_devices, require_safe_kernels
 from sae_lens_abstopk.training.config.config_file import build_config, dump_config
-from sae_lens_abstopk.training.config.keys import annotate, key_docs
+from sae_lens_abstopk.training.config.keys import annotate
 from sae_lens_abstopk.training.config.presets import apply_overrides, preset_names, variant_names
-from sae_lens_abstopk.training.config.run_checks import SCHEDULERS, require_devices, require_safe_kernels
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import write_config
 from sae_lens_abstopk.training.trainers import new_sae
@@ -37,8 +37,7 @@ CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
 NESTED = {"architecture": "matryoshka_batchtopk", "d_in": 32, "d_sae": 64, "k": 4}
 """SAELens's own nested SAE, without its prefixes."""
 
-STANDARD = {"architecture": "standard", "d_in": 32}
-"""SAELens's ReLU SAE, without the number of its latents."""
+LAYER_NORM = {"matryoshka_widths": [8], "normalize_activations": "layer_norm"}
 
 SIGNED = {"architecture": "batch_abstopk", "d_in": 32, "k": 4, "signed_expansion_factor": 0.25}
 """Few signed latents, without the number of all."""
@@ -56,144 +55,81 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     return raw
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "sentence"),
-    [
-        ("learning_rate", 1e-3, "unknown key 'learning_rate'"),
-        ("train_batch_size", 64, "did you mean 'train_batch_size_tokens'?"),
-        ("sae.topk", 4, "unknown key 'topk' of the architecture abstopk"),
-        ("logger.log_wandb", True, "did you mean 'log_to_wandb'?"),
-        ("sae.architecture", "abstop", "did you mean 'abstopk'?"),
-        ("sae.architecture", "vanilla", "use one of abstopk, batch_abstopk, batchtopk, "),
-        ("sae", 3, "sae=3 must be a section"),
-        ("lr", "fast", "lr='fast' has the wrong type"),
-        ("lr", True, "lr=True has the wrong type"),
-        ("context_size", 12.5, "context_size=12.5 has the wrong type"),
-        ("seqpos_slice", "all", "seqpos_slice='all' has the wrong type"),
-        ("streaming", "yes please", "streaming='yes please' has the wrong type"),
-        ("lr", 0, "lr=0.0 must be above 0"),
-        ("adam_beta2", 1.0, "adam_beta2=1.0 must be at least 0 and below 1"),
-        ("lr_scheduler_name", "linear", "use one of constant, cosineannealing"),
-        ("model_class_name", "HookedGPT", "use one of AutoModelForCausalLM, TransformerBridge, HookedTransformer"),
-        ("dtype", "float8", "dtype='float8' is not known"),
-        ("device", "gpu", "device='gpu' is not a torch device"),
-        ("llm_device", "gpu", "llm_device='gpu' is not a torch device"),
-        ("act_store_device", "mps", "act_store_device='mps' has no float64"),
-        ("model_name", "", "model_name is missing"),
-        ("max_norm_multiple", 0.5, "max_norm_multiple=0.5 must be above 1"),
-        ("held_out_every", 1, "held_out_every=1 must be at least 2"),
-        ("train_batch_size_tokens", 1000, "exceeds training_tokens=384"),
-        ("activations_mixing_fraction", 1.5, "must be at least 0 and at most 1"),
-        ("lr_warm_up_steps", 7, "exceed the run's 6 steps"),
-        ("b_dec_init_method", "median", "use one of mean, geometric_median, zeros"),
-        ("b_dec_init_method", "zeros", "has no effect here; leave it out: sae.b_dec_init_method is"),
-        ("autocast", True, "has no effect here; leave it out: SAEs on the sparse kernels train in float32"),
-        ("n_batches_in_buffer", 2, "exceeds the mixing buffer of 62 tokens"),
-        ("n_batches_in_buffer", 2, "raise n_batches_in_buffer to at least 3"),
-        ("layer", 3, "layer=3 has no effect"),
-        ("training_steps", 5, "give training_tokens or training_steps, not both"),
-        ("hook_name", "model.layers.{layer}", "set layer=N"),
-        ("seqpos_slice", [40, None], "results in an empty range"),
-        ("sae.k", 0, "sae.k=0 must lie between 1 and d_sae=64"),
-        ("sae.k", 65, "sae.k=65 must lie between 1 and d_sae=64"),
-        ("sae.k", 2.5, "sae.k=2.5 has the wrong type"),
-        ("sae.expansion_factor", 2, "give d_sae or expansion_factor, not both"),
-        ("sae.k_fraction", 0.1, "give k or k_fraction, not both"),
-        ("sae.signed_expansion_factor", 0.25, "has no effect: this architecture has no signed_share"),
-        (
-            "sae",
-            SIGNED | {"d_sae": 64, "signed_share": 0.5},
-            "sae: give signed_share or signed_expansion_factor, not both",
-        ),
-        (
-            "sae",
-            SIGNED | {"d_sae": 64, "signed_expansion_factor": 0},
-            "sae.signed_expansion_factor=0.0 must be above 0",
-        ),
-        ("sae", SIGNED, "sae.signed_expansion_factor is a multiple of d_in, and d_sae is missing"),
-        ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
-        ("sae.normalize_activations", "z", "has the wrong type"),
-        ("sae.use_sparse_activations", True, "has no effect; leave it out"),
-        ("n_checkpoints", 3, "n_checkpoints=3 has no effect here; leave it out: checkpoint_freq"),
-        ("n_eval_batches", 20, "leave it out: perf_tokens"),
-        ("eval_batch_size_prompts", 4, "leave it out: store_batch_size_prompts is the batch"),
-        (
-            "logger.eval_every_n_wandb_logs",
-            5,
-            "logger.eval_every_n_wandb_logs=5 has no effect here; leave it out: perf_log_",
-        ),
-        ("dead_feature_threshold", 1e-6, "leave it out: dead_feature_window"),
-        ("dtype", "bfloat16", "dtype='bfloat16' has no effect here; leave it out: sae.dtype is that of the SAE"),
-        (
-            "logger.log_activations_store_to_wandb",
-            True,
-            "has no effect here; leave it out: checkpoints hold the position",
-        ),
-        ("logger.log_optimizer_state_to_wandb", True, "has no effect here; leave it out: the state of the optimiser"),
-        ("logger.wandb_log_frequency", 0, "logger.wandb_log_frequency=0 must be at least 1"),
-        ("device", "mps", "device='mps' has no float64"),
-        ("sae.reshape_activations", "hook_z", "sae.reshape_activations='hook_z' is for a hook whose name ends in _z"),
-        ("lr", float("nan"), "lr=nan must be above 0"),
-        ("lr_end", -1e-4, "lr_end=-0.0001 must be at least 0, or null for lr / 10"),
-        (
-            "sae",
-            NESTED | {"matryoshka_widths": [8], "normalize_activations": "layer_norm"},
-            "sae.normalize_activations='layer_norm' cannot be combined with the losses of matryoshka_batchtopk",
-        ),
-        (
-            "companions",
-            {"stock": {"architecture": "sae_lens_abstopk", "normalize_activations": "layer_norm"}},
-            "companions.stock.normalize_activations='layer_norm' cannot be combined with",
-        ),
-        ("seed", -1, "seed=-1 must be at least 0"),
-        ("cached_activations_path", "acts", "has no effect here; leave it out: it is read with use_cached_activations"),
-        ("llm_compilation_mode", "default", "has no effect here; leave it out: it is read with compile_llm: true"),
-        (
-            "companions",
-            {"aux": {"architecture": "topk"}},
-            "the name 'aux' cannot be that of a folder",
-        ),
-        (
-            "companions",
-            {"a.": {"architecture": "topk"}},
-            "the name 'a.' cannot be that of a folder",
-        ),
-        ("sae", STANDARD | {"d_sae": -5}, "sae.d_sae=-5 must be a whole number of at least 1"),
-        (
-            "companions",
-            {"plain": STANDARD | {"d_sae": 0}},
-            "companions.plain.d_sae=0 must be a whole number of at least 1",
-        ),
-        ("sae", NESTED, "sae.matryoshka_widths is missing"),
-        (
-            "sae",
-            NESTED | {"matryoshka_widths": [8, 4]},
-            "sae.matryoshka_widths=[8, 4] must be whole numbers that increase",
-        ),
-        ("sae", QUADRATIC, "sae.target_l0 is missing"),
-        ("sae", QUADRATIC | {"target_l0": 65.0}, "sae.target_l0=65.0 must be above 0 and at most 64"),
-        ("sae", QUADRATIC | {"k": 5, "target_l0": 6.0}, "sae: give k or target_l0, not both"),
-        ("companions", {"../up": {"architecture": "topk"}}, "the name '../up' cannot be that of a folder"),
-        ("companions", {"Checkpoints": {}}, "the name 'Checkpoints' cannot be that of a folder"),
-        ("companions", {1: {"architecture": "topk"}}, "companions: the name 1 is not a text; put it in quotes"),
-        ("companions", {None: {"architecture": "topk"}}, "companions: the name None is not a text; put it in quotes"),
-        ("companions", {"TopK": {}, "topk": {}}, "'TopK' and 'topk' differ only in case"),
-        ("companions", {"checkpoints": {"architecture": "topk"}}, "none of sae, checkpoints, tensorboard, wandb"),
-        ("companions", {"topk": 3}, "companions.topk=3 must be a section"),
-        ("companions", {"topk": {"architecture": "topk", "k": 0}}, "companions.topk.k=0 must lie between"),
-        ("companions", {"topk": {"architecture": "topk", "d_in": 16}}, "companions.topk.d_in=16 differs"),
-        (
-            "companions",
-            {"topk": {"architecture": "topk", "normalize_activations": "layer_norm"}},
-            "companions.topk.normalize_activations='layer_norm' cannot be combined",
-        ),
-        (
-            "companions",
-            {"l1": {"architecture": "standard", "k": 4}},
-            "companions.l1.k is not a key of the architecture standard, but of",
-        ),
-    ],
-)
+BAD: list[tuple[str, Any, str]] = [
+    ("learning_rate", 1e-3, "unknown key 'learning_rate'"),
+    ("train_batch_size", 64, "did you mean 'train_batch_size_tokens'?"),
+    ("k", 4, "did you mean 'sae.k'?"),
+    ("sae.topk", 4, "unknown key 'topk' of the architecture abstopk in sae"),
+    ("logger.log_wandb", True, "did you mean 'log_to_wandb'?"),
+    ("sae.architecture", "abstop", "did you mean 'abstopk'?"),
+    ("sae", 3, "sae=3 must be a section of keys, such as sae.k=32"),
+    ("lr", True, "lr=True has the wrong type"),
+    ("seqpos_slice", "all", "seqpos_slice='all' has the wrong type"),
+    ("hook_name", ["a.{layer}"], "hook_name=['a.{layer}'] has the wrong type"),
+    ("lr", 0, "lr=0.0 must be above 0"),
+    ("lr", float("nan"), "lr=nan must be above 0"),
+    ("lr_end", -1e-4, "lr_end=-0.0001 must be at least 0, or null for lr / 10"),
+    ("adam_beta2", 1.0, "adam_beta2=1.0 must be at least 0 and below 1"),
+    ("lr_scheduler_name", "linear", "use one of constant, cosineannealing"),
+    ("model_class_name", "HookedGPT", "use one of AutoModelForCausalLM, TransformerBridge, HookedTransformer"),
+    ("dtype", "float8", "dtype='float8' is not known"),
+    ("llm_device", "gpu", "llm_device='gpu' is not a torch device"),
+    ("act_store_device", "mps", "act_store_device='mps' has no float64"),
+    ("model_name", "", "model_name is missing"),
+    ("max_norm_multiple", 0.5, "max_norm_multiple=0.5 must be above 1"),
+    ("held_out_every", 1, "held_out_every=1 must be at least 2"),
+    ("divergence_factor", 1.0, "divergence_factor=1.0 must be above 1, or null"),
+    ("checkpoints_kept", 0, "checkpoints_kept=0 must be at least 1"),
+    ("train_batch_size_tokens", 1000, "train_batch_size_tokens=1000 must be at most 384 (training_tokens)"),
+    ("lr_warm_up_steps", 7, "lr_warm_up_steps + lr_decay_steps=7 must be at most 6, since the run has 6 steps"),
+    ("b_dec_init_method", "median", "use one of mean, geometric_median, zeros"),
+    ("b_dec_init_method", "zeros", "has no effect here; leave it out: sae.b_dec_init_method is"),
+    ("autocast", True, "has no effect here; leave it out: SAEs on the sparse kernels train in float32"),
+    (
+        "n_batches_in_buffer",
+        2,
+        "at most 62, the tokens of the mixing buffer; raise n_batches_in_buffer=2 to at least 3",
+    ),
+    ("layer", 3, "layer=3 has no effect"),
+    ("hook_name", "model.layers.{layer}", "set layer=N"),
+    ("training_steps", 5, "give training_tokens or training_steps, not both"),
+    ("seqpos_slice", [40, None], "results in an empty range"),
+    ("sae.k", 65, "sae.k=65 must lie between 1 and d_sae=64"),
+    ("sae.k", 2.5, "sae.k=2.5 has the wrong type"),
+    ("sae.expansion_factor", 2, "sae: give d_sae or expansion_factor, not both"),
+    ("sae.signed_expansion_factor", 0.25, "sae.signed_expansion_factor is not a key of the architecture abstopk"),
+    ("sae", SIGNED | {"d_sae": 64, "signed_expansion_factor": 0}, "signed_expansion_factor=0.0 must be above 0"),
+    ("sae", SIGNED, "sae.d_sae is missing; give it, or for d_sae an expansion_factor"),
+    ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
+    ("n_checkpoints", 3, "n_checkpoints=3 has no effect here; leave it out: checkpoint_freq"),
+    ("logger.eval_every_n_wandb_logs", 5, "has no effect here; leave it out: perf_log_freq"),
+    ("logger.wandb_log_frequency", 0, "logger.wandb_log_frequency=0 must be at least 1"),
+    ("cached_activations_path", "acts", "has no effect here; leave it out: it is read with use_cached_activations"),
+    ("llm_compilation_mode", "default", "has no effect here; leave it out: it is read with compile_llm: true"),
+    ("sae.reshape_activations", "hook_z", "sae.reshape_activations='hook_z' is for a hook whose name ends in _z"),
+    ("sae", NESTED, "sae.matryoshka_widths is missing"),
+    ("sae", NESTED | {"matryoshka_widths": [8, 4]}, "sae.matryoshka_widths=[8, 4] must be whole numbers that increase"),
+    ("sae", NESTED | LAYER_NORM, "sae.normalize_activations='layer_norm' cannot be combined with the losses of"),
+    ("sae", QUADRATIC, "sae.target_l0 is missing"),
+    ("sae", QUADRATIC | {"target_l0": 65.0}, "sae.target_l0=65.0 must be above 0 and at most 64"),
+    ("sae", QUADRATIC | {"k": 5, "target_l0": 6.0}, "sae: give k or target_l0, not both"),
+    ("companions", {"plain": {"architecture": "standard", "d_sae": 0}}, "companions.plain.d_sae=0 must be at least 1"),
+    ("companions", {"aux": {}}, "the name 'aux' cannot be that of a folder"),
+    ("companions", {"../up": {}}, "the name '../up' cannot be that of a folder"),
+    ("companions", {"Checkpoints": {}}, "the name 'Checkpoints' cannot be that of a folder"),
+    ("companions", {"TopK": {}, "topk": {}}, "no name that differs only in case from another"),
+    ("companions", {1: {}}, "companions={1: {}} has the wrong type"),
+    ("companions", {"topk": {"architecture": "topk", "k": 0}}, "companions.topk.k=0 must be at least 1"),
+    ("companions", {"topk": {"architecture": "topk", "d_in": 16}}, "companions.topk.d_in=16 differs"),
+    ("companions", {"a": {"remove": "k"}}, "remove='k' has the wrong type"),
+    ("companions", {"l1": {"architecture": "standard", "k": 4}}, "l1.k is not a key of the architecture standard, but"),
+    ("target_l0", {"nobody": 3.0}, "target_l0 names 'nobody', which is not trained; SAEs: sae"),
+    ("target_l0", {"sae": 3.0}, "target_l0.sae: sparse_abstopk has no sparsity coefficient"),
+    ("lr_multiples", {"sae": 0.0}, "lr_multiples.sae=0.0 must be above 0"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "sentence"), BAD)
 def test_a_bad_value_is_refused_with_its_key_and_the_remedy(
     raw_config: dict[str, Any], key: str, value: Any, sentence: str
 ) -> None:
@@ -201,20 +137,6 @@ def test_a_bad_value_is_refused_with_its_key_and_the_remedy(
         build_config(changed(raw_config, key, value), where="my.yaml")
     assert sentence in str(refused.value)
     assert str(refused.value).startswith("my.yaml: ")
-
-
-@pytest.mark.parametrize("key", ["sae", "model_name", "hook_name", "dataset_path"])
-def test_a_missing_key_is_named(raw_config: dict[str, Any], key: str) -> None:
-    del raw_config[key]
-    with pytest.raises(ConfigError, match=key):
-        build_config(raw_config)
-
-
-def test_a_complete_config_is_read(raw_config: dict[str, Any]) -> None:
-    cfg = build_config(raw_config)
-    assert isinstance(cfg.sae, AbsTopKTrainingSAEConfig)
-    assert (cfg.sae.k, cfg.sae.d_sae, cfg.lr, cfg.total_training_steps) == (4, 64, 1e-3, 6)
-    assert cfg.logger.log_to_wandb is False
 
 
 def test_shorthands_stand_for_saelens_keys(raw_config: dict[str, Any]) -> None:
@@ -232,21 +154,6 @@ def test_shorthands_stand_for_saelens_keys(raw_config: dict[str, Any]) -> None:
 def test_the_width_comes_from_the_model_where_it_is_left_out(raw_config: dict[str, Any]) -> None:
     del raw_config["sae"]["d_in"]
     assert build_config(raw_config).sae.d_in == 32
-
-
-def test_a_missing_model_is_named_where_the_width_would_come_from_it(raw_config: dict[str, Any]) -> None:
-    del raw_config["sae"]["d_in"], raw_config["model_name"]
-    with pytest.raises(ConfigError, match="config: model_name is missing"):
-        build_config(raw_config)
-
-
-def test_an_sae_that_is_no_config_is_refused(raw_config: dict[str, Any]) -> None:
-    known = {key: value for key, value in raw_config.items() if key not in ("sae", "companions", "logger")}
-    sae = build_config(raw_config).sae
-    with pytest.raises(
-        ConfigError, match=r"^companions\.topk={'architecture': 'topk'} must be the training config of an SAE"
-    ):
-        TrainingConfig(**known, sae=sae, companions={"topk": {"architecture": "topk"}})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("key", ["token", "use_auth_token"])
@@ -267,12 +174,6 @@ def test_a_tilde_is_the_home_folder(
     assert (cfg.model_name, cfg.output_path) == (str(tiny_llama), str(tiny_llama.parent / "runs/x"))
 
 
-def test_numbers_may_be_written_like_in_python(tmp_path: Path, raw_config: dict[str, Any]) -> None:
-    path = tmp_path / "c.yaml"
-    path.write_text(yaml.safe_dump(raw_config).replace("lr: 0.001", "lr: 2e-3"))
-    assert load_config(path).lr == 2e-3
-
-
 def test_overrides_win_over_the_file(tmp_path: Path, raw_config: dict[str, Any]) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(raw_config))
@@ -281,16 +182,6 @@ def test_overrides_win_over_the_file(tmp_path: Path, raw_config: dict[str, Any])
     )
     assert (cfg.sae.k, cfg.lr, cfg.sae.d_sae, cfg.seqpos_slice, cfg.training_tokens) == (7, 1e-2, 128, (2, None), 192)
     assert load_config(path, "sae.k=7").sae.k == 7
-
-
-@pytest.mark.parametrize("override", ["k", "=3", "lr.x=3"])
-def test_an_override_that_is_no_key_value_pair_is_refused(
-    tmp_path: Path, raw_config: dict[str, Any], override: str
-) -> None:
-    path = tmp_path / "c.yaml"
-    path.write_text(yaml.safe_dump(raw_config))
-    with pytest.raises(ConfigError, match="override"):
-        load_config(path, [override])
 
 
 @pytest.mark.parametrize(
@@ -306,15 +197,6 @@ def test_an_unknown_preset_or_file_is_answered_with_the_known_ones(source: str, 
         load_config(source)
 
 
-def test_the_resolved_config_reads_back_equal(tmp_path: Path, raw_config: dict[str, Any]) -> None:
-    raw_config["sae"] |= {"architecture": "batch_abstopk", "signed_share": 0.5}
-    raw_config["companions"] = {"topk": {"architecture": "topk"}, "jump": {"architecture": "standard"}}
-    cfg = build_config(raw_config)
-    (tmp_path / "config.yaml").write_text(dump_config(cfg))
-    again = load_config(tmp_path / "config.yaml")
-    assert again.to_dict() == cfg.to_dict()
-
-
 def test_the_end_of_the_schedule_goes_with_the_rate_unless_it_was_given(
     tmp_path: Path, raw_config: dict[str, Any]
 ) -> None:
@@ -323,13 +205,20 @@ def test_the_end_of_the_schedule_goes_with_the_rate_unless_it_was_given(
         assert load_config(tmp_path / "config.yaml", ["lr=0.002"]).lr_end == end
 
 
-def test_the_dictionary_of_a_config_reads_back_equal(raw_config: dict[str, Any]) -> None:
-    raw_config["companions"] = {"jump": {"architecture": "standard"}, "batch": {"architecture": "batch_abstopk"}}
+def test_a_config_reads_back_equal_from_its_file_and_from_its_dictionary(
+    tmp_path: Path, raw_config: dict[str, Any]
+) -> None:
+    raw_config["sae"] |= {"architecture": "batch_abstopk", "signed_share": 0.5}
+    raw_config["companions"] = {"topk": {"architecture": "topk"}, "jump": {"architecture": "standard"}}
     raw_config["logger"] = {"log_to_mlflow": True}
     cfg = build_config(raw_config)
-    again = TrainingConfig.from_dict(json.loads(json.dumps(cfg.to_dict())))
-    assert again.to_dict() == cfg.to_dict()
-    assert dump_config(again) == dump_config(cfg)
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    for again in (
+        load_config(tmp_path / "config.yaml"),
+        TrainingConfig.from_dict(json.loads(json.dumps(cfg.to_dict()))),
+    ):
+        assert again.to_dict() == cfg.to_dict()
+        assert dump_config(again) == dump_config(cfg)
 
 
 def test_saelens_own_runner_refuses_a_config_with_keys_that_it_does_not_read(raw_config: dict[str, Any]) -> None:
@@ -414,40 +303,6 @@ def test_the_schedules_that_saelens_fails_on_are_those_that_are_refused(raw_conf
         assert refused == (leaves_none or not works), keys
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        (
-            {"lr_warm_up_steps": 4, "lr_decay_steps": 2},
-            "leave none of the run's 6 steps for lr_scheduler_name='cosinean",
-        ),
-        (
-            {"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 0},
-            "n_restart_cycles=0 must be at lea",
-        ),
-        (
-            {"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 7},
-            "n_restart_cycles=7 must be at least 1 and at most 6",
-        ),
-        (
-            {"lr_decay_steps": 2, "lr_end": 0.0},
-            "lr_end=0.0 must be above 0 and at most 0.001, since lr_decay_steps=2",
-        ),
-    ],
-)
-def test_a_schedule_that_cannot_be_is_refused_with_what_to_change(
-    raw_config: dict[str, Any], changes: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(ConfigError) as refused:
-        build_config(raw_config | {"lr_scheduler_name": "cosineannealing"} | changes)
-    assert sentence in str(refused.value)
-
-
-def test_a_dense_sae_may_train_in_autocast(raw_config: dict[str, Any]) -> None:
-    for sae in ({"sparse_backend": "dense"}, {"architecture": "topk"}):
-        assert build_config(raw_config | {"autocast": True, "sae": raw_config["sae"] | sae}).autocast
-
-
 def test_the_type_of_cached_activations_can_be_chosen(raw_config: dict[str, Any]) -> None:
     cached = raw_config | {"dtype": "bfloat16", "use_cached_activations": True, "held_out_every": None}
     assert build_config(cached | {"seqpos_slice": [None]}).dtype == "bfloat16"
@@ -457,13 +312,6 @@ def test_the_type_of_cached_activations_can_be_chosen(raw_config: dict[str, Any]
         build_config(cached | {"seqpos_slice": [None], "exclude_special_tokens": [256]})
     with pytest.raises(ConfigError, match="held_out_every=20 must be null with use_cached_activations"):
         build_config(cached | {"seqpos_slice": [None], "held_out_every": 20})
-
-
-def test_a_misspelt_key_of_the_sae_is_not_taken_for_one_of_its_companions(raw_config: dict[str, Any]) -> None:
-    raw_config["sae"]["uni_norm_encoder"] = True
-    raw_config["companions"] = {"topk": {"architecture": "topk"}}
-    with pytest.raises(ConfigError, match="unknown key 'uni_norm_encoder' of the architecture abstopk in sae"):
-        build_config(raw_config)
 
 
 def test_the_stock_abstopk_of_saelens_has_a_name_beside_ours(tmp_path: Path, raw_config: dict[str, Any]) -> None:
@@ -497,40 +345,6 @@ def test_every_key_of_every_config_file_carries_its_current_comment(path: Path) 
     for line in text.splitlines():
         if ":" in line and not line.startswith("#") and not line.endswith(":"):
             assert "  # " in line, line
-
-
-def test_a_key_without_effect_may_stand_at_its_default_and_is_not_listed(raw_config: dict[str, Any]) -> None:
-    raw_config |= {"n_checkpoints": 0, "logger": {"eval_every_n_wandb_logs": 100}}
-    assert build_config(raw_config).n_checkpoints == 0
-    assert not {"n_checkpoints", "n_eval_batches", "logger.eval_every_n_wandb_logs"} & key_docs().keys()
-
-
-def test_a_logger_of_saelens_is_answered_with_the_one_to_use(raw_config: dict[str, Any]) -> None:
-    with pytest.raises(
-        ConfigError, match=r"logger=LoggingConfig\(.* must be a TrackingConfig itself, from sae_lens_abstopk\."
-    ):
-        replace(build_config(raw_config), logger=sae_lens.LoggingConfig())
-
-
-def test_every_key_that_is_documented_has_a_meaning_of_its_own() -> None:
-    for doc in key_docs().values():
-        assert not doc.meaning.startswith("See "), doc.name
-        assert doc.type, doc.name
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("3e-4", 3e-4),
-        ("12:30", "12:30"),
-        ("1:30.5", "1:30.5"),
-        ("2026-10-01", "2026-10-01"),
-        ("2024-13-45", "2024-13-45"),
-    ],
-)
-def test_a_value_is_read_as_a_user_means_it(text: str, value: object) -> None:
-    assert yaml_value(text) == value
-    assert yaml_value(yaml_text(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -576,18 +390,25 @@ def test_overrides_may_be_a_mapping_or_what_wandb_calls_its_config(raw_config: d
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["training_tokens=640", "training_steps=3"], "give both training_tokens and training_steps"),
-        (["sae.d_sae=64", "sae.expansion_factor=4"], r"give both sae\.d_sae and sae\.expansion_factor"),
-        (["layer=1", "hook_name=model.layers.2"], r"give layer and hook_name=model\.layers\.2, which has no {layer}"),
+        (["training_tokens=640", "training_steps=3"], "give both .*training_"),
+        (["sae.d_sae=64", "sae.expansion_factor=4"], r"give both .*sae\.expansion_factor"),
+        (["layer=1", "hook_name=model.layers.2"], r"layer=1 has no effect, since hook_name='model\.layers\.2'"),
+        (["lr.x=3"], r"override 'lr\.x': 'lr' is a value, not a section"),
     ],
 )
-def test_overrides_that_say_the_same_twice_are_refused(
-    raw_config: dict[str, Any], tmp_path: Path, overrides: list[str], sentence: str
+def test_overrides_that_contradict_each_other_or_the_file_are_refused(
+    raw_config: dict[str, Any], overrides: list[str], sentence: str
 ) -> None:
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
     for given in (overrides, overrides[::-1]):
-        with pytest.raises(ConfigError, match=sentence if given is overrides else "the overrides give"):
-            load_config(tmp_path / "c.yaml", given)
+        raw = deepcopy(raw_config)
+        with pytest.raises(ConfigError, match=sentence):
+            build_config(apply_overrides(raw, given) or raw)
+
+
+@pytest.mark.parametrize("text", ["12:30", "1:30.5", "2026-10-01", "2024-13-45"])
+def test_a_value_that_yaml_would_convert_is_a_text(text: str) -> None:
+    assert yaml_value(text) == text
+    assert yaml_value(yaml_text(text)) == text
 
 
 def test_texts_that_look_like_numbers_stay_texts(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -632,27 +453,6 @@ def test_what_is_set_after_a_config_was_made_is_checked_before_the_model_is_load
     with pytest.raises(ConfigError) as refused:
         train(cfg)
     assert sentence in str(refused.value)
-
-
-def test_values_of_python_are_taken_as_those_of_a_file(raw_config: dict[str, Any]) -> None:
-    of_file = build_config(raw_config | {"exclude_special_tokens": [0, 1], "seqpos_slice": [1, None]})
-    of_python = {"exclude_special_tokens": (np.int64(0), 1), "seqpos_slice": [np.int64(1), None]}
-    assert build_config(raw_config | of_python) == of_file
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"hook_name": ["a.{layer}"], "layer": 1}, "hook_name=.* has the wrong type"),
-        ({"model_from_pretrained_kwargs": ["x"]}, "model_from_pretrained_kwargs=.* has the wrong type"),
-    ],
-)
-def test_types_are_checked_before_values_are_used(
-    raw_config: dict[str, Any], changes: dict[str, Any], sentence: str
-) -> None:
-    del raw_config["sae"]["d_in"]
-    with pytest.raises(ConfigError, match=sentence):
-        build_config(raw_config | changes)
 
 
 def test_overrides_are_the_callers_own_and_the_last_one_counts(raw_config: dict[str, Any]) -> None:

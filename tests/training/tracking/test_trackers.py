@@ -287,24 +287,6 @@ def test_a_password_is_refused_and_not_repeated(who: str, raw_config: dict[str, 
     assert build_config(raw_config).logger.mlflow_tracking_uri == "https://mlflow.example.org"
 
 
-@pytest.mark.parametrize("name", ["logger.mlflow_tracking_uri", "MLFLOW_TRACKING_URI"])
-def test_a_folder_for_mlflow_is_refused_before_anything_runs_save_where_it_is_allowed(
-    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    raw_config["logger"] |= {"log_to_mlflow": True}
-    if "." in name:
-        raw_config["logger"] |= {"mlflow_tracking_uri": str(tmp_path / "mlruns")}
-    else:
-        monkeypatch.setenv(name, f"file://{tmp_path}/mlruns")
-    with pytest.raises(
-        ConfigError, match=rf"{name}='.*mlruns' is a folder.*sqlite:///runs\.db, or set .*MLFLOW_ALLOW_FILE_STORE=true"
-    ):
-        trained(raw_config)
-    assert not Path(raw_config["output_path"]).exists()
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    build_config(raw_config).logger.require_packages()
-
-
 def test_the_name_of_an_artifact_is_one_that_wandb_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logged = []
     monkeypatch.setattr(wandb, "log_artifact", lambda artifact, **_: logged.append(artifact.name))

@@ -1,0 +1,224 @@
+"""Checks of a training config: ranges, keys without effect, keys that contradict each other, and its SAEs."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from itertools import chain
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+from sae_lens import JumpReLUTrainingSAEConfig, MatryoshkaBatchTopKTrainingSAEConfig, TopKTrainingSAEConfig
+from sae_lens.constants import DTYPE_MAP
+from sae_lens.saes.sae import TrainingSAEConfig
+
+from sae_lens_abstopk.model.devices import require_device
+from sae_lens_abstopk.saes.centring import BDecInitMethod
+from sae_lens_abstopk.saes.matryoshka import up_to_all
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
+from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS, SparseTrainingSAEConfig
+from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
+from sae_lens_abstopk.system.typed_values import require_types
+
+if TYPE_CHECKING:
+    from sae_lens_abstopk.training.config.training_config import TrainingConfig
+
+SCHEDULERS = ("constant", "cosineannealing", "cosineannealingwarmrestarts")
+WITHOUT_EFFECT = {
+    "n_checkpoints": "checkpoint_freq sets the steps between checkpoints",
+    "dead_feature_threshold": "dead_feature_window sets the steps without firing after which a latent is dead",
+    "n_eval_batches": "perf_tokens sets how many held-out tokens are measured, perf_log_freq how often",
+    "dataset_trust_remote_code": "code that comes with a dataset is not run; name a copy of the dataset in Parquet",
+    "eval_batch_size_prompts": "store_batch_size_prompts is the batch of the language model there too",
+}
+"""Keys of SAELens that a run does not read, each with its replacement."""
+AT_LEAST = {
+    **dict.fromkeys(("training_tokens", "train_batch_size_tokens", "n_batches_in_buffer", "dead_feature_window"), 1),
+    **dict.fromkeys(("feature_sampling_window", "perf_tokens", "checkpoints_kept", "n_batches_for_norm_estimate"), 1),
+    **dict.fromkeys(("perf_log_freq", "checkpoint_freq", "lr_warm_up_steps", "lr_decay_steps"), 0),
+}
+RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
+# reserved names on Windows, with any ending
+WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
+
+
+def section_of(name: str) -> str:
+    """Return the config section of the SAE ``name``."""
+    return "sae" if name == "sae" else f"companions.{name}"
+
+
+@contextmanager
+def errors_in_section(where: str) -> Iterator[None]:
+    """Prefix the key in an error with ``where``."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from None
+
+
+def require_default(cfg: Any, key: str, instead: str, *, section: str = "") -> None:
+    """Raise a :class:`ConfigError` if a key that is not read has a value; ``instead`` is the remedy."""
+    value, default = getattr(cfg, key), next(field.default for field in fields(cfg) if field.name == key)
+    if value != default:
+        raise ConfigError(f"{section}{key}={value!r} has no effect here; leave it out: {instead}.")
+
+
+def require_sae_names(names: Iterable[str], *, where: str) -> None:
+    """Raise a :class:`ConfigError` if a name cannot be that of an SAE, and so of a folder in the run."""
+    taken = set(RESERVED_NAMES)
+    for name in names:
+        device = WINDOWS_DEVICES.fullmatch(name.partition(".")[0])
+        if device or not re.fullmatch(r"[A-Za-z0-9]([\w.-]*[\w-])?", name) or name.casefold() in taken:
+            raise ConfigError(
+                f"{where}: the name {name!r} cannot be that of a folder in the run; use letters, digits, '.', '-' and "
+                "'_', a letter or digit first, no '.' at the end, and no name that differs only in case from another "
+                f"or from {', '.join(RESERVED_NAMES)}."
+            )
+        taken.add(name.casefold())
+
+
+def check_config(cfg: "TrainingConfig") -> None:
+    """Raise a :class:`ConfigError` about the first wrong key, except those that the specs of text and model check."""
+    for key, instead in WITHOUT_EFFECT.items():
+        require_default(cfg, key, instead)
+    for key, bound in AT_LEAST.items():
+        require_range(key, getattr(cfg, key), at_least=bound)
+    require_range("lr", cfg.lr, above=0)
+    require_range("lr_end", cfg.lr_end, at_least=0, remedy=", or null for lr / 10")
+    for key in ("adam_beta1", "adam_beta2"):
+        require_range(key, getattr(cfg, key), at_least=0, below=1)
+    require_range("activations_mixing_fraction", cfg.activations_mixing_fraction, at_least=0, at_most=1)
+    require_range("divergence_factor", cfg.divergence_factor, above=1, remedy=", or null to stop only at NaN")
+    require_choice("b_dec_init_method", cfg.b_dec_init_method, get_args(BDecInitMethod))
+    require_choice("lr_scheduler_name", cfg.lr_scheduler_name, SCHEDULERS)
+    require_choice("dtype", cfg.dtype, tuple(DTYPE_MAP))
+    for what in ("sae", "llm"):
+        if not getattr(cfg, f"compile_{what}"):
+            require_default(cfg, f"{what}_compilation_mode", f"it is read with compile_{what}: true")
+    if not cfg.use_cached_activations:
+        instead = "sae.dtype is that of the SAE, model_from_pretrained_kwargs has that of the model"
+        require_default(cfg, "dtype", instead)
+        require_default(cfg, "cached_activations_path", "it is read with use_cached_activations: true")
+    _check_lengths(cfg)
+    require_sae_names(cfg.companions, where="companions")
+    if problem := next(chain(_cache_problems(cfg), _sae_problems(cfg), _target_problems(cfg)), None):
+        raise ConfigError(problem)
+    saes = list(cfg.all_saes.values())
+    if all(isinstance(sae, SparseTrainingSAEConfig) and sae.sparse_backend == "sparse" for sae in saes):
+        require_default(cfg, "autocast", "SAEs on the sparse kernels train in float32 (autocast_lm is for the model)")
+    if all(isinstance(sae, SignedTrainingSAEConfig) for sae in saes):
+        require_default(cfg, "b_dec_init_method", "sae.b_dec_init_method is what a signed SAE is centred by")
+
+
+def _check_lengths(cfg: "TrainingConfig") -> None:
+    batch, steps = cfg.train_batch_size_tokens, cfg.total_training_steps
+    remedy = " (training_tokens): not one step would be taken"
+    require_range("train_batch_size_tokens", batch, at_most=cfg.training_tokens, remedy=remedy)
+    if kept := cfg.text_spec.kept_positions:
+        enough = f"raise n_batches_in_buffer={cfg.n_batches_in_buffer} to at least {-(-batch // kept)}"
+        remedy = f", the tokens of the mixing buffer; {enough}"
+        require_range("train_batch_size_tokens", batch, at_most=cfg.n_batches_in_buffer * kept, remedy=remedy)
+    # SAELens checks a cosine schedule only during the run
+    cosine, lost = cfg.lr_scheduler_name != "constant", cfg.lr_warm_up_steps + cfg.lr_decay_steps
+    remedy = f", since the run has {steps} steps (training_tokens / train_batch_size_tokens)"
+    require_range("lr_warm_up_steps + lr_decay_steps", lost, at_most=steps - cosine, remedy=remedy)
+    if cfg.lr_scheduler_name == "cosineannealingwarmrestarts":
+        require_range("n_restart_cycles", cfg.n_restart_cycles, at_least=1, at_most=steps - lost)
+    if cosine and cfg.lr_decay_steps:
+        remedy = f", since lr_decay_steps={cfg.lr_decay_steps} decay the rate from lr_end to 0"
+        require_range("lr_end", cfg.lr_end, above=0, at_most=cfg.lr, remedy=remedy)
+
+
+def _cache_problems(cfg: "TrainingConfig") -> Iterator[str]:
+    """Check the keys for activations cached by SAELens: they cover all documents, and rows are read whole."""
+    if not cfg.use_cached_activations:
+        return
+    if cfg.exclude_special_tokens and "16" in cfg.dtype:
+        yield f"dtype={cfg.dtype!r} rounds the token ids that exclude_special_tokens needs; set dtype to float32."
+    for key, shown, whole in (("held_out_every", "null", None), ("seqpos_slice", "[null]", (None,))):
+        if (value := getattr(cfg, key)) != whole:
+            yield f"{key}={value!r} must be {shown} with use_cached_activations; or use activation_cache."
+
+
+def _sae_problems(cfg: "TrainingConfig") -> Iterator[str]:
+    """Check the SAEs, with errors that SAELens's own architectures raise only at a step."""
+    for name, sae in cfg.all_saes.items():
+        where = section_of(name)
+        require_types(sae, prefix=f"{where}.")
+        require_choice(f"{where}.dtype", sae.dtype, tuple(DTYPE_MAP))
+        if not isinstance(sae, SparseTrainingSAEConfig):  # these have checked themselves
+            yield from _saelens_problems(sae, where)
+        if sae.reshape_activations == "hook_z" and not cfg.hook_name.endswith("_z"):
+            yield (
+                f"{where}.reshape_activations='hook_z' is for a hook whose name ends in _z, not for hook_name="
+                f"{cfg.hook_name!r}; leave it out."
+            )
+        if sae.d_in != cfg.sae.d_in:
+            yield f"{where}.d_in={sae.d_in} differs from sae.d_in={cfg.sae.d_in}; all read one activation."
+
+
+def _saelens_problems(sae: TrainingSAEConfig, where: str) -> Iterator[str]:
+    for key in ("d_in", "d_sae"):
+        require_range(f"{where}.{key}", getattr(sae, key), at_least=1)
+    require_range(f"{where}.k", getattr(sae, "k", None), at_least=1, at_most=sae.d_sae, remedy=" (d_sae)")
+    if isinstance(sae, TopKTrainingSAEConfig) and sae.normalize_activations in RUN_TIME_NORMALISATIONS:
+        yield (
+            f"{where}.normalize_activations={sae.normalize_activations!r} cannot be combined with the losses of "
+            f"{sae.architecture()}; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
+        )
+    if _aims_at_l0(sae):
+        if sae.target_l0 is None:  # type: ignore[attr-defined]
+            yield f"{where}.target_l0 is missing: the quadratic loss aims at it; give it, or k in its place."
+        require_range(f"{where}.target_l0", sae.target_l0, above=0, at_most=sae.d_sae, remedy=" (d_sae)")  # type: ignore[attr-defined]
+    if isinstance(sae, MatryoshkaBatchTopKTrainingSAEConfig):
+        if not sae.matryoshka_widths:
+            yield f"{where}.matryoshka_widths is missing; list the sizes of the nested prefixes."
+        with errors_in_section(where):
+            sae.matryoshka_widths = up_to_all(sae.matryoshka_widths, sae.d_sae)
+
+
+def _aims_at_l0(sae: TrainingSAEConfig) -> bool:
+    return isinstance(sae, JumpReLUTrainingSAEConfig) and sae.jumprelu_sparsity_loss_mode == "quadratic"
+
+
+def _target_problems(cfg: "TrainingConfig") -> Iterator[str]:
+    for key in ("target_l0", "lr_multiples"):
+        for name in getattr(cfg, key).keys() - cfg.all_saes:
+            yield f"{key} names {name!r}, which is not trained; SAEs: {', '.join(cfg.all_saes)}."
+    for name, multiple in cfg.lr_multiples.items():
+        require_range(f"lr_multiples.{name}", multiple, above=0)
+    for name, target in cfg.target_l0.items():
+        sae = cfg.all_saes[name]
+        if sparsity_coefficient(sae) is None:
+            yield f"target_l0.{name}: {sae.architecture()} has no sparsity coefficient to steer; its L0 is k."
+        if _aims_at_l0(sae):
+            own = f"{section_of(name)}.target_l0={sae.target_l0}"  # type: ignore[attr-defined]
+            yield f"target_l0.{name}: the quadratic loss of this JumpReLU has a target of its own ({own}); give one."
+        require_range(f"target_l0.{name}", target, above=0, at_most=sae.d_sae, remedy=" (d_sae)")
+
+
+def require_devices(cfg: "TrainingConfig") -> None:
+    """Raise a :class:`ConfigError` if this machine lacks a device of the config."""
+    for key in ("device", "llm_device", "act_store_device"):
+        require_device(key, str(getattr(cfg, key)))
+
+
+def require_safe_kernels(cfg: "TrainingConfig") -> None:
+    """
+    Raise a :class:`ConfigError` if torch would compute a wrong gradient of the sparse step.
+
+    Before 2.10, the backward of ``embedding_bag`` on CUDA counts threads in 32 bits (pytorch/pytorch#165095).
+    """
+    if torch.device(cfg.device).type != "cuda" or torch.__version__ >= "2.10":
+        return
+    for sae in cfg.all_saes.values():
+        if isinstance(sae, SparseTrainingSAEConfig) and sae.sparse_backend == "sparse":
+            entries = int(sae.k * cfg.train_batch_size_tokens)
+            threads = (entries // 10 + min(entries, sae.d_sae)) * 32 * -(-sae.d_in // 32)
+            if threads >= 2**31:
+                raise ConfigError(
+                    f"train_batch_size_tokens={cfg.train_batch_size_tokens} with k={sae.k:g}, d_sae={sae.d_sae} and "
+                    f"d_in={sae.d_in} is more than torch {torch.__version__} computes right on a GPU; install torch "
+                    "2.10 or later, or lower the batch."
+                )
