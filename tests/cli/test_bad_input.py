@@ -252,6 +252,11 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
     ),
     "pulling while offline": (nothing, ["pull", "user/name", "sae"], "user/name"),
     "converting an empty folder": (nothing, ["convert", "{dir}/empty_folder", "--out", "{dir}/out"], "empty_folder"),
+    "converting an SAE of SAELens": (
+        nothing,
+        ["convert", "{dir}/sae", "--out", "{dir}/out"],
+        r"needs no conversion; .*SAE\.load_from_disk\('.*/sae'\)",
+    ),
     "unknown command": (nothing, ["trian"], "No such command 'trian'"),
     "unknown option": (nothing, ["train", "{dir}/good.yaml", "--outptu", "x"], "No such option: --outptu"),
     "no argument": (nothing, ["train"], "Missing argument 'config'"),

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub.errors import GatedRepoError
 from transformers import PreTrainedConfig
 
-from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk import ConfigError, load_config
 from sae_lens_abstopk.model import model_shape as model_config
 from sae_lens_abstopk.model.model_shape import ModelShape, model_shape, name_on_hub, read_model_config
 
@@ -19,6 +19,16 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_a_model_that_is_nowhere_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"check the (name and the connection|spelling)"):
         model_shape("nobody/no-such-model", "AutoModelForCausalLM")
+
+
+def test_without_a_network_the_quickstart_model_is_found_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path))
+    copy = tmp_path / model_config.QUICKSTART_MODEL
+    copy.mkdir()
+    with pytest.raises(ConfigError, match=f"model_name={copy}"):
+        load_config("quickstart")
 
 
 @pytest.mark.parametrize(("token", "state"), [("", "HF_TOKEN is not set"), ("x", "HF_TOKEN is set but has no access")])

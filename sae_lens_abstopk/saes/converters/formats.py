@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from sae_lens import AbsTopKSAE
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.saes.converters.checkpoint import PICKLED, read_tensors
 from sae_lens_abstopk.saes.converters.reference import convert_reference
@@ -31,8 +32,14 @@ def convert(
         hook_name: Hook, likewise.
 
     Raises:
-        ConfigError: the source has neither format or is damaged, or activations are missing.
+        ConfigError: the source has neither format, is damaged or needs no conversion, or activations are missing.
     """
+    folder = source if source.is_dir() else source.parent
+    if (folder / SAE_WEIGHTS_FILENAME).is_file() and source in (folder, folder / SAE_WEIGHTS_FILENAME):
+        raise ConfigError(
+            f"{source} is in SAELens's format already and needs no conversion; load it with "
+            f"SAE.load_from_disk({str(folder)!r})."
+        )
     if source.is_dir():
         if activations is not None:
             raise ConfigError(f"{source}: SAEs of sparsify need no activations; leave out --activations.")
