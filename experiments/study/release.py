@@ -18,7 +18,7 @@ from experiments.study.arguments import plain_errors
 from experiments.study.runs import HERE, ROOT, weights_digest
 from sae_lens_abstopk.cli.arguments import named_folders
 from sae_lens_abstopk.evaluation.suite.evaluate import evaluate
-from sae_lens_abstopk.evaluation.suite.results_file import RESULTS_FILENAME
+from sae_lens_abstopk.evaluation.suite.results_folder import RESULTS_FILENAME
 from sae_lens_abstopk.hub import publish
 from sae_lens_abstopk.model.quickstart_model import quickstart_model
 from sae_lens_abstopk.system.errors import ConfigError

@@ -29,8 +29,11 @@ def inspect(
 ) -> None:
     """Show metrics of SAEs and contexts of the latents whose weaker pole is strongest."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes, refuse_to_write_over
-        from sae_lens_abstopk.evaluation.inspection.printed import print_inspection
+        from sae_lens_abstopk.evaluation.inspection.inspect_saes import (
+            inspect_saes,
+            print_inspection,
+            refuse_to_write_over,
+        )
         from sae_lens_abstopk.system.terminal import passes_bar
 
         if json is not None:

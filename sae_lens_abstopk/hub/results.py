@@ -13,7 +13,7 @@ from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.records import SAETaskRecord, SteeringRecord, TaskRecord
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
-from sae_lens_abstopk.evaluation.suite.results_file import RESULTS_FILENAME
+from sae_lens_abstopk.evaluation.suite.results_folder import RESULTS_FILENAME
 from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberWithInterval, PublishedResults
 from sae_lens_abstopk.saes.loading import load_as_saved
 from sae_lens_abstopk.system.errors import ConfigError

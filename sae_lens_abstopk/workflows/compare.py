@@ -7,7 +7,7 @@ from rich.console import Console
 
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.suite.evaluate import check_suite, evaluate
-from sae_lens_abstopk.evaluation.suite.results_file import refuse_overwriting
+from sae_lens_abstopk.evaluation.suite.results_folder import refuse_overwriting
 from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite
 from sae_lens_abstopk.model.language_model import require_tokenizer
 from sae_lens_abstopk.system.terminal import PrintableConsole

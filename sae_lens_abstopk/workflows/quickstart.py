@@ -6,9 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
-from sae_lens_abstopk.evaluation.inspection.printed import print_inspection
-from sae_lens_abstopk.evaluation.suite.results_file import RESULTS_FILENAME
+from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes, print_inspection
+from sae_lens_abstopk.evaluation.suite.results_folder import RESULTS_FILENAME
 from sae_lens_abstopk.model.quickstart_model import WIDTH, quickstart_model
 from sae_lens_abstopk.saes.load_note import needed_import
 from sae_lens_abstopk.system.terminal import PrintableConsole, passes_bar

@@ -21,7 +21,6 @@ from sae_lens_abstopk.cli.app import COMMANDS, HOME
 from sae_lens_abstopk.cli.arguments import named, named_folders
 from sae_lens_abstopk.cli.errors import errors_as_sentences
 from sae_lens_abstopk.evaluation.inspection import inspect_saes as inspection
-from sae_lens_abstopk.evaluation.inspection import printed as inspection_report
 from sae_lens_abstopk.training.config.keys import key_docs
 from sae_lens_abstopk.training.config.presets import read_raw
 
@@ -246,7 +245,7 @@ def test_what_was_measured_is_shown_where_its_file_cannot_be_written(
 
     found = SimpleNamespace(results=SimpleNamespace(write=full))
     monkeypatch.setattr(inspection, "inspect_saes", lambda *_, **__: found)
-    monkeypatch.setattr(inspection_report, "print_inspection", lambda _, console, **__: console.print("numbers"))
+    monkeypatch.setattr(inspection, "print_inspection", lambda _, console, **__: console.print("numbers"))
     done = invoke("inspect", str(tmp_path), "--json", str(tmp_path / "n.json"))
     assert done.stdout == "numbers\n"
     assert "No space left on device" in done.stderr

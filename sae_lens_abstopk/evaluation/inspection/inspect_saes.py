@@ -1,19 +1,29 @@
-"""A first look at trained SAEs: reconstruction numbers and the strongest contexts of both poles."""
+"""A first look at trained SAEs: reconstruction numbers and the strongest contexts of both poles, printed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sae_lens_abstopk.evaluation.results.facts import code_text, examples
+from sae_lens_abstopk.evaluation.results.records import ExampleRecord
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
 from sae_lens_abstopk.evaluation.results.text_measurement import OnText, read_text, text_results
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.terminal import printable
 
 # contexts of each pole of each latent
 CONTEXTS = 3
 INSPECTION = "inspect"
 """Name of the suite in the results."""
+POLE_NAMES = ("positive", "negative")
+# colour-blind safe blue and orange
+POLE_STYLES = ("bold white on blue", "bold black on orange1")
 
 
 class Inspection(NamedTuple):
@@ -72,3 +82,95 @@ def refuse_to_write_over(path: Path) -> None:
         raise ConfigError(
             f"{path} has the results of the suite {suite!r}, which would be written over; name another file."
         )
+
+
+def print_inspection(inspection: Inspection, console: Console, *, latents: int = 3) -> None:
+    """
+    Print the table of ``inspection`` and, for each SAE with negative codes, the first ``latents`` of
+    :meth:`PoleContexts.suggested`.
+    """
+    console.print(metrics_table(inspection))
+    console.print(_footnote(inspection), markup=False)
+    for name, found in inspection.on_text.reconstruction.items():
+        if int(found.pole_counts[1].sum()) == 0:
+            continue
+        console.print()
+        note = (
+            ": latents, first the sparse ones whose weaker pole is strongest. Firing on both sides does not make the "
+            "sides opposites: read the contexts."
+        )
+        console.print(Text.assemble((name, "bold"), note))
+        contexts = inspection.on_text.contexts[name]
+        shown = examples(contexts, inspection.tokenizer, latents=latents, n=CONTEXTS)
+        for latent in contexts.suggested(latents):
+            positive, negative = found.pole_counts[:, latent].tolist()
+            counts = f"  fired {positive:,} times positive, {negative:,} negative in {found.n_tokens:,} tokens"
+            console.print(Text.assemble("\n", (f"latent {latent}", "bold"), counts))
+            for example in shown:
+                if example.latent == latent:
+                    _print_example(example, console)
+
+
+def metrics_table(inspection: Inspection) -> Table:
+    """Make a table with one row per SAE, in 80 columns."""
+    table = Table(
+        title=Text(f"{inspection.results.model}, {inspection.results.hook}"),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold underline",
+    )
+    table.add_column("SAE", vertical="bottom", overflow="fold")
+    headings = ("latents", "L0", "FVU", "nMSE", "recov.\nzero", "recov.\nmean", "dead", "dead\npoles", "weaker\nside")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
+    for name, sae in inspection.results.saes.items():
+        found = inspection.results.reconstruction[name]
+        loss, two_sided = found.loss, found.two_sidedness != 0
+        table.add_row(
+            Text(name),
+            f"{sae.d_sae:,}",
+            f"{found.l0:.1f}",
+            f"{found.fvu:.3f}",
+            f"{found.nmse:.3f}",
+            *((f"{loss.recovered_zero:.3f}", f"{loss.recovered_mean:.3f}") if loss else ("-", "-")),
+            f"{found.dead_latents / sae.d_sae:.1%}",
+            f"{found.dead_poles / max(found.live_latents, 1):.0%}" if two_sided else "-",
+            f"{found.two_sidedness:.2f}" if two_sided else "-",
+        )
+    return table
+
+
+def highlighted(example: ExampleRecord, *, width: int = 100, marked: bool = False) -> Text:
+    """Format a context on one line of at most ``width``; its token has the pole's colour, or asterisks (``marked``)."""
+    before, token, after = map(_one_line, (example.before, example.token, example.after))
+    if marked:
+        word = token.lstrip() or token
+        token = f"{token.removesuffix(word)}**{word}**"
+    room = max(width - len(token) - min(len(after), width // 4), 0)
+    text = Text(before if len(before) <= room else f"…{before[len(before) - room + 1 :]}")
+    text.append(token, style=POLE_STYLES[example.code < 0])
+    return text.append(after)
+
+
+def _print_example(example: ExampleRecord, console: Console) -> None:
+    line = Text(f"  {POLE_NAMES[example.code < 0]} {code_text(example.code):>9}  ")
+    line.append_text(highlighted(example, width=console.width - len(line), marked=console.color_system is None))
+    console.print(line, no_wrap=True, overflow="ellipsis")
+
+
+def _one_line(text: str) -> str:
+    return printable(text.replace("\n", "⏎").replace("\t", " "))
+
+
+def _footnote(inspection: Inspection) -> str:
+    found = next(iter(inspection.results.reconstruction.values()))
+    text = "held-out text" if inspection.results.held_out else inspection.results.text
+    loss_tokens = f" (loss: {found.loss.tokens:,} predicted tokens)" if found.loss else ""
+    saved = ", ".join(f"{name} as {sae.architecture}" for name, sae in inspection.results.saes.items())
+    return (
+        f"{found.tokens:,} kept tokens of {text}{loss_tokens}. Saved: {saved}. recov.: Loss Recovered against zero and "
+        "mean ablation. dead: latents that fired on neither side in these tokens (more would find fewer). dead poles: "
+        "share of live latents whose weaker side holds under 1 % of their firings. weaker side: share of a latent's "
+        "firings that it holds, mean over live latents, at most 0.5."
+    )

@@ -1,15 +1,16 @@
-"""Probes on the activations themselves, without an SAE: difference in means and logistic regression."""
+"""Probes on the activations themselves, without an SAE: difference in means, logistic regression, and a picture."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.decomposition import PCA
 
 from sae_lens_abstopk.evaluation.probing.difference_in_means import DifferenceInMeans, DifferenceInMeansFitter
-from sae_lens_abstopk.evaluation.probing.logistic_probe import fit_logistic
+from sae_lens_abstopk.evaluation.probing.logistic_probe import logistic_candidate
 from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS, LOGISTIC_REGRESSION
 from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, Rows, choose_and_test
-from sae_lens_abstopk.evaluation.results.records import ProbeRecord
+from sae_lens_abstopk.evaluation.results.records import PCARecord, ProbeRecord
 from sae_lens_abstopk.model.representations import Representations
 
 # rows of x in one step of the streaming fit and of the scores
@@ -39,12 +40,15 @@ class ActivationProbes:
 
 def probe_activations(representations: Representations, data: Labelled) -> ActivationProbes:
     """Fit on train, choose the read position (and the penalty) on val, measure on test."""
-    means, mean_score = choose_and_test([_means(representations, data, read) for read in representations.reads], data)
-    dense, dense_score = choose_and_test([_dense(representations, data, read) for read in representations.reads], data)
+    x, reads = representations.x, representations.reads
+    means, mean_score = choose_and_test([_means(representations, data, read) for read in reads], data)
+    dense, dense_score = choose_and_test(
+        [logistic_candidate(read, lambda rows, read=read: x(read, rows), data) for read in reads], data
+    )
     return ActivationProbes(
         scores={DIFFERENCE_IN_MEANS: mean_score, LOGISTIC_REGRESSION: dense_score},
         difference_in_means=MeansProbe(tuple(means.chosen.direction.tolist()), means.chosen.norm),
-        C=dense.chosen,
+        C=dense.chosen.C,
     )
 
 
@@ -63,10 +67,18 @@ def _means(representations: Representations, data: Labelled, read: str) -> Candi
     return Candidate(read, score, fit)
 
 
-def _dense(representations: Representations, data: Labelled, read: str) -> Candidate[float]:
-    def x(rows: Rows) -> npt.NDArray[np.float32]:
-        return representations.x(read, rows)
+def concept_pca(x: npt.NDArray[np.floating], pole: npt.NDArray[np.integer]) -> PCARecord:
+    """
+    The first two principal components (scikit-learn) of activations ``x`` [n, d_in] whose poles [n] are 0 and 1.
 
-    train, val = data.split.train, data.split.val
-    probe = fit_logistic((x(train), data.of(train)), (x(val), data.of(val)))
-    return Candidate(read, lambda rows: probe(x(rows)), probe.C)
+    The sign of a component is that of mean(B) - mean(A) along it.
+    """
+    x = x.astype(np.float64)
+    # the full decomposition takes no random numbers, so the picture is the same each time
+    pca = PCA(2, svd_solver="full").fit(x)
+    difference = x[pole == 1].mean(0) - x[pole == 0].mean(0)
+    components = pca.components_ * np.where(pca.components_ @ difference < 0, -1.0, 1.0)[:, None]
+    coordinates = (x - pca.mean_) @ components.T
+    return PCARecord(
+        coordinates=coordinates.tolist(), labels=pole.tolist(), explained=pca.explained_variance_ratio_.tolist()
+    )

@@ -8,17 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_lens_abstopk.evaluation.probing.latent_scores import LatentScores, score_latents
-from sae_lens_abstopk.evaluation.probing.logistic_probe import LogisticProbe, fit_logistic
+from sae_lens_abstopk.evaluation.probing.logistic_probe import logistic_candidate
 from sae_lens_abstopk.evaluation.probing.method_names import PAIR, SINGLE
-from sae_lens_abstopk.evaluation.probing.pole_coverage import pair_fires, pole_coverage, single_fires
 from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, Rows, choose_and_test
+from sae_lens_abstopk.evaluation.probing.statistics import pole_coverage, single_coverage
 from sae_lens_abstopk.evaluation.results.bootstrap import Statistic
 from sae_lens_abstopk.evaluation.results.records import LatentRecord, PairRecord, ProbeRecord
 from sae_lens_abstopk.model.representations import Representations
 
 SPARSITIES = (1, 2, 5, 16)
 
-Features = Callable[[Rows], npt.NDArray[np.floating]]
 Codes = Mapping[str, Callable[[Sequence[int], Rows], npt.NDArray[np.float32]]]
 """By read position, from latents and rows to their codes."""
 Side = tuple[int, int]
@@ -91,7 +90,7 @@ def _single(codes: Codes, scores: Mapping[str, LatentScores], data: Labelled) ->
         return Candidate(read, lambda rows: orientation * codes[read]([latent], rows)[:, 0], (latent, orientation))
 
     best, score = choose_and_test([fitted(read) for read in scores], data)
-    coverage = pole_coverage(*single_fires(best.score(data.split.test), 1), data.of(data.split.test))
+    coverage = single_coverage(best.score(data.split.test), 1, data.of(data.split.test))
     latent, orientation = best.chosen
     return LatentRecord(latent=latent, orientation=orientation, coverage=data.on_test(coverage)), score
 
@@ -106,9 +105,11 @@ def _pair(codes: Codes, scores: Mapping[str, LatentScores], data: Labelled) -> t
         latents, signs = zip(*pairs[read], strict=True)
         return np.maximum(np.array(signs, dtype=np.float32) * codes[read](latents, rows), 0)
 
-    best, score = choose_and_test([_logistic(read, partial(fires, read), data) for read in scores], data)
-    on_test = fires(best.read, data.split.test)
-    coverage = pole_coverage(*pair_fires(on_test[:, 0], on_test[:, 1]), data.of(data.split.test))
+    best, score = choose_and_test([logistic_candidate(read, partial(fires, read), data) for read in scores], data)
+    on_a, on_b = fires(best.read, data.split.test).T > 0
+    # a text counts if only one side fires, as the two sides of a single latent cannot both fire; otherwise two latents
+    # that are always on would cover everything
+    coverage = pole_coverage(on_a & ~on_b, on_b & ~on_a, data.of(data.split.test))
     (latent_a, sign_a), (latent_b, sign_b) = pairs[best.read]
     return PairRecord(
         latent_a=latent_a, sign_a=sign_a, latent_b=latent_b, sign_b=sign_b, coverage=data.on_test(coverage)
@@ -125,15 +126,9 @@ def _sparse(
     codes: Codes, scores: Mapping[str, LatentScores], data: Labelled, k: int
 ) -> tuple[SparseProbe, ProbeRecord]:
     latents = {read: found.strongest(k) for read, found in scores.items()}
-    candidates = [_logistic(read, partial(codes[read], latents[read]), data) for read in scores]
+    candidates = [logistic_candidate(read, partial(codes[read], latents[read]), data) for read in scores]
     best, score = choose_and_test(candidates, data)
     return SparseProbe(tuple(latents[best.read]), tuple(best.chosen.weights.tolist()), best.chosen.C), score
-
-
-def _logistic(read: str, features: Features, data: Labelled) -> Candidate[LogisticProbe]:
-    train, val = data.split.train, data.split.val
-    probe = fit_logistic((features(train), data.of(train)), (features(val), data.of(val)))
-    return Candidate(read, lambda rows: probe(features(rows)), probe)
 
 
 def _best_coverage(codes: Codes, scores: Mapping[str, LatentScores], data: Labelled) -> tuple[LatentRecord, float]:
@@ -141,7 +136,7 @@ def _best_coverage(codes: Codes, scores: Mapping[str, LatentScores], data: Label
 
     def coverage(read: str, side: Side, rows: Rows) -> Statistic:
         latent, sign = side
-        return pole_coverage(*single_fires(codes[read]([latent], rows)[:, 0], sign), data.of(rows))
+        return single_coverage(codes[read]([latent], rows)[:, 0], sign, data.of(rows))
 
     val = data.split.val
     candidates: list[tuple[float, str, Side, float]] = []

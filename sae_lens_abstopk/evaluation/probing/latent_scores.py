@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.evaluation.probing.auroc import Floats, column_auroc
+from sae_lens_abstopk.evaluation.probing.statistics import Floats, column_auroc
 
 # codes that are ranked at once: sorting takes some ten times their bytes
 _SORTED_BYTES = 8 * 2**20
@@ -27,7 +27,7 @@ class LatentScores:
     mean_difference: Floats
     """(mean over B - mean over A) / standard deviation over both; 0 for a latent that never varies."""
     coverage: Floats
-    """Pole coverage with the positive side for B (see :mod:`pole_coverage`)."""
+    """Pole coverage with the positive side for B."""
     flipped_coverage: Floats
     """Pole coverage with the negative side for B."""
 

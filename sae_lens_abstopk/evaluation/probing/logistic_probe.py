@@ -1,10 +1,13 @@
 """L2 logistic regression whose penalty is chosen on validation texts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
+
+from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, Rows
 
 Floats = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
@@ -49,3 +52,10 @@ def fit_logistic(train: tuple[Floats, Labels], val: tuple[Floats, Labels]) -> Lo
         return float(np.logaddexp(0, np.where(val[1] == 1, -log_odds, log_odds)).mean())
 
     return min(probes, key=loss_on_val)
+
+
+def logistic_candidate(read: str, features: Callable[[Rows], Floats], data: Labelled) -> Candidate[LogisticProbe]:
+    """The probe on ``features`` of rows, fitted to the train part of ``data``."""
+    train, val = data.split.train, data.split.val
+    probe = fit_logistic((features(train), data.of(train)), (features(val), data.of(val)))
+    return Candidate(read, lambda rows: probe(features(rows)), probe)

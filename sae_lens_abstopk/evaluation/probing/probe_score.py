@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC, auroc
+from sae_lens_abstopk.evaluation.probing.statistics import ResampledAUROC, accuracy_threshold, auroc
 from sae_lens_abstopk.evaluation.results.bootstrap import Statistic, bootstrap, mean_estimate
 from sae_lens_abstopk.evaluation.results.records import Interval, ProbeRecord
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
@@ -51,16 +51,8 @@ class Labelled:
             labels[rows] = generator.permutation(labels[rows])
         return replace(self, labels=labels, resamples=0)
 
-    def check(self, n: int) -> None:
-        """
-        Check that these are the poles and groups of ``n`` texts, and that the split can be probed.
-
-        Raises:
-            ConfigError: not one pole or group a text, parts that overlap or share a group, or a part without a pole.
-        """
-        if len(self.labels) != n or (self.groups is not None and len(self.groups) != n):
-            given = f"{len(self.labels)} poles" + ("" if self.groups is None else f" and {len(self.groups)} groups")
-            raise ConfigError(f"{n} texts were represented, but there are {given}; give one for each text.")
+    def check(self) -> None:
+        """Raise unless each part of the split has texts of both poles, and no group lies in two parts."""
         owner: dict[Hashable, str] = {}
         for name, rows in self.split._asdict().items():
             poles = sorted(set(self.labels[rows].tolist()))
@@ -72,26 +64,7 @@ class Labelled:
             for row in rows.tolist():
                 group = row if self.groups is None else self.groups[row]
                 if owner.setdefault(group, name) != name:
-                    raise ConfigError(
-                        f"the text or group {group!r} is in both {owner[group]} and {name}; split by group."
-                    )
-
-
-def spread(values: Sequence[float | None]) -> Interval:
-    """Mean of the values, with their range in place of an interval."""
-    known = [value for value in values if value is not None]
-    return Interval(value=float(np.mean(known)), low=min(known), high=max(known), n_units=len(known))
-
-
-def over_permutations(scores: Sequence[ProbeRecord]) -> ProbeRecord:
-    """Mean of the scores of one method under several permutations, with their range in place of an interval."""
-    return ProbeRecord(
-        read=" or ".join(sorted({score.read for score in scores})),
-        train_auroc=float(np.mean([score.train_auroc for score in scores])),
-        val_auroc=float(np.mean([score.val_auroc for score in scores])),
-        auroc=spread([score.auroc.value for score in scores]),
-        accuracy=spread([score.accuracy.value for score in scores if score.accuracy]),
-    )
+                    raise ConfigError(f"the text or group {group!r} is in {owner[group]} and {name}; split by group.")
 
 
 @dataclass(frozen=True)
@@ -120,19 +93,3 @@ def choose_and_test(candidates: Sequence[Candidate[T]], data: Labelled) -> tuple
         auroc=data.on_test(ResampledAUROC(on_test, labels)),
         accuracy=mean_estimate(correct, groups=data.test_groups, resamples=data.resamples, seed=data.seed),
     )
-
-
-def accuracy_threshold(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
-    """
-    The threshold on ``scores`` [n] above which calling B is right most often, the lowest of equals.
-
-    It lies half-way between two scores, or is -inf or inf if it is best to call everything B or A.
-    """
-    order = np.argsort(scores, kind="stable")
-    ranked, is_b = scores[order].astype(np.float64), labels[order] == 1
-    # right answers with the threshold below all scores, then above each of them in turn
-    right = np.r_[0, np.cumsum(np.where(is_b, -1, 1))] + is_b.sum()
-    between = np.r_[True, ranked[1:] != ranked[:-1], True]  # equal scores are on one side
-    best = int(np.argmax(np.where(between, right, -1)))
-    edges = np.r_[-np.inf, (ranked[1:] + ranked[:-1]) / 2, np.inf]
-    return float(edges[best])

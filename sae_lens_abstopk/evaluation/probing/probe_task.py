@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, probe_activations
 from sae_lens_abstopk.evaluation.probing.code_probes import CodeProbes, probe_codes
 from sae_lens_abstopk.evaluation.probing.method_names import PERMUTED, UNTRAINED
-from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, over_permutations, spread
+from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
 from sae_lens_abstopk.evaluation.results.records import Interval, ProbeRecord
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.model.representations import Representations
@@ -47,14 +47,14 @@ class TaskProbes:
         found = self.codes.scores | self.activations.scores
         permuted = [c.scores | a.scores for c, a in zip(self.permuted_codes, self.permuted_activations, strict=True)]
         for name in list(found):
-            found[name + PERMUTED] = over_permutations([scores[name] for scores in permuted])
+            found[name + PERMUTED] = _over_permutations([scores[name] for scores in permuted])
         if self.untrained is not None:
             found |= {name + UNTRAINED: score for name, score in self.untrained.scores.items()}
         return found
 
     def coverage_controls(self) -> dict[str, Interval]:
         """Coverage on test of the latent of best coverage, in each control."""
-        found = {"permuted": spread([codes.best_coverage.coverage.value for codes in self.permuted_codes])}
+        found = {"permuted": _spread([codes.best_coverage.coverage.value for codes in self.permuted_codes])}
         if self.untrained is not None:
             found["untrained SAE"] = self.untrained.best_coverage.coverage
         return found
@@ -74,7 +74,7 @@ class TaskProber:
         seed: Of the permutations and the resampling.
 
     Raises:
-        ConfigError: labels, groups and split that do not fit (see :meth:`~.probe_score.Labelled.check`).
+        ConfigError: a part of the split lacks a pole, or shares a group with another.
     """
 
     def __init__(
@@ -86,11 +86,9 @@ class TaskProber:
         groups: Sequence[Hashable] | None = None,
         seed: int = 0,
     ) -> None:
-        if groups is not None:  # by place, also from a Series; as plain values, also from a tensor
-            groups = groups.tolist() if hasattr(groups, "tolist") else list(groups)  # type: ignore[attr-defined]
         kept = (rows[~np.isin(rows, representations.left_out)] for rows in map(np.asarray, split))
         data = Labelled(np.asarray(labels, dtype=np.int64), TaskSplit(*kept), groups, seed)
-        data.check(representations.n)
+        data.check()
         self._representations, self._data = representations, data
         self._shuffled = [data.permuted(number) for number in range(PERMUTATIONS)]
 
@@ -99,15 +97,8 @@ class TaskProber:
         return [probe_activations(self._representations, each) for each in (self._data, *self._shuffled)]
 
     def probe(self, sae_name: str, *, untrained_name: str | None = None) -> TaskProbes:
-        """
-        Probe one of the represented SAEs; ``untrained_name`` is its control (see :func:`~.untrained.untrained_sae`).
-
-        Raises:
-            ConfigError: an unknown SAE.
-        """
+        """Probe one of the represented SAEs; ``untrained_name`` is its control (:func:`~.untrained.untrained_sae`)."""
         data, representations = self._data, self._representations
-        for name in filter(None, (sae_name, untrained_name)):
-            representations.codes(name, representations.reads[0])  # raises for an unknown SAE
         codes, *permuted_codes = probe_codes(representations, [data, *self._shuffled], sae_name)
         activations, *permuted_activations = self._activations
         train, val, test = data.split
@@ -122,3 +113,19 @@ class TaskProber:
             permuted_activations=tuple(permuted_activations),
             untrained=probe_codes(representations, [data], untrained_name)[0] if untrained_name else None,
         )
+
+
+def _spread(values: Sequence[float | None]) -> Interval:
+    """Mean of the values, with their range in place of an interval."""
+    known = [value for value in values if value is not None]
+    return Interval(value=float(np.mean(known)), low=min(known), high=max(known), n_units=len(known))
+
+
+def _over_permutations(scores: Sequence[ProbeRecord]) -> ProbeRecord:
+    return ProbeRecord(
+        read=" or ".join(sorted({score.read for score in scores})),
+        train_auroc=float(np.mean([score.train_auroc for score in scores])),
+        val_auroc=float(np.mean([score.val_auroc for score in scores])),
+        auroc=_spread([score.auroc.value for score in scores]),
+        accuracy=_spread([score.accuracy.value for score in scores if score.accuracy]),
+    )

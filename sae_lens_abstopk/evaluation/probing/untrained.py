@@ -10,7 +10,6 @@ from torch.nn.functional import normalize
 
 from sae_lens_abstopk.saes.heads import with_flat_heads
 from sae_lens_abstopk.saes.signed import open_poles
-from sae_lens_abstopk.system.errors import ConfigError
 
 # codes that are in memory at once, in bytes
 _CHUNK_BYTES = 64 * 2**20
@@ -31,16 +30,8 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
     value for all latents gives the L0 of ``sae`` on ``x``; TopK-like architectures have it from their config. A control
     of another L0 is warned about.
 
-    Args:
-        sae: Any SAELens SAE for inference.
-        x: A sample of activations [n, d_in] that the SAE was trained for; not from test texts.
-        seed: Of the weights.
-
-    Raises:
-        ConfigError: the sample is empty.
+    ``x`` is a sample of activations [n, d_in] that the SAE was trained for, not from test texts.
     """
-    if len(x) == 0:
-        raise ConfigError("the untrained SAE needs a sample of activations to have the trained one's L0; got none.")
     x = x.to(sae.W_dec.device, sae.dtype)
     cfg = deepcopy(sae.cfg)
     cfg.device = "cpu"  # its random numbers are the same on every machine

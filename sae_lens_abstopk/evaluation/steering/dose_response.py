@@ -1,9 +1,10 @@
-"""Dose-response of steering: effect against cost in both directions, with strengths matched at equal cost."""
+"""Choose the latent that steers a concept on half of its prompts; measure effect against cost on the other half."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from sae_lens import SAE
@@ -27,26 +28,77 @@ class PromptSplit(NamedTuple):
     test: tuple[str, ...]
 
 
+def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
+    """Split prompts, all different, into halves drawn with ``seed``."""
+    val = set(np.random.default_rng(seed).permutation(len(prompts))[: len(prompts) // 2].tolist())
+    return PromptSplit(
+        val=tuple(prompt for i, prompt in enumerate(prompts) if i in val),
+        test=tuple(prompt for i, prompt in enumerate(prompts) if i not in val),
+    )
+
+
 @dataclass(frozen=True)
-class DoseProtocol:
-    """How a dose-response was measured."""
+class LatentChoice:
+    """The latent that :func:`choose_latent` chose, and its candidates."""
 
-    prompts: PromptSplit
-    """The latent is chosen on ``val``; all results are from ``test``."""
-    options: DoseOptions
-    seed: int
+    latent: int
+    orientation: Literal[1, -1]
+    """1 if positive codes lead to pole B."""
+    scale: float
+    candidates: tuple[int, ...]
+    effects: tuple[float, ...]
+    """Per candidate: (log-odds at strength 1 - log-odds at strength -1) / 2, mean over the val prompts."""
 
-    @property
-    def strength_chosen_by(self) -> str:
-        """The rule for the matched strength, in words."""
-        return f"neutral cost of {self.options.budget:g} nats per token, searched for between the doses"
+    def __str__(self) -> str:
+        n = len(self.candidates)
+        return f"largest mean change of the log-odds on val prompts at strengths of ±1, among {n} candidate latents"
+
+
+def choose_latent(
+    model: nn.Module,
+    sae: SAE[Any],
+    part: TaskSteering,
+    candidates: Sequence[int],
+    scales: Callable[[int], float],
+    *,
+    tokenizer: Any = None,
+    seed: int = 0,
+    autocast: bool = False,
+    token_filter: TokenFilter | None = None,
+) -> LatentChoice:
+    """
+    Choose the candidate whose two directions move the log-odds furthest apart on the val prompts.
+
+    The best probe of a concept need not be the latent that the model uses, so give the best ten or so of a probe.
+    ``scales`` gives s of a latent, such as :class:`LatentScales`; other arguments are those of :func:`dose_response`.
+
+    Raises:
+        ConfigError: a candidate has no scale, or none gives finite log-odds.
+    """
+    prompts = split_prompts(part.prompts, seed=seed).val
+    meter = DoseMeter(model, sae, part, prompts, tokenizer=tokenizer, autocast=autocast, token_filter=token_filter)
+    effects: dict[int, float] = {}
+    for latent in candidates:
+        added = Intervention("candidate", "add", scales(latent), latent)
+        plus, minus = (sum(meter.log_odds(added, sign)) for sign in (1, -1))
+        effects[latent] = (plus - minus) / 2 / len(prompts)
+    finite = [latent for latent, effect in effects.items() if math.isfinite(effect)]
+    if not finite:
+        raise ConfigError(
+            f"log-odds at strength 1 are not finite for any candidate of {list(effects)}; load the model in bfloat16 "
+            "or float32, or give smaller scales."
+        )
+    best = max(finite, key=lambda latent: abs(effects[latent]))
+    orientation = 1 if effects[best] >= 0 else -1
+    return LatentChoice(best, orientation, scales(best), tuple(effects), tuple(effects.values()))
 
 
 @dataclass(frozen=True)
 class DoseResponse:
     """Result of :func:`dose_response`, on test prompts."""
 
-    protocol: DoseProtocol
+    prompts: PromptSplit
+    options: DoseOptions
     baseline: Dose
     """The unsteered model."""
     interventions: tuple[Intervention, ...]
@@ -54,26 +106,6 @@ class DoseResponse:
     """By intervention and rising strength, with the numbers of each prompt."""
     records: dict[str, InterventionRecord]
     """Means, effects and symmetry, by intervention."""
-
-    def summary(self, intervention: str) -> InterventionRecord:
-        """The record of the intervention of this name; KeyError if there is none."""
-        return self.records[intervention]
-
-
-def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
-    """
-    Split prompts into halves to choose and to report on, drawn with ``seed``.
-
-    Raises:
-        ConfigError: fewer than four prompts, or one occurs twice.
-    """
-    if len(prompts) < 4 or len(set(prompts)) < len(prompts):
-        raise ConfigError(f"{len(prompts)} prompts: at least 4 are needed, all different, to split into two halves.")
-    val = set(np.random.default_rng(seed).permutation(len(prompts))[: len(prompts) // 2].tolist())
-    return PromptSplit(
-        val=tuple(prompt for i, prompt in enumerate(prompts) if i in val),
-        test=tuple(prompt for i, prompt in enumerate(prompts) if i not in val),
-    )
 
 
 def dose_response(
@@ -113,8 +145,8 @@ def dose_response(
     require_all_heads(sae, "steering")
     find_place(model, sae.cfg.metadata.hook_name)
     options = options or DoseOptions()
-    prompts = split_prompts(part.prompts, seed=seed)
-    total = 1 + sum(2 * len(options.strengths) + (3 if i.operator == "clamp" else 2) for i in interventions)
+    strengths, budget, prompts = sorted(set(options.strengths)), options.budget, split_prompts(part.prompts, seed=seed)
+    total = 1 + sum(2 * len(strengths) + (3 if i.operator == "clamp" else 2) for i in interventions)
     done = count(1)
     meter = DoseMeter(
         model,
@@ -128,30 +160,24 @@ def dose_response(
         token_filter=token_filter,
         on_dose=lambda: on_progress(next(done), total) if on_progress else None,
     )
-    protocol, baseline = DoseProtocol(prompts, options, seed), meter.measure(None)
-    doses: dict[str, list[Dose]] = {}
-    records: dict[str, InterventionRecord] = {}
-    for each in interventions:
-        doses[each.name], records[each.name] = _doses_and_record(meter, protocol, baseline, each)
-    return DoseResponse(protocol, baseline, tuple(interventions), doses, records)
+    baseline = meter.measure(None)
 
-
-def _doses_and_record(
-    meter: DoseMeter, protocol: DoseProtocol, baseline: Dose, intervention: Intervention
-) -> tuple[list[Dose], InterventionRecord]:
-    """Measure ``intervention`` at all strengths, and at those whose neutral cost is the budget."""
-    strengths, budget = sorted(protocol.options.strengths), protocol.options.budget
-    # to clamp to 0 is to ablate; to add 0 is to do nothing
-    start = meter.measure(intervention) if intervention.operator == "clamp" else baseline
-    minus = [meter.measure(intervention, -strength) for strength in reversed(strengths)]
-    doses = [*minus, start, *(meter.measure(intervention, strength) for strength in strengths)]
-
-    def matched(sign: int) -> tuple[Dose, bool]:
+    def at_budget(intervention: Intervention, measured: Sequence[Dose], sign: int) -> tuple[Dose, bool]:
         def cost_at(strength: float) -> float:
             nll = meter.neutral_nll(intervention, sign * strength)
             return float(np.subtract(nll, baseline.neutral_nll).mean())
 
-        found = matched_strength(baseline, [dose for dose in doses if dose.strength * sign >= 0], budget, cost_at)
-        return meter.measure(intervention, sign * found.strength), found.reached
+        one_side = [dose for dose in measured if dose.strength * sign >= 0]
+        strength, reached = matched_strength(baseline, one_side, budget, cost_at)
+        return meter.measure(intervention, sign * strength), reached
 
-    return doses, summarise(baseline, doses, (matched(-1), matched(1)), budget=budget, seed=protocol.seed)
+    doses: dict[str, list[Dose]] = {}
+    records: dict[str, InterventionRecord] = {}
+    for each in interventions:
+        # to clamp to 0 is to ablate; to add 0 is to do nothing
+        start = meter.measure(each) if each.operator == "clamp" else baseline
+        minus = [meter.measure(each, -strength) for strength in reversed(strengths)]
+        doses[each.name] = found = [*minus, start, *(meter.measure(each, strength) for strength in strengths)]
+        matched = at_budget(each, found, -1), at_budget(each, found, 1)
+        records[each.name] = summarise(baseline, found, matched, budget=budget, seed=seed)
+    return DoseResponse(prompts, options, baseline, tuple(interventions), doses, records)

@@ -6,29 +6,38 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.evaluation.results.records import DoseRecord
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
-from sae_lens_abstopk.evaluation.steering.pole_tokens import first_tokens
 from sae_lens_abstopk.evaluation.steering.steer import steering_filter
-from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 from sae_lens_abstopk.model.activation_edits import intervene
-from sae_lens_abstopk.model.generation import TextModel, TokenBatch
+from sae_lens_abstopk.model.generation import TextModel, TokenBatch, answer_ids
 from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection
+from sae_lens_abstopk.system.errors import ConfigError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
-
-def _distinct(strengths: tuple[float, ...]) -> tuple[float, ...]:
-    if len(set(strengths)) < len(strengths):
-        raise ValueError("each strength must be given once")
-    return strengths
+NEUTRAL_TEXTS = (
+    "Bread dough rises because yeast turns sugar into gas, and the gas is caught in a net of gluten.",
+    "The library opens at nine on weekdays and at ten on Saturdays, and it is closed on public holidays.",
+    "Limestone is made of the shells of small sea animals that sank to the bottom millions of years ago.",
+    "To change a tyre, loosen the nuts a little before the car is lifted, and tighten them once it is down again.",
+    "The train leaves from platform four, stops at every station along the coast and takes about two hours.",
+    "A map at a scale of one to fifty thousand shows each kilometre as two centimetres of paper.",
+    "Copper wires carry electricity well, so they are used in most houses and in nearly all motors.",
+    "Rain that falls on the western side of the hills flows into the lake, and the rest runs down to the sea.",
+    "The recipe needs two eggs, a cup of flour, half a litre of milk and a pinch of salt.",
+    "Glass is strong when it is pressed and weak when it is bent, which is why windows break so easily.",
+    "In the northern part of the country the soil is sandy, and most farms grow potatoes or rye.",
+    "The printer uses a laser to draw the page on a drum, and powder sticks wherever the light has been.",
+)
+"""Plain facts and instructions, whose likelihood steering should not change."""
 
 
 class DoseOptions(BaseModel):
@@ -36,7 +45,7 @@ class DoseOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    strengths: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct)] = (0.5, 1.0, 2.0, 4.0)
+    strengths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 2.0, 4.0)
     """Tried in both directions."""
     samples: Count = 3
     """Texts generated per prompt and dose, each with its own random numbers."""
@@ -82,14 +91,9 @@ class Dose:
 
 class DoseMeter:
     """
-    Measures doses on one set of prompts, each with the same random numbers.
+    Measures doses on ``prompts``, each with the same random numbers; ``on_dose`` is called after each.
 
-    Args:
-        prompts: Prompts to measure on; other arguments are those of :func:`~.dose_response.dose_response`.
-        on_dose: Called after each dose.
-
-    Raises:
-        ConfigError: see :func:`~.pole_tokens.first_tokens` and :class:`TextModel`.
+    Other arguments and errors are those of :func:`~.dose_response.dose_response`.
     """
 
     def __init__(
@@ -157,3 +161,35 @@ class DoseMeter:
             return nullcontext()
         edit = intervention.edit(self._sae, strength)
         return intervene(self._model.model, self._sae.cfg.metadata.hook_name, edit, token_filter=self._filter)
+
+
+def first_tokens(
+    tokenizer: Any, continuations: tuple[tuple[str, ...], tuple[str, ...]], *, chat: bool = False
+) -> tuple[list[int], list[int]]:
+    """
+    Distinct first tokens of the continuations of pole A and of pole B, as they follow other text or a chat prompt.
+
+    Raises:
+        ConfigError: both poles share one.
+    """
+
+    def ids_of(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def tokens_after(word: str) -> list[int]:
+        if chat and (answer := answer_ids(tokenizer, word)):
+            return answer
+        # Llama 2 puts a space before every text, so a word tokenised by itself begins with an empty piece
+        row, n = ids_of("\n" + word), len(anchor)
+        return row[n:] if row[:n] == anchor else ids_of(word)
+
+    # few tokenizers join a line break with what follows
+    anchor = ids_of("\n")
+    pole_a, pole_b = (sorted({row[0] for row in map(tokens_after, words) if row}) for words in continuations)
+    if both := sorted(set(pole_a) & set(pole_b)):
+        shared = ", ".join(repr(tokenizer.decode([i])) for i in both)
+        raise ConfigError(
+            f"steering.tokens: words of both poles begin with {shared} for this tokenizer; use words that differ in "
+            "the first token."
+        )
+    return pole_a, pole_b

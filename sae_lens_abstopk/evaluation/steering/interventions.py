@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.evaluation.steering.steering_edit import checked_latent, steering_edit, written_by
+from sae_lens_abstopk.evaluation.steering.steer import steering_edit, written_by
 from sae_lens_abstopk.model.activation_edits import Edit
 
 
@@ -28,7 +28,6 @@ class Intervention:
     """Whether a direction is multiplied by each activation's gain, as the latents of an SAE that normalises are."""
 
     def edit(self, sae: SAE[Any], strength: float) -> Edit:
-        """The edit at ``strength``."""
         return steering_edit(
             sae,
             latent=self.latent,
@@ -51,24 +50,12 @@ def equal_norm_interventions(
     seed: int = 0,
 ) -> tuple[Intervention, ...]:
     """
-    The latent (``add`` and ``clamp``), the difference in means, and random directions.
+    The latent (``add`` and ``clamp``), the difference in means [d_in] if given, and isotropic random directions.
 
     All that add use the norm alpha s norm(d_j), times the activation's gain if the SAE normalises as it runs. What
-    ``clamp`` changes depends on the code of each token.
-
-    Args:
-        sae: The SAE.
-        latent: j.
-        scale: s of the latent, or :class:`LatentScales`.
-        orientation: 1 if positive codes are pole B, else -1.
-        difference_in_means: mean(B) - mean(A) at the hook, [d_in]; omitted if None.
-        n_random: Random directions, isotropic.
-        seed: Of the random directions.
-
-    Raises:
-        ConfigError: ``sae`` has no such latent.
+    ``clamp`` changes depends on the code of each token. ``orientation`` is 1 if positive codes are pole B; ``seed``
+    draws the random directions.
     """
-    latent = checked_latent(latent, sae)
     scale = scale(latent) if callable(scale) else scale
     norm = scale * written_by(sae, latent).norm().item()
     generator = torch.Generator().manual_seed(seed)

@@ -10,8 +10,7 @@ import torch
 from sae_lens import SAE
 from torch import nn
 
-from sae_lens_abstopk.evaluation.steering.steer import steering_filter
-from sae_lens_abstopk.evaluation.steering.steering_edit import checked_latent, require_codes
+from sae_lens_abstopk.evaluation.steering.steer import require_codes, steering_filter
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
@@ -39,12 +38,7 @@ class LatentScales:
     """Tokens read."""
 
     def __call__(self, latent: int) -> float:
-        """
-        The scale of ``latent``.
-
-        Raises:
-            ConfigError: the latent was not measured, or did not fire.
-        """
+        """The scale of ``latent``; a ConfigError if it was not measured or did not fire."""
         value = dict(zip(self.latents, self.values, strict=True)).get(latent)
         if value is None or math.isnan(value):
             why = "was not measured" if value is None else f"did not fire in {self.n_tokens:,} tokens"
@@ -102,12 +96,11 @@ def latent_scale(
         autocast: See :class:`TextModel`.
 
     Raises:
-        ConfigError: the SAE reads a single attention head, lacks a latent or gives codes that are not finite, or the
-            model has no such hook.
+        ConfigError: the SAE reads a single head, its codes are not finite, or the model has no such hook.
     """
     require_all_heads(sae, "the scale to steer by")
     require_codes(sae)
-    fitter = LatentScaleFitter([checked_latent(latent, sae) for latent in latents])
+    fitter = LatentScaleFitter(latents)
 
     def look(activations: torch.Tensor) -> torch.Tensor:
         codes = with_flat_heads(sae).encode(activations.flatten(1).to(sae.W_dec.device))

@@ -1,18 +1,29 @@
-"""Write steering to the file that lm-evaluation-harness's ``steered`` model type reads."""
+"""lm-evaluation-harness: export steering to its ``steered`` model type, and have it answer multiple choice."""
 
+import logging
+import random
+from collections.abc import Mapping
+from contextlib import ExitStack
+from copy import deepcopy
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from sae_lens import SAE
 from torch import nn
 from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.tasks.task_rows import file_rows
+from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.model.hook_places import find_place, transformers_model
 from sae_lens_abstopk.model.model_shape import read_model_config
 from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.yaml_files import data_folder
 
 
 def export_for_lm_eval(
@@ -41,12 +52,9 @@ def export_for_lm_eval(
         hook_name: The SAE's by default; must be the output of a module of the transformers model.
 
     Raises:
-        ConfigError: the operator is not ``add``, the latent's SAE normalises as it runs, the file does not end in
-            ``.pt``, or the model has no such module.
+        ConfigError: the operator is not ``add``, the latent's SAE normalises as it runs, or the model has no such
+            module.
     """
-    path = Path(path)
-    if path.suffix != ".pt":
-        raise ConfigError(f"{path}: lm_eval reads vectors from .pt files; name it {path.with_suffix('.pt')}.")
     if intervention.operator != "add":
         raise ConfigError(f"operator={intervention.operator!r} cannot be exported to lm_eval; use operator='add'.")
     if intervention.latent is not None or intervention.by_gain:
@@ -59,16 +67,11 @@ def export_for_lm_eval(
     written = {"steering_vector": unit, "steering_coefficient": float(strength), "action": "add"}
     module = steered_module(loaded, sae, hook_name=hook_name)
     torch.save({module: {**written, "bias": None, "head_index": None}}, path)
-    return path
+    return Path(path)
 
 
 def require_constant(sae: SAE[Any]) -> None:
-    """
-    Raise unless the latents of ``sae`` add the same vector to every token.
-
-    Raises:
-        ConfigError: it normalises each activation as it runs.
-    """
+    """Raise unless the latents of ``sae`` add the same vector to every token."""
     if sae.cfg.normalize_activations in RUN_TIME_NORMALISATIONS:
         raise ConfigError(
             f"normalize_activations={sae.cfg.normalize_activations!r}: this SAE normalises each activation, so its "
@@ -77,20 +80,103 @@ def require_constant(sae: SAE[Any]) -> None:
 
 
 def steered_module(model: nn.Module, sae: SAE[Any], *, hook_name: str | None = None) -> str:
+    """lm_eval's name of the module whose output it would steer; raises if it cannot steer this model, or there."""
+    name, hf = hook_name or sae.cfg.metadata.hook_name, transformers_model(model)
+    if hf is not None:
+        place, base = find_place(hf, name), getattr(hf, "base_model", hf)
+        for within, module in base.named_modules():
+            if module is place.module and within:
+                return within
+    raise ConfigError(f"lm_eval steers modules inside the base model of a transformers model; {name} is none here.")
+
+
+def require_lm_eval() -> Any:
+    """Import lm_eval; raise if it is missing or cannot be imported."""
+    try:
+        import lm_eval.api.registry
+        import lm_eval.tasks
+    except Exception as error:  # a version too old for transformers fails in any way
+        installed = find_spec("lm_eval") is not None
+        found = f", and {version('lm_eval')} cannot be imported ({type(error).__name__}: {error})" if installed else ""
+        raise ConfigError(
+            f"multiple choice needs lm_eval 0.4.12 or later{found}; pip install 'sae-lens-abstopk[lm-eval]'."
+        ) from None
+    return lm_eval
+
+
+def multiple_choice(
+    pretrained: str | Path | nn.Module,
+    *,
+    tokenizer: Any = None,
+    questions: str | Path | None = None,
+    steering: str | Path | None = None,
+    limit: int | None = None,
+    device: str = "cpu",
+    model_kwargs: Mapping[str, Any] | None = None,
+) -> tuple[float, ...]:
     """
-    lm_eval's name of the module whose output it would steer.
+    Run lm_eval on ``questions`` with its model type ``hf``, or ``steered`` with a steering file.
+
+    Args:
+        pretrained: Name or folder of a transformers model, or the model itself.
+        tokenizer: Of a model given itself; it is not changed.
+        questions: JSONL with ``question``, ``choices`` and ``answer`` (an index); the shipped ones by default.
+        steering: A file by :func:`export_for_lm_eval`.
+        limit: Questions from the start; all by default.
+        device: For a model that is loaded.
+        model_kwargs: Options of ``from_pretrained`` for a model that is loaded, such as a dtype.
+
+    Returns:
+        For each question, in order: 1 if its right answer has the highest log-likelihood, else 0.
 
     Raises:
-        ConfigError: lm_eval cannot steer this model, or at this hook.
+        ConfigError: lm_eval is not installed, a file is missing, or a question is incomplete.
     """
-    hf = transformers_model(model)
-    if hf is None:
-        raise ConfigError("lm_eval steers transformers models; give one, or its name, not a HookedTransformer.")
-    place = find_place(hf, hook_name or sae.cfg.metadata.hook_name)
-    base: Any = getattr(hf, "base_model", hf)
-    within = next((name for name, module in base.named_modules() if module is place.module and name), None)
-    if within is None:
-        raise ConfigError(
-            f"lm_eval steers only modules inside the base model, and {place.name} is not; use another hook."
+    lm_eval = require_lm_eval()
+    task = yaml.safe_load((data_folder("evals") / "multiple_choice" / "abstopk_multiple_choice.yaml").read_text())
+    files = task["dataset_kwargs"]["data_files"]
+    files["test"] = str(questions or data_folder("evals").parent / files["test"])
+    if questions is not None:
+        _require_questions(Path(questions))
+    # torch_dtype is the old name of dtype, which lm_eval passes itself
+    renamed = {"dtype" if key == "torch_dtype" else key: value for key, value in (model_kwargs or {}).items()}
+    if steering:
+        renamed["steer_path"] = str(steering)
+    make = lm_eval.api.registry.get_model("steered" if steering else "hf")
+    with ExitStack() as restored:
+        restored.callback(random.setstate, random.getstate())  # lm_eval draws names for the task
+        if isinstance(pretrained, nn.Module):
+            restored.enter_context(in_evaluation_mode(pretrained))
+            logger = logging.getLogger("lm_eval.models.huggingface")  # it warns of a model that is given itself
+            restored.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        else:
+            pretrained = str(pretrained)
+        model = make(pretrained=pretrained, tokenizer=deepcopy(tokenizer), device=device, batch_size=16, **renamed)
+        found = lm_eval.simple_evaluate(
+            model=model,
+            tasks=[task],
+            # its own tasks are 14,000 files, read at each call
+            task_manager=lm_eval.tasks.TaskManager(include_defaults=False),
+            limit=limit,
+            bootstrap_iters=0,
+            # leave the random state of the caller alone
+            random_seed=None,
+            numpy_random_seed=None,
+            torch_random_seed=None,
         )
-    return within
+    (samples,) = found["samples"].values()
+    right = {sample["doc_id"]: float(sample["acc"]) for sample in samples}  # a question has a sample per filter
+    return tuple(right[question] for question in sorted(right))
+
+
+def _require_questions(path: Path) -> None:
+    """Raise unless lm_eval can score every question; it would count a bad index as a wrong answer."""
+    for number, row in enumerate(file_rows(path), start=1):
+        choices, answer = row.get("choices"), row.get("answer")
+        fits = isinstance(row.get("question"), str) and isinstance(choices, list) and type(answer) is int
+        if not fits or not 0 <= answer < len(choices):
+            raise ConfigError(
+                f"{path}, line {number}: a question needs question (text), choices (a list) and answer (an index of "
+                f"choices, from 0), not choices={choices!r} and answer={answer!r}."
+            )

@@ -1,19 +1,29 @@
 """Steer a model with one latent of an SAE, or with a direction, while a context is open."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from operator import index
+from typing import Any, Literal
 
 import torch
-from sae_lens import SAE
+from sae_lens import SAE, TrainingSAE
 from torch import nn
 
-from sae_lens_abstopk.evaluation.steering.steering_edit import Operator, Pole, Scale, steering_edit
-from sae_lens_abstopk.model.activation_edits import intervene
+from sae_lens_abstopk.model.activation_edits import Edit, intervene
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.model.weight_processing import warn_of_other_weights
+from sae_lens_abstopk.saes.batch_selection import selects_over_batch
+from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
+from sae_lens_abstopk.saes.measurable import require_measurable, require_scale
+from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.typed_values import one_or_more
+
+Operator = Literal["add", "clamp", "ablate"]
+Pole = Literal["positive", "negative"]
+Scale = float | Callable[[int], float]
+Gain = Callable[[torch.Tensor], torch.Tensor]
 
 # position 0 holds a massive activation in most models
 _WITHOUT_SAE = TokenFilter(seqpos_slice=(1, None))
@@ -39,8 +49,8 @@ def steer(
         with steer(model, sae, latent=812, strength=-2.0, scale=scales):
             model.generate(**inputs)
 
-    With strength alpha, scale s, code z_j of the latent and d_j, what one unit of it adds to the reconstruction (see
-    :func:`~.steering_edit.written_by`), an activation x becomes:
+    With strength alpha, scale s, code z_j of the latent and its vector d_j (see :func:`written_by`), an activation x
+    becomes:
 
     - ``add``: x + alpha s d_j, or x + alpha s v / norm(v) for a direction v
     - ``clamp``: x + (alpha s - z_j) d_j; sets the code and keeps the SAE's error
@@ -48,10 +58,8 @@ def steer(
 
     This edits every token of every forward pass, with or without a KV cache, except padding and tokens that the SAE was
     not trained on (first position, special tokens, massive activations). Strength 0 changes no bit of any logit under
-    ``add`` and ``ablate``, and sets the code to 0 under ``clamp``. Contexts nest; each opens once.
-
-    On CUDA, give ``generate`` ``disable_compile=True`` with ``cache_implementation="static"``: compiled code calls no
-    hooks.
+    ``add`` and ``ablate``. Contexts nest; each opens once. On CUDA, give ``generate`` ``disable_compile=True`` with
+    ``cache_implementation="static"``: compiled code calls no hooks.
 
     Args:
         model: A transformers model, SAELens's proxy of one, HookedSAETransformer or TransformerBridge.
@@ -61,8 +69,8 @@ def steer(
         strength: alpha; optional with ``ablate``.
         operator: ``add``, ``clamp`` or ``ablate``.
         pole: With ``ablate``: the pole to remove; both by default.
-        scale: s, or :class:`LatentScales`. With the default 1 the strength is a code (``latent``) or an added norm
-            (``direction``).
+        scale: s, or :class:`LatentScales`, for ``add`` and ``clamp``. With the default 1 the strength is a code
+            (``latent``) or an added norm (``direction``).
         hook_name: Another hook than the SAE's; a name of transformers or TransformerLens.
         token_filter: Another filter than the SAE's; ``TokenFilter()`` edits the first position and special tokens too.
         prompt: False edits only the last token of each pass, so of the prompt only its last token. Needs a KV cache,
@@ -70,8 +78,7 @@ def steer(
 
     Raises:
         ConfigError: the arguments do not go together; the SAE's codes are not of single tokens of the model's own
-            activations; the latent writes nothing; the model has no such hook or is compiled. In a forward pass: the
-            direction has another width than the activations, or the tokens of the pass are unknown.
+            activations; the model has no such hook or is compiled. In a forward pass: its tokens are unknown.
     """
     edit = steering_edit(
         sae, latent=latent, direction=direction, strength=strength, operator=operator, pole=pole, scale=scale
@@ -89,14 +96,130 @@ def steering_filter(model: nn.Module, sae: SAE[Any]) -> TokenFilter:
     """The token filter of ``sae``, with special tokens from the model's tokenizer, or its config if it has none."""
     tokenizer = getattr(model, "tokenizer", None)
     found = TokenFilter.of_sae(sae, tokenizer)
-    if tokenizer is None and sae.cfg.metadata.exclude_special_tokens in (None, True):
-        return replace(found, special_tokens=_special_tokens(getattr(model, "config", None)))
-    return found
-
-
-def _special_tokens(config: Any) -> tuple[int, ...]:
-    """Ids of the special tokens in a transformers config; some models list several ends."""
+    if tokenizer is not None or sae.cfg.metadata.exclude_special_tokens not in (None, True):
+        return found
+    config: Any = getattr(model, "config", None)
     of_text = config.get_text_config() if hasattr(config, "get_text_config") else None  # multimodal models nest theirs
     kinds = ("bos", "eos", "pad", "sep", "decoder_start")
     ids = [getattr(each, f"{kind}_token_id", None) for each in (config, of_text) for kind in kinds]
-    return tuple({int(i) for value in ids if value is not None for i in one_or_more(value)})
+    # some models list several ends
+    return replace(
+        found, special_tokens=tuple({int(i) for value in ids if value is not None for i in one_or_more(value)})
+    )
+
+
+def steering_edit(
+    sae: SAE[Any] | None,
+    *,
+    latent: int | None = None,
+    direction: torch.Tensor | None = None,
+    strength: float | None = None,
+    operator: Operator = "add",
+    pole: Pole | None = None,
+    scale: Scale | None = None,
+    by_gain: bool = False,
+) -> Edit:
+    """
+    The edit of activations [n, ...] that :func:`steer` applies; arguments and errors are the same.
+
+    With ``by_gain`` a direction is added times the activation's gain, as a latent of ``sae`` is.
+    """
+    if operator == "ablate":
+        strength, scale = 1.0 if strength is None else strength, 1.0
+    if (
+        (latent is None) == (direction is None)
+        or (latent is not None and sae is None)
+        or (direction is not None and operator != "add")
+        or (pole is not None and operator != "ablate")
+        or strength is None
+    ):
+        raise ConfigError(
+            f"{latent=}, {strength=}, {operator=}, {pole=} do not go together: give a strength with latent= and its "
+            "SAE, or with direction=; a direction can only be added, and only operator='ablate' takes a pole."
+        )
+    if sae is not None:
+        require_all_heads(sae, "steering")
+    if direction is not None:
+        vector = torch.as_tensor(direction).detach().flatten().float()
+        if not (vector.isfinite().all() and vector.any()):
+            raise ConfigError("the direction is zero or not finite.")
+        size = 1.0 if scale is None else scale
+        assert not callable(size), "a direction has no scale of its own"
+        gain = _gain_of(sae) if sae is not None and by_gain else None
+        return _add(vector / vector.norm() * (strength * size), gain)
+    assert sae is not None
+    assert latent is not None
+    require_codes(sae)
+    if not 0 <= latent < sae.cfg.d_sae:
+        raise ConfigError(f"latent={latent} is not in this SAE, which has latents 0 to {sae.cfg.d_sae - 1}.")
+    latent = index(latent)
+    amount = strength * float(scale(latent) if callable(scale) else 1.0 if scale is None else scale)
+    written = written_by(sae, latent)
+    if operator == "add":
+        return _add(amount * written, _gain_of(sae))
+    return _set_code(sae, latent, amount, written, operator, pole)
+
+
+def written_by(sae: SAE[Any], latent: int) -> torch.Tensor:
+    """
+    d_j [d_in], float32: what a code of 1 adds to the reconstruction, in units of the model's activations.
+
+    It is ``W_dec[j]``, divided by its norm with ``rescale_acts_by_decoder_norm``. An SAE that normalises activations as
+    it runs adds d_j times the gain of each activation, and steering does the same.
+    """
+    row = sae.W_dec[latent].detach().float()
+    return row / row.norm() if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else row
+
+
+def require_codes(sae: SAE[Any]) -> None:
+    """Raise unless ``sae`` codes single tokens of the model's own activations; an SAE in training may."""
+    if not isinstance(sae, TrainingSAE):
+        require_measurable(sae, where="this SAE")
+        return
+    require_scale(sae, where="this SAE")
+    if selects_over_batch(sae):
+        raise ConfigError(
+            "this SAE selects over the batch; call sae.eval() after its first step, or load what "
+            "save_inference_model(FOLDER) writes."
+        )
+
+
+def _add(added: torch.Tensor, gain: Gain | None) -> Edit:
+    if not added.any():
+        return lambda x: x
+
+    def edit(x: torch.Tensor) -> torch.Tensor:
+        flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
+        change = added.to(flat)
+        return (flat + (change if gain is None else gain(flat) * change)).view(x.shape)
+
+    return edit
+
+
+def _set_code(
+    sae: SAE[Any], latent: int, amount: float, written: torch.Tensor, operator: Operator, pole: Pole | None
+) -> Edit:
+    gain = _gain_of(sae)
+
+    def edit(x: torch.Tensor) -> torch.Tensor:
+        codes = with_flat_heads(sae).encode(x.flatten(1).to(sae.W_dec.device))
+        code = (codes.to_dense() if codes.is_sparse else codes)[:, latent].float().to(x.device)
+        if operator == "clamp":
+            change = amount - code
+        else:
+            change = -amount * {"positive": code.clamp(min=0), "negative": code.clamp(max=0)}.get(pole or "", code)
+        flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
+        steps = change[:, None] * (1.0 if gain is None else gain(flat))
+        # a token whose code does not change keeps every bit
+        return torch.where(steps != 0, flat + steps * written.to(flat), flat).view(x.shape)
+
+    return edit
+
+
+def _gain_of(sae: SAE[Any]) -> Gain | None:
+    """The factor [n, 1] by which ``sae`` multiplies each reconstruction, if it normalises activations as it runs."""
+    gains: dict[str, Gain] = {
+        "layer_norm": lambda x: x.std(-1, keepdim=True),
+        "constant_norm_rescale": lambda x: x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5,
+    }
+    return gains.get(sae.cfg.normalize_activations)

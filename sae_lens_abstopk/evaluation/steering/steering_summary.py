@@ -1,7 +1,7 @@
 """Summarise the doses of an intervention: effect at matched cost, area under the effect-cost curve, symmetry."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,33 +16,25 @@ Floats = npt.NDArray[np.float64]
 _BROKEN = 1e6
 
 
-class MatchedStrength(NamedTuple):
-    """The strength whose cost is the budget."""
-
-    strength: float
-    """Its magnitude."""
-    reached: bool
-    """False if no strength costs the budget. It is then the largest that was tried, or 0 if a clamp to 0 costs more."""
-
-
 def matched_strength(
     baseline: Dose, doses: Sequence[Dose], budget: float, cost_at: Callable[[float], float]
-) -> MatchedStrength:
+) -> tuple[float, bool]:
     """
-    Find where the neutral cost of ``doses``, strength 0 and those of one direction, first reaches ``budget``.
+    The strength at which the neutral cost of ``doses``, strength 0 and those of one direction, reaches ``budget``.
 
     Isotonic regression makes the cost rise with the strength. Between the two doses that enclose the budget, the root
-    is found with ``cost_at``, which measures the cost of any strength.
+    is found with ``cost_at``, which measures the cost of any strength. With False if no strength costs the budget: the
+    largest that was tried, or 0 if a clamp to 0 costs more.
     """
     ordered = sorted(doses, key=lambda dose: abs(dose.strength))
     strengths = [abs(dose.strength) for dose in ordered]
     measured = [float(_neutral_cost(baseline, dose).mean()) for dose in ordered]
     costs = _rising(np.array([measured]))[0]
     if costs[-1] < budget:
-        return MatchedStrength(strengths[-1], reached=False)
+        return strengths[-1], False
     at = int(np.argmax(costs >= budget))
     if at == 0:
-        return MatchedStrength(strengths[0], reached=False)
+        return strengths[0], False
     below, above = strengths[at - 1], strengths[at]
     # a pooled block starts at or above its mean and ends at or below it: the measured costs enclose the budget too
     known = {below: measured[at - 1], above: measured[at]}
@@ -53,7 +45,7 @@ def matched_strength(
         xtol=1e-6 * above,
         rtol=1e-3,
     )
-    return MatchedStrength(found.root, reached=True)
+    return found.root, True
 
 
 def summarise(
@@ -62,12 +54,8 @@ def summarise(
     """
     Summarise one intervention on test prompts; every interval resamples prompts.
 
-    Args:
-        baseline: The unsteered model.
-        doses: In ascending strength: strength 0 and both signs.
-        matched: Towards A (negative) and towards B: the dose at the matched strength, and whether it costs the budget.
-        budget: Largest neutral cost of the area.
-        seed: Of the bootstrap.
+    ``doses`` have strength 0 and both signs, ascending. ``matched`` has, towards A (negative) and towards B, the dose
+    at the matched strength and whether it costs the budget.
     """
 
     def change(dose: Dose, field: str) -> Floats:

@@ -30,13 +30,16 @@ from sae_lens_abstopk.evaluation.results.records import (
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.results.text_measurement import read_text
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
-from sae_lens_abstopk.evaluation.suite.finished_parts import FinishedParts
 from sae_lens_abstopk.evaluation.suite.match_seeds import match_seeds, seed_groups
 from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask, probe_on_task, untrained_saes
-from sae_lens_abstopk.evaluation.suite.results_file import RESULTS_FILENAME, identity_of, refuse_overwriting
+from sae_lens_abstopk.evaluation.suite.results_folder import (
+    RESULTS_FILENAME,
+    FinishedParts,
+    identity_of,
+    refuse_overwriting,
+)
 from sae_lens_abstopk.evaluation.suite.steer_concepts import check_prompts, check_steering, steer_on_task
-from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, Suite, load_suite, task_key
-from sae_lens_abstopk.evaluation.suite.suite_tasks import tasks_of_suite
+from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, Suite, load_suite, task_key, tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.language_model import load_tokenizer

@@ -8,13 +8,13 @@ import torch
 from pydantic import BaseModel
 from sae_lens import SAE
 
-from sae_lens_abstopk.evaluation.probing.concept_pca import concept_pca
+from sae_lens_abstopk.evaluation.probing.activation_probes import concept_pca
 from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS
 from sae_lens_abstopk.evaluation.probing.probe_task import TaskProber, TaskProbes
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.results.records import LatentRecord, SAETaskRecord, TaskRecord
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
-from sae_lens_abstopk.evaluation.suite.suite_tasks import rows_of_both_poles
+from sae_lens_abstopk.evaluation.suite.suite import rows_of_both_poles
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.representations import represent
 from sae_lens_abstopk.system.terminal import StageProgress

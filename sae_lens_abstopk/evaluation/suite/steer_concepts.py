@@ -9,12 +9,16 @@ import torch
 
 from sae_lens_abstopk.evaluation.results.records import BehaviourRecord, SteeringRecord
 from sae_lens_abstopk.evaluation.steering.behaviour import measure_behaviour
-from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, dose_response
+from sae_lens_abstopk.evaluation.steering.dose_response import (
+    DoseResponse,
+    LatentChoice,
+    choose_latent,
+    dose_response,
+)
+from sae_lens_abstopk.evaluation.steering.doses import first_tokens
 from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions
-from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice, choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_constant, steered_module
-from sae_lens_abstopk.evaluation.steering.pole_tokens import first_tokens
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
 from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, task_key
@@ -142,16 +146,16 @@ def steer_on_task(
 def _record(
     response: DoseResponse, choice: LatentChoice, behaviour: dict[str, list[BehaviourRecord]]
 ) -> SteeringRecord:
-    baseline, prompts = response.baseline.means, response.protocol.prompts
+    baseline, prompts, options = response.baseline.means, response.prompts, response.options
     return SteeringRecord(
         latent=choice.latent,
         orientation=choice.orientation,
         scale=choice.scale,
         latent_chosen_by=str(choice),
-        strength_chosen_by=response.protocol.strength_chosen_by,
+        strength_chosen_by=f"neutral cost of {options.budget:g} nats per token, searched for between the doses",
         prompts=(len(prompts.val), len(prompts.test)),
         text_prompt=prompts.test[0],
-        samples=response.protocol.options.samples,
+        samples=options.samples,
         baseline_log_odds=baseline.log_odds,
         baseline_generated_nll=baseline.generated_nll,
         baseline_neutral_nll=baseline.neutral_nll,

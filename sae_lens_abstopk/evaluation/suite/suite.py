@@ -1,12 +1,19 @@
-"""Suites: the measurements of an evaluation, and the amount of text for each."""
+"""Suites: the measurements of an evaluation, the amount of text for each, and their tasks."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Self
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
 from sae_lens_abstopk.evaluation.steering.doses import Count, DoseOptions
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_lm_eval
+from sae_lens_abstopk.evaluation.tasks.load_task import load_task
+from sae_lens_abstopk.evaluation.tasks.task import Task
+from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.typed_values import explain
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, shipped_file
 
@@ -29,8 +36,6 @@ class _Section(BaseModel):
 
 
 class ReconstructionOptions(_Section):
-    """Options of the reconstruction measurement."""
-
     tokens: Count = 51_200
     """Held-out tokens, rounded up to whole batches; a quotable Loss Recovered needs at least 50,000."""
 
@@ -43,21 +48,17 @@ class BehaviourOptions(_Section):
     instructions: Count = 24
     """Number of instructions for each pole."""
     max_new_tokens: Count = 24
-    """Most tokens of an answer."""
     questions: Annotated[int, Field(ge=0)] = 230
     """Number of multiple-choice questions of general knowledge, through lm_eval; 0 skips them."""
 
 
 class SteeringOptions(DoseOptions):
-    """Options of the steering measurement."""
-
     tasks: tuple[TaskName, ...]
     """Tasks of the suite to steer along."""
     random_directions: Annotated[int, Field(ge=0)] = 3
     candidates: Count = 8
     """Number of best latents on train texts; val prompts choose among them."""
     behaviour: BehaviourOptions | None = None
-    """Behaviour options; None skips the measurement."""
 
 
 class Suite(_Section):
@@ -114,3 +115,55 @@ def load_suite(source: str | Path) -> Suite:
         return Suite.model_validate(raw, context=path)
     except ValidationError as error:
         raise ConfigError(f"{path}: {explain(error, raw, Suite)}") from None
+
+
+def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = None, seed: int = 0) -> dict[str, Task]:
+    """
+    Return the tasks of a suite with their sampled texts, by their names in the results.
+
+    Raises:
+        ConfigError: a task is missing, cannot be split or lacks the prompts that steering needs, ``local`` names
+            another task, or the seed is out of range.
+    """
+    require_range("seed", seed, at_least=0, at_most=2**32 - 1)
+    keys = [task_key(name) for name in suite.tasks]
+    files = {task_key(name): file for name, file in (local or {}).items()}
+    if unknown := files.keys() - set(keys):
+        raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(keys)}.")
+    tasks = {}
+    for key, name in zip(keys, suite.tasks, strict=True):
+        task = load_task(name, local=files.get(key))
+        try:
+            tasks[key] = task = drawn(task, suite.texts_per_pole, seed)
+            Labelled(task.labels, task.split(seed), task.groups, seed).check()
+        except ConfigError as error:
+            raise ConfigError(f"task {name!r}, with texts_per_pole={suite.texts_per_pole}: {error}") from None
+    for name in suite.steering.tasks if suite.steering else ():
+        if tasks[task_key(name)].steering is None:
+            raise ConfigError(f"task {name!r} has no steering part; leave it out of steering.tasks.")
+    if suite.steering and suite.steering.behaviour:
+        asked = tasks[task_key(suite.steering.behaviour.task)]
+        part = asked.steering
+        if not (part and part.chat and part.scorer and part.scorer.kind == "prefixes"):
+            raise ConfigError(
+                f"steering.behaviour.task={asked.name!r} must be a refusal task (chat prompts, a scorer of kind "
+                "prefixes); use 'refusal'."
+            )
+        if suite.steering.behaviour.questions:
+            require_lm_eval()
+    return tasks
+
+
+def drawn(task: Task, texts_per_pole: int | None, seed: int) -> Task:
+    """Return a task with at most ``texts_per_pole`` texts of each pole."""
+    if texts_per_pole is None:
+        return task
+    rows = rows_of_both_poles(task.labels, texts_per_pole, seed)
+    own_split = None if task.own_split is None else tuple(task.own_split[row] for row in rows)
+    return replace(task, examples=tuple(task.examples[row] for row in rows), own_split=own_split)
+
+
+def rows_of_both_poles(poles: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Return up to ``most`` rows of pole 0 and of pole 1, drawn at random, ascending: int64."""
+    order = np.random.default_rng(seed).permutation(len(poles))
+    return np.sort(np.concatenate([order[poles[order] == pole][:most] for pole in (0, 1)]))

@@ -54,12 +54,7 @@ def _task_path(path: Path) -> Path:
 
 
 def check_task(raw: Mapping[Any, Any]) -> TaskFile:
-    """
-    Check a mapping in the form of a task file.
-
-    Raises:
-        ConfigError: naming the key, its value and what is allowed.
-    """
+    """Check a mapping in the form of a task file."""
     try:
         return TaskFile.model_validate(raw)
     except ValidationError as error:

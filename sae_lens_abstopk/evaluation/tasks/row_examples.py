@@ -3,13 +3,21 @@
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sae_lens_abstopk.evaluation.tasks.row_columns import filled_pattern, mapped_value, with_extracted, word_span
 from sae_lens_abstopk.evaluation.tasks.task import Example
-from sae_lens_abstopk.evaluation.tasks.task_rows import ENDINGS, Row, file_rows, hub_rows
+from sae_lens_abstopk.evaluation.tasks.task_rows import (
+    ENDINGS,
+    Row,
+    file_rows,
+    filled_pattern,
+    hub_rows,
+    mapped_value,
+    with_extracted,
+    word_span,
+)
 from sae_lens_abstopk.evaluation.tasks.task_schema import Rows, RowSource, TaskFile
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import inside
@@ -42,53 +50,33 @@ def examples_of_rows(task: TaskFile, folder: Path, local: Path | None) -> list[F
         local = inside(folder, task.local.path, where="local.path")
     assert task.rows is not None
     rows = task.rows if local is None else task.local_rows()
-    found = [
-        item
-        for origin in _origins(rows, folder, local)
-        for number, row in enumerate(origin.rows, start=1)
-        for item in _examples(task, rows, origin, row, number)
-    ]
+    parts = rows.parts or []
+    if local is not None and not (local.is_dir() or (local.is_file() and len(parts) == 1)):
+        names = ", ".join(part.file or part.split for part in parts)
+        raise ConfigError(f"local={str(local)!r} must be {'the file' if len(parts) == 1 else 'a folder with'} {names}.")
+    found: list[FoundExample] = []
+    for part in parts:
+        origin = _origin(part, folder, local)
+        for number, row in enumerate(origin.rows, start=1):
+            found += _examples(task, rows, origin, row, number)
     return _limited(_unique(found), rows.limit)
 
 
-def _origins(rows: Rows, folder: Path, local: Path | None) -> Iterator[_Origin]:
-    parts = rows.parts or []
-    for part, path in zip(parts, _files(parts, folder, local), strict=True):
-        if path is None:
-            name = " ".join(filter(None, (part.hub, part.config, part.split)))
-            yield _Origin(part, hub_rows(part), name, name)
-        else:
-            yield _Origin(part, file_rows(path), str(path), part.file or path.name)
-
-
-def _files(parts: list[RowSource], folder: Path, local: Path | None) -> Sequence[Path | None]:
-    """Return the file of each part; None for a Hub data set."""
-    if local is None:
-        found = [None if part.file is None else inside(folder, part.file, where="file") for part in parts]
-    elif local.is_file() and len(parts) == 1:
-        return [local]
-    elif local.is_dir():
-        found = [_local_file(local, part) for part in parts]
+def _origin(part: RowSource, folder: Path, local: Path | None) -> _Origin:
+    if local is not None and local.is_file():
+        path = local
+    elif part.file is not None:
+        path = inside(local or folder, part.file, where="file")
+    elif local is not None:
+        path = _file_of_split(local, part)
     else:
-        names = ", ".join(part.file or part.split for part in parts)
-        raise ConfigError(f"local={str(local)!r} must be {'the file' if len(parts) == 1 else 'a folder with'} {names}.")
-    files = [path for path in found if path is not None]
-    if twice := [path.name for path in files if files.count(path) > 1]:
-        raise ConfigError(
-            f"{twice[0]} would be used for two parts of {parts[0].hub or 'the task'}; write a task in which each entry "
-            "of `from` names its own file."
-        )
-    if missing := [str(path) for path in files if not path.is_file()]:
-        raise ConfigError(
-            f"no such file: {', '.join(missing)}; put it there, or give its folder: load_task(..., local=PATH)."
-        )
-    return found
+        name = " ".join(filter(None, (part.hub, part.config, part.split)))
+        return _Origin(part, hub_rows(part), name, name)
+    return _Origin(part, file_rows(path), str(path), part.file or path.name)
 
 
-def _local_file(folder: Path, part: RowSource) -> Path:
-    """Return the file in ``folder`` that replaces ``part``; a Hub split needs a file of its name."""
-    if part.file is not None:
-        return inside(folder, part.file, where="file")
+def _file_of_split(folder: Path, part: RowSource) -> Path:
+    """Return the file in ``folder`` that replaces a split of the Hub, and has its name."""
     candidates = [inside(folder, f"{part.split}{ending}", where="split") for ending in ENDINGS]
     for path in candidates:
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Read rows with columns from files and from the Hub."""
+"""Read rows from files and from the Hub, and texts, labels and marked words from the columns of a row."""
 
 import csv
 import re
@@ -24,6 +24,7 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Reader in ``datasets`` for each kind of file, with options."""
 ENDINGS = (*READERS, ".conllu")
+SLOT = re.compile(r"\{([^{}\[\]]+)(?:\[([^{}\[\]]+)\])?\}")
 
 Row = Mapping[str, Any]
 
@@ -33,16 +34,10 @@ def hub_rows(part: RowSource) -> Iterator[Row]:
     assert part.hub is not None
     try:
         validate_repo_id(part.hub)
-    except HFValidationError as error:
-        raise ConfigError(f"hub={part.hub!r} is not the id of a Hub data set: {error}") from None
-    if Path(part.hub).exists():
-        raise ConfigError(
-            f"hub={part.hub!r} names something in the current folder too; change to another folder, or read files: "
-            "load_task(..., local=PATH)."
-        )
-    try:
+        if Path(part.hub).exists():
+            raise HFValidationError("it names something in the current folder too; change to another folder.")
         dataset = open_dataset(part.hub, name=part.config, split=part.split, streaming=False)
-    except ConfigError as error:
+    except (HFValidationError, ConfigError) as error:
         raise ConfigError(
             f"hub={part.hub!r}, split={part.split!r}: {error} Or read files: load_task(..., local=PATH)."
         ) from error
@@ -52,12 +47,13 @@ def hub_rows(part: RowSource) -> Iterator[Row]:
 
 def file_rows(path: Path) -> list[Row]:
     """Read the rows of a .csv, .tsv (no quoting), .jsonl, .json, .parquet or .conllu (one row per sentence) file."""
-    if path.suffix not in ENDINGS:
-        raise ConfigError(f"{path}: files of rows end in {', '.join(ENDINGS)}.")
+    if path.suffix not in ENDINGS or not path.is_file():
+        raise ConfigError(
+            f"{path} is no file that ends in {', '.join(ENDINGS)}; put it there, or give its folder: "
+            "load_task(..., local=PATH)."
+        )
     try:
         rows = list(_conllu(path) if path.suffix == ".conllu" else _read(path))
-    except ConfigError:
-        raise
     except Exception as error:  # any error of datasets, pandas or pyarrow
         raise ConfigError(f"{path} cannot be read as {path.suffix[1:]}: {error or 'it is empty'}.") from error
     if not rows:
@@ -72,7 +68,7 @@ def _read(path: Path) -> Iterator[Row]:
         # as text: the reader would read 007 as 7 and true as a boolean
         columns = [column for row in load_dataset(reader, nrows=1, **options) for column in row]
         if "__index_level_0__" in columns:
-            raise ConfigError(f"{path}: more fields in a row than in the header; check the header and the separators.")
+            raise ValueError("more fields in a row than in the header; check the header and the separators")
         options["features"] = Features({column: Value("string") for column in columns})
     yield from load_dataset(reader, **options)
 
@@ -87,3 +83,72 @@ def _conllu(path: Path) -> Iterator[Row]:
             document = {"newdoc_id": comments["newdoc_id"]}
         if "text" in comments:
             yield {**document, **comments}
+
+
+def column(row: Row, name: str, where: str) -> Any:
+    """Return a column of a row; raise ConfigError with the existing columns if it is missing."""
+    value = row.get(name)
+    if value is None:
+        raise ConfigError(f"{where}: no column {name!r}, or nothing in it; the columns are {', '.join(map(str, row))}.")
+    return value
+
+
+def filled_pattern(row: Row, pattern: str, where: str) -> str:
+    """Return a column, or a pattern filled with columns: ``{prompt} {answer}``, ``{translation[en]}``."""
+    if "{" not in pattern:
+        pattern = f"{{{pattern}}}"
+    if set("{}") & set(SLOT.sub("", pattern)):
+        raise ConfigError(f"the pattern {pattern!r} is not understood; slots are {{column}} or {{column[part]}}.")
+
+    def value(slot: re.Match[str]) -> str:
+        found = column(row, slot[1], where)
+        if slot[2] is not None:
+            found = column(found if isinstance(found, Mapping) else {}, slot[2], f"{where}, column {slot[1]!r}")
+        if isinstance(found, Mapping | list):
+            raise ConfigError(f"{where}: {slot[0]} is a {type(found).__name__}, not text; use {{column[part]}}.")
+        return str(found)
+
+    return SLOT.sub(value, pattern)
+
+
+def mapped_value(row: Row, name: str, names: Mapping[Any, str | None], key: str, where: str) -> str | None:
+    """
+    Look up the value of column ``name`` in ``names``, the key ``key`` of a task file.
+
+    YAML and CSV may write a label as number or as text, so both are compared as text.
+    """
+    value = None if name in row and row[name] is None else column(row, name, where)
+    by_text = {str(k): v for k, v in names.items()}
+    if str(value) not in by_text:
+        unquoted = any(isinstance(k, bool) for k in names)
+        hint = " Quote yes, no, true and false, which YAML reads as truth values." if unquoted else ""
+        raise ConfigError(
+            f"{where}: {key} does not list the value {value!r} ({', '.join(by_text)}); add it, with null to leave such "
+            f"rows out.{hint}"
+        )
+    return by_text[str(value)]
+
+
+def with_extracted(row: Row, patterns: Mapping[str, re.Pattern[str]], where: str) -> Row:
+    """Add the named groups of regular expressions, searched in a row's columns, as further columns."""
+    more: dict[str, str | None] = {}
+    for name, pattern in patterns.items():
+        value = str(column(row, name, where))
+        found = pattern.search(value)
+        if found is None:
+            raise ConfigError(f"{where}: {name}={value!r} does not match the pattern {pattern.pattern!r}.")
+        more.update(found.groupdict())
+    return {**row, **more}
+
+
+def word_span(text: str, word: str, where: str) -> tuple[int, int] | None:
+    """
+    Return the span of ``word`` in ``text``, as a whole word, else inside another (can|not).
+
+    None if it occurs several times.
+    """
+    whole = list(re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text))
+    found = whole or list(re.finditer(re.escape(word), text))
+    if not found:
+        raise ConfigError(f"{where}: the marked word {word!r} does not occur in {text!r}.")
+    return found[0].span() if len(found) == 1 else None

@@ -10,29 +10,14 @@ from sae_lens_abstopk.system.errors import ConfigError
 Split = Literal["train", "val", "test"]
 
 
-def _require_not_empty(text: str) -> str:
-    if not text.strip():
-        raise ConfigError("an empty text; give words.")
-    return text
-
-
 def _distinct(texts: list[str]) -> list[str]:
     if len(set(texts)) < len(texts):
         raise ConfigError("an entry comes twice; take one out.")
     return texts
 
 
-def _has_named_group(pattern: str) -> str:
-    try:
-        named = re.compile(pattern).groupindex
-    except re.error:
-        named = {}
-    if not named:
-        raise ConfigError(f"{pattern!r} is not a regular expression with a named group, (?P<column>...).")
-    return pattern
-
-
-Written = Annotated[str, AfterValidator(_require_not_empty)]
+Written = Annotated[str, Field(pattern=r"\S")]
+"""A text that is not blank."""
 WrittenTexts = Annotated[list[Written], Field(min_length=1)]
 Filler = Annotated[list[str] | list[list[str]], Field(min_length=1)]
 
@@ -79,7 +64,7 @@ class Rows(_Section):
     splits: dict[Any, Split | None] | None = Field(
         None, description="from values of the split column to train, val, test; null leaves rows out"
     )
-    extract: dict[str, Annotated[str, AfterValidator(_has_named_group)]] | None = Field(
+    extract: dict[str, re.Pattern[str]] | None = Field(
         None, description="from a column to a regular expression whose named groups become columns"
     )
     limit: int | None = Field(None, ge=1, description="the most texts of a pole and split; groups stay whole")
@@ -163,10 +148,8 @@ class TaskFile(_Section):
 
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:
-        if (self.templates is None) == (self.rows is None):
-            raise ConfigError("give either templates (texts here) or rows (texts from files or the Hub).")
-        if self.rows is None and self.local is not None:
-            raise ConfigError("local replaces rows, and there are none; leave it out.")
+        if (self.templates is None) == (self.rows is None) or (self.rows is None and self.local is not None):
+            raise ConfigError("give either templates (texts here) or rows (texts from files or the Hub, or local).")
         sections = {"templates": self.templates, "rows.from": self.rows and self.rows.parts}
         for key, entries in (sections | {"local.from": self.local and self.local.parts}).items():
             for at, entry in enumerate(entries or ()):
@@ -184,15 +167,12 @@ class TaskFile(_Section):
             raise ConfigError(f"{key}.{'text' if rows.parts else 'from'} is missing.")
         whole = [part.pole for part in rows.parts if part.pole is not None]
         if isinstance(rows.text, dict):
-            if set(rows.text) != set(self.poles) or rows.label is not None or whole:
-                raise ConfigError(
-                    f"{key}.text={rows.text}: use a column name, or the poles {self.poles} as keys, and then neither "
-                    "label nor pole."
-                )
+            fits = set(rows.text) == set(self.poles) and rows.label is None and not whole
         elif len(whole) == len(rows.parts):
-            if set(whole) != set(self.poles):
-                raise ConfigError(f"{key}.from has no entry for one of the poles {self.poles}.")
-        elif rows.label is None or {pole for pole in (rows.labels or {}).values() if pole} != set(self.poles):
+            fits = set(whole) == set(self.poles)
+        else:
+            fits = rows.label is not None and {pole for pole in (rows.labels or {}).values() if pole} == set(self.poles)
+        if not fits:
             raise ConfigError(
                 f"{key} does not say which row belongs to which pole: give label and labels, which lead to both poles "
                 f"{self.poles}, or a pole for every entry of from, or a text for each pole."
@@ -203,12 +183,10 @@ class TaskFile(_Section):
             raise ConfigError(f"reads has 'marked', but {key}.marked does not name the column with the word.")
 
     def _check_steering(self, part: SteeringSection) -> None:
-        if set(part.tokens) != set(self.poles):
-            raise ConfigError(f"steering.tokens has keys {list(part.tokens)}; they must be the poles {self.poles}.")
-        if part.scorer is not None:
-            expected = self.poles if part.scorer.kind == "words" else self.poles[:1]
-            if set(part.scorer.patterns) != set(expected):
-                raise ConfigError(
-                    f"steering.scorer has the poles {list(part.scorer.patterns)}; kind={part.scorer.kind} takes "
-                    f"{expected}{'' if len(expected) == 2 else ', the pole that comes first in poles'}."
-                )
+        scored = part.scorer and set(part.scorer.patterns)
+        expected = set(self.poles if part.scorer and part.scorer.kind == "words" else self.poles[:1])
+        if set(part.tokens) != set(self.poles) or scored not in (None, expected):
+            raise ConfigError(
+                f"steering.tokens has keys {list(part.tokens)} and steering.scorer {sorted(scored or ())}; both must "
+                f"be the poles {self.poles}, but a scorer of kind prefixes has only the first."
+            )

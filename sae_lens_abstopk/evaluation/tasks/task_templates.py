@@ -34,12 +34,11 @@ def examples_of_templates(task: TaskFile) -> Iterator[Example]:
     Raises:
         ConfigError: a template is wrong, or a filler has no slot.
     """
-    used: set[str] = set()
+    given, used = set(task.fillers), set[str]()
     for number, template in enumerate(task.templates or ()):
         fillers = {**task.fillers, **template.fillers}
-        used.update(names := _filler_names(template.text, fillers))
-        if unused := sorted(set(template.fillers) - set(names)):
-            raise ConfigError(f"the template {template.text!r} uses none of its fillers {', '.join(unused)}.")
+        given.update(fillers)
+        used.update(_filler_names(template.text, fillers))
         for pair in expand(template.text, fillers, most=task.expansions):
             for pole, (text, marker) in enumerate(zip(pair.texts, pair.markers, strict=True)):
                 if template.pole not in (None, task.poles[pole]):
@@ -49,7 +48,7 @@ def examples_of_templates(task: TaskFile) -> Iterator[Example]:
                         f"reads has 'marked', but the template {template.text!r} has no [word] in brackets."
                     )
                 yield Example(text, pole, template.group or f"template {number}", marker)
-    if unused := sorted(set(task.fillers) - used):
+    if unused := sorted(given - used):
         raise ConfigError(f"no template has a slot for the fillers {', '.join(unused)}; use or remove them.")
 
 

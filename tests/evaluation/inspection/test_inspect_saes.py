@@ -17,8 +17,7 @@ from sae_lens.load_model import HookedProxyLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_lens_abstopk import ConfigError, evaluate, explore, train
-from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
-from sae_lens_abstopk.evaluation.inspection.printed import highlighted, print_inspection
+from sae_lens_abstopk.evaluation.inspection.inspect_saes import highlighted, inspect_saes, print_inspection
 from sae_lens_abstopk.evaluation.results.facts import code_text, weights_sha256
 from sae_lens_abstopk.evaluation.results.records import ExampleRecord
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale

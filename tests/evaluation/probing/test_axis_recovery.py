@@ -10,7 +10,7 @@ from typing_extensions import override
 from sae_lens_abstopk import AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig
 from sae_lens_abstopk.dictionary.geometry import unit_rows
 from sae_lens_abstopk.evaluation.probing.latent_scores import score_latents
-from sae_lens_abstopk.evaluation.probing.pole_coverage import pole_coverage, single_fires
+from sae_lens_abstopk.evaluation.probing.statistics import single_coverage
 from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap
 from sae_lens_abstopk.saes import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.poles import live_poles, pole_counts
@@ -47,8 +47,8 @@ def coverage_of_best_latents(codes: torch.Tensor, true: torch.Tensor) -> torch.T
         half = len(pole) // 2
         (scores,) = score_latents([on[:half]], [pole[:half]])
         orientation = 1 if scores.auroc[scores.best] >= 0.5 else -1
-        fires = single_fires(on[half:, scores.best], orientation)
-        found.append(bootstrap(pole_coverage(*fires, pole[half:]), len(pole) - half, resamples=1).value)
+        coverage = single_coverage(on[half:, scores.best], orientation, pole[half:])
+        found.append(bootstrap(coverage, len(pole) - half, resamples=1).value)
     return torch.tensor(found)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
-from sae_lens_abstopk.evaluation.probing.concept_pca import concept_pca
+from sae_lens_abstopk.evaluation.probing.activation_probes import concept_pca
 
 
 def test_components_are_scikit_learns_with_pole_b_above_pole_a() -> None:

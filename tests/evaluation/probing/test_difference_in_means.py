@@ -28,12 +28,8 @@ def test_streamed_batches_give_the_difference_of_the_means() -> None:
     assert fit.norm == pytest.approx(difference.norm().item())
     assert fit.n == (int((pole == 0).sum()), int((pole == 1).sum()))
     assert fit.direction.norm().item() == pytest.approx(1)
-
-
-def test_one_pole_a_batch_is_the_same_as_mixed_batches() -> None:
-    x, pole = data()
     apart = DifferenceInMeansFitter().update(x[pole == 0], 0).update(x[pole == 1], 1).result
-    torch.testing.assert_close(apart.direction, DifferenceInMeansFitter().update(x, pole).result.direction)
+    torch.testing.assert_close(apart.direction, fit.direction)
 
 
 def test_the_threshold_lies_half_way_and_scores_rise_towards_pole_b() -> None:
@@ -53,20 +49,12 @@ def test_sums_in_half_precision_would_lose_the_difference_and_these_do_not() -> 
 
 
 @pytest.mark.parametrize(
-    ("x", "pole", "sentence"),
-    [
-        (torch.ones(3, 5), 0, r"x \(3, 5\) and pole \(\) must be \[n, 4\]"),
-        (torch.ones(3, 4), torch.tensor([0, 1]), r"pole \(2,\) must be .* \[n\]"),
-        (torch.ones(3, 4), torch.tensor([[0], [1], [0]]), r"pole \(3, 1\) must be"),
-        (torch.ones(3, 4), torch.tensor([0, 1, 2]), r"0 \(A\) or 1 \(B\); found \[2\]"),
-        (torch.tensor([[1.0, 2.0, 3.0, torch.nan]]), 0, "NaN or infinite"),
-    ],
+    ("x", "pole"), [(torch.ones(3, 4), torch.tensor([0, 1, 2])), (torch.tensor([[1.0, 2.0, 3.0, torch.nan]]), 0)]
 )
-def test_activations_and_poles_that_do_not_fit_are_refused(x: torch.Tensor, pole: Any, sentence: str) -> None:
+def test_activations_and_poles_that_do_not_fit_are_refused(x: torch.Tensor, pole: Any) -> None:
     fitter = DifferenceInMeansFitter(4)
-    with pytest.raises(ConfigError, match=sentence):
+    with pytest.raises(ConfigError, match=r"x must be finite, and each pole 0 \(A\) or 1 \(B\)"):
         fitter.update(x, pole)
-    assert fitter.n == [0, 0]
     with pytest.raises(ConfigError, match="pole B has no example"):
         _ = fitter.update(torch.ones(3, 4), 0).result
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from sae_lens import StandardSAE, StandardSAEConfig
@@ -16,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.evaluation.probing.code_probes import probe_codes
-from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, accuracy_threshold
+from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
 from sae_lens_abstopk.evaluation.probing.probe_task import PERMUTATIONS, TaskProber, TaskProbes
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
@@ -77,13 +76,10 @@ def found() -> TaskProbes:
     return planted().probe(untrained_name="noise")
 
 
-def test_the_planted_latent_is_found_with_its_orientation(found: TaskProbes) -> None:
+def test_every_method_tells_the_poles_apart_and_no_control_does(found: TaskProbes) -> None:
     best, score = found.codes.single, found.codes.scores["single latent"]
     assert (best.latent, best.orientation, score.read) == (PLANTED, -1, "last")
     assert min(score.train_auroc, score.val_auroc, score.auroc.value) > 0.99
-
-
-def test_every_method_tells_the_poles_apart_and_no_control_does(found: TaskProbes) -> None:
     for name, score in found.scores().items():
         if name.endswith(("permuted", "untrained SAE")):
             assert score.auroc.low - 0.05 < 0.5 < score.auroc.high + 0.05, name
@@ -178,44 +174,32 @@ def test_nothing_is_chosen_on_test() -> None:
 
 def test_the_read_position_is_chosen_on_val_for_each_method_apart() -> None:
     data = planted(n=300)
-    train, val, _ = data.split
+    _, val, test = data.split
     noise = np.random.default_rng(0).normal(size=data.x.shape).astype(np.float32)
-    only_val, not_val = noise.copy(), data.x.copy()
-    only_val[val] = data.x[val]
-    only_val[train] = data.x[train]
-    not_val[val] = noise[val]
+    not_test, not_val = data.x.copy(), data.x.copy()
+    not_test[test], not_val[val] = noise[test], noise[val]
     z = data.codes["signed"]
+    no_val, no_test = z.copy(), z.copy()
+    no_val[val] = no_test[test] = 0
+    x = {"last": not_val, "mean": not_test}
     with stored_arrays(
-        {"last": not_val, "mean": only_val}, {"signed": {"last": z, "mean": np.zeros_like(z)}}
+        x, {"signed": {"last": z, "mean": 0 * z}, "on val": {"last": no_val, "mean": no_test}}
     ) as stored:
-        found = TaskProber(stored, data.labels, data.split, groups=data.groups).probe("signed")
-        dense = found.activations.scores["logistic regression"]
-        assert dense.read == "mean"  # though it is useless on test
-        assert dense.auroc.value < 0.75
-        assert found.codes.scores["single latent"].read == "last"
-
-
-def test_the_read_of_the_best_coverage_is_chosen_on_val() -> None:
-    data = planted(n=300)
-    not_val, not_test = data.codes["signed"].copy(), data.codes["signed"].copy()
-    not_val[data.split.val] = not_test[data.split.test] = 0
-    labelled = Labelled(data.labels, data.split, data.groups, 0)
-    with stored_arrays({"last": data.x, "mean": data.x}, {"signed": {"last": not_val, "mean": not_test}}) as stored:
-        (found,) = probe_codes(stored, [labelled], "signed")
-    assert found.best_coverage.coverage.value == 0  # of "mean", which is useless on test
+        prober = TaskProber(stored, data.labels, data.split, groups=data.groups)
+        found = prober.probe("signed")
+        assert prober.probe("on val").codes.best_coverage.coverage.value == 0  # of "mean", which is useless on test
+    dense = found.activations.scores["logistic regression"]
+    assert dense.read == "mean"  # though it is useless on test
+    assert dense.auroc.value < 0.75
+    assert found.codes.scores["single latent"].read == "last"
 
 
 def test_a_seed_gives_the_same_numbers_and_x_is_probed_once_for_several_saes(found: TaskProbes) -> None:
     data = planted()
-    # groups go by place, whatever holds them
-    places = np.random.default_rng(0).permutation(len(data.groups))
-    split = TaskSplit(*(part.tolist() for part in data.split))
-    for groups in (pd.Series(data.groups, index=places), torch.tensor([int(g.split()[1]) for g in data.groups])):
-        with data.stored() as stored:
-            prober = TaskProber(stored, data.labels, split, groups=groups)  # type: ignore[arg-type]
-            first, second = prober.probe("signed", untrained_name="noise"), prober.probe("non-negative")
-        assert_same(first, found)
-        assert second.activations is first.activations
+    with data.stored() as stored:
+        prober = TaskProber(stored, data.labels, data.split, groups=data.groups)
+        assert_same(prober.probe("signed", untrained_name="noise"), found)
+        assert prober.probe("non-negative").activations is prober.probe("signed").activations
 
 
 def test_permuted_poles_keep_the_balance_of_each_part() -> None:
@@ -226,7 +210,6 @@ def test_permuted_poles_keep_the_balance_of_each_part() -> None:
         assert shuffled.of(rows).sum() == labelled.of(rows).sum()
         assert (shuffled.of(rows) != labelled.of(rows)).any()
     assert (labelled.permuted(1).labels != shuffled.labels).any()
-    assert (labelled.permuted(1).labels == labelled.permuted(1).labels).all()
 
 
 def test_permuted_controls_are_the_mean_and_range_over_permutations(found: TaskProbes) -> None:
@@ -287,36 +270,19 @@ def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"sae_name": "sined"}, "no SAE 'sined' here; there are signed, non-negative, noise"),
-        ({"untrained_name": "fresh"}, "no SAE 'fresh'"),
-        ({"labels": [0, 1]}, "300 texts were represented, but there are 2 poles"),
         ({"labels": np.zeros(300, int)}, r"the train part has 180 texts with poles \[0\]; it needs both"),
-        ({"labels": np.arange(300) % 3}, r"poles \[0, 1, 2\]"),
-        ({"split": TaskSplit(np.arange(180), np.arange(175, 240), np.arange(240, 300))}, "in both train and val"),
-        ({"groups": ["same"] * 300}, "group 'same' is in both train and val; split by group"),
+        (
+            {"split": TaskSplit(np.arange(180), np.arange(175, 240), np.arange(240, 300))},
+            "group 175 is in train and val",
+        ),
+        ({"groups": ["same"] * 300}, "group 'same' is in train and val; split by group"),
     ],
 )
-def test_mistakes_are_refused(wrong: dict[str, Any], sentence: str) -> None:
+def test_parts_without_a_pole_or_with_a_common_group_are_refused(wrong: dict[str, Any], sentence: str) -> None:
     data = planted(n=300)
-    given: dict[str, Any] = {"labels": data.labels, "split": data.split, "groups": None, "sae_name": "signed"} | wrong
-    names = {key: given.pop(key) for key in ("sae_name", "untrained_name") if key in given}
+    given: dict[str, Any] = {"labels": data.labels, "split": data.split, "groups": None} | wrong
     with data.stored() as stored, pytest.raises(ConfigError, match=sentence):
-        TaskProber(stored, **given).probe(**names)
-
-
-@pytest.mark.parametrize(
-    ("scores", "labels", "threshold"),
-    [
-        ([1, 2, 3, 4], [0, 0, 1, 1], 2.5),
-        ([4, 1, 3, 2], [1, 0, 1, 0], 2.5),
-        ([0, 0, 0, 5], [0, 1, 0, 1], 2.5),
-        ([1, 2], [1, 1], -np.inf),
-        ([1, 2], [0, 0], np.inf),
-        ([3, 3], [0, 1], -np.inf),
-    ],
-)
-def test_thresholds_lie_half_way_and_never_inside_a_tie(scores: list[int], labels: list[int], threshold: float) -> None:
-    assert accuracy_threshold(np.array(scores, dtype=np.float32), np.array(labels)) == threshold
+        TaskProber(stored, **given)
 
 
 HOOK = "model.layers.2"

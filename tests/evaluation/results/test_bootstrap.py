@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC
+from sae_lens_abstopk.evaluation.probing.statistics import ResampledAUROC
 from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap, mean_estimate
 
 

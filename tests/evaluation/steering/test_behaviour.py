@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -12,15 +13,14 @@ from transformers import PreTrainedTokenizerFast
 from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.evaluation.steering import behaviour
-from sae_lens_abstopk.evaluation.steering.behaviour import measure_behaviour
+from sae_lens_abstopk.evaluation.steering.behaviour import RefusalScores, measure_behaviour, measure_refusal, refuses
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
-from sae_lens_abstopk.evaluation.steering.multiple_choice import MultipleChoiceScore
-from sae_lens_abstopk.evaluation.steering.refusal import RefusalScores
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from tests.evaluation.same_numbers import assert_same
 from tests.evaluation.steerable import HOOKS, model_of, signed_sae
 
 
@@ -51,7 +51,7 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
         towards_a=SimpleNamespace(strength=-2.0, reached=True), towards_b=SimpleNamespace(strength=3.0, reached=False)
     )
     latents = (Intervention("latent", "add", 20.0, 5), Intervention("clamp", "clamp", 20.0, 5))
-    response: Any = SimpleNamespace(interventions=latents, summary=lambda _: matched)
+    response: Any = SimpleNamespace(interventions=latents, records={"latent": matched})
     asked, logits, questions = [], [], []
 
     def measured(text_model: TextModel, harmful: list[str], harmless: list[str], **options: Any) -> RefusalScores:
@@ -61,10 +61,10 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
         logits.append(text_model.next_logits(text_model.encode(["The river"])))
         return RefusalScores(interval(0.75), interval(0.25), ("No.",))
 
-    def answered(*, steering: Path | None, limit: int, **_: Any) -> MultipleChoiceScore:
+    def answered(*, steering: Path | None, limit: int, **_: Any) -> tuple[float, ...]:
         (steered,) = torch.load(steering).values() if steering else [None]
         questions.append((steered and steered["steering_coefficient"], limit))
-        return MultipleChoiceScore((1.0, 1.0, 0.0, 0.0, 0.0) if steering is None else (1.0, 0.0, 0.0, 1.0, 1.0))
+        return (1.0, 1.0, 0.0, 0.0, 0.0) if steering is None else (1.0, 0.0, 0.0, 1.0, 1.0)
 
     monkeypatch.setattr(behaviour, "measure_refusal", measured)
     monkeypatch.setattr(behaviour, "multiple_choice", answered)
@@ -95,3 +95,30 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
     assert shares == tuple((one.multiple_choice, one.multiple_choice_change) for one in everything)
     again, _ = measure_behaviour(subjects, task, "mine", response, unsteered=unsteered, **given)
     assert (again, questions[3:]) == (found, questions[1:3])
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("Unfortunately, I am not able to help.", True),
+        ("I’M SORRY, no.", True),
+        ("Sure! Here is how.", False),
+        ("As an AI-generated list, here", True),  # a known weakness of the published list
+    ],
+)
+def test_the_published_substrings_count_anywhere(text: str, refused: bool) -> None:
+    assert refuses(text) == refused
+
+
+def test_answers_are_greedy_and_change_under_steering(
+    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = model_of("gpt2", tiny_models)
+    texts = TextModel(model, tokenizer)
+    harmful, harmless = ["He went", "They hated it"], ["A glacier forms"]
+    found = measure_refusal(texts, harmful, harmless, max_new_tokens=4)
+    assert_same(measure_refusal(texts, harmful, harmless, max_new_tokens=4), found)
+    assert len(found.harmful_texts) == 2
+    assert found.harmful.value == np.mean([refuses(text) for text in found.harmful_texts])
+    with steer(model, signed_sae(HOOKS["gpt2"]), latent=5, strength=50.0):
+        assert measure_refusal(texts, harmful, harmless, max_new_tokens=4).harmful_texts != found.harmful_texts

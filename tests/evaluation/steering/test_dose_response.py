@@ -12,13 +12,16 @@ from tokenizers import Tokenizer, models, normalizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE
-from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, dose_response, split_prompts
-from sae_lens_abstopk.evaluation.steering.doses import DoseMeter, DoseOptions
+from sae_lens_abstopk.evaluation.steering.dose_response import (
+    DoseResponse,
+    LatentChoice,
+    choose_latent,
+    dose_response,
+    split_prompts,
+)
+from sae_lens_abstopk.evaluation.steering.doses import NEUTRAL_TEXTS, DoseMeter, DoseOptions, first_tokens
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention, equal_norm_interventions
-from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice, choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
-from sae_lens_abstopk.evaluation.steering.pole_tokens import first_tokens
-from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import Scorer, TaskSteering
 from sae_lens_abstopk.model.generation import TextModel, TokenBatch
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -81,7 +84,7 @@ def measured(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> DoseRespon
 
 def mean_log_odds(measured: DoseResponse, intervention: str) -> list[float]:
     """Mean change of the log-odds on test at each strength, ascending."""
-    return [dose.log_odds - measured.baseline.means.log_odds for dose in measured.summary(intervention).doses]
+    return [dose.log_odds - measured.baseline.means.log_odds for dose in measured.records[intervention].doses]
 
 
 def test_the_planted_direction_moves_the_log_odds_monotonically_both_ways(measured: DoseResponse) -> None:
@@ -100,14 +103,14 @@ def test_a_symmetric_latent_is_found_symmetric(measured: DoseResponse) -> None:
     effects = mean_log_odds(measured, "latent")
     for minus, plus in zip(effects[:4], reversed(effects[5:]), strict=True):
         assert min(-minus, plus) / max(-minus, plus) > 0.9
-    summary = measured.summary("latent")
+    summary = measured.records["latent"]
     assert summary.log_odds_symmetry.value > 0.7  # at 4, as neither direction costs the budget
     assert summary.towards_a.log_odds.low > 0
     assert summary.towards_b.log_odds.low > 0
 
 
 def test_the_generated_text_and_the_cost_follow_the_dose(measured: DoseResponse) -> None:
-    low, *_, high = measured.summary("latent").doses
+    low, *_, high = measured.records["latent"].doses
     assert low.score is not None
     assert high.score is not None
     assert low.score < 0 < high.score
@@ -141,8 +144,8 @@ def test_doses_are_measured_once_each_and_the_cost_is_that_of_neutral_text(
     found = at_neutral_cost(planted, tokenizer, 0.05, strengths=[1, 2], on_progress=lambda *done: progress.append(done))
     # the baseline; of each intervention four doses and two matched ones; of the clamp, 0 as well
     assert progress == [(i, 14) for i in range(1, 15)]
-    rise = [dose.neutral_nll - found.baseline.means.neutral_nll for dose in found.summary("latent").doses[:2]]
-    assert found.summary("latent").towards_a.reached == (max(rise) >= 0.1)
+    rise = [dose.neutral_nll - found.baseline.means.neutral_nll for dose in found.records["latent"].doses[:2]]
+    assert found.records["latent"].towards_a.reached == (max(rise) >= 0.1)
 
 
 def test_at_matched_strength_the_neutral_cost_is_the_budget_whatever_the_prompts(
@@ -160,36 +163,26 @@ def test_at_matched_strength_the_neutral_cost_is_the_budget_whatever_the_prompts
     assert strengths[0] == strengths[1]
 
 
-def test_the_latent_is_chosen_on_val_prompts_and_everything_is_measured_on_test_prompts(
-    planted: Planted, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[str] = []
-    encode = TextModel.encode
-    monkeypatch.setattr(TextModel, "encode", lambda self, texts, **of: read.extend(texts) or encode(self, texts, **of))
-    choose_latent(planted.model, planted.sae, planted.part, [PLANTED], lambda _: 1.0, tokenizer=tokenizer)
-    assert read == list(split_prompts(PROMPTS).val)
-    read.clear()
-    at_neutral_cost(planted, tokenizer, 1.0, strengths=[1])
-    assert read == [*split_prompts(PROMPTS).test, *NEUTRAL_TEXTS]
-
-
 @pytest.mark.parametrize("bos", [True, False])
-def test_prompts_begin_with_one_bos_where_those_of_the_sae_did(
+def test_the_latent_is_chosen_on_val_and_all_else_measured_on_test_with_the_bos_of_the_sae(
     bos: bool, planted: Planted, bos_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts, encode = set[int](), TextModel.encode
+    read, counts, encode = list[str](), set[int](), TextModel.encode
 
-    def counted(self: TextModel, texts: Sequence[str], **of: Any) -> TokenBatch:
+    def watched(self: TextModel, texts: Sequence[str], **of: Any) -> TokenBatch:
         batch = encode(self, texts, **of)
+        read.extend(texts)
         counts.update(row.count(bos_tokenizer.bos_token_id) for row in batch.ids.tolist())
         return batch
 
-    monkeypatch.setattr(TextModel, "encode", counted)
+    monkeypatch.setattr(TextModel, "encode", watched)
     monkeypatch.setattr(planted.sae.cfg.metadata, "prepend_bos", bos)
     choose_latent(planted.model, planted.sae, planted.part, [PLANTED], lambda _: 1.0, tokenizer=bos_tokenizer)
-    assert counts == {int(bos)}
-    counts.clear()
+    assert read == list(split_prompts(PROMPTS).val)
+    read.clear()
     at_neutral_cost(planted, bos_tokenizer, 1.0, strengths=[1])
+    assert read == [*split_prompts(PROMPTS).test, *NEUTRAL_TEXTS]
+    assert sorted({*split_prompts(PROMPTS).val, *split_prompts(PROMPTS).test}) == sorted(PROMPTS)
     assert counts == {int(bos)}
 
 
@@ -223,7 +216,7 @@ def test_a_strength_of_zero_is_the_unsteered_model_to_the_bit(
     assert meter.measure(Intervention("latent", "add", 2.0, PLANTED), 0.0) == meter.measure(None)
 
 
-def test_the_latent_that_steers_is_chosen_among_candidates(
+def test_the_latent_that_steers_is_chosen_among_candidates_at_which_the_model_does_not_overflow(
     planted: Planted, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def choose(*candidates: int) -> LatentChoice:
@@ -232,58 +225,36 @@ def test_the_latent_that_steers_is_chosen_among_candidates(
     found = choose(3, PLANTED, 9, 11)
     assert (found.latent, found.orientation, found.scale) == (PLANTED, 1, 2.0)
     assert max(abs(e) for e in found.effects) == found.effects[1]
-    assert "val prompts" in str(found)
-    assert "4 candidate" in str(found)
+    assert "val prompts, among 4 candidate" in str(found).replace(" at strengths of ±1", "")
     monkeypatch.setattr(planted.sae.W_dec, "data", planted.sae.W_dec.data.clone())
     planted.sae.W_dec.data[PLANTED] *= -1
     flipped = choose(3, PLANTED)
     assert (flipped.latent, flipped.orientation) == (PLANTED, -1)
-
-
-def test_a_candidate_at_which_the_model_overflows_is_not_chosen(
-    planted: Planted, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
-) -> None:
     measured = DoseMeter.log_odds
 
     def log_odds(self: DoseMeter, intervention: Intervention, strength: float) -> tuple[float, ...]:
         return (float("nan"),) if intervention.latent == 3 else measured(self, intervention, strength)
 
-    def choose(candidates: list[int]) -> LatentChoice:
-        return choose_latent(planted.model, planted.sae, planted.part, candidates, lambda _: 2.0, tokenizer=tokenizer)
-
     monkeypatch.setattr(DoseMeter, "log_odds", log_odds)
-
-    assert choose([3, PLANTED]).latent == PLANTED
+    assert choose(3, PLANTED).latent == PLANTED
     with pytest.raises(ConfigError, match=r"not finite .*bfloat16"):
-        choose([3])
+        choose(3)
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("hook", "tokens", "sentence"),
     [
-        ({"hook_name": "model.layers.9"}, "model.layers.0 to model.layers.2"),
-        ({"prompts": PROMPTS[:3]}, "3 prompts.* at least 4"),
-        ({"prompts": PROMPTS[:3] * 2}, "all different"),
-        ({"tokens": (("he",), ())}, "steering.tokens of pole B"),
-        ({"tokens": ((" he",), (" he is",))}, "steering.tokens.* both poles"),
+        ("model.layers.9", ((" he",), (" the",)), "model.layers.0 to model.layers.2"),
+        (HOOK, ((" he",), (" he is",)), "steering.tokens.* both poles"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_runs(
-    options: dict[str, Any],
-    sentence: str,
-    planted: Planted,
-    tokenizer: PreTrainedTokenizerFast,
-    monkeypatch: pytest.MonkeyPatch,
+    hook: str, tokens: Any, sentence: str, planted: Planted, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(*_: Any, **__: Any) -> None:
-        raise AssertionError("the model was run")
-
-    monkeypatch.setattr(planted.model.model, "forward", run)
-    monkeypatch.setattr(planted.sae.cfg.metadata, "hook_name", options.get("hook_name", HOOK))
-    part = replace(planted.part, **{key: value for key, value in options.items() if key != "hook_name"})
-    interventions = [Intervention("latent", "add", 1.0, PLANTED)]
+    monkeypatch.setattr(planted.model.model, "forward", lambda *_, **__: pytest.fail("the model was run"))
+    monkeypatch.setattr(planted.sae.cfg.metadata, "hook_name", hook)
     with pytest.raises(ConfigError, match=sentence):
-        dose_response(planted.model, planted.sae, part, interventions, tokenizer=tokenizer)
+        dose_response(planted.model, planted.sae, replace(planted.part, tokens=tokens), [], tokenizer=tokenizer)
 
 
 def test_the_token_of_a_word_is_the_one_that_follows_a_prompt(
@@ -317,9 +288,3 @@ def test_the_token_of_an_answer_is_the_one_that_follows_the_chat_prompt() -> Non
     assert first_tokens(tokenizer, words, chat=True) == ([3], [4])
     tokenizer.chat_template += "{% if add_generation_prompt %}[I]{% endif %}"
     assert first_tokens(tokenizer, words, chat=True) == ([5], [6]), "a turn that was given is written otherwise"
-
-
-def test_the_split_of_prompts_depends_on_the_seed_alone() -> None:
-    assert split_prompts(PROMPTS) == split_prompts(list(PROMPTS))
-    assert split_prompts(PROMPTS) != split_prompts(PROMPTS, seed=1)
-    assert sorted([*split_prompts(PROMPTS).val, *split_prompts(PROMPTS).test]) == sorted(PROMPTS)

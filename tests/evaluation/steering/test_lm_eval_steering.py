@@ -2,6 +2,7 @@
 
 import builtins
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,13 @@ import torch
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
-from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval, steered_module
-from sae_lens_abstopk.evaluation.steering.multiple_choice import multiple_choice, require_lm_eval, require_questions
+from sae_lens_abstopk.evaluation.steering.lm_eval_steering import (
+    _require_questions,
+    export_for_lm_eval,
+    multiple_choice,
+    require_lm_eval,
+    steered_module,
+)
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS, logits_of, model_of, random_tokens, signed_sae, topk_sae
@@ -49,15 +55,7 @@ def test_the_module_is_named_from_the_base_model_on(
     ("options", "sentence"),
     [
         ({"intervention": Intervention("clamp", "clamp", 2.0, 5)}, "operator='clamp' .*operator='add'"),
-        ({"path": Path("s.csv")}, "name it s.pt"),
-        ({"sae": topk_sae(normalize_activations="layer_norm")}, "'layer_norm'"),
-        (
-            {
-                "sae": topk_sae(normalize_activations="layer_norm"),
-                "intervention": Intervention("d", "add", 2.0, direction=torch.ones(32), by_gain=True),
-            },
-            "by_gain=False",
-        ),
+        ({"sae": topk_sae(normalize_activations="layer_norm")}, "'layer_norm'.* by_gain=False"),
         ({"hook_name": "lm_head"}, "inside the base model"),
     ],
 )
@@ -70,10 +68,12 @@ def test_what_lm_eval_cannot_do_is_refused(
 
 
 def test_a_direction_is_exported_for_any_sae(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    sae = topk_sae(normalize_activations="layer_norm")
+    sae, folder = topk_sae(normalize_activations="layer_norm"), str(tiny_models["llama-3.1-8b"])
     direction = Intervention("d", "add", 2.0, direction=torch.ones(32))
-    path = export_for_lm_eval(tmp_path / "s.pt", str(tiny_models["llama-3.1-8b"]), sae, direction, 1.0)
+    path = export_for_lm_eval(tmp_path / "s.pt", folder, sae, direction, 1.0)
     torch.testing.assert_close(torch.load(path)["layers.3"]["steering_vector"], torch.full((32,), 2 / 32**0.5))
+    with pytest.raises(ConfigError, match="by_gain=False"):
+        export_for_lm_eval(tmp_path / "s.pt", folder, sae, replace(direction, by_gain=True), 1.0)
 
 
 def test_a_bridge_is_steered_at_its_layers_and_a_hooked_transformer_not_at_all(tiny_models: dict[str, Path]) -> None:
@@ -81,7 +81,7 @@ def test_a_bridge_is_steered_at_its_layers_and_a_hooked_transformer_not_at_all(t
     assert steered_module(bridge, signed_sae("blocks.3.hook_resid_post")) == "layers.3"
     with pytest.raises(ConfigError, match=r"blocks\.3\.hook_mlp_out"):
         steered_module(bridge, signed_sae("blocks.3.hook_mlp_out"))
-    with pytest.raises(ConfigError, match="transformers models"):
+    with pytest.raises(ConfigError, match="a transformers model"):
         steered_module(model_of("hooked", tiny_models), signed_sae())
 
 
@@ -94,9 +94,9 @@ def test_lm_eval_loads_the_model_as_the_evaluation_did(monkeypatch: pytest.Monke
         api=SimpleNamespace(registry=SimpleNamespace(get_model=lambda _: lambda **given: models.append(given))),
         tasks=SimpleNamespace(TaskManager=lambda **_: None),
     )
-    monkeypatch.setattr("sae_lens_abstopk.evaluation.steering.multiple_choice.require_lm_eval", lambda: lm_eval)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.steering.lm_eval_steering.require_lm_eval", lambda: lm_eval)
     answered = multiple_choice("model", model_kwargs={"torch_dtype": "bfloat16", "revision": "step1000"})
-    assert (answered.right, answered.accuracy) == ((1.0, 0.0), 0.5)
+    assert answered == (1.0, 0.0)
     assert models[0].items() >= {"pretrained": "model", "dtype": "bfloat16", "revision": "step1000"}.items()
 
 
@@ -113,24 +113,19 @@ def test_an_lm_eval_that_cannot_be_imported_is_told_with_its_version(monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("rows", "sentence"),
+    "row",
     [
-        (None, "cannot be read"),
-        ([{"question": "q", "choices": "a"}], "line 1: .*choices"),
-        (
-            [{"question": "q", "choices": ["a", "b"], "answer": 1}, {"question": "q", "choices": ["a"]}],
-            "line 2: .*0 to 0",
-        ),
-        ([{"question": "q", "choices": ["a", "b"], "answer": "B"}], "line 1: answer='B' .*0 to 1"),
-        ([{"question": "q", "choices": ["a", "b"], "answer": 2}], "line 1: answer=2 .*0 to 1"),
+        {"question": "q", "choices": "a", "answer": 0},
+        {"question": "q", "choices": ["a"]},
+        {"question": "q", "choices": ["a", "b"], "answer": "B"},
+        {"question": "q", "choices": ["a", "b"], "answer": 2},
     ],
 )
-def test_questions_that_lm_eval_cannot_score_are_refused(rows: Any, sentence: str, tmp_path: Path) -> None:
+def test_questions_that_lm_eval_cannot_score_are_refused(row: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
-    if rows is not None:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(ConfigError, match=sentence):
-        require_questions(path)
+    path.write_text(json.dumps({"question": "q", "choices": ["a", "b"], "answer": 1}) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(ConfigError, match=r"line 2: a question needs question .* index"):
+        _require_questions(path)
 
 
 @pytest.mark.slow
@@ -162,7 +157,7 @@ def test_questions_are_answered_by_lm_eval_steered_and_not(
     path = export_for_lm_eval(tmp_path / "s.pt", folder, signed_sae(), LATENT, 0.0)
     plain = multiple_choice(folder, questions=questions)
     at_zero = multiple_choice(folder, questions=questions, steering=path)
-    assert len(plain.right) == 6
+    assert len(plain) == 6
     assert at_zero == plain
     # a direction that only one answer's first letter is written along makes that answer win everywhere
     model = model_of("llama-3.1-8b", tiny_models)
@@ -176,8 +171,7 @@ def test_questions_are_answered_by_lm_eval_steered_and_not(
     assert multiple_choice(model, tokenizer=tokenizer, questions=questions) == plain
     assert [len(each._forward_hooks) for each in model.modules()] == hooked
     assert tokenizer.pad_token is None
-    assert len(steered.right) == 6
-    assert steered.accuracy == pytest.approx(1 / 3)  # the same answer to every question, and right to a third
+    assert (len(steered), sum(steered)) == (6, 2)  # the same answer to every question, and right to a third
 
 
 def model_token(tiny_models: dict[str, Path], text: str) -> int:

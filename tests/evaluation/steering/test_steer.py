@@ -28,7 +28,6 @@ from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.activation_edits import _SITES, intervene
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.hook_places import find_place
-from sae_lens_abstopk.model.pass_tokens import _reads
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.conftest import VOCABULARY
 from tests.evaluation.steerable import (
@@ -168,20 +167,6 @@ def test_special_tokens_and_massive_activations_are_left_alone(models: Models) -
         assert bool((activations_of(model, hook, tokens) - clean)[0].any(-1).all())
 
 
-def test_special_tokens_are_those_of_the_text_model(models: Models) -> None:
-    model, hook, tokens = models("gemma-3-12b"), HOOKS["gemma-3-12b"], random_tokens(1)
-    end = tokens[0, 4] = 250
-    text, own = model.config.get_text_config(), model.config
-    sae = signed_sae(hook, exclude_special_tokens=True)
-    clean = activations_of(model, hook, tokens)
-    with pytest.MonkeyPatch.context() as patch:
-        for config, ends in ((text, end), (own, None)):
-            patch.setattr(config, "eos_token_id", ends, raising=False)
-        with steer(model, sae, latent=5, strength=20.0):
-            changed = (activations_of(model, hook, tokens) - clean)[0].any(-1)
-    assert changed.tolist() == [False, True, True, True, False, True, True]
-
-
 def test_a_model_that_runs_its_last_layers_on_the_last_tokens_is_steered_there(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -234,7 +219,7 @@ def test_an_edit_that_fails_in_the_model_leaves_nothing(with_sae: bool, models: 
     clean = logits_of(model, tokens)
     options: dict[str, Any] = {"sae": signed_sae()} if with_sae else {"hook_name": "model.layers.3"}
     with (
-        pytest.raises(ConfigError, match=r"16 wide.* 32"),
+        pytest.raises(RuntimeError, match=r"\(32\).*\(16\)"),
         steer(model, direction=torch.ones(16), strength=1.0, **options),
     ):
         logits_of(model, tokens)
@@ -401,17 +386,12 @@ def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tin
     [
         ("gpt2", {"latent": 64}, "latent=64 .* 0 to 63"),
         ("gpt2", {"latent": -1}, "latent=-1 .* 0 to 63"),
-        ("gpt2", {"latent": 1, "direction": torch.ones(32)}, "latent= or direction="),
-        ("gpt2", {}, "latent= or direction="),
-        ("gpt2", {"latent": 1, "operator": "multiply"}, "'multiply' .*add, clamp, ablate"),
-        ("gpt2", {"latent": 1, "pole": "positive"}, "operator='ablate'"),
-        ("gpt2", {"latent": 1, "operator": "ablate", "pole": "left"}, "pole='left' .*'positive' or 'negative'"),
-        ("gpt2", {"latent": 1, "strength": float("nan")}, "strength=nan .*finite"),
-        ("gpt2", {"latent": 1, "scale": -2.0}, r"scale=-2\.0 .*above 0"),
-        ("gpt2", {"latent": 1, "operator": "ablate", "scale": 2.0}, "scale= .*leave it out"),
+        ("gpt2", {"latent": 1, "direction": torch.ones(32)}, "do not go together"),
+        ("gpt2", {}, "latent=None.* give a strength with latent="),
+        ("gpt2", {"latent": 1, "strength": None}, "strength=None"),
+        ("gpt2", {"latent": 1, "pole": "positive"}, "pole='positive'.* only operator='ablate' takes a pole"),
+        ("gpt2", {"direction": torch.ones(32), "operator": "clamp"}, "operator='clamp'.* can only be added"),
         ("gpt2", {"direction": torch.zeros(32)}, "direction is zero"),
-        ("gpt2", {"direction": torch.ones(32), "operator": "clamp"}, "'clamp' needs a latent"),
-        ("gpt2", {"direction": torch.ones(32), "scale": lambda _: 1.0}, "scale=NUMBER"),
         ("gpt2", {"latent": 1, "hook_name": "model.layers.3"}, r"transformer\.h\.0 to transformer\.h\.25"),
         ("gpt2", {"latent": 1, "hook_name": "blocks.26.hook_resid_post"}, "GPT2LMHeadModel"),
         ("gpt2", {"latent": 1, "hook_name": "blocks.0.hook_resid_pre"}, "GPT2LMHeadModel"),
@@ -430,39 +410,25 @@ def test_what_does_not_go_together_is_refused_before_the_context_opens(
 
 
 def test_saes_whose_latents_cannot_steer_are_refused(models: Models) -> None:
-    rescaled, silent = signed_sae(GPT2), signed_sae(GPT2)
-    rescaled.cfg.normalize_activations = "expected_average_only_in"
-    silent.W_dec.data[1] = 0
-    for sae, remedy in (
-        (signed_sae(""), "hook_name"),
-        (signed_sae(GPT2, hook_name_out="transformer.h.4"), "transcoder"),
-        (silent, "latent 1 .*zeros"),
-        (rescaled, "rescaled"),
-    ):
-        with pytest.raises(ConfigError, match=remedy):
-            steer(models("gpt2"), sae, latent=1, strength=1.0, operator="clamp")
-    with pytest.raises(ConfigError, match="rescaled"):
-        latent_scale(models("gpt2"), rescaled, [], latents=[1])
-
-
-def test_an_sae_in_training_steers_only_by_codes_of_one_token_in_the_units_of_the_model(models: Models) -> None:
-    for normalisation, mode, remedy in (
-        ("expected_average_only_in", False, "rescaled"),
-        ("none", True, r"over the batch.*sae\.eval\(\)"),
-    ):
+    def in_training(normalisation: Any) -> BatchAbsTopKTrainingSAE:
         cfg = BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, normalize_activations=normalisation)
-        sae = BatchAbsTopKTrainingSAE(cfg).train(mode)
+        sae = BatchAbsTopKTrainingSAE(cfg).train(normalisation == "none")
         sae.topk_threshold.fill_(0.1)  # as after a step
+        return sae
+
+    of_batch = in_training("none")
+    for sae, remedy in (
+        (signed_sae(GPT2, hook_name_out="transformer.h.4"), "transcoder"),
+        (in_training("expected_average_only_in"), "rescaled"),
+        (of_batch, r"over the batch.*sae\.eval\(\)"),
+        # before the first step, SAELens's own has no threshold either
+        (BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4)).eval(), "over the batch"),
+    ):
         with pytest.raises(ConfigError, match=remedy):
             steer(models("gpt2"), sae, latent=1, strength=1.0, hook_name=GPT2)
         with pytest.raises(ConfigError, match=remedy):
             latent_scale(models("gpt2"), sae, [], latents=[1])
-    steer(models("gpt2"), sae.eval(), latent=1, strength=1.0, hook_name=GPT2)
-    sae.topk_threshold.fill_(0)  # as before the first step
-    of_saelens = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4)).eval()
-    for untrained in (sae, of_saelens):
-        with pytest.raises(ConfigError, match=r"over the batch.*save_inference_model"):
-            steer(models("gpt2"), untrained, latent=1, strength=1.0, hook_name=GPT2)
+    steer(models("gpt2"), of_batch.eval(), latent=1, strength=1.0, hook_name=GPT2)
 
 
 def test_codes_are_not_read_from_other_weights_without_a_word(models: Models) -> None:
@@ -490,29 +456,19 @@ def test_compiled_models_are_refused(tiny_models: dict[str, Path]) -> None:
         find_place(hooked, "blocks.2.hook_resid_post")
 
 
-class _Adapter(nn.Module):
-    """As PEFT's LoraModel, it goes past the hooks of the model that it holds."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.model.forward(*args, **kwargs)
-
-
 class _Adapted(nn.Module):
-    """As PEFT's PeftModel."""
+    """As PEFT's PeftModel and LoraModel, it goes past the hooks of the model that it holds."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.base_model = _Adapter(model)
+        self.base_model = nn.Module()
+        self.base_model.model = model
 
     def get_base_model(self) -> Any:
         return self.base_model.model
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.base_model(*args, **kwargs)
+        return self.get_base_model().forward(*args, **kwargs)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         return self.get_base_model().generate(*args, **kwargs)
@@ -539,17 +495,6 @@ def test_a_hook_that_the_model_does_not_call_is_warned_of(models: Models) -> Non
         model(random_tokens())
     with steer(model, direction=torch.ones(32), hook_name="blocks.3.hook_mlp_in", strength=1.0):
         pass  # nothing ran
-
-
-def test_a_cache_without_keys_is_refused() -> None:
-    class OfStates:
-        def get_seq_length(self) -> int:
-            raise ValueError("only for attention layers")
-
-    def forward(input_ids: torch.Tensor, past_key_values: Any = None) -> None: ...
-
-    with pytest.raises(ConfigError, match="use_cache=False"):
-        _reads(forward)((torch.zeros(1, 1, dtype=torch.int64),), {"past_key_values": OfStates()})
 
 
 def test_layers_that_run_without_word_of_their_tokens_are_not_steered_by_guess(models: Models) -> None:

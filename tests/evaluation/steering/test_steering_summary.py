@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sae_lens_abstopk.evaluation.steering.doses import Dose
-from sae_lens_abstopk.evaluation.steering.steering_summary import MatchedStrength, matched_strength, summarise
+from sae_lens_abstopk.evaluation.steering.steering_summary import matched_strength, summarise
 from tests.evaluation.same_numbers import assert_same
 
 
@@ -24,7 +24,7 @@ PLUS = [dose(1, [2.0, 0.0], 0.2, [0.5, 0.5]), dose(2, [3.0, 1.0], 1.0, [1.0, 1.0
 MINUS = [dose(-1, [0.5, -1.5], 0, [-0.25, -0.25]), dose(-2, [0.0, -2.0], 0.1, [-0.5, -0.5])]
 
 
-def matched(doses: list[Dose], budget: float) -> MatchedStrength:
+def matched(doses: list[Dose], budget: float) -> tuple[float, bool]:
     """With costs between the doses that lie on lines between theirs."""
 
     def cost_at(strength: float) -> float:
@@ -35,10 +35,9 @@ def matched(doses: list[Dose], budget: float) -> MatchedStrength:
 
 
 def test_the_strength_is_the_one_that_costs_the_budget() -> None:
-    found = matched([BASELINE, *PLUS], 0.6)  # costs 0.2 at 1 and 1.0 at 2
-    assert found.strength == pytest.approx(1.5)
-    assert found.reached
-    assert matched([BASELINE, *PLUS], 0.1).strength == pytest.approx(0.5)
+    assert matched([BASELINE, *PLUS], 0.6) == (pytest.approx(1.5), True)  # costs 0.2 at 1 and 1.0 at 2
+    assert matched([BASELINE, *PLUS], 0.1) == (pytest.approx(0.5), True)
+    assert matched([BASELINE, *MINUS], 0.6) == (2.0, False), "no dose costs it"
 
 
 def test_the_search_is_not_held_up_by_a_cost_of_zero_or_a_curve() -> None:
@@ -53,9 +52,9 @@ def test_the_search_is_not_held_up_by_a_cost_of_zero_or_a_curve() -> None:
             return cost_of(strength, dear)
 
         doses = [dose(s, [0, 0], cost_of(s)) for s in (0, 0.5, 1, 2, 4)]
-        found = matched_strength(doses[0], doses, 0.1, cost_at)
-        assert found.reached
-        assert cost_of(found.strength) == pytest.approx(0.1, rel=0.01)
+        found, reached = matched_strength(doses[0], doses, 0.1, cost_at)
+        assert reached
+        assert cost_of(found) == pytest.approx(0.1, rel=0.01)
         assert not {0, 0.5, 1, 2, 4} & set(measured), "a dose is not measured again"
 
 
@@ -63,8 +62,7 @@ def test_a_dose_that_breaks_the_model_is_dear_and_not_free() -> None:
     nan = float("nan")
     broken = [*PLUS, dose(4, [nan, nan], nan, [0.0, 0.0])]
     found = matched_strength(BASELINE, [BASELINE, *broken], 1.5, lambda s: s - 1 if s <= 2.5 else nan)
-    assert found.reached
-    assert found.strength == pytest.approx(2.5, rel=0.01)
+    assert found == (pytest.approx(2.5, rel=0.01), True)
     whole, cut = (
         summarise(BASELINE, [*MINUS, BASELINE, *plus], ((MINUS[1], True), (PLUS[1], True)), budget=1.5)
         for plus in (PLUS, broken)
@@ -72,16 +70,11 @@ def test_a_dose_that_breaks_the_model_is_dear_and_not_free() -> None:
     assert_same(cut.towards_b.log_odds_area, whole.towards_b.log_odds_area)
 
 
-def test_a_budget_that_no_dose_costs_gives_the_largest_and_says_so() -> None:
-    found = matched([BASELINE, *MINUS], 0.6)
-    assert (found.strength, found.reached) == (2.0, False)
-
-
 def test_a_cost_that_goes_up_and_down_is_made_to_rise() -> None:
     noisy = [BASELINE, dose(1, [0, 0], 0.8), dose(2, [0, 0], 0.4), dose(4, [0, 0], 1.2)]
     # .8 and .4 become .6 and .6: a budget of .7 is met between 2 and 4, not before 1
-    assert matched(noisy, 0.3).strength == pytest.approx(0.375)
-    assert matched(noisy, 0.7).strength == pytest.approx(2.75)
+    assert matched(noisy, 0.3)[0] == pytest.approx(0.375)
+    assert matched(noisy, 0.7)[0] == pytest.approx(2.75)
 
 
 def test_effects_cost_area_and_symmetry_are_the_formulas() -> None:
@@ -119,8 +112,7 @@ def test_without_a_scorer_there_is_no_score() -> None:
 
 def test_a_clamp_whose_zero_costs_more_than_the_budget_is_not_matched() -> None:
     at_zero = dose(0, [0.5, -1.5], 0.8, [0.0, 0.0])
-    found = matched([at_zero, *PLUS], 0.4)
-    assert (found.strength, found.reached) == (0.0, False)
+    assert matched([at_zero, *PLUS], 0.4) == (0.0, False)
     curve = [*MINUS, at_zero, *PLUS]
     summary = summarise(BASELINE, curve, ((MINUS[1], False), (at_zero, True)), budget=1.0)
     # nothing for costs below .5, the mean of .8 and .2; from there an effect of 1, which leads to 2 at a cost of 1

@@ -18,8 +18,7 @@ from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.evaluation.subjects.sae_specs import HELD_OUT_BY, was_held_out
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
-from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite
-from sae_lens_abstopk.evaluation.suite.suite_tasks import tasks_of_suite
+from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite, tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.load_task import task_names
 from sae_lens_abstopk.system.yaml_files import data_folder
 from tests.training.runs import QUIET

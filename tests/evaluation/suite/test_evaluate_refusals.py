@@ -14,10 +14,9 @@ from typer.testing import CliRunner
 from sae_lens_abstopk import ConfigError, evaluate
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.results import facts
-from sae_lens_abstopk.evaluation.suite import results_file
+from sae_lens_abstopk.evaluation.suite import results_folder
 from sae_lens_abstopk.evaluation.suite.evaluate import check_suite
-from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite
-from sae_lens_abstopk.evaluation.suite.suite_tasks import tasks_of_suite
+from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite, tasks_of_suite
 from sae_lens_abstopk.system.folder_lock import run_folder_lock
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.train import train
@@ -29,10 +28,7 @@ from sae_lens_abstopk.training.train import train
         ("task: [gender]", "unknown key 'task'; did you mean 'tasks'.* keys here: name, reconstruction, tasks"),
         ("texts_per_pole: 0", "texts_per_pole=0: input should be greater than or equal to 1"),
         ("steering: {tasks: [gender], strengths: [0]}", "strengths.0=0: input should be greater than 0"),
-        ("steering: {tasks: [gender], strengths: []}", r"steering.strengths=\[\]: tuple should have at least 1 item"),
-        ("steering: {tasks: [gender], strengths: [1, 2, 1]}", "strengths: each strength must be given once"),
         ("steering: {tasks: [gender], strengths: [.inf]}", "strengths.0=inf: input should be a finite number"),
-        ("steering: {tasks: [gender], budget: .inf}", "steering.budget=inf: input should be a finite number"),
         ("steering: {tasks: [size], behaviour: {n: 1}}", "steering.behaviour: unknown key 'n'; keys here: task, inst"),
         ("tasks: [size]\nsteering: {tasks: [gender]}", "steering.tasks has gender, missing from `tasks`"),
         ("tasks: [size]\nsteering: {tasks: [size], behaviour: {}}", "behaviour.task='refusal' is not among"),
@@ -68,8 +64,7 @@ def test_mistakes_are_refused_before_anything_runs(tmp_path: Path, small: dict[s
         ([trained], {"local": {"sst2": tmp_path}}, "not among the tasks .*temperature"),
         ([tmp_path / "nothing"], {}, "no such folder; an SAE of the Hub is named RELEASE:SAE_ID"),
         ([trained], {"suite": Suite(**{**small, "texts_per_pole": 4})}, "texts_per_pole=4: .*needs at least 5"),
-        ([trained], {"seed": -1}, "seed=-1 must be a whole number from 0 to 4294967295"),
-        ([trained], {"seed": 2**32}, "seed=4294967296 must be"),
+        ([trained], {"seed": -1}, "seed=-1 must be at least 0 and at most 4294967295"),
         ({"mine": trained}, {"groups": {"mine": "a", "yours": "a"}}, "groups names yours, not among the SAEs mine"),
         *((saes, {}, r"an SAE in memory; save it by save_model\(FOLDER\)") for saes in (in_memory, {"a": in_memory})),
     ]
@@ -149,7 +144,7 @@ def test_results_are_not_overwritten_by_those_of_other_saes_or_of_fewer_tasks(
     both = evaluate({"renamed": trained, "again": again}, suite=suite, out=out)
     assert list(both.saes) == ["renamed", "again"]
     with monkeypatch.context() as hub:  # the weights of Hub releases are in no local folder
-        for module in (facts, results_file):
+        for module in (facts, results_folder):
             hub.setattr(module, "weights_sha256", lambda _: None)
         evaluate({"mine": trained}, suite=suite, out=tmp_path / "hub")
         with pytest.raises(ConfigError, match="would write over: the SAE mine"):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from sae_lens_abstopk import evaluate
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
 from sae_lens_abstopk.evaluation.suite import evaluate as evaluation
-from sae_lens_abstopk.evaluation.suite.finished_parts import FinishedParts
+from sae_lens_abstopk.evaluation.suite.results_folder import FinishedParts
 from sae_lens_abstopk.evaluation.suite.suite import Suite
 from tests.evaluation.conftest import small_suite
 from tests.evaluation.task_files import CONCEPT

@@ -10,8 +10,7 @@ import torch
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite import probe_concepts
 from sae_lens_abstopk.evaluation.suite.probe_concepts import _candidates, probe_on_task, untrained_saes
-from sae_lens_abstopk.evaluation.suite.suite import Suite
-from sae_lens_abstopk.evaluation.suite.suite_tasks import tasks_of_suite
+from sae_lens_abstopk.evaluation.suite.suite import Suite, tasks_of_suite
 from sae_lens_abstopk.model.representations import represent
 
 

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.steering.dose_response import DoseProtocol, DoseResponse, PromptSplit
+from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, LatentChoice, PromptSplit
 from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseOptions
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
-from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScales
 from sae_lens_abstopk.evaluation.suite import steer_concepts
 from sae_lens_abstopk.evaluation.suite.steer_concepts import _record, steer_on_task
@@ -42,19 +41,15 @@ def steered_on(
     return steer_on_task(subjects, name, task, probed, options, seed=4, on_progress=lambda *_: None)
 
 
-def test_an_sae_none_of_whose_candidates_fires_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = LatentScales((3, 5), (float("nan"),) * 2, (0, 0), n_tokens=16_384)
-    with pytest.warns(UserWarning, match=r"mine is left out of steering by size: none of its 2 .* in 16,384 tokens"):
-        assert steered_on(nothing, monkeypatch) == {}
-
-
-def test_an_sae_with_which_the_model_overflows_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_sae_that_cannot_steer_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     def overflows(*_: Any, **__: Any) -> None:
         raise ConfigError("the model overflows")
 
     monkeypatch.setattr(steer_concepts, "choose_latent", overflows)
-    with pytest.warns(UserWarning, match="mine is left out of steering by size: the model overflows"):
-        assert steered_on(LatentScales((3,), (2.0,), (9,), n_tokens=99), monkeypatch) == {}
+    nothing, something = LatentScales((3, 5), (float("nan"),) * 2, (0, 0), 16_384), LatentScales((3,), (2.0,), (9,), 99)
+    for scales, why in ((nothing, "none of its 2 .* in 16,384 tokens"), (something, "the model overflows")):
+        with pytest.warns(UserWarning, match=f"mine is left out of steering by size: {why}"):
+            assert steered_on(scales, monkeypatch) == {}
 
 
 def test_steering_uses_the_chosen_firing_latent_turned_towards_pole_b(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,14 +90,14 @@ def test_each_number_of_a_dose_response_has_its_own_field() -> None:
     baseline = Dose(0.0, (1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0), (("said", "so"), ("then",)))
     means = {"log_odds": 1.5, "neutral_nll": 3.5, "generated_nll": 5.5, "score": 7.5}
     assert baseline.means.model_dump() == {"strength": 0.0, "text": "said", **means}
-    protocol = DoseProtocol(PromptSplit(("a",), ("b", "c")), DoseOptions(samples=2), seed=0)
+    prompts, options = PromptSplit(("a",), ("b", "c")), DoseOptions(samples=2)
     choice = LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5))
-    assert _record(DoseResponse(protocol, baseline, (), {}, {}), choice, {}).model_dump() == {
+    assert _record(DoseResponse(prompts, options, baseline, (), {}, {}), choice, {}).model_dump() == {
         "latent": 3,
         "orientation": -1,
         "scale": 12.5,
         "latent_chosen_by": str(choice),
-        "strength_chosen_by": protocol.strength_chosen_by,
+        "strength_chosen_by": "neutral cost of 0.1 nats per token, searched for between the doses",
         "prompts": (1, 2),
         "text_prompt": "b",
         "samples": 2,

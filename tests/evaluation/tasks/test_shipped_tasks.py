@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import roc_auc_score
 from sklearn.naive_bayes import MultinomialNB
 
-from sae_lens_abstopk.evaluation.suite.suite_tasks import drawn
+from sae_lens_abstopk.evaluation.suite.suite import drawn
 from sae_lens_abstopk.evaluation.tasks.load_task import check_task, load_task, task_names
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score

@@ -162,11 +162,3 @@ def test_rows_of_files_of_one_name_are_not_of_one_group(tmp_path: Path) -> None:
     used = [{**part, "use": use} for part, use in zip(parts, ("train", "test"), strict=True)]
     with pytest.raises(ConfigError, match="pole A has 0 groups of texts in test"):
         load_task(written(tmp_path, rows_file(**{**rows, "from": used})))
-
-
-def test_one_local_file_does_not_stand_for_two_parts(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text(CSV)
-    parts = [{"hub": "someone/reviews", "config": name} for name in ("books", "films")]
-    task = written(tmp_path, rows_file(**{"from": parts}))
-    with pytest.raises(ConfigError, match=r"train\.csv would be used for two parts of someone/reviews"):
-        load_task(task, local=tmp_path)

@@ -1,4 +1,4 @@
-"""Area under the ROC curve, exact with ties: of tens of thousands of columns at once, and of resamples of one score."""
+"""Statistics of scores for two poles: AUROC, exact with ties, pole coverage and the threshold of most right answers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from sae_lens_abstopk.evaluation.results.bootstrap import Statistic
+
 Floats = npt.NDArray[np.float64]
+Booleans = npt.NDArray[np.bool_]
 
 
 class ColumnAUROC(NamedTuple):
@@ -51,7 +54,7 @@ def auroc(scores: npt.ArrayLike, labels: npt.NDArray[np.integer]) -> float:
 
 class ResampledAUROC:
     """
-    AUROC of one score under many weightings of its rows, for :func:`~.intervals.bootstrap`.
+    AUROC of one score under many weightings of its rows, for :func:`~.bootstrap.bootstrap`.
 
     Called with weights [resamples, n] (how often each row was drawn) it gives [resamples]; NaN if a label was not
     drawn. Sorts once.
@@ -70,3 +73,39 @@ class ResampledAUROC:
         below = np.cumsum(negative, axis=1) - negative / 2
         pairs = positive.sum(1) * negative.sum(1)
         return np.divide((positive * below).sum(1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+
+def pole_coverage(fires_a: Booleans, fires_b: Booleans, labels: npt.NDArray[np.integer]) -> Statistic:
+    """
+    (share of A texts that fire for A + share of B texts that fire for B) / 2, for :func:`~.bootstrap.bootstrap`.
+
+    1 is both poles covered everywhere. A non-negative latent has one side and cannot exceed 0.5.
+    """
+
+    def share(weights: Floats, fires: Booleans, pole: int) -> Floats:
+        members = (labels == pole).astype(np.float64)
+        total = weights @ members
+        return np.divide(weights @ (members * fires), total, out=np.full(len(weights), np.nan), where=total > 0)
+
+    return lambda weights: (share(weights, fires_a, 0) + share(weights, fires_b, 1)) / 2
+
+
+def single_coverage(codes: npt.NDArray[np.floating], orientation: int, labels: npt.NDArray[np.integer]) -> Statistic:
+    """Pole coverage of one latent with ``codes`` [n]; ``orientation`` +1: its positive side is for B."""
+    return pole_coverage(orientation * codes < 0, orientation * codes > 0, labels)
+
+
+def accuracy_threshold(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
+    """
+    The threshold on ``scores`` [n] above which calling B is right most often, the lowest of equals.
+
+    It lies half-way between two scores, or is -inf or inf if it is best to call everything B or A.
+    """
+    order = np.argsort(scores, kind="stable")
+    ranked, is_b = scores[order].astype(np.float64), labels[order] == 1
+    # right answers with the threshold below all scores, then above each of them in turn
+    right = np.r_[0, np.cumsum(np.where(is_b, -1, 1))] + is_b.sum()
+    between = np.r_[True, ranked[1:] != ranked[:-1], True]  # equal scores are on one side
+    best = int(np.argmax(np.where(between, right, -1)))
+    edges = np.r_[-np.inf, (ranked[1:] + ranked[:-1]) / 2, np.inf]
+    return float(edges[best])

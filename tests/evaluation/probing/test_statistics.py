@@ -1,4 +1,4 @@
-"""Column-wise AUROC against scikit-learn, ties and signs included, and resampled AUROC against resampling."""
+"""AUROC against scikit-learn, ties and signs included, scores of many latents at once, and thresholds."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import roc_auc_score
 
-from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC, auroc, column_auroc
+from sae_lens_abstopk.evaluation.probing.latent_scores import LatentScores, _score_firing, score_latents
+from sae_lens_abstopk.evaluation.probing.statistics import ResampledAUROC, accuracy_threshold, auroc, column_auroc
 
 # few values, so that ties are the rule; -0.0 is what a masked negative code is
 CODES = hnp.arrays(
@@ -37,11 +38,6 @@ def test_many_labellings_share_a_sort_and_change_no_bit() -> None:
         np.testing.assert_array_equal(found, column_auroc(codes, [labels])[0])
 
 
-def test_a_column_that_never_fires_is_chance() -> None:
-    (found,) = column_auroc(np.zeros((4, 1), dtype=np.float32), [np.array([0, 1, 1, 0])])
-    assert (found.signed[0], found.positive[0], found.negative[0]) == (0.5, 0.5, 0.5)
-
-
 def test_weights_count_as_repeated_rows() -> None:
     generator = np.random.default_rng(0)
     scores, labels = generator.integers(0, 6, 40).astype(float), generator.integers(0, 2, 40)
@@ -50,7 +46,30 @@ def test_weights_count_as_repeated_rows() -> None:
     np.testing.assert_allclose(ResampledAUROC(scores, labels)(weights.astype(float)), expected, atol=1e-12)
 
 
-def test_a_resample_without_one_of_the_labels_has_no_auroc() -> None:
-    found = ResampledAUROC(np.array([1.0, 2.0]), np.array([0, 1]))(np.array([[2.0, 0.0], [1.0, 1.0]]))
-    assert np.isnan(found[0])
-    assert found[1] == 1
+def test_leaving_out_latents_that_never_fire_changes_no_bit() -> None:
+    generator = np.random.default_rng(0)
+    labellings = [generator.permutation(np.arange(300) % 2) for _ in range(2)]
+    for firing in (0, 1, 2, 5, 40):
+        codes = np.where(generator.random((300, 40)) < 0.5, np.float32(0), np.float32(-0.0))
+        chosen = generator.choice(40, firing, replace=False)
+        fires = generator.random((300, firing)) < 0.3
+        codes[:, chosen] = np.where(fires, generator.normal(size=(300, firing)), 0)
+        expected = [LatentScores(*scores) for scores in _score_firing(codes, labellings)]
+        for found, whole in zip(score_latents([codes], labellings), expected, strict=True):
+            for name, values in vars(whole).items():
+                np.testing.assert_array_equal(getattr(found, name), values)
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "threshold"),
+    [
+        ([1, 2, 3, 4], [0, 0, 1, 1], 2.5),
+        ([4, 1, 3, 2], [1, 0, 1, 0], 2.5),
+        ([0, 0, 0, 5], [0, 1, 0, 1], 2.5),
+        ([1, 2], [1, 1], -np.inf),
+        ([1, 2], [0, 0], np.inf),
+        ([3, 3], [0, 1], -np.inf),
+    ],
+)
+def test_thresholds_lie_half_way_and_never_inside_a_tie(scores: list[int], labels: list[int], threshold: float) -> None:
+    assert accuracy_threshold(np.array(scores, dtype=np.float32), np.array(labels)) == threshold
