@@ -6,7 +6,7 @@ from typing import Any
 from sae_lens_abstopk.model import check_hook as hook_checks
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.token_batches import token_batches
+from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.text.documents import Text, load_text
 from sae_lens_abstopk.text.text_spec import TextPart
 from sae_lens_abstopk.training.config.training_config import TrainingConfig

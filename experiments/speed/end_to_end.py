@@ -27,7 +27,7 @@ from sae_lens import (
 )
 
 from experiments.speed.recording import command, environment, write_record
-from sae_lens_abstopk.model.autocast import autocast_pays, bfloat16_autocast
+from sae_lens_abstopk.model.inference import autocast_pays, bfloat16_autocast
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.quickstart_model import quickstart_model
 from sae_lens_abstopk.model.text_store import saelens_notes_off

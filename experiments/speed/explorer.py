@@ -31,11 +31,11 @@ from experiments.speed.recording import ROOT, command, environment, write_record
 from sae_lens_abstopk import SignedJumpReLUSAE
 from sae_lens_abstopk.explorer.collection import collect
 from sae_lens_abstopk.explorer.collector import CollectionSettings
-from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.quickstart_model import quickstart_model
-from sae_lens_abstopk.model.token_batches import token_batches
+from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.system.files import file_sha256
 from sae_lens_abstopk.training.config.config_file import load_config

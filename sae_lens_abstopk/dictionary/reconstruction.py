@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
-from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import Codec

@@ -10,7 +10,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
 from sae_lens_abstopk.explorer.pass_cache import PassCache
-from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import require_finite_codes

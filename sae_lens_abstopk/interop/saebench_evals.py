@@ -13,7 +13,7 @@ from sae_lens import ActivationsStore
 
 from sae_lens_abstopk.interop.class_sets import joined
 from sae_lens_abstopk.interop.saebench_input import CODES_AT_ONCE, DTYPE, BenchInput
-from sae_lens_abstopk.model.token_batches import LOGITS_OF_A_PASS
+from sae_lens_abstopk.model.text_store import LOGITS_OF_A_PASS
 
 
 def _core(subject: BenchInput, folder: Path, _artifacts: Path) -> None:

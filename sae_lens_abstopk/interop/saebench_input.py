@@ -13,9 +13,9 @@ from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.subjects.sae_specs import specs_of_sae
 from sae_lens_abstopk.interop.class_sets import ClassSet
-from sae_lens_abstopk.model.devices import require_device
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.model_spec import require_device
 from sae_lens_abstopk.saes.heads import require_all_heads
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.saes.signed import SignedSAE

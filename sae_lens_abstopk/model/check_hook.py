@@ -1,19 +1,17 @@
 """Checks of a hook: before any weight of the model is read, and on the loaded model."""
 
-import difflib
 import re
-from typing import Any
 
 import torch
-from sae_lens.util import extract_layer_from_tlens_hook_name, extract_stop_at_layer_from_tlens_hook_name
+from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
 from torch import nn
 from transformer_lens import HookedTransformer
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformers import AutoModelForCausalLM
 
-from sae_lens_abstopk.model.hook_places import LAYER_MODULE, OTHER_TOWERS, layer_names
+from sae_lens_abstopk.model.hook_places import LAYER_MODULE, OTHER_TOWERS, layer_names, missing_hook
 from sae_lens_abstopk.model.model_passes import select_head
-from sae_lens_abstopk.model.model_shape import model_shape, read_model_config, why_no_model
+from sae_lens_abstopk.model.model_shape import model_errors, model_shape, read_model_config
 from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -29,31 +27,28 @@ def check_hook(spec: ModelSpec, *, d_in: int, context_size: int) -> None:
         ConfigError: naming the hook and the nearest existing ones, or both widths; or the model is unavailable, is not
             a causal language model, or has fewer positions than ``context_size``.
     """
-    layers, width, longest = model_shape(spec.model_name, spec.model_class_name, spec.load_options)
-    model = None if spec.model_class_name == "HookedTransformer" else _model_without_weights(spec)
-    longest = longest if model is None else most_positions(model)
+    name, hook, kind = spec.model_name, spec.hook_name, spec.model_class_name
+    layers, width, longest = model_shape(name, kind, spec.load_options)
+    names = residual = [f"blocks.{layer}.hook_resid_post" for layer in range(layers)]
+    layer = re.search(r"(^|\.)blocks\.(\d+)\.", hook)
+    is_there, reads_residual, remedy = layer is not None and int(layer[2]) < layers, "hook_resid" in hook, ""
+    if kind != "HookedTransformer":
+        model = _model_without_weights(spec)
+        longest = most_positions(model)
+        if kind == "AutoModelForCausalLM":
+            names = [each for each, _ in model.named_modules() if each and not OTHER_TOWERS.search(each)]
+            residual = layer_names(model)
+            is_there, reads_residual = hook in names, bool(LAYER_MODULE.search(hook))
+            if hook.startswith("blocks."):
+                remedy = "; for TransformerLens's names, set model_class_name=HookedTransformer or TransformerBridge"
     if longest is not None and context_size > longest:
         raise ConfigError(
-            f"context_size={context_size}, but {spec.model_name} knows {longest} positions; set context_size to that "
-            "at most."
+            f"context_size={context_size}, but {name} knows {longest} positions; set context_size to that at most."
         )
-    hook = spec.hook_name
-    if model is not None and spec.model_class_name == "AutoModelForCausalLM":
-        _require_module(spec, model, layers)
-        reads_residual = LAYER_MODULE.search(hook)
-    else:
-        layer = re.search(r"(^|\.)blocks\.(\d+)\.", hook)
-        if layer is None or int(layer[2]) >= layers:
-            raise ConfigError(
-                f"hook_name={hook!r} is not a hook of a block of {spec.model_name}, which has layers 0 to "
-                f"{layers - 1}; {spec.model_class_name} calls the residual stream after one "
-                f"'blocks.{layers // 2}.hook_resid_post'."
-            )
-        reads_residual = "hook_resid" in hook
+    if not is_there:
+        raise missing_hook(hook, f"{name}, read as {kind}", names, residual, remedy)
     if reads_residual and d_in != width:
-        raise ConfigError(
-            f"sae.d_in={d_in} but {spec.model_name} is {width} wide; set sae.d_in={width} or leave it out."
-        )
+        raise ConfigError(f"sae.d_in={d_in} but {name} is {width} wide; set sae.d_in={width} or leave it out.")
 
 
 def most_positions(model: nn.Module) -> int | None:
@@ -77,19 +72,17 @@ def check_activations(model: HookedRootModule, spec: ModelSpec, *, d_in: int) ->
         ConfigError: naming the hook and the nearest existing ones, or both widths.
     """
     hook, names = spec.hook_name, list(model.hook_dict)
-    where = f"hook_name={hook!r} of {spec.model_name}"
-    if hook not in names:
-        nearest = ", ".join(difflib.get_close_matches(hook, names, n=3)) or names[0]
-        raise ConfigError(f"{where} is not a hook point; nearest: {nearest}.")
-    _, cache = model.run_with_cache(
-        torch.zeros(1, 3, dtype=torch.long, device=next(model.parameters()).device),
-        names_filter=[hook],
-        stop_at_layer=extract_stop_at_layer_from_tlens_hook_name(hook),
-        prepend_bos=False,
-        **spec.model_kwargs,
-    )
+    where, cache = f"hook_name={hook!r} of {spec.model_name}", {}
+    if hook in names:
+        _, cache = model.run_with_cache(
+            torch.zeros(1, 3, dtype=torch.long, device=next(model.parameters()).device),
+            names_filter=[hook],
+            stop_at_layer=extract_stop_at_layer_from_tlens_hook_name(hook),
+            prepend_bos=False,
+            **spec.model_kwargs,
+        )
     if hook not in cache:
-        raise ConfigError(f"{where}: a forward pass does not reach it with the model's settings; name another one.")
+        raise missing_hook(hook, f"{spec.model_name}, or a forward pass does not reach it", names, [])
     activations = cache[hook]
     if activations.shape[:2] != (1, 3):
         raise ConfigError(
@@ -109,31 +102,5 @@ def _model_without_weights(spec: ModelSpec) -> nn.Module:
     own_code = {
         key: spec.load_options[key] for key in ("trust_remote_code", "code_revision") if key in spec.load_options
     }
-    try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, **own_code)
-    except ValueError as error:
-        if "Unrecognized configuration class" not in str(error):
-            raise ConfigError(why_no_model(spec.model_name, error)) from error
-        raise ConfigError(
-            f"model_name={spec.model_name!r} is of the type {config.model_type}, for which transformers has no causal "
-            "language model; name its text model, or another model that is one."
-        ) from error
-
-
-def _require_module(spec: ModelSpec, model: Any, layers: int) -> None:
-    names = [name for name, _ in model.named_modules() if name and not OTHER_TOWERS.search(name)]
-    hook = spec.hook_name
-    if hook in names:
-        return
-    residual = layer_names(model)
-    layer = extract_layer_from_tlens_hook_name(hook)
-    nearest = difflib.get_close_matches(hook, names, n=3) or residual[layers // 2 : layers // 2 + 1]
-    if layer is not None and layer >= layers:
-        nearest = residual[-1:]
-    classes = "; for TransformerLens's names, set model_class_name=HookedTransformer or TransformerBridge"
-    raise ConfigError(
-        f"hook_name={hook!r} is not a module of {spec.model_name}, which has {layers} layers, "
-        f"{(residual or names)[0]} to {(residual or names)[-1]}; "
-        f"nearest: {', '.join(nearest)}{classes if hook.startswith('blocks.') else ''}."
-    )
+    with model_errors(spec.model_name), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, **own_code)

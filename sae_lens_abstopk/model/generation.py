@@ -12,9 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from sae_lens_abstopk.model.autocast import bfloat16_autocast
-from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.model.hook_places import transformers_model, without_adapter
+from sae_lens_abstopk.model.inference import bfloat16_autocast, in_evaluation_mode
+from sae_lens_abstopk.model.language_model import require_chat_template
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.typed_values import one_or_more
 
@@ -52,7 +52,7 @@ class TextModel:
         batch_size: Texts in one pass.
 
     Raises:
-        ConfigError: there is no tokenizer, or no chat template for ``chat``.
+        ConfigError: the tokenizer has no chat template for ``chat``.
     """
 
     def __init__(
@@ -66,8 +66,6 @@ class TextModel:
         batch_size: int = 96,
     ) -> None:
         self.tokenizer: Any = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
-        if self.tokenizer is None:
-            raise ConfigError("this model has no tokenizer; give tokenizer=.")
         if chat:
             require_chat_template(self.tokenizer)
         self.model, self.chat, self.autocast, self.batch_size = model, chat, autocast, batch_size
@@ -75,11 +73,8 @@ class TextModel:
         # as in training, a tokenizer without BOS prepends nothing
         self._prepend_bos = prepend_bos and self.tokenizer.bos_token_id is not None
         self._hf: Any = transformers_model(model)
-        # TransformerLens 3.9 on transformers 5.24: with a KV cache, a bridge's layers see only the newest token
-        self._use_cache = not isinstance(model, TransformerBridge)
         # PEFT's wrapper does not name the options of forward
-        takes = {} if self._hf is None else inspect.signature(without_adapter(self._hf).forward).parameters
-        self._forward_options = set(takes)
+        self._takes = {} if self._hf is None else inspect.signature(without_adapter(self._hf).forward).parameters
         ends = getattr(getattr(self._hf, "generation_config", None), "eos_token_id", None)
         ends = self.tokenizer.eos_token_id if ends is None else ends
         self._ends: list[int] = [] if ends is None else one_or_more(ends)
@@ -179,7 +174,7 @@ class TextModel:
                 return self.model(batch.ids, attention_mask=batch.mask)
             positions = (batch.mask.cumsum(1) - 1).clamp(min=0)
             options = {"logits_to_keep": last, "position_ids": positions}
-            options = {name: value for name, value in options.items() if name in self._forward_options}
+            options = {name: value for name, value in options.items() if name in self._takes}
             return self._hf(input_ids=batch.ids, attention_mask=batch.mask, **options).logits
 
     def _continue(self, batch: TokenBatch, sampler: "_Sampler", max_new_tokens: int) -> torch.Tensor:
@@ -208,19 +203,9 @@ class TextModel:
                 attention_mask=mask,
                 generation_config=config,
                 logits_processor=LogitsProcessorList([sampler]),
-                use_cache=self._use_cache,
+                # TransformerLens 3.9 on transformers 5.24: with a cache, a bridge's layers see only the newest token
+                use_cache=not isinstance(self.model, TransformerBridge),
             )[:, start:]
-
-
-def require_chat_template(tokenizer: Any) -> None:
-    """
-    Raise if ``tokenizer`` has no chat template.
-
-    Raises:
-        ConfigError: it has none.
-    """
-    if not getattr(tokenizer, "chat_template", None):
-        raise ConfigError("the tokenizer has no chat template, which chat turns need; use a chat model.")
 
 
 def chat_prompt(tokenizer: Any, text: str, answer: str | None = None) -> str:

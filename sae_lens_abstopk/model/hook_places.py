@@ -2,7 +2,6 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sae_lens.load_model import HookedProxyLM
@@ -55,24 +54,40 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
     """
     if not hook_name:
         raise ConfigError("the metadata of the SAE name no hook; give hook_name, such as hook_name='model.layers.15'.")
-    hf = transformers_model(model)
-    _require_not_compiled(each for each in (model, hf) if each is not None)
+    hf, where = transformers_model(model), f"this {type(model).__name__}"
+    _require_not_compiled(model, hf or model)
     if isinstance(model, TransformerBridge | HookedTransformer):
-        return _in_transformer_lens(model, hook_name, hf)
-    assert hf is not None
-    layers = layer_names(hf)
-    name = hook_name
-    if RESIDUAL.fullmatch(hook_name):
-        layer = residual_layer(hook_name)
-        name = layers[layer] if layer is not None and 0 <= layer < len(layers) else ""
-    modules = {name: module for name, module in hf.named_modules() if name}
-    if name and name not in modules and hasattr(hf, "get_base_model"):
-        wrapped = [each for each in modules if each.endswith(f".{name}") and not OTHER_TOWERS.search(each)]
-        name = wrapped[0] if len(wrapped) == 1 else name
-    if name not in modules:
-        raise ConfigError(_missing(model, hook_name, list(modules), layers))
-    _require_not_compiled(_enclosing_modules(name, modules))
-    return HookPlace(name, modules[name], _base_model(hf))
+        if isinstance(model, TransformerBridge):
+            require_in_stream(hook_name)
+        name = transformer_lens_name(hook_name) or hook_name
+        layers, remedy = [f"blocks.{layer}.hook_resid_post" for layer in range(model.cfg.n_layers)], ""
+        names, inner = list(model.hook_dict), dict(model.named_modules())
+        # a HookedSAETransformer with an attached SAE has the SAE, not a hook, under the hook's name
+        modules = model.hook_dict if isinstance(model, TransformerBridge) else inner
+        block = re.match(r"blocks\.\d+\b", name)
+        if hf is None and block is None:
+            where = f"a block of {where}"
+        entered = _base_model(hf) if hf is not None else inner.get(block[0]) if block else None
+    else:
+        assert hf is not None
+        modules = inner = {name: module for name, module in hf.named_modules() if name}
+        layers, names = layer_names(hf), list(modules)
+        remedy = (
+            "; for other hooks of TransformerLens wrap the model: TransformerBridge.boot_transformers(NAME, "
+            "hf_model=model, tokenizer=tokenizer)"
+        )
+        name = hook_name
+        if RESIDUAL.fullmatch(hook_name):
+            layer = residual_layer(hook_name)
+            name = layers[layer] if layer is not None and 0 <= layer < len(layers) else ""
+        if name and name not in modules and hasattr(hf, "get_base_model"):
+            wrapped = [each for each in modules if each.endswith(f".{name}") and not OTHER_TOWERS.search(each)]
+            name = wrapped[0] if len(wrapped) == 1 else name
+        entered = _base_model(hf)
+    if name not in modules or entered is None:
+        raise missing_hook(hook_name, where, names, layers, remedy if "hook_" in hook_name else "")
+    _require_not_compiled(*(module for each, module in inner.items() if f"{name}.".startswith(f"{each}.")))
+    return HookPlace(name, modules[name], entered)
 
 
 def residual_layer(hook_name: str) -> int | None:
@@ -108,42 +123,21 @@ def layer_names(hf: nn.Module) -> list[str]:
     return max(stacks.values(), key=len, default=[])
 
 
-def _in_transformer_lens(
-    model: TransformerBridge | HookedTransformer, hook_name: str, hf: nn.Module | None
-) -> HookPlace:
-    name = transformer_lens_name(hook_name) or hook_name
-    if isinstance(model, TransformerBridge):
-        require_in_stream(hook_name)
-    known = list(model.hook_dict)
-    residual = [f"blocks.{layer}.hook_resid_post" for layer in range(model.cfg.n_layers)]
-    # a HookedSAETransformer with an attached SAE has the SAE, not a hook, under the hook's name
-    modules = model.hook_dict if isinstance(model, TransformerBridge) else dict(model.named_modules())
-    if name not in modules:
-        raise ConfigError(_missing(model, hook_name, known, residual))
-    _require_not_compiled(_enclosing_modules(name, dict(model.named_modules())))
-    if hf is not None:
-        return HookPlace(name, modules[name], _base_model(hf))
-    block = re.match(r"blocks\.\d+\b", name)
-    if block is None:
-        raise ConfigError(
-            f"hook_name={hook_name!r}: in a HookedTransformer only hooks of its blocks can be steered, "
-            f"{residual[0]} to {residual[-1]} for example."
-        )
-    return HookPlace(name, modules[name], dict(model.named_modules())[block[0]])
-
-
 def require_in_stream(hook_name: str) -> None:
-    """
-    Raise for a hook of a TransformerBridge that reads a copy of the residual stream, where an edit has no effect.
-
-    Raises:
-        ConfigError: it is ``hook_resid_mid``, which a bridge puts at the input of a norm.
-    """
+    """Raise a :class:`ConfigError` for ``hook_resid_mid``, which a bridge reads at the input of a norm."""
     if hook_name.endswith("hook_resid_mid"):
         raise ConfigError(
             f"hook_name={hook_name!r}: a TransformerBridge reads it at the input of a norm, so an edit there reaches "
             "only the MLP; take hook_resid_pre or hook_resid_post, or a HookedTransformer."
         )
+
+
+def missing_hook(hook_name: str, where: str, names: list[str], layers: list[str], remedy: str = "") -> ConfigError:
+    """Return the error for a hook that is not among ``names``; ``layers`` are hooks of the residual stream."""
+    near = difflib.get_close_matches(hook_name, names)
+    span = f"; the residual stream is at {layers[0]} to {layers[-1]}" if layers else ""
+    nearest = f"; nearest: {', '.join(near)}" if near else ""
+    return ConfigError(f"hook_name={hook_name!r} is not in {where}{span}{nearest}{remedy}.")
 
 
 def without_adapter(hf: nn.Module) -> nn.Module:
@@ -160,12 +154,7 @@ def _base_model(hf: nn.Module) -> nn.Module:
     return base if isinstance(base, nn.Module) else own
 
 
-def _enclosing_modules(name: str, modules: Mapping[str, nn.Module]) -> Iterator[nn.Module]:
-    """Yield a module and the modules that contain it."""
-    return (module for each, module in modules.items() if f"{name}.".startswith(f"{each}."))
-
-
-def _require_not_compiled(modules: Iterable[nn.Module]) -> None:
+def _require_not_compiled(*modules: nn.Module) -> None:
     for module in modules:
         compiled = hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
         by_forward = hasattr(module.forward, "_torchdynamo_orig_callable")
@@ -174,16 +163,3 @@ def _require_not_compiled(modules: Iterable[nn.Module]) -> None:
                 f"this {type(module).__name__} is compiled, and compiled code does not call hooks that are added "
                 "later; give the model as it was before torch.compile."
             )
-
-
-def _missing(model: nn.Module, hook_name: str, known: list[str], residual: list[str]) -> str:
-    near = difflib.get_close_matches(hook_name, known, n=3)
-    span = f"; the residual stream is at {residual[0]} to {residual[-1]}" if residual else ""
-    nearest = f"; nearest: {', '.join(near)}" if near else ""
-    remedy = ""
-    if "hook_" in hook_name and not isinstance(model, TransformerBridge | HookedTransformer):
-        remedy = (
-            "; for other hooks of TransformerLens wrap the model: TransformerBridge.boot_transformers(NAME, "
-            "hf_model=model, tokenizer=tokenizer)"
-        )
-    return f"hook_name={hook_name!r} is not in this {type(model).__name__}{span}{nearest}{remedy}."

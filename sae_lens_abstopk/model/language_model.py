@@ -1,27 +1,36 @@
-"""Load the language model of a spec, and its tokenizer."""
+"""Load the language model of a spec, and its tokenizer; compare its weights with those that an SAE was trained on."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from sae_lens import SAE
 from sae_lens.load_model import HookedProxyLM, load_model
-from safetensors import SafetensorError
+from torch import nn
+from transformer_lens import HookedTransformer
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_lens_abstopk.model.autocast import autocast_pays
 from sae_lens_abstopk.model.hook_places import require_in_stream
-from sae_lens_abstopk.model.model_shape import name_on_hub, why_no_model
+from sae_lens_abstopk.model.inference import autocast_pays
+from sae_lens_abstopk.model.model_shape import model_errors, name_on_hub
 from sae_lens_abstopk.model.model_spec import ModelSpec
-from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError
+from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.text.text_spec import TextSpec
+
+PROCESSING = {
+    *("fold_ln", "fold_value_biases", "center_writing_weights", "center_unembed"),
+    "refactor_factored_attn_matrices",
+}
+"""Options of HookedTransformer, and of no other class, that change weights on loading."""
 
 
 def load_language_model(spec: ModelSpec, text: TextSpec, hook_names: Sequence[str] | None = None) -> HookedRootModule:
     """
-    Load a model in evaluation mode and check ``hook_names``, by default the spec's hook.
+    Load a model in evaluation mode, with ``hook_names``, by default the spec's hook.
 
     Its dtype is the checkpoint's, or that of ``model_from_pretrained_kwargs``; 16-bit checkpoints become float32 on a
     CPU without fast 16-bit arithmetic.
@@ -31,15 +40,9 @@ def load_language_model(spec: ModelSpec, text: TextSpec, hook_names: Sequence[st
     """
     require_tokenizer(spec, text)
     name, options = spec.model_name, dict(spec.load_options)
-    if spec.model_class_name == "TransformerBridge":
-        require_in_stream(spec.hook_name)
-    if spec.model_class_name == "HookedTransformer" and Path(name).exists():
-        raise ConfigError(
-            f"model_name={name!r} is a local folder, and HookedTransformer knows models by name only; give the name on "
-            "the Hub. An SAE whose metadata have fold_ln, center_writing_weights or the like needs that class."
-        )
-    try:
+    with model_errors(name):
         if spec.model_class_name == "TransformerBridge":
+            require_in_stream(spec.hook_name)
             model = load_bridge(name, spec.device, options)
         elif spec.model_class_name == "AutoModelForCausalLM":
             proxied = load_transformers_model(name, spec.device, options)
@@ -48,8 +51,6 @@ def load_language_model(spec: ModelSpec, text: TextSpec, hook_names: Sequence[st
             model = HookedProxyLM(proxied, tokenizer, hook_names=list(hook_names or [spec.hook_name]))
         else:
             model = load_model(spec.model_class_name, name, device=spec.device, model_from_pretrained_kwargs=options)
-    except (ImportError, OSError, SafetensorError, TypeError, ValueError, *TRANSPORT_ERRORS) as error:
-        raise ConfigError(why_no_model(name, error)) from error
     first = next(model.parameters(), None)
     if first is not None and first.device.type == "cpu":
         half, chosen = first.dtype in (torch.float16, torch.bfloat16), options.keys() & {"dtype", "torch_dtype"}
@@ -64,8 +65,6 @@ def require_tokenizer(spec: ModelSpec, text: TextSpec) -> None:
     """
     Raise if the model's tokenizer cannot read ``text``, before any weight is read.
 
-    For a folder without tokenizer files, transformers makes an empty tokenizer that gives no tokens.
-
     Raises:
         ConfigError: the tokenizer is missing or unreadable, or lacks the chat template that the text needs.
     """
@@ -73,12 +72,14 @@ def require_tokenizer(spec: ModelSpec, text: TextSpec) -> None:
         return
     failed: Exception | None = None
     tokenizer: Any = None
-    try:
-        tokenizer = load_tokenizer(spec.model_name, spec.load_options)
-    except Exception as error:  # each tokenizer class raises its own errors
-        if not Path(spec.model_name).exists():
-            raise ConfigError(why_no_model(spec.model_name, error)) from error
-        failed = error
+    with model_errors(spec.model_name):
+        try:
+            tokenizer = load_tokenizer(spec.model_name, spec.load_options)
+        except Exception as error:  # each tokenizer class raises its own errors
+            if not Path(spec.model_name).exists():
+                raise
+            failed = error
+    # for a folder without tokenizer files, transformers makes an empty tokenizer that gives no tokens
     tokens = [] if failed else tokenizer("a b", add_special_tokens=False).input_ids
     if failed or not (text.is_dataset_tokenized or set(tokens) - {tokenizer.unk_token_id}):
         detail = f" ({type(failed).__name__}: {str(failed).splitlines()[0]})" if str(failed or "") else ""
@@ -91,12 +92,7 @@ def require_tokenizer(spec: ModelSpec, text: TextSpec) -> None:
 
 
 def require_chat_template(tokenizer: Any) -> None:
-    """
-    Raise if the tokenizer has no chat template.
-
-    Raises:
-        ConfigError: it has none.
-    """
+    """Raise a :class:`ConfigError` if the tokenizer has no chat template."""
     if not getattr(tokenizer, "chat_template", None):
         raise ConfigError(
             "the text or prompts are chat turns, and the tokenizer has no chat template; use a chat model."
@@ -125,3 +121,42 @@ def load_tokenizer(model_name: str, load_options: Mapping[str, Any] | None) -> A
     """Load the tokenizer of a model; ``load_options`` say whether it may run its own code."""
     code = {key: value for key, value in (load_options or {}).items() if key in ("trust_remote_code", "code_revision")}
     return AutoTokenizer.from_pretrained(name_on_hub(model_name), **code)
+
+
+def recorded_options(sae: SAE[Any]) -> Mapping[str, Any]:
+    """Return the model's loading options in the metadata of ``sae``; an empty mapping if they are invalid."""
+    recorded = sae.cfg.metadata.model_from_pretrained_kwargs
+    return recorded if isinstance(recorded, Mapping) else {}
+
+
+def processing_of(sae: SAE[Any]) -> dict[str, Any]:
+    """Return the weight processing of the model that ``sae`` was trained on, as options of HookedTransformer."""
+    options = recorded_options(sae)
+    return {key: options[key] for key in sorted(PROCESSING & options.keys()) if options[key]}
+
+
+def warn_of_other_weights(model: nn.Module, sae: SAE[Any]) -> None:
+    """Warn if only one of ``model`` and the model that ``sae`` was trained on has processed weights."""
+    done, kind = processing_of(sae), type(model).__name__
+    if not done and _writes_centred(model):
+        warnings.warn(
+            f"the weights of this {kind} were processed when it was loaded (its writes are centred), and the SAE was "
+            "trained on the original ones, so the activations differ; load the model with "
+            "HookedTransformer.from_pretrained_no_processing, or a TransformerBridge without enable_compatibility_mode",
+            stacklevel=3,
+        )
+    if done and not (isinstance(model, HookedTransformer) or getattr(model, "_weights_processed", False)):
+        options = ", ".join(f"{key}={value}" for key, value in done.items())
+        warnings.warn(
+            f"the SAE was trained on weights that HookedTransformer processes ({options}), and this {kind} has the "
+            f"original ones, so the activations differ; load the model with HookedTransformer and {options}",
+            stacklevel=3,
+        )
+
+
+def _writes_centred(model: nn.Module) -> bool:
+    """Return whether a model with LayerNorm writes centred vectors to its residual stream."""
+    if not isinstance(model, HookedTransformer | TransformerBridge) or "LN" not in (model.cfg.normalization_type or ""):
+        return False
+    rows = model.W_E[:1024].detach().float()
+    return not rows.is_meta and bool(rows.mean(1).abs().max() < 1e-4 * rows.abs().max())

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from sae_lens.load_model import HookedProxyLM
@@ -13,8 +13,7 @@ from torch import nn
 from torch.nn.functional import kl_div, log_softmax, nll_loss
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.model.autocast import bfloat16_autocast
-from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
+from sae_lens_abstopk.model.inference import bfloat16_autocast, in_evaluation_mode
 from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -48,10 +47,12 @@ class ModelPasses:
 
     If the hook is the output of a layer of a transformers model, :meth:`losses_with` skips the layers up to it, since
     their result is replaced; ``skip_below=False`` runs everything, for comparison. Models whose layers return a tuple
-    (GPT-Neo, Bloom, Falcon, MPT) or share keys and values (Gemma 3n and 4) always run everything. Raises ConfigError
-    if activations do not have the width ``d_in``, if given.
+    (GPT-Neo, Bloom, Falcon, MPT) or share keys and values (Gemma 3n and 4) always run everything.
 
     All heads of a hook [batch, context, heads, d_head] form one activation; ``head_index`` selects one head.
+
+    Raises:
+        ConfigError: in a pass, if activations do not have the width ``d_in``, or the hook lacks the head.
     """
 
     def __init__(
@@ -65,8 +66,7 @@ class ModelPasses:
         head_index: int | None = None,
     ) -> None:
         self.model, self.hook_name, self.autocast = model, hook_name, autocast
-        self.d_in, self.head_index = d_in, head_index
-        self.skip_below = skip_below
+        self.d_in, self.head_index, self.skip_below = d_in, head_index, skip_below
 
     @classmethod
     def of_spec(cls, model: HookedRootModule, spec: ModelSpec, *, d_in: int) -> Self:
@@ -135,7 +135,8 @@ class ModelPasses:
     def _skippable(self) -> list[nn.Module]:
         """Layers that need not run when the hook is replaced."""
         layers = layers_up_to(self.model, self.hook_name) if self.skip_below else []
-        if not layers or _shares_keys(self.model):
+        # layers of Gemma 3n and Gemma 4 read keys and values of lower layers
+        if not layers or getattr(cast(Any, self.model).model.config.get_text_config(), "num_kv_shared_layers", 0):
             return []
         given: list[Any] = []
         handle = layers[-1].register_forward_hook(lambda _, __, output: given.append(output))
@@ -160,12 +161,7 @@ class ModelPasses:
 
 
 def select_head(hooked: torch.Tensor, head: int | None, hook_name: str) -> torch.Tensor:
-    """
-    Return head ``head`` [batch, context, d_head] of ``hooked`` [batch, context, heads, d_head]; None keeps all.
-
-    Raises:
-        ConfigError: the hook lacks that head.
-    """
+    """Return head ``head`` [batch, context, d_head] of ``hooked`` [batch, context, heads, d_head]; None keeps all."""
     if head is None:
         return hooked
     heads = hooked.shape[2] if hooked.ndim == 4 else 0
@@ -196,17 +192,9 @@ def _scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | No
 def layers_up_to(model: HookedRootModule, hook_name: str) -> list[nn.Module]:
     """Return the layers up to the one whose output is ``hook_name``; an empty list for any other hook."""
     match = re.fullmatch(r"(.+)\.(\d+)", hook_name)
-    if not isinstance(model, HookedProxyLM) or match is None:
-        return []
-    layers = dict(model.model.named_modules()).get(match[1])
-    if not isinstance(layers, nn.ModuleList):
-        return []
-    return list(layers)[: int(match[2]) + 1]
-
-
-def _shares_keys(model: Any) -> bool:
-    """Return whether layers read keys and values of lower layers, as in Gemma 3n and Gemma 4."""
-    return bool(getattr(model.model.config.get_text_config(), "num_kv_shared_layers", 0))
+    modules = dict(model.model.named_modules()) if isinstance(model, HookedProxyLM) and match else {}
+    layers = modules.get(match[1]) if match else None
+    return list(layers)[: int(match[2]) + 1] if match and isinstance(layers, nn.ModuleList) else []
 
 
 @contextmanager

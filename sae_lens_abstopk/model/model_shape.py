@@ -1,11 +1,13 @@
 """The architecture and sizes of a language model, read from its config only."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, StrictDataclassError
+from safetensors import SafetensorError
 from transformer_lens.loading_from_pretrained import get_official_model_name, get_pretrained_model_config
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -19,6 +21,10 @@ CONFIG_OPTIONS = (
 )
 """Loading options that apply to a model's config too."""
 WEIGHTS = (".safetensors", ".bin", ".gguf")
+LOADING_ERRORS = (
+    *(AttributeError, ImportError, OSError, SafetensorError, StrictDataclassError, TypeError, ValueError),
+    *TRANSPORT_ERRORS,
+)
 
 
 class ModelShape(NamedTuple):
@@ -43,28 +49,14 @@ def name_on_hub(model_name: str) -> str:
 
 def read_model_config(model_name: str, load_options: Mapping[str, Any] | None = None) -> PreTrainedConfig:
     """
-    Read the config of a model.
-
-    Args:
-        model_name: Hub id or folder.
-        load_options: Options of ``from_pretrained``.
+    Read the config of a model, a Hub id or folder, with options of ``from_pretrained``.
 
     Raises:
         ConfigError: the model is missing or gated, or the Hub cannot be reached.
     """
     options = {key: value for key, value in (load_options or {}).items() if key in CONFIG_OPTIONS}
-    folder = Path(model_name, options.get("subfolder") or "")
-    if folder.exists() and not (folder / "config.json").is_file():
-        raise ConfigError(
-            f"model_name={model_name!r} is a local path without a config.json; save the model there first."
-        )
-    try:
+    with model_errors(model_name):
         return AutoConfig.from_pretrained(name_on_hub(model_name), **options)
-    except StrictDataclassError as error:
-        why = str(error.__cause__ or error).strip()
-        raise ConfigError(f"model_name={model_name!r}: its config.json contradicts itself: {why}") from error
-    except (OSError, ValueError, *TRANSPORT_ERRORS) as error:
-        raise ConfigError(why_no_model(model_name, error)) from error
 
 
 def model_shape(model_name: str, model_class_name: str, load_options: Mapping[str, Any] | None = None) -> ModelShape:
@@ -74,20 +66,12 @@ def model_shape(model_name: str, model_class_name: str, load_options: Mapping[st
     Raises:
         ConfigError: as :func:`read_model_config`, or the config lacks the sizes.
     """
-    if model_class_name == "HookedTransformer":
-        try:
+    with model_errors(model_name):
+        if model_class_name == "HookedTransformer":
             config = get_pretrained_model_config(model_name)
-        except (OSError, ValueError, *TRANSPORT_ERRORS) as error:
-            raise ConfigError(why_no_model(model_name, error)) from error
-        return ModelShape(config.n_layers, config.d_model, (load_options or {}).get("n_ctx") or config.n_ctx)
-    text = read_model_config(model_name, load_options).get_text_config()
-    layers, width = getattr(text, "num_hidden_layers", None), getattr(text, "hidden_size", None)
-    if not isinstance(layers, int) or not isinstance(width, int):
-        raise ConfigError(
-            f"model_name={model_name!r} has a config ({type(text).__name__}) without num_hidden_layers and "
-            "hidden_size, so it cannot be read here."
-        )
-    return ModelShape(layers, width)
+            return ModelShape(config.n_layers, config.d_model, (load_options or {}).get("n_ctx") or config.n_ctx)
+        text = read_model_config(model_name, load_options).get_text_config()
+        return ModelShape(text.num_hidden_layers, text.hidden_size)
 
 
 def model_files(model_name: str) -> list[tuple[str, int, str]]:
@@ -96,31 +80,41 @@ def model_files(model_name: str) -> list[tuple[str, int, str]]:
     return [(path.name, path.stat().st_size, sampled_digest(path)) for path in weights]
 
 
-def why_no_model(model_name: str, error: Exception) -> str:
-    """Explain why a model could not be read: gated, unknown, with its own code, or unreachable."""
-    text, where = str(error), f"model_name={model_name!r}"
+@contextmanager
+def model_errors(model_name: str) -> Iterator[None]:
+    """Turn errors of reading a model into a :class:`ConfigError`: gated, unknown, with own code, or unreadable."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except LOADING_ERRORS as error:
+        raise ConfigError(f"model_name={model_name!r} {_reason(model_name, error)}.") from error
+
+
+def _reason(model_name: str, error: Exception) -> str:
+    text = str(error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error)
     if caused_by(error, GatedRepoError):
         state = "is set but has no access" if os.environ.get("HF_TOKEN") else "is not set"
         return (
-            f"{where} is gated on the Hugging Face Hub, and HF_TOKEN {state}: accept the licence on the model's page, "
-            "then set HF_TOKEN to a token that may read it (or run `hf auth login`)."
+            f"is gated on the Hugging Face Hub, and HF_TOKEN {state}: accept the licence on the model's page, then set "
+            "HF_TOKEN to a token that may read it (or run `hf auth login`)"
         )
     if caused_by(error, RepositoryNotFoundError) or caused_by(error, HFValidationError):
         return (
-            f"{where} is neither a local folder nor a model on the Hugging Face Hub that you can see; check the "
-            "spelling, or set HF_TOKEN if it is private."
+            "is neither a local folder nor a model on the Hugging Face Hub that you can see; check the spelling, or "
+            "set HF_TOKEN if it is private"
         )
     if "trust_remote_code" in text:
         return (
-            f"{where} comes with code of its own, which is not run; if you trust it, set "
-            "model_from_pretrained_kwargs={trust_remote_code: true}."
+            "comes with code of its own, which is not run; if you trust it, set "
+            "model_from_pretrained_kwargs={trust_remote_code: true}"
         )
     copy = cache_folder() / QUICKSTART_MODEL
     there = ""
     if model_name == "HuggingFaceTB/SmolLM2-135M-Instruct" and copy.is_dir():
         there = f"; the copy that `abstopk quickstart` made is model_name={copy}"
-    detail = f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no detail'}"
+    first_line = next(iter(text.strip().splitlines()), "no detail")[:200]
     return (
-        f"{where} could not be loaded from a local folder, the cache or the Hugging Face Hub ({detail}); check the "
-        f"name and the connection, or give the path of a local folder{there}."
+        f"could not be loaded from a local folder, the cache or the Hugging Face Hub ({type(error).__name__}: "
+        f"{first_line}); check the name and the connection, or give the path of a local folder{there}"
     )

@@ -1,22 +1,51 @@
-"""A language model and a hook in it."""
+"""A language model and a hook in it; torch devices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from sae_lens_abstopk.model.devices import resolve_device
+import torch
+
 from sae_lens_abstopk.system.errors import ConfigError, require_choice
 from sae_lens_abstopk.system.typed_values import field_types, typed_value
 
 MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
 
 
+def resolve_device(key: str, device: str) -> str:
+    """
+    Return the device named ``device``; ``auto`` is CUDA if available, else the CPU.
+
+    Raises:
+        ConfigError: it is not a supported torch device; names ``key``.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        supported = torch.device(device).type != "mps"  # it has no float64, which thresholds and metrics need
+    except RuntimeError:
+        supported = False
+    if not supported:
+        raise ConfigError(f"{key}={device!r} is not a torch device with float64; use auto, cpu, cuda or cuda:0.")
+    return device
+
+
+def require_device(key: str, device: str) -> None:
+    """
+    Raise if this machine lacks the device.
+
+    Raises:
+        ConfigError: naming ``key``.
+    """
+    wanted, n = torch.device(device), torch.cuda.device_count()
+    if wanted.type == "cuda" and (wanted.index or 0) >= n:
+        raise ConfigError(f"{key}={device!r} is not one of the {n} CUDA devices of this machine; use auto or cpu.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """
-    A language model, its loading options, and the hook to read.
-
-    Fields are keys of a training config.
+    A language model, its loading options, and the hook to read. Fields are keys of a training config.
 
     Raises:
         ConfigError: a value is missing or not allowed; names the key.

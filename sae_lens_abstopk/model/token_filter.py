@@ -45,12 +45,7 @@ class TokenFilter:
     """Largest activation norm that is kept."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.seqpos_slice, list | tuple):
-            raise ConfigError(
-                f"seqpos_slice={self.seqpos_slice!r} must be a tuple of what slice takes, such as (1, None)."
-            )
-        given = () if self.special_tokens is None else one_or_more(self.special_tokens)
-        object.__setattr__(self, "special_tokens", tuple(int(token) for token in given))
+        object.__setattr__(self, "special_tokens", tuple(int(token) for token in one_or_more(self.special_tokens)))
         object.__setattr__(self, "seqpos_slice", tuple(self.seqpos_slice))
 
     @classmethod
@@ -102,12 +97,7 @@ class TokenFilter:
         return kept, x
 
     def require_any(self, n_tokens: int) -> None:
-        """
-        Raise if the filter kept no token.
-
-        Raises:
-            ConfigError: ``n_tokens``, the number of kept tokens, is 0.
-        """
+        """Raise a :class:`ConfigError` if ``n_tokens``, the number of kept tokens, is 0."""
         if n_tokens == 0:
             raise ConfigError(
                 f"no token of the text is kept ({self}), so nothing can be measured; is this the model that the SAE "
@@ -116,12 +106,7 @@ class TokenFilter:
 
 
 def require_finite(x: torch.Tensor, hook_name: str) -> None:
-    """
-    Raise if activations [n, d_in] of a model overflow.
-
-    Raises:
-        ConfigError: one is NaN or infinite.
-    """
+    """Raise a :class:`ConfigError` if one of the activations [n, d_in] of a model is NaN or infinite."""
     if not x.isfinite().all():
         raise ConfigError(
             f"{int((~x.isfinite()).any(1).sum())} of {len(x)} activations of a batch at {hook_name} are NaN or "

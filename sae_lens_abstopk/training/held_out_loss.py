@@ -9,7 +9,7 @@ from sae_lens import SAETrainer, TrainingSAE
 from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, evaluate_reconstruction
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.token_batches import token_batches
+from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import ScaledCodec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE

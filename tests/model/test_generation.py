@@ -129,14 +129,6 @@ def test_chat_prompts_go_through_the_template(
     assert TextModel(model, tokenizer, chat=True).encode(["He"], chat=False).ids.shape[1] < 4
 
 
-def test_a_model_without_a_tokenizer_and_an_empty_text_are_refused(tiny_models: Folders, tokenizer: Tokenizer) -> None:
-    model = model_of("gpt2", tiny_models)
-    with pytest.raises(ConfigError, match="give tokenizer="):
-        TextModel(model)
-    with pytest.raises(ConfigError, match="has no tokens"):
-        TextModel(model, tokenizer).encode(["He", ""])
-
-
 def test_a_text_starts_with_bos_where_asked(
     tiny_models: Folders, tokenizer: Tokenizer, bos_tokenizer: Tokenizer
 ) -> None:
@@ -149,3 +141,5 @@ def test_a_text_starts_with_bos_where_asked(
     without_bos = deepcopy(tokenizer)
     without_bos.bos_token = None
     assert TextModel(model, without_bos, prepend_bos=True).encode(["He"]).ids.tolist() == without
+    with pytest.raises(ConfigError, match="has no tokens"):
+        TextModel(model, tokenizer).encode(["He", ""])

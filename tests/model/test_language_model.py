@@ -14,7 +14,6 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.model import language_model
-from sae_lens_abstopk.model import model_shape as model_config
 from sae_lens_abstopk.model.hook_places import transformers_model
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
@@ -22,35 +21,17 @@ from tests.conftest import VOCABULARY
 from tests.specs import check_activations, check_hook, model_of, passes_of
 from tests.training.config.test_config_file import changed
 
+BRIDGE = {"model_class_name": "TransformerBridge"}
+
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        (
-            {"hook_name": "model.layers.26"},
-            "which has 26 layers, model.layers.0 to model.layers.25; nearest: model.layers.25",
-        ),
-        ({"hook_name": "model.layer.3"}, "nearest: model.layers.3"),
-        (
-            {"hook_name": "blocks.3.hook_resid_post"},
-            "nearest: model.layers.13; for TransformerLens's names, set model_class_name=HookedTransformer or "
-            "TransformerBridge.",
-        ),
-        ({"sae.d_in": 16}, "sae.d_in=16 but"),
-        ({"sae.d_in": 16}, "set sae.d_in=32 or leave it out"),
-        (
-            {"model_class_name": "TransformerBridge", "hook_name": "blocks.26.hook_resid_post"},
-            "which has layers 0 to 25; TransformerBridge calls the residual stream after one "
-            "'blocks.13.hook_resid_post'",
-        ),
-        (
-            {"model_class_name": "TransformerBridge", "hook_name": "embed.hook_out"},
-            "'embed.hook_out' is not a hook of a block of",
-        ),
-        (
-            {"model_class_name": "TransformerBridge", "hook_name": "embed.hook_out"},
-            "the residual stream after one 'blocks.",
-        ),
+        ({"hook_name": "model.layers.26"}, "residual stream is at model.layers.0 to model.layers.25; nearest: .*25"),
+        ({"hook_name": "blocks.3.hook_resid_post"}, "set model_class_name=HookedTransformer or TransformerBridge"),
+        ({"sae.d_in": 16}, "sae.d_in=16 but .* set sae.d_in=32 or leave it out"),
+        (BRIDGE | {"hook_name": "blocks.26.hook_resid_post"}, "at blocks.0.hook_resid_post to blocks.25.hook_resid"),
+        (BRIDGE | {"hook_name": "embed.hook_out"}, "'embed.hook_out' is not in .*, read as TransformerBridge"),
     ],
 )
 def test_a_hook_or_width_that_does_not_fit_is_refused_before_the_weights_are_read(
@@ -59,9 +40,8 @@ def test_a_hook_or_width_that_does_not_fit_is_refused_before_the_weights_are_rea
     monkeypatch.setattr(language_model, "load_transformers_model", None)  # reading weights would fail
     for key, value in changes.items():
         changed(raw_config, key, value)
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError, match=sentence):
         check_hook(build_config(raw_config))
-    assert sentence in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -86,12 +66,9 @@ def test_models_load_in_each_class_with_the_hook(raw_config: dict[str, Any], hoo
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        (BRIDGE | {"hook_name": "blocks.2.hook_resid_pots"}, "nearest: .*blocks.2.hook_resid_post"),
         (
-            {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.hook_resid_pots"},
-            "hook_name='blocks.2.hook_resid_pots' .* is not a hook point; nearest: .*blocks.2.hook_resid_post",
-        ),
-        (
-            {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.hook_resid_mid"},
+            BRIDGE | {"hook_name": "blocks.2.hook_resid_mid"},
             "reads it at the input of a norm.* take hook_resid_pre or hook_resid_post, or a HookedTransformer",
         ),
         ({"hook_name": "model.layers.2.mlp.up_proj"}, "sae.d_in=32 .* is 48 wide; set sae.d_in=48"),
@@ -106,35 +83,13 @@ def test_a_hook_that_the_loaded_model_lacks_or_has_another_width_is_refused(
     assert not Path(raw_config["output_path"]).exists()
 
 
-def test_a_hook_that_is_not_reached_is_refused(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    cfg = build_config(raw_config)
-    model = model_of(cfg)
-    monkeypatch.setattr(model, "run_with_cache", lambda *_, **__: (None, {}))
-    with pytest.raises(ConfigError, match="a forward pass does not reach it"):
-        check_activations(model, cfg)
-
-
 @pytest.mark.parametrize(("head", "width"), [(None, 32), (1, 16)])
 def test_the_width_of_one_head_or_of_all_is_what_counts(
     raw_config: dict[str, Any], head: int | None, width: int
 ) -> None:
-    hook = {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_q", "hook_head_index": head}
+    hook = BRIDGE | {"hook_name": "blocks.2.attn.hook_q", "hook_head_index": head}
     cfg = build_config(raw_config | hook | {"sae": raw_config["sae"] | {"d_in": width}})
     check_activations(model_of(cfg), cfg)
-
-
-@pytest.mark.parametrize(
-    ("hook", "head", "sentence"),
-    [
-        ("blocks.2.attn.hook_q", 99, r"hook_head_index=99: blocks\.2\.attn\.hook_q of this model has heads 0 to 1"),
-        ("blocks.2.hook_resid_post", 0, "of this model has no heads; set it to null"),
-    ],
-)
-def test_a_head_that_is_not_there_is_refused(raw_config: dict[str, Any], hook: str, head: int, sentence: str) -> None:
-    place = {"model_class_name": "TransformerBridge", "hook_name": hook, "hook_head_index": head}
-    cfg = build_config(raw_config | place)
-    with pytest.raises(ConfigError, match=sentence):
-        check_activations(model_of(cfg), cfg)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -206,29 +161,10 @@ def test_a_context_longer_than_a_table_of_positions_is_refused(
         (tmp_path, "model.decoder.layers.1", 64),
     ):
         of_model = raw_config | {"model_name": str(model), "hook_name": hook}
-        of_model |= {"model_class_name": "TransformerBridge"} if hook.startswith("blocks") else {}
+        of_model |= BRIDGE if hook.startswith("blocks") else {}
         check_hook(build_config(of_model | {"context_size": longest}))
         with pytest.raises(ConfigError, match=f"knows {longest} positions; set context_size to that at most"):
             check_hook(build_config(of_model | {"context_size": longest + 1}))
-
-
-def test_a_package_that_a_checkpoint_needs_is_named(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(*_: Any, **__: Any) -> None:
-        raise ImportError("Using `bitsandbytes` requires the latest version")
-
-    monkeypatch.setattr(language_model, "load_transformers_model", missing)
-    with pytest.raises(ConfigError, match="ImportError: Using `bitsandbytes` requires"):
-        model_of(build_config(raw_config))
-
-
-def test_hooked_transformer_layers_are_checked(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = SimpleNamespace(n_layers=6, d_model=32, n_ctx=64)
-    monkeypatch.setattr(model_config, "get_pretrained_model_config", lambda _: sizes)
-    cfg = build_config(raw_config | {"model_class_name": "HookedTransformer", "hook_name": "blocks.6.hook_resid_post"})
-    with pytest.raises(ConfigError, match="which has layers 0 to 5"):
-        check_hook(cfg)
 
 
 def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
@@ -258,7 +194,7 @@ def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
 
 
 @pytest.mark.parametrize("preset", ["gpt2", "llama-3.1-8b", "gemma-2-2b"])
-def test_a_folder_without_tokenizer_files_is_refused_before_the_weights_are_read(
+def test_a_folder_without_tokenizer_files_or_a_chat_template_is_refused_before_the_weights_are_read(
     raw_config: dict[str, Any],
     tiny_models: dict[str, Path],
     tmp_path: Path,
@@ -267,24 +203,15 @@ def test_a_folder_without_tokenizer_files_is_refused_before_the_weights_are_read
 ) -> None:
     monkeypatch.setattr(language_model, "load_transformers_model", None)  # reading weights would fail
     shutil.copy(tiny_models[preset] / "config.json", tmp_path)
-    cfg = build_config(raw_config | {"model_name": str(tmp_path)})
-    with pytest.raises(
-        ConfigError, match=r"has no tokenizer files that can be read.* AutoTokenizer\.from_pretrained\(BASE"
-    ):
-        model_of(cfg)
-
-
-def test_a_tokenizer_without_chat_template_is_refused_for_chat_turns_before_the_weights_are_read(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(language_model, "load_transformers_model", None)
+    with pytest.raises(ConfigError, match=r"no tokenizer files that can be read.* from_pretrained\(BASE"):
+        model_of(build_config(raw_config | {"model_name": str(tmp_path)}))
     with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
         model_of(build_config(raw_config | {"use_chat_formatting": True}))
 
 
 def test_a_model_that_is_no_causal_one_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
     T5Config(num_layers=2, d_model=32).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match="of the type t5, for which transformers has no causal language model"):
+    with pytest.raises(ConfigError, match=r"T5Config.* AutoModelForCausalLM"):
         check_hook(build_config(raw_config | {"model_name": str(tmp_path)}))
 
 
@@ -304,7 +231,7 @@ def test_a_tower_for_images_is_neither_advised_nor_read(
 ) -> None:
     raw_config |= {"model_name": str(tiny_models["gemma-3-12b"])}
     for hook in ("blocks.3.hook_resid_post", "model.vision_tower.encoder.layers.0"):
-        with pytest.raises(ConfigError, match="is not a module of") as refused:
+        with pytest.raises(ConfigError, match="is not in") as refused:
             check_hook(build_config(raw_config | {"hook_name": hook}))
         assert "vision" not in str(refused.value).replace(hook, "")
         assert "model.language_model.layers.0 to model.language_model.layers.25" in str(refused.value)

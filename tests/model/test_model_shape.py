@@ -4,21 +4,24 @@ from types import SimpleNamespace
 
 import pytest
 from huggingface_hub.errors import GatedRepoError
-from transformers import PreTrainedConfig
 
 from sae_lens_abstopk import ConfigError, load_config
 from sae_lens_abstopk.model import model_shape as model_config
 from sae_lens_abstopk.model.model_shape import ModelShape, model_shape, name_on_hub, read_model_config
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"without a config\.json"):
-        model_shape(str(tmp_path), "AutoModelForCausalLM")
+@pytest.mark.parametrize("name", ["14013", "gated_deltanet"])
+def test_a_folder_of_any_name_is_not_called_gated(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="could not be loaded"):
+        model_shape(str(tmp_path / name), "AutoModelForCausalLM")
 
 
-def test_a_model_that_is_nowhere_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"check the (name and the connection|spelling)"):
-        model_shape("nobody/no-such-model", "AutoModelForCausalLM")
+@pytest.mark.parametrize("kind", ["AutoModelForCausalLM", "HookedTransformer"])
+def test_a_model_that_is_nowhere_is_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match=r"no-such-model.* check the (name and the connection|spelling)"):
+        model_shape("nobody/no-such-model", kind)
 
 
 def test_without_a_network_the_quickstart_model_is_found_by_its_path(
@@ -42,29 +45,16 @@ def test_a_gated_model_asks_for_the_token(monkeypatch: pytest.MonkeyPatch, token
         model_shape("google/gemma-2-2b", "AutoModelForCausalLM")
 
 
-@pytest.mark.parametrize("name", ["14013", "gated_deltanet"])
-def test_a_folder_of_any_name_is_not_called_gated(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "config.json").write_text("{")
-    with pytest.raises(ConfigError, match="could not be loaded"):
-        model_shape(str(tmp_path / name), "AutoModelForCausalLM")
-
-
 def test_the_fixture_model_is_what_its_config_says(tiny_llama: Path) -> None:
     config = json.loads((tiny_llama / "config.json").read_text())
     found = model_shape(str(tiny_llama), "AutoModelForCausalLM")
     assert found == ModelShape(config["num_hidden_layers"], config["hidden_size"])
 
 
-def test_a_name_that_hooked_transformer_does_not_know_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"no-such-model.*not found"):
-        model_shape("no-such-model", "HookedTransformer")
-
-
 def test_a_model_whose_config_contradicts_itself_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
     config = json.loads((tiny_llama / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_attention_heads": 3}))
-    with pytest.raises(ConfigError, match=r"its config\.json contradicts itself: .*attention heads"):
+    with pytest.raises(ConfigError, match=r"could not be loaded .*multiple of the number of attention heads"):
         model_shape(str(tmp_path), "AutoModelForCausalLM")
 
 
@@ -82,13 +72,3 @@ def test_a_short_name_of_transformer_lens_stands_for_the_name_on_the_hub(
     assert name_on_hub(short) == full
     monkeypatch.setattr(model_config, "AutoConfig", SimpleNamespace(from_pretrained=lambda name: name))
     assert read_model_config(short) == full
-
-
-def test_a_folder_is_its_own_name(tiny_llama: Path) -> None:
-    assert name_on_hub(str(tiny_llama)) == str(tiny_llama)
-
-
-def test_a_config_without_sizes_is_no_attribute_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_config, "read_model_config", lambda *_: PreTrainedConfig())
-    with pytest.raises(ConfigError, match=r"\(PreTrainedConfig\) without num_hidden_layers and hidden_size"):
-        model_shape("some/model", "AutoModelForCausalLM")

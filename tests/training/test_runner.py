@@ -29,7 +29,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, ConfigError, train
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
-from sae_lens_abstopk.model import token_batches
+from sae_lens_abstopk.model import text_store
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text_store import saelens_notes_off
 from sae_lens_abstopk.text.documents import require_same_tokenizer
@@ -153,7 +153,7 @@ def test_a_device_that_is_not_here_is_refused_when_training_starts(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     cfg = build_config(raw_config | {key: "cuda:0"})  # as where jobs are submitted to machines with GPUs
-    with pytest.raises(ConfigError, match=f"{key}='cuda:0' needs CUDA"):
+    with pytest.raises(ConfigError, match=f"{key}='cuda:0' is not one of the 0 CUDA"):
         train(cfg, console=QUIET)
 
 
@@ -228,7 +228,7 @@ def test_a_loss_is_measured_in_passes_of_bounded_logits(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run_of(raw_config)
-    monkeypatch.setattr(token_batches, "LOGITS_OF_A_PASS", 3 * 32 * len(whole.model.tokenizer))
+    monkeypatch.setattr(text_store, "LOGITS_OF_A_PASS", 3 * 32 * len(whole.model.tokenizer))
     split = run_of(raw_config)
     assert [len(batch) for batch in whole.held_out_loss.batches] == [4, 4]
     assert [len(batch) for batch in split.held_out_loss.batches] == [3, 1, 3, 1]

@@ -12,8 +12,7 @@ from torch import nn
 
 from sae_lens_abstopk.evaluation.steering.steer import require_codes, steering_filter
 from sae_lens_abstopk.model.activation_edits import intervene
-from sae_lens_abstopk.model.autocast import bfloat16_autocast
-from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
+from sae_lens_abstopk.model.inference import bfloat16_autocast, in_evaluation_mode
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads

@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.tasks.task_rows import file_rows
-from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.model.hook_places import find_place, transformers_model
+from sae_lens_abstopk.model.inference import in_evaluation_mode
 from sae_lens_abstopk.model.model_shape import read_model_config
 from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
 from sae_lens_abstopk.system.errors import ConfigError

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
-from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 

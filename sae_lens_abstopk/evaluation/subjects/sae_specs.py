@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from sae_lens import SAE
 from sae_lens.constants import SAE_CFG_FILENAME
 
+from sae_lens_abstopk.model.language_model import PROCESSING
 from sae_lens_abstopk.model.model_spec import ModelSpec
-from sae_lens_abstopk.model.weight_processing import PROCESSING
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, run_configs
 from sae_lens_abstopk.text.documents import CONVERSATIONS, TOKENS, first_document, open_dataset

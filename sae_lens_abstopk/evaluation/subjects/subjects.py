@@ -14,16 +14,14 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from sae_lens_abstopk.evaluation.subjects.sae_specs import explaining_options, specs_of_sae, was_held_out
 from sae_lens_abstopk.evaluation.subjects.same_activations import require_one_place
 from sae_lens_abstopk.model.check_hook import check_activations
-from sae_lens_abstopk.model.devices import require_device, resolve_device
 from sae_lens_abstopk.model.hook_places import find_place
-from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.language_model import load_language_model, warn_of_other_weights
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.model_shape import model_files
-from sae_lens_abstopk.model.model_spec import ModelSpec
+from sae_lens_abstopk.model.model_spec import ModelSpec, require_device, resolve_device
 from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
-from sae_lens_abstopk.model.token_batches import token_batches
+from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.model.weight_processing import warn_of_other_weights
 from sae_lens_abstopk.saes.loading import Source, is_release, load_sae, origin_of
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import without_path

@@ -41,7 +41,7 @@ from sae_lens_abstopk.evaluation.suite.results_folder import (
 from sae_lens_abstopk.evaluation.suite.steer_concepts import check_prompts, check_steering, steer_on_task
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, Suite, load_suite, task_key, tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
-from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.language_model import load_tokenizer
 from sae_lens_abstopk.model.model_shape import read_model_config
 from sae_lens_abstopk.system.errors import ConfigError

@@ -12,7 +12,7 @@ from sae_lens import JumpReLUTrainingSAEConfig, MatryoshkaBatchTopKTrainingSAECo
 from sae_lens.constants import DTYPE_MAP
 from sae_lens.saes.sae import TrainingSAEConfig
 
-from sae_lens_abstopk.model.devices import require_device
+from sae_lens_abstopk.model.model_spec import require_device
 from sae_lens_abstopk.saes.centring import BDecInitMethod
 from sae_lens_abstopk.saes.matryoshka import up_to_all
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig

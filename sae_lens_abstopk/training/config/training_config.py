@@ -8,8 +8,7 @@ from sae_lens import LanguageModelSAERunnerConfig
 from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
 
-from sae_lens_abstopk.model.devices import resolve_device
-from sae_lens_abstopk.model.model_spec import ModelSpec
+from sae_lens_abstopk.model.model_spec import ModelSpec, resolve_device
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.typed_values import require_types
 from sae_lens_abstopk.text.text_spec import TextSpec

@@ -12,7 +12,7 @@ from sae_lens.training.prefetch import PrefetchingIterator
 from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
 
-from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.text_store import TextStore
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.ranks import averaged, n_ranks, this_rank

@@ -33,7 +33,7 @@ def test_a_device_is_taken_or_refused_before_the_model_is_loaded(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert load_subject_saes(folders, device="cpu").model_spec.device == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="device='cuda' needs CUDA, which torch does not find here"):
+    with pytest.raises(ConfigError, match="device='cuda' is not one of the 0 CUDA devices"):
         load_subject_saes(folders, device="cuda")
 
 
@@ -42,7 +42,7 @@ def test_a_model_in_memory_is_on_a_device_that_metrics_can_be_computed_on(
 ) -> None:
     subjects = load_subject_saes(folders)
     monkeypatch.setattr(ModelPasses, "device", torch.device("mps"))
-    with pytest.raises(ConfigError, match="the model's device='mps' has no float64"):
+    with pytest.raises(ConfigError, match="the model's device='mps' is not a torch device"):
         subjects.with_model()
 
 

@@ -1,11 +1,25 @@
-"""Run language models in bfloat16 autocast where that is faster."""
+"""Contexts for passes of language models: evaluation mode, and bfloat16 autocast where that is faster."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
+from torch import nn
 
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
+
+
+@contextmanager
+def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` into evaluation mode, without dropout; restore the mode of each submodule afterwards."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def autocast_pays(device: torch.device) -> bool:
@@ -31,8 +45,7 @@ def casts_shared() -> Iterator[None]:
     Weights must not change inside. The caller's autocast is off inside, except in passes that turn it on: SAEs compute
     in their own dtype.
     """
-    kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     with ExitStack() as stack:
-        for kind in kinds:
+        for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             stack.enter_context(torch.autocast(kind, enabled=False))
         yield

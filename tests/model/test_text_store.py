@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sae_lens_abstopk.model import token_batches
+from sae_lens_abstopk.model import text_store
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.specs import model_of, tokens_of
 
@@ -15,7 +15,7 @@ from tests.specs import model_of, tokens_of
 def test_long_documents_are_read_from_their_beginnings_unless_that_is_too_little(
     raw_config: dict[str, Any], tmp_path: Path, streaming: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(token_batches, "LONGEST_DOCUMENT", 120)
+    monkeypatch.setattr(text_store, "LONGEST_DOCUMENT", 120)
     text = tmp_path / "books.jsonl"
     books = ("ab " * 2000, "cd " * 2000)
     text.write_text("".join(json.dumps({"text": book}) + "\n" for book in books))
@@ -42,8 +42,8 @@ def test_a_pass_has_bounded_codes_and_bounded_logits_if_there_are_any(
 ) -> None:
     cfg = build_config(raw_config)
     model: Any = model_of(cfg)
-    monkeypatch.setattr(token_batches, "CODES_OF_A_PASS", 3 * 32 * 64)
-    monkeypatch.setattr(token_batches, "LOGITS_OF_A_PASS", 2 * 32 * len(model.tokenizer))
+    monkeypatch.setattr(text_store, "CODES_OF_A_PASS", 3 * 32 * 64)
+    monkeypatch.setattr(text_store, "LOGITS_OF_A_PASS", 2 * 32 * len(model.tokenizer))
 
     def sizes(d_sae: int, *, with_logits: bool) -> list[int]:
         batches = tokens_of(model, cfg, 128, part="all", d_sae=d_sae, with_logits=with_logits)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from sae_lens_abstopk.model.autocast import autocast_pays, bfloat16_autocast
 from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.inference import autocast_pays, bfloat16_autocast
 from sae_lens_abstopk.model.text_store import TextStore
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.specs import documents_of, model_of, passes_of
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(params=[True, False], ids=["fast", "slow"])
 def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the processor is taken to be fast in bfloat16."""
-    monkeypatch.setattr("sae_lens_abstopk.model.autocast.bfloat16_is_fast", lambda _: request.param)
+    monkeypatch.setattr("sae_lens_abstopk.model.inference.bfloat16_is_fast", lambda _: request.param)
     return request.param
 
 
