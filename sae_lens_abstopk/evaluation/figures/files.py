@@ -1,47 +1,29 @@
 """Draw a figure of results files into a file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from matplotlib.figure import Figure
-
-from sae_lens_abstopk.evaluation.figures.of_probes import auroc_figure, coverage_figure
+from sae_lens_abstopk.evaluation.figures.intervals import auroc_figure, coverage_figure
 from sae_lens_abstopk.evaluation.figures.of_saes import fvu_figure, two_sidedness_figure
 from sae_lens_abstopk.evaluation.figures.of_steering import dose_response_figure, effect_cost_figure
 from sae_lens_abstopk.evaluation.figures.style import paper_style
-from sae_lens_abstopk.evaluation.results.merging import MergedResults, names_in_errors, read_merged
+from sae_lens_abstopk.evaluation.results.merging import names_in_errors, read_merged
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_choice
 from sae_lens_abstopk.system.typed_values import one_or_more
 
 FORMATS = (".svg", ".pdf", ".png")
-
-
-class Kind(NamedTuple):
-    """One kind of figure."""
-
-    draw: Callable[[MergedResults], Figure | None]
-    """Draws the figure; None if the results lack its data."""
-    lacks: str
-    """Name of the missing data, and how to measure it."""
-
-
 _PROBED = "no task was probed; evaluate with a suite that has tasks, such as `abstopk eval --suite probing`"
 _STEERED = "nothing was steered; evaluate with a suite that has a steering part, such as `abstopk eval --suite full`"
-_RECONSTRUCTED = "no reconstruction was measured; `abstopk eval` does with every suite"
-_TWO_SIDED = (
-    "no reconstruction was measured of an SAE that fires on both sides; `abstopk eval` measures it with every suite"
-)
 KINDS = {
-    "fvu": Kind(fvu_figure, _RECONSTRUCTED),
-    "auroc": Kind(auroc_figure, _PROBED),
-    "coverage": Kind(coverage_figure, _PROBED),
-    "dose-response": Kind(dose_response_figure, _STEERED),
-    "effect-cost": Kind(effect_cost_figure, _STEERED),
-    "two-sidedness": Kind(two_sidedness_figure, _TWO_SIDED),
+    "fvu": (fvu_figure, "no reconstruction was measured; `abstopk eval` does with every suite"),
+    "auroc": (auroc_figure, _PROBED),
+    "coverage": (coverage_figure, _PROBED),
+    "dose-response": (dose_response_figure, _STEERED),
+    "effect-cost": (effect_cost_figure, _STEERED),
+    "two-sidedness": (two_sidedness_figure, "no SAE that fires on both sides was measured; `abstopk eval` does that"),
 }
-"""Kinds by name on the command line."""
+"""What draws a kind of figure, and what is missing if it returns None."""
 
 
 def write_figure(
@@ -68,18 +50,14 @@ def write_figure(
     """
     given: list[str | Path | Results] = one_or_more(results)
     out = Path(out)
-    if kind not in KINDS:
-        raise ConfigError(f"kind={kind!r} is not a figure; use one of {', '.join(KINDS)}.")
-    if out.suffix.lower() not in FORMATS:
-        raise ConfigError(f"out={str(out)!r} must end in one of {', '.join(FORMATS)}.")
-    if not out.parent.is_dir():
-        raise ConfigError(f"{out.parent}: no such folder; make it, or write elsewhere.")
+    require_choice("kind", kind, KINDS)
+    require_choice("the extension of out", out.suffix.lower(), FORMATS)
     found = read_merged(given).only(tasks=one_or_more(tasks), saes=one_or_more(saes))
+    draw, lacks = KINDS[kind]
     with paper_style():
-        figure = KINDS[kind].draw(found)
+        figure = draw(found)
         if figure is None:
-            named = ", ".join(names_in_errors(given))
-            raise ConfigError(f"{named}: kind={kind!r} has nothing to draw: {KINDS[kind].lacks}.")
+            raise ConfigError(f"{', '.join(names_in_errors(given))}: kind={kind!r} has nothing to draw: {lacks}.")
         try:
             # no date, so that the same results give the same file
             metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower(), {})

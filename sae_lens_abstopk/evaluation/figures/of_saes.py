@@ -6,7 +6,7 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from sae_lens_abstopk.evaluation.figures.style import GREY, legend_below, marks, panel
-from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedSAE
+from sae_lens_abstopk.evaluation.results.merging import MergedResults
 from sae_lens_abstopk.evaluation.results.records import ReconstructionRecord
 
 
@@ -29,7 +29,7 @@ def _against_l0(
     style = marks(merged)
     figure, axes = panel()
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for sae, found in _reconstructed(merged):
+    for sae, found in merged.reconstructed:
         measured = value(found)
         if measured is None or measured != measured or found.l0 != found.l0:
             continue
@@ -51,7 +51,7 @@ def two_sidedness_figure(merged: MergedResults) -> Figure | None:
     """Draw a histogram of two-sidedness over live latents, for SAEs that fire on both sides."""
     figure, axes = panel()
     style = marks(merged)
-    two_sided = [(sae, found) for sae, found in _reconstructed(merged) if is_two_sided(found)]
+    two_sided = [(sae, found) for sae, found in merged.reconstructed if is_two_sided(found)]
     for index, (sae, found) in enumerate(two_sided):
         counts = found.two_sidedness_histogram
         axes.stairs(
@@ -73,7 +73,3 @@ def two_sidedness_figure(merged: MergedResults) -> Figure | None:
 def is_two_sided(found: ReconstructionRecord) -> bool:
     """Return whether any latent fires on both sides."""
     return found.two_sidedness != 0 and sum(found.two_sidedness_histogram) > 0
-
-
-def _reconstructed(merged: MergedResults) -> list[tuple[MergedSAE, ReconstructionRecord]]:
-    return [(sae, sae.reconstruction) for sae in merged.saes if sae.reconstruction is not None]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sae_lens_abstopk.evaluation.figures.by_kind import kinds_figure
+from sae_lens_abstopk.evaluation.figures.intervals import kinds_figure
 from sae_lens_abstopk.evaluation.figures.style import GREY, Mark, fitted, legend_below, mark_of, panels
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.results.records import DoseRecord, Interval, SteeringRecord, shown_name

@@ -5,7 +5,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sae_lens_abstopk.evaluation.results.merging import MergedResults
-from sae_lens_abstopk.evaluation.results.records import Interval
 
 GREY, INK = "#767676", "#000000"
 """Colours of controls and rules, and of text; a page draws black in its own text colour."""
@@ -31,8 +30,8 @@ _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.5
 """Size of one panel in inches: one column of a two-column paper."""
 _LEGEND_ROW = 0.17
-_TITLE, _ROW_NAME = 44, 26
-"""Most characters per line of a title and of a row's name."""
+_TITLE = 44
+"""Most characters per line of a title."""
 _STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -86,16 +85,6 @@ def panel(*, height: float = PANEL_HEIGHT) -> tuple[Figure, Axes]:
     return made, axes
 
 
-def rows_height(rows: int, in_each: int) -> float:
-    """Return the inches for ``rows`` rows of ``in_each`` markers."""
-    return 0.6 + rows * max(0.26, 0.09 * in_each + 0.1)
-
-
-def offsets(count: int) -> list[float]:
-    """Return the heights within a row of ``count`` markers, one above the other."""
-    return [(index + 0.5) / count * 0.8 - 0.4 for index in range(count)]
-
-
 def fitted(name: str) -> str:
     """Wrap a title or an axis label to the lines that a panel has; break long SAE names."""
     return textwrap.fill(name, _TITLE, break_on_hyphens=False)
@@ -109,39 +98,6 @@ def marks(merged: MergedResults) -> Mapping[str, Mark]:
 def mark_of(index: int) -> Mark:
     """Return the mark of a variant or method by number; marks with the same colour differ in their markers."""
     return Mark(_PALETTE[index % len(_PALETTE)], _MARKERS[(index + index // len(_PALETTE)) % len(_MARKERS)])
-
-
-def draw_intervals(
-    axes: Axes, points: Sequence[tuple[float, Interval]], mark: Mark, *, hollow: bool = False, **kwargs: Any
-) -> None:
-    """Draw a marker with its interval at each height of ``points`` that has a value."""
-    known = [(height, each.value, each.low, each.high) for height, each in points if each.value is not None]
-    if not known:
-        return
-    heights, values, _, _ = zip(*known, strict=True)
-    below = [max(value - low, 0) if low is not None else 0 for _, value, low, _ in known]
-    above = [max(high - value, 0) if high is not None else 0 for _, value, _, high in known]
-    axes.errorbar(
-        values,
-        heights,
-        xerr=[below, above],
-        fmt=mark.marker,
-        color=mark.colour,
-        markerfacecolor="none" if hollow else mark.colour,
-        elinewidth=0.8,
-        markeredgewidth=0.8,
-        **kwargs,
-    )
-
-
-def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Name the heights 0, 1, ... of the y axis, the first on top."""
-    labels = [textwrap.fill(name, _ROW_NAME, break_on_hyphens=False) for name in names]
-    axes.set_yticks(range(len(names)), labels=labels)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    for between in range(1, len(names)):
-        axes.axhline(between - 0.5, color=GREY, linewidth=0.3)
 
 
 def legend_below(figure: Figure) -> None:

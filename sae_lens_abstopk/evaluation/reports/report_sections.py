@@ -1,4 +1,6 @@
-"""The tables of a report, in any format."""
+"""The content of a report in any format: the origin of its numbers, and its tables by section."""
+
+from dataclasses import replace
 
 from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
     geometry_table,
@@ -6,7 +8,7 @@ from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
     stability_table,
     variants_table,
 )
-from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, without_empty_columns
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable
 from sae_lens_abstopk.evaluation.reports.steering_tables import behaviour_table, scores_table, steering_table
 from sae_lens_abstopk.evaluation.reports.task_tables import (
     accuracy_table,
@@ -16,6 +18,7 @@ from sae_lens_abstopk.evaluation.reports.task_tables import (
     tasks_table,
 )
 from sae_lens_abstopk.evaluation.results.merging import MergedResults
+from sae_lens_abstopk.evaluation.results.schema import Results
 
 RECONSTRUCTION, SIDES, PROBING, STEERING = "Reconstruction", "Both sides of a latent", "Probing", "Steering"
 _TABLES = {
@@ -29,6 +32,28 @@ _TABLES = {
 def report_tables(merged: MergedResults) -> dict[str, list[ReportTable]]:
     """Return the non-empty tables, by section, without empty columns."""
     return {
-        section: [without_empty_columns(table) for of_results in tables if (table := of_results(merged)).rows]
+        section: [_without_empty_columns(table) for of_results in tables if (table := of_results(merged)).rows]
         for section, tables in _TABLES.items()
+    }
+
+
+def _without_empty_columns(table: ReportTable) -> ReportTable:
+    names = table.columns[: table.labels]
+    kept = [name for name in table.columns if name in names or any(row[name] != "-" for row in table.rows)]
+    return replace(table, rows=[{name: row[name] for name in kept} for row in table.rows])
+
+
+def provenance(document: Results) -> dict[str, str]:
+    """Return the origin of the numbers of a result, by heading."""
+    tokens = sorted({found.tokens for found in document.reconstruction.values()})
+    measured = f"; {' or '.join(f'{count:,}' for count in tokens)} tokens" if tokens else ""
+    measured += f" ({document.kept_tokens})" if document.kept_tokens else ""
+    return {
+        "model": f"{document.model}, {document.hook}",
+        "text": f"{document.text}, {document.kept_from_training}{measured}",
+        "suite": f"{document.suite}, seed {document.seed}",
+        "commit": document.commit or "unknown",
+        "command": document.command,
+        "environment": ", ".join(f"{name} {version}" for name, version in document.environment.items()),
+        "created": document.created,
     }

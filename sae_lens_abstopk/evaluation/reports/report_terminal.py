@@ -7,14 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
-from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
+from sae_lens_abstopk.evaluation.reports.report_sections import provenance, report_tables
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable
 from sae_lens_abstopk.evaluation.results.merging import MergedResults
 
 MOST_ROWS = 40
-"""Width limit of a table."""
-_GAP = 2
-_WIDEST_NAME, _NARROWEST_NAME = 20, 6
+"""Rows of the longest table that is printed."""
+_GAP, _WIDEST_NAME = 2, 20
 
 
 def print_report(merged: MergedResults, console: Console) -> None:
@@ -29,55 +28,41 @@ def print_report(merged: MergedResults, console: Console) -> None:
         console.print(Text(table.title, style="bold"))
         if len(table.rows) > MOST_ROWS:
             console.print(f"{len(table.rows):,} rows, which are in report.md and report.html")
-            console.print()
-            continue
-        for part in _parts(table, console.width):
-            console.print(part)
-        console.print(Text(table.note, style="dim"))
+        else:
+            for part in _parts(table, console.width):
+                console.print(part)
+            console.print(Text(table.note, style="dim"))
         console.print()
 
 
 def _parts(table: ReportTable, width: int) -> Iterator[Table]:
-    """Return the table, or parts of it that fit, each with the columns of names."""
-    names = [min(_longest_word(table, index), _WIDEST_NAME) for index in range(table.labels)]
+    """Yield the table, or parts of it that fit, each with the columns of names."""
+    columns = list(zip(*table.lines, strict=True))
+    longest_words = [max(len(word) for cell in cells for word in cell.split() or [""]) for cells in columns]
+    # an interval stays on one line; headings may wrap
+    widths = [max(word, *map(len, cells[1:])) for word, cells in zip(longest_words, columns, strict=True)]
+    names = sum(min(word, _WIDEST_NAME) + _GAP for word in longest_words[: table.labels])
     part: list[int] = []
-    for index in range(table.labels, len(table.columns)):
-        if part and _total(names, [_number_width(table, other) for other in (*part, index)]) > width:
-            yield _part(table, names, part, width)
+    for index in range(table.labels, len(columns)):
+        if part and names + sum(widths[other] + _GAP for other in (*part, index)) > width:
+            yield _part(table, columns, widths, part)
             part = []
         part.append(index)
-    yield _part(table, names, part, width)
+    yield _part(table, columns, widths, part)
 
 
-def _part(table: ReportTable, names: Sequence[int], numbers: Sequence[int], width: int) -> Table:
-    """Make a table of some columns with fixed widths, because rich would narrow numbers."""
-    number_widths = [_number_width(table, index) for index in numbers]
-    name_widths = list(names)
-    while _total(name_widths, number_widths) > width and max(name_widths) > _NARROWEST_NAME:
-        name_widths[name_widths.index(max(name_widths))] -= 1
-    room = width - _total(name_widths, number_widths)
-    for index, taken in enumerate(name_widths):
-        wanted = max(len(row[index]) for row in (table.columns, *table.rows))
-        name_widths[index] += (more := max(min(wanted - taken, room), 0))
-        room -= more
+def _part(table: ReportTable, columns: Sequence[Sequence[str]], widths: Sequence[int], numbers: Sequence[int]) -> Table:
     drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold underline")
-    columns = [*range(table.labels), *numbers]
-    for index, wide in zip(columns, [*name_widths, *number_widths], strict=True):
-        justify = "left" if index < table.labels else "right"
-        drawn.add_column(Text(table.columns[index]), justify=justify, overflow="fold", vertical="top", width=wide)
-    for row in table.rows:
-        drawn.add_row(*(Text(row[index]) for index in columns))
+    shown = [*range(table.labels), *numbers]
+    for index in shown:
+        is_name = index < table.labels
+        # a fixed width, because rich would narrow numbers
+        drawn.add_column(
+            Text(columns[index][0]),
+            justify="left" if is_name else "right",
+            overflow="fold",
+            width=None if is_name else widths[index],
+        )
+    for cells in zip(*(columns[index][1:] for index in shown), strict=True):
+        drawn.add_row(*map(Text, cells))
     return drawn
-
-
-def _total(names: Sequence[int], numbers: Sequence[int]) -> int:
-    return sum(wide + _GAP for wide in (*names, *numbers))
-
-
-def _number_width(table: ReportTable, index: int) -> int:
-    """Return the width of the longest cell, so that an interval stays on one line; headings may wrap."""
-    return max(_longest_word(table, index), *(len(row[index]) for row in table.rows))
-
-
-def _longest_word(table: ReportTable, index: int) -> int:
-    return max((len(word) for row in (table.columns, *table.rows) for word in row[index].split()), default=1)

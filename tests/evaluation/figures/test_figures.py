@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import pytest
 
 from sae_lens_abstopk.evaluation.figures.files import KINDS, write_figure
+from sae_lens_abstopk.evaluation.figures.intervals import auroc_figure, coverage_figure, methods_figure
 from sae_lens_abstopk.evaluation.figures.of_concepts import cosines_figure, pca_figure
-from sae_lens_abstopk.evaluation.figures.of_probes import auroc_figure, coverage_figure, methods_figure
 from sae_lens_abstopk.evaluation.figures.of_saes import fvu_figure, recovered_figure, two_sidedness_figure
 from sae_lens_abstopk.evaluation.figures.of_steering import dose_response_figure, effect_cost_figure, symmetry_figure
 from sae_lens_abstopk.evaluation.figures.style import GREY, mark_of, marks, paper_style
@@ -181,8 +181,8 @@ def test_variants_of_a_large_sweep_are_named_once_and_told_apart() -> None:
     ("arguments", "sentence"),
     [
         (["--kind", "auc"], "use one of fvu, auroc, coverage, dose-response, effect-cost, two-sidedness"),
-        (["--kind", "auroc", "--out", "a.jpg"], "must end in one of .svg, .pdf, .png"),
-        (["--kind", "auroc", "--out", "no/such/a.svg"], "no such folder"),
+        (["--kind", "auroc", "--out", "a.jpg"], "use one of .svg, .pdf, .png"),
+        (["--kind", "auroc", "--out", "no/such/a.svg"], "cannot write no/such/a.svg: No such file"),
         (["--kind", "auroc", "--task", "tense"], "task='tense' is not known; use one of gender, cost $x_1$"),
         (["--kind", "auroc", "--sae", "x"], "use one of signed-0, signed-1, topk-0"),
     ],
@@ -204,7 +204,7 @@ def test_a_file_that_lacks_what_is_shown_says_what_to_measure(tmp_path: Path) ->
         (document, "auroc", "no task was probed"),
         (document, "dose-response", "--suite full"),
         (bare, "fvu", "no reconstruction was measured"),
-        (bare, "two-sidedness", "no reconstruction was measured"),
+        (bare, "two-sidedness", "no SAE that fires on both sides was measured"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             write_figure(given, kind, tmp_path / "a.svg")

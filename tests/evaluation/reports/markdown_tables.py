@@ -1,6 +1,6 @@
 """Cells of a Markdown report, by section, row and column."""
 
-from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
+from sae_lens_abstopk.evaluation.reports.report_files import markdown_report
 from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.results.schema import Results
 

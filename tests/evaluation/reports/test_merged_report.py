@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
+from sae_lens_abstopk.evaluation.reports.report_files import csv_report
 from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.system.errors import ConfigError
 from tests.evaluation.reports.markdown_tables import columns, markdown_of, row, section

@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
-from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
+from sae_lens_abstopk.evaluation.reports.report_files import csv_report
 from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
 from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
 from sae_lens_abstopk.evaluation.results.merging import merge_results
@@ -63,7 +63,7 @@ def test_on_a_narrow_terminal_no_number_is_cut() -> None:
         assert max(map(len, shown.splitlines())) <= width
         words = set(shown.split())
         for table in chain.from_iterable(report_tables(merge_results([document])).values()):
-            numbers = {word for row in table.rows for cell in row[table.labels :] for word in cell.split()}
+            numbers = {word for row in table.lines[1:] for cell in row[table.labels :] for word in cell.split()}
             assert numbers <= words, table.title
         assert "[bold]" in shown, "a name is no markup"
 

@@ -12,7 +12,7 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk import ConfigError, compare, evaluate
-from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
+from sae_lens_abstopk.evaluation.reports.report_files import markdown_report
 from sae_lens_abstopk.evaluation.results.facts import run_facts
 from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.results.schema import read_results

@@ -1,23 +1,13 @@
-"""Figures of probing: AUROC by concept and by method, and pole coverage by concept, with their intervals."""
+"""Figures of measurements with their intervals: AUROC and pole coverage, by concept or method."""
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sae_lens_abstopk.evaluation.figures.by_kind import kinds_figure
-from sae_lens_abstopk.evaluation.figures.style import (
-    GREY,
-    INK,
-    Mark,
-    draw_intervals,
-    legend_below,
-    marks,
-    name_rows,
-    offsets,
-    panel,
-    rows_height,
-)
+from sae_lens_abstopk.evaluation.figures.style import GREY, INK, Mark, legend_below, marks, panel
 from sae_lens_abstopk.evaluation.probing.method_names import (
     BEST_COVERAGE,
     ON_ACTIVATIONS,
@@ -30,6 +20,8 @@ from sae_lens_abstopk.evaluation.probing.method_names import (
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.results.records import Interval, ProbeRecord
 
+_ROW_NAME = 26
+"""Most characters per line of a row's name."""
 _CONTROLS = {PERMUTED: ("permuted (range)", "x"), UNTRAINED: ("untrained SAE", "+")}
 _COVERED = {SINGLE: ("o", False), BEST_COVERAGE: ("D", False), PAIR: ("s", True)}
 """Marker by choice of latents, and whether it is hollow."""
@@ -54,8 +46,8 @@ def auroc_figure(merged: MergedResults, method: str = SINGLE) -> Figure | None:
     tasks = [task for task in merged.tasks if any(method in found.probes for found in task.saes.values())]
     if not tasks:
         return None
-    figure, axes = panel(height=rows_height(len(tasks), len(merged.saes) + 1))
-    *places, last = offsets(len(merged.saes) + 1)
+    figure, axes = panel(height=_rows_height(len(tasks), len(merged.saes) + 1))
+    *places, last = _offsets(len(merged.saes) + 1)
     _draw_codes(axes, merged, [(task, method) for task in tasks], places)
     _draw_activations(axes, [(task, ON_ACTIVATIONS[-1]) for task in tasks], last)
     return _finish_auroc(figure, axes, [task.name for task in tasks])
@@ -65,9 +57,9 @@ def methods_figure(merged: MergedResults, task: MergedTask) -> Figure:
     """Draw the test AUROC of every method on one concept, with its controls."""
     found = merged.only(saes=list(task.saes))
     methods = list(dict.fromkeys(name for sae in task.saes.values() for name in sae.probes if not is_control(name)))
-    figure, axes = panel(height=rows_height(len(methods), len(task.saes)))
+    figure, axes = panel(height=_rows_height(len(methods), len(task.saes)))
     of_codes = [(task, "" if method in ON_ACTIVATIONS else method) for method in methods]
-    _draw_codes(axes, found, of_codes, offsets(len(found.saes)))
+    _draw_codes(axes, found, of_codes, _offsets(len(found.saes)))
     _draw_activations(axes, [(task, method) for method in methods], 0, controls=True)
     return _finish_auroc(figure, axes, methods)
 
@@ -89,7 +81,7 @@ def _draw_codes(axes: Axes, merged: MergedResults, rows: _Rows, places: Sequence
     style = marks(merged)
     probes = [[task.saes[sae.name].probes if sae.name in task.saes else {} for task, _ in rows] for sae in merged.saes]
     for sae, of_sae, at in zip(merged.saes, probes, places, strict=True):
-        draw_intervals(axes, _points(rows, of_sae, at), style[sae.name], label=sae.variant)
+        _draw_intervals(axes, _points(rows, of_sae, at), style[sae.name], label=sae.variant)
     for of_sae, at in zip(probes, places, strict=True):
         for ending in _CONTROLS:
             _draw_control(axes, _points(rows, of_sae, at, ending), ending)
@@ -99,16 +91,16 @@ def _draw_activations(axes: Axes, rows: _Rows, at: float, *, controls: bool = Fa
     """Draw a star for each probe on activations: one per row, or one per SAE if they differ."""
     by_row = [list(activation_probes(task).values()) for task, _ in rows]
     most = max(map(len, by_row))
-    for index, offset in enumerate(offsets(most) if most > 1 else [at]):
+    for index, offset in enumerate(_offsets(most) if most > 1 else [at]):
         probes = [found[index] if index < len(found) else {} for found in by_row]
-        draw_intervals(axes, _points(rows, probes, offset), Mark(INK, "*"), label="probe on activations")
+        _draw_intervals(axes, _points(rows, probes, offset), Mark(INK, "*"), label="probe on activations")
         if controls:
             _draw_control(axes, _points(rows, probes, offset, PERMUTED), PERMUTED)
 
 
 def _draw_control(axes: Axes, points: Sequence[tuple[float, Interval]], ending: str) -> None:
     label, marker = _CONTROLS[ending]
-    draw_intervals(axes, points, Mark(GREY, marker), label=label, alpha=0.7, zorder=1)
+    _draw_intervals(axes, points, Mark(GREY, marker), label=label, alpha=0.7, zorder=1)
 
 
 def _points(
@@ -127,6 +119,83 @@ def _finish_auroc(figure: Figure, axes: Axes, names: Sequence[str]) -> Figure:
     axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_xlabel("AUROC on test")
     axes.set_xlim(min(0.3, axes.dataLim.x0) - 0.02, 1.02)
-    name_rows(axes, names)
+    _name_rows(axes, names)
     legend_below(figure)
     return figure
+
+
+def kinds_figure(
+    merged: MergedResults,
+    tasks: Sequence[MergedTask],
+    kinds: Mapping[str, tuple[str, bool]],
+    interval: Callable[[MergedTask, str, str], Interval | None],
+    *,
+    x: str,
+    bound: float | None = None,
+) -> Figure:
+    """
+    Draw one row per task with ``interval(task, SAE, kind)`` for every SAE and kind, on an axis ``x`` from 0 to 1.
+
+    ``kinds`` gives the marker, and True if it is hollow, by name in the legend; a dashed line is drawn at ``bound``.
+    """
+    places = iter(_offsets(len(merged.saes) * len(kinds)))
+    figure, axes = panel(height=_rows_height(len(tasks), len(merged.saes) * len(kinds)))
+    for sae, mark in zip(merged.saes, marks(merged).values(), strict=True):
+        axes.plot([], [], "_", color=mark.colour, markeredgewidth=2, markersize=6, label=sae.variant)
+        for kind, (marker, hollow) in kinds.items():
+            at = next(places)
+            found = [(row + at, interval(task, sae.name, kind)) for row, task in enumerate(tasks)]
+            points = [(height, each) for height, each in found if each is not None]
+            _draw_intervals(axes, points, Mark(mark.colour, marker), hollow=hollow)
+    for kind, (marker, hollow) in kinds.items():
+        axes.plot([], [], marker, color=GREY, markerfacecolor="none" if hollow else GREY, label=kind)
+    if bound is not None:
+        axes.axvline(bound, color=GREY, linewidth=0.8, linestyle="--")
+    axes.set_xlabel(x)
+    axes.set_xlim(-0.02, 1.02)
+    _name_rows(axes, [task.name for task in tasks])
+    legend_below(figure)
+    return figure
+
+
+def _rows_height(rows: int, in_each: int) -> float:
+    """Return the inches for ``rows`` rows of ``in_each`` markers."""
+    return 0.6 + rows * max(0.26, 0.09 * in_each + 0.1)
+
+
+def _offsets(count: int) -> list[float]:
+    """Return the heights within a row of ``count`` markers, one above the other."""
+    return [(index + 0.5) / count * 0.8 - 0.4 for index in range(count)]
+
+
+def _draw_intervals(
+    axes: Axes, points: Sequence[tuple[float, Interval]], mark: Mark, *, hollow: bool = False, **kwargs: Any
+) -> None:
+    """Draw a marker with its interval at each height of ``points`` that has a value."""
+    known = [(height, each.value, each.low, each.high) for height, each in points if each.value is not None]
+    if not known:
+        return
+    heights, values, _, _ = zip(*known, strict=True)
+    below = [max(value - low, 0) if low is not None else 0 for _, value, low, _ in known]
+    above = [max(high - value, 0) if high is not None else 0 for _, value, _, high in known]
+    axes.errorbar(
+        values,
+        heights,
+        xerr=[below, above],
+        fmt=mark.marker,
+        color=mark.colour,
+        markerfacecolor="none" if hollow else mark.colour,
+        elinewidth=0.8,
+        markeredgewidth=0.8,
+        **kwargs,
+    )
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the heights 0, 1, ... of the y axis, the first on top."""
+    labels = [textwrap.fill(name, _ROW_NAME, break_on_hyphens=False) for name in names]
+    axes.set_yticks(range(len(names)), labels=labels)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    for between in range(1, len(names)):
+        axes.axhline(between - 0.5, color=GREY, linewidth=0.3)
