@@ -30,7 +30,7 @@ SHIPPED = """
 import sae_lens_abstopk
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.suite.suite import load_suite
-from sae_lens_abstopk.explorer.templates import environment
+from sae_lens_abstopk.explorer.snippet import environment
 from sae_lens_abstopk.system.yaml_files import data_folder
 from typer.testing import CliRunner
 

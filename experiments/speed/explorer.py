@@ -29,8 +29,7 @@ import torch
 from experiments.speed.large_site import random_sae, reading
 from experiments.speed.recording import ROOT, command, environment, write_record
 from sae_lens_abstopk import SignedJumpReLUSAE
-from sae_lens_abstopk.explorer.collection import collect
-from sae_lens_abstopk.explorer.collector import CollectionSettings
+from sae_lens_abstopk.explorer.collection import CollectionSettings, collect
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses

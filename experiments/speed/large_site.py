@@ -57,7 +57,7 @@ def random_site(d_sae: int, folder: Path) -> dict[str, float]:
         where = torch.stack([torch.arange(4).repeat_interleave(127), torch.arange(1, 128).repeat(4)], dim=1)
         collector.update(codes, where, torch.randint(0, 49_152, (4, 128), generator=generator))
     sae = random_sae(64, d_sae, torch.randn(200, 64, generator=generator))
-    catalogue = Catalogue("random", sae, collector, TokenText(Numbers()), source="random", neighbours=6)
+    catalogue = Catalogue("random", sae, collector, TokenText(Numbers()), source="random")
     started = time.perf_counter()
     about = Provenance("random", "random", "hook", "random", held_out=True, tokens_read=0, context_size=128)
     write_site([catalogue], about, folder)

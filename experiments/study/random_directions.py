@@ -24,7 +24,7 @@ from experiments.study.columns import spread
 from experiments.study.fill import fill
 from experiments.study.record import numbers, require_text_of_record, rounded
 from experiments.study.runs import HERE, Run, config_of, digest_of, read_study, train_run, tuned_rates, weights_digest
-from sae_lens_abstopk.cli.arguments import pairs
+from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.schema import Results

@@ -16,7 +16,7 @@ from sae_lens import SAE
 
 from experiments.study.arguments import plain_errors
 from experiments.study.runs import HERE, ROOT, weights_digest
-from sae_lens_abstopk.cli.arguments import named_folders
+from sae_lens_abstopk.cli.app import named_folders
 from sae_lens_abstopk.evaluation.suite.evaluate import evaluate
 from sae_lens_abstopk.evaluation.suite.results_folder import RESULTS_FILENAME
 from sae_lens_abstopk.hub import publish

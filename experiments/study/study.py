@@ -48,7 +48,7 @@ from experiments.study.runs import (
     tuned_rates,
     weights_digest,
 )
-from sae_lens_abstopk.cli.arguments import pairs
+from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.dictionary.stability import match_saes
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.schema import Results

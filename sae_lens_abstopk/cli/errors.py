@@ -40,30 +40,23 @@ def errors_as_sentences() -> Iterator[Console]:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the encoding may lack a character
-    errors = PrintableConsole(stderr=True)
     disable_progress_bar()  # bars of single downloads would hide the main one
     # under torchrun only the first process prints; the others name their rank when they fail
     rank = int(os.environ.get("RANK", "0"))
-    of_rank = f" (rank {rank})" if rank else ""
-
-    def end(error: Exception | str, code: int) -> NoReturn:
-        errors.print(Text.assemble((f"error{of_rank}:", "bold red"), f" {error}"), soft_wrap=True)
-        raise typer.Exit(code) from None
-
     try:
         with _sigterm_exits():
             yield PrintableConsole(quiet=rank > 0, markup=False)  # no markup: names and paths may have brackets
-    except ConfigError as error:
-        end(error, 2)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    except (HubError, TrainingStopped) as error:
-        end(error, 1)
     except Exception as error:
-        sentence = _machine_error(error)
+        expected = isinstance(error, ConfigError | HubError | TrainingStopped)
+        sentence = str(error) if expected else _machine_error(error)
         if sentence is None:
             raise
-        end(sentence, 1)
+        of_rank = f" (rank {rank})" if rank else ""
+        said = Text.assemble((f"error{of_rank}:", "bold red"), f" {sentence}")
+        PrintableConsole(stderr=True).print(said, soft_wrap=True)
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
 
 
 @contextmanager
@@ -90,7 +83,7 @@ def _machine_error(error: Exception) -> str | None:
 
     from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS
 
-    first_line = f"{error}".splitlines()[0] if f"{error}" else ""
+    first_line = next(iter(str(error).splitlines()), "")
     if isinstance(error, torch.OutOfMemoryError):
         return (
             f"the GPU has too little memory ({first_line.rstrip('.')}). Free some. In training, lower "
@@ -102,9 +95,8 @@ def _machine_error(error: Exception) -> str | None:
             f"the network failed ({type(error).__name__}: {first_line}); run the command again, training with --resume "
             "if there is a checkpoint."
         )
-    if isinstance(error, SafetensorError):
-        number = re.search(r"os error (\d+)", str(error))
-        error = OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
+    if isinstance(error, SafetensorError) and (number := re.search(r"os error (\d+)", str(error))):
+        error = OSError(int(number[1]), os.strerror(int(number[1])))
     if not isinstance(error, OSError) or error.errno not in DISK_ERRORS:
         return None
     what = f"{error.strerror}: {error.filename}" if error.filename else str(error)

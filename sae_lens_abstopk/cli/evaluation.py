@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import app
-from sae_lens_abstopk.cli.arguments import Device, Model, ResultsFiles, Text, named, pairs
+from sae_lens_abstopk.cli.app import Device, Model, Text, app, named, pairs
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.evaluation.results.merging import MergedResults
-    from sae_lens_abstopk.evaluation.results.schema import Results
+
+ResultsFiles = Annotated[
+    list[Path], Argument(metavar="RESULT.json...", help="Results files, of one or of different SAEs and suites.")
+]
 
 
 @app.command()
 def inspect(
-    saes: Annotated[
-        list[str], Argument(help="SAE folders or RELEASE:SAE_ID, all for the same hook of the same model.")
-    ],
+    saes: Annotated[list[str], Argument(help="SAE folders or RELEASE:SAE_ID, all for one hook of one model.")],
     model: Model = None,
     text: Text = None,
     device: Device = "auto",
@@ -54,12 +54,7 @@ def evaluate(
     saes: Annotated[list[str], Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE sets its name.")],
     suite: Annotated[str, Option(help="Suite (quick, probing, full, public, refusal) or YAML file.")] = "full",
     out: Annotated[
-        Path,
-        Option(
-            "--out",
-            "-o",
-            help="Results folder; finished parts are reused, results of other SAEs, tasks, model, text or seed stay.",
-        ),
+        Path, Option("--out", "-o", help="Results folder; finished parts are reused, other results in it stay.")
     ] = Path("results"),
     model: Model = None,
     text: Text = None,
@@ -71,12 +66,13 @@ def evaluate(
 ) -> None:
     """Probe, steer and measure SAEs with a suite; write results.json and reports."""
     with errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.results.merging import merge_results
         from sae_lens_abstopk.evaluation.suite.evaluate import evaluate as run_evaluation
         from sae_lens_abstopk.training.distributed import require_one_process
 
         require_one_process("abstopk eval")
         results = run_evaluation(
-            named(saes, "SAE"),
+            named(saes),
             suite=suite,
             out=out,
             model_name=model,
@@ -86,21 +82,21 @@ def evaluate(
             device=device,
             console=console,
         )
-        show_results(results, out, console)
+        show_reports(merge_results([results], sources=[str(out)]), out, console)
 
 
 @app.command()
 def report(
     results: ResultsFiles,
-    out: Annotated[
-        Path, Option("--out", "-o", help="Folder to write report.md, report.html and report.csv into.")
-    ] = Path("report"),
+    out: Annotated[Path, Option("--out", "-o", help="Folder for report.md, report.html and report.csv.")] = Path(
+        "report"
+    ),
 ) -> None:
     """Show results as tables and write them as Markdown, one HTML page with plots, and CSV."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.reports.report_files import write_reports
 
-        _show(write_reports(results, out), out, console)
+        show_reports(write_reports(results, out), out, console)
 
 
 @app.command()
@@ -115,18 +111,11 @@ def plot(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.figures.files import write_figure
 
-        written = write_figure(results, kind, out, tasks=task or (), saes=sae or ())
-        console.out(written)
+        console.out(write_figure(results, kind, out, tasks=task or (), saes=sae or ()))
 
 
-def show_results(results: "Results", out: Path, console: Console) -> None:
+def show_reports(merged: "MergedResults", out: Path, console: Console) -> None:
     """Print the tables of an evaluation, and where in ``out`` its reports are."""
-    from sae_lens_abstopk.evaluation.results.merging import merge_results
-
-    _show(merge_results([results], sources=[str(out)]), out, console)
-
-
-def _show(merged: "MergedResults", out: Path, console: Console) -> None:
     from sae_lens_abstopk.evaluation.reports.report_files import REPORT_FILENAMES
     from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
 

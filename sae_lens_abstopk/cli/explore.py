@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import app
-from sae_lens_abstopk.cli.arguments import Device, Model, Text, refuse_without
+from sae_lens_abstopk.cli.app import Device, Model, Text, app, refuse_without
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 
 
@@ -29,12 +28,8 @@ def explore(
     labeler: Annotated[str | None, Option(help="URL of an OpenAI-compatible endpoint that names the poles.")] = None,
     labeler_model: Annotated[str | None, Option(help="Model to use at the labeler.")] = None,
     labeler_prompt: Annotated[Path | None, Option(help="File with a prompt template for the labeler.")] = None,
-    yes: Annotated[
-        bool, Option("--yes", "-y", help="Skip the confirmation before text is sent to the labeler.")
-    ] = False,
-    latents: Annotated[
-        int, Option(help="Number of latents to steer with and label, first in suggested order.", min=1)
-    ] = 20,
+    yes: Annotated[bool, Option("--yes", "-y", help="Send text to the labeler without confirmation.")] = False,
+    latents: Annotated[int, Option(help="Latents to steer with and label, first in suggested order.", min=1)] = 20,
     serve: Annotated[bool, Option("--serve", help="Serve the site on localhost once it is written.")] = False,
     port: Annotated[int, Option(help="Port to serve on; 0 picks a free one.", min=0, max=65_535)] = 0,
 ) -> None:
@@ -48,6 +43,7 @@ def explore(
         from sae_lens_abstopk.system.folder_lock import run_folder_lock
         from sae_lens_abstopk.system.terminal import passes_bar
 
+        # fail before the pass, not after it
         check_site_folder(out)
         if not labeler:
             refuse_without("--labeler", "labeler_model", "labeler_prompt", "yes", context=context)
@@ -58,13 +54,13 @@ def explore(
         if labeler and not labeler_model:
             raise config_error(f"--labeler {labeler} needs a model; add --labeler-model NAME.")
         if port:
-            server(out, port=port).server_close()  # before the pass, fail if the port is taken
+            server(out, port=port).server_close()
         with run_folder_lock(out, key="out"):
             judge = None
             if labeler:
                 judge = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt)
-            if judge and yes:
-                judge.check()  # before the pass, fail if the endpoint does not answer
+                if yes:
+                    judge.check()
             found = run_explore(
                 saes,
                 model=model,

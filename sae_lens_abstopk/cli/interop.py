@@ -7,8 +7,7 @@ import typer
 from rich.table import Table
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import app
-from sae_lens_abstopk.cli.arguments import Device, Model, NewFolder, Text, refuse_without
+from sae_lens_abstopk.cli.app import Device, Model, NewFolder, Text, app, refuse_without
 from sae_lens_abstopk.cli.errors import errors_as_sentences
 
 
@@ -36,7 +35,7 @@ def saebench(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.interop.saebench import run_saebench
 
-        names = [name.strip() for name in evals.split(",") if name.strip()]
+        names = [name.strip() for name in evals.split(",")]
         if "core" not in names:
             refuse_without("core in --evals", "tokens", "text", context=context)
         found = run_saebench(
@@ -80,35 +79,32 @@ def neuronpedia(
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.explorer.neuronpedia import check_features_folder, layer_of, sides, write_neuronpedia
         from sae_lens_abstopk.explorer.pass_cache import passes_folder
-        from sae_lens_abstopk.explorer.site import remove_old_pass
         from sae_lens_abstopk.saes.loading import load_sae
         from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
         from sae_lens_abstopk.system.folder_lock import LOCK, run_folder_lock
         from sae_lens_abstopk.system.terminal import passes_bar
 
-        check_features_folder(out)
         # fail before the pass, not after it
+        check_features_folder(out)
         loaded = load_sae(sae)
         if isinstance(loaded, SignedSAE):
             require_signed(loaded, "neuronpedia")
         layer = layer_of(str(loaded.cfg.metadata.hook_name)) if layer is None else layer
         with run_folder_lock(out, key="out"):
-            with passes_bar(console, "collecting") as on_progress:
-                found = run_explore(
-                    sae,
-                    model=model,
-                    text=text,
-                    n_tokens=tokens,
-                    checkpoint=passes_folder(),
-                    device=device,
-                    on_progress=on_progress,
-                )
+            found = run_explore(
+                sae,
+                model=model,
+                text=text,
+                n_tokens=tokens,
+                checkpoint=passes_folder(),
+                device=device,
+                console=console,
+            )
             with passes_bar(console, "writing") as on_progress:
                 files = write_neuronpedia(
                     found, out, model_id=model_id, sae_set=sae_set, layer=layer, suffix=suffix, on_progress=on_progress
                 )
-            remove_old_pass(out)
         (out / LOCK).unlink(missing_ok=True)
-        (explored,) = found.saes.values()
+        explored = found.catalogue()
         poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"
         console.out(f"{out}: {len(files)} files; feature j is {poles if len(sides(explored)) == 2 else 'latent j'}")

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import app
-from sae_lens_abstopk.cli.arguments import Device, Model, NewFolder, Text, named_folders, refuse_without
+from sae_lens_abstopk.cli.app import Device, Model, NewFolder, Text, app, named_folders, refuse_without
 from sae_lens_abstopk.cli.errors import errors_as_sentences
 
 
@@ -91,34 +90,23 @@ def publish(
     private: Annotated[bool, Option("--private", help="Make the repository private.")] = False,
     revision: Annotated[str, Option(help="Branch to publish to; created if missing.")] = "main",
     mirror: Annotated[
-        bool, Option("--mirror", help="Also publish the non-negative mirror of each signed SAE, as ID_mirror.")
+        bool, Option("--mirror", help="Also publish the mirror of each signed SAE, as ID_mirror.")
     ] = False,
     results: Annotated[
         list[Path] | None,
-        Option(
-            help="Results file of `abstopk eval`, for the card, once or several times; results.json beside the SAE by "
-            "default."
-        ),
+        Option(help="Results file of `abstopk eval`; may be repeated. By default results.json beside the SAE."),
     ] = None,
     measure: Annotated[
-        bool,
-        Option(
-            "--measure",
-            help="Measure on text now: the sign gauge, and reconstruction and contexts where there are none.",
-        ),
+        bool, Option("--measure", help="Measure the sign gauge now, and reconstruction and contexts if missing.")
     ] = False,
     model: Model = None,
     text: Text = None,
     device: Device = "auto",
     tokens: Annotated[int, Option(help="Tokens to measure on.", min=1)] = 51_200,
     base_model: Annotated[str | None, Option(help="Hub id of the model, if the SAE records a local folder.")] = None,
-    license: Annotated[
-        str | None, Option(help="Licence of the weights, as the Hub spells it (mit, apache-2.0).")
-    ] = None,
+    license: Annotated[str | None, Option(help="Licence of the weights, in the Hub's spelling (apache-2.0).")] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace files in the repository that differ.")] = False,
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Write the release to a folder and show it, without contacting the Hub.")
-    ] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Write the release to a folder, without the Hub.")] = False,
     out: Annotated[Path | None, Option("--out", "-o", help="Folder of the dry run; NAME-release by default.")] = None,
 ) -> None:
     """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""

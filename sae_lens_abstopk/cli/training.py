@@ -10,9 +10,9 @@ from typer import Argument, Option
 from typer.core import TyperCommand
 from typing_extensions import override
 
-from sae_lens_abstopk.cli.app import app
-from sae_lens_abstopk.cli.arguments import Out, Overrides, pairs
+from sae_lens_abstopk.cli.app import Out, Overrides, app, pairs
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
+from sae_lens_abstopk.cli.evaluation import show_reports
 
 
 class Launcher(StrEnum):
@@ -140,15 +140,12 @@ def sweep(
     cluster: Annotated[str | None, Option(help="With submitit: slurm, local or debug.")] = None,
     parameters: Annotated[
         list[str] | None,
-        Option(
-            "--job",
-            metavar="KEY=VALUE",
-            help="With submitit: a job parameter, such as gpus_per_node=1 or timeout_min=600; may be repeated.",
-        ),
+        Option("--job", metavar="KEY=VALUE", help="With submitit: a job parameter (timeout_min=600); may be repeated."),
     ] = None,
 ) -> None:
     """Train every combination in a sweep file; finished runs are skipped and interrupted ones resumed."""
     with errors_as_sentences() as console:
+        from sae_lens_abstopk.system.yaml_files import yaml_value
         from sae_lens_abstopk.training.sweeps.sweep import load_sweep, run_sweep, unfinished
 
         runs = load_sweep(file, overrides or [])
@@ -160,7 +157,6 @@ def sweep(
             for run in unfinished(runs, out):
                 sys.stdout.write(run.command(out) + "\n")
         else:
-            from sae_lens_abstopk.system.yaml_files import yaml_value
             from sae_lens_abstopk.training.sweeps.sweep_jobs import submit_sweep
 
             given = pairs(parameters or [], "--job", "KEY=VALUE")
@@ -173,10 +169,7 @@ def compare(
     file: Annotated[str, Argument(help="A comparison file, or one of training_configs/comparisons.")],
     overrides: Annotated[
         list[str] | None,
-        Argument(
-            metavar="[KEY=VALUE]...",
-            help="Config overrides, e.g. lr=1e-3 sae.d_sae=4096; k, seeds and variants come from the file.",
-        ),
+        Argument(metavar="[KEY=VALUE]...", help="Config overrides; k, seeds and variants come from the file."),
     ] = None,
     out: Annotated[Path, Option("--out", "-o", help="Folder of the runs and the results.")] = Path("runs/comparison"),
     suite: Annotated[str | None, Option(help="Suite to use instead of the file's.")] = None,
@@ -184,7 +177,7 @@ def compare(
 ) -> None:
     """Train variants in one pass over the same activations, for several k and seeds, and evaluate them together."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.cli.evaluation import show_results
+        from sae_lens_abstopk.evaluation.results.merging import merge_results
         from sae_lens_abstopk.evaluation.suite.suite import load_suite
         from sae_lens_abstopk.training.sweeps.comparison import load_comparison, run_comparison
         from sae_lens_abstopk.workflows.compare import compare as run_and_evaluate
@@ -194,5 +187,8 @@ def compare(
             load_suite(suite or comparison.suite)
             run_comparison(comparison, console=console, dry_run=True)
             return
-        results = run_and_evaluate(file, overrides or [], out=out, suite=suite, console=console)
-        show_results(results, out / "results", console)
+        results, folder = (
+            run_and_evaluate(file, overrides or [], out=out, suite=suite, console=console),
+            out / "results",
+        )
+        show_reports(merge_results([results], sources=[str(folder)]), folder, console)

@@ -12,13 +12,19 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.dictionary.contexts import Context
 from sae_lens_abstopk.dictionary.geometry import NearestDecoders, nearest_decoders
-from sae_lens_abstopk.explorer.axes import AxisMatches
-from sae_lens_abstopk.explorer.cofiring import Cofiring
-from sae_lens_abstopk.explorer.collector import Collector
+from sae_lens_abstopk.explorer.collection import Collector
+from sae_lens_abstopk.explorer.directions import AxisMatches, TokenEffects
 from sae_lens_abstopk.explorer.labels import CLOSED, TopToken, label_of, top_tokens
-from sae_lens_abstopk.explorer.latents import Effect, Judgement, Latent, Neighbour, Pole, ShownContext
-from sae_lens_abstopk.explorer.logit_lens import TokenEffects
-from sae_lens_abstopk.explorer.steered import SteeredText
+from sae_lens_abstopk.explorer.latents import (
+    Cofiring,
+    Effect,
+    Judgement,
+    Latent,
+    Neighbour,
+    Pole,
+    ShownContext,
+    SteeredText,
+)
 from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.text.token_text import TokenText
 
@@ -30,11 +36,7 @@ SCALE_QUANTILE = 0.99
 
 
 class Catalogue:
-    """
-    The latents of one SAE, each assembled on access.
-
-    ``neighbours`` is the number of aligned, opposed and co-firing latents of each, computed on first use.
-    """
+    """The latents of one SAE, each assembled on access; pole 0 is positive, 1 negative."""
 
     def __init__(
         self,
@@ -44,7 +46,6 @@ class Catalogue:
         text_of: TokenText,
         *,
         source: str,
-        neighbours: int = NEIGHBOURS,
         effects: TokenEffects | None = None,
         compared_with: str | None = None,
         matches: AxisMatches | None = None,
@@ -55,7 +56,7 @@ class Catalogue:
         self.compared_with, self.matches = compared_with, matches
         self.scale = collected.strengths.quantile(SCALE_QUANTILE)
         self.pole_scale = torch.stack([collected.strengths.quantile(SCALE_QUANTILE, pole) for pole in (0, 1)])
-        """Scale of each pole, positive ones first: [2, d_sae]."""
+        """Scale of each pole, [2, d_sae]."""
         self.closed = ~open_poles(sae).cpu() & (collected.pole_counts == 0)
         """Poles that cannot fire, bool [2, d_sae]."""
         self.W_dec = sae.W_dec.detach().float().cpu()
@@ -64,7 +65,7 @@ class Catalogue:
         if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):  # such an SAE decodes with unit rows
             self.norms = torch.ones_like(self.norms)
         self._text_of, self._effects, self._steered = text_of, effects, steered or {}
-        self._neighbours, self._device = min(neighbours, self.d_sae - 1), sae.W_dec.device
+        self._neighbours, self._device = min(NEIGHBOURS, self.d_sae - 1), sae.W_dec.device
         self.judgements: Mapping[int, Judgement] = {}
 
     @cached_property
@@ -84,13 +85,7 @@ class Catalogue:
         return self.d_sae
 
     def __getitem__(self, index: int) -> Latent:
-        """
-        Return one latent.
-
-        Raises:
-            IndexError: there is no latent with this index.
-            ConfigError: a decoder row is not finite.
-        """
+        """Return one latent; IndexError if there is none with this index."""
         index = operator.index(index)  # a 0-d tensor would not work as a key
         if not 0 <= index < self.d_sae:
             raise IndexError(f"latent {index} is not one of the {self.d_sae} of {self.name}, 0 to {self.d_sae - 1}.")
@@ -122,11 +117,8 @@ class Catalogue:
 
     def label(self, index: int, pole: int, tokens: Sequence[TopToken]) -> str:
         """Return the judge's name of a pole, or a label from its :meth:`pole_tokens`."""
-        if index in self.judgements and tokens:
-            judgement = self.judgements[index]
-            if name := (judgement.positive, judgement.negative)[pole]:
-                return name
-        return CLOSED if self.closed[pole, index] else label_of(tokens)
+        judged = self.judgements[index][pole] if tokens and index in self.judgements else ""
+        return judged or (CLOSED if self.closed[pole, index] else label_of(tokens))
 
     def pole_tokens(self, index: int, pole: int) -> list[TopToken]:
         """Return the top tokens of a pole, from a uniform sample of its firings."""
@@ -136,7 +128,7 @@ class Catalogue:
         return top_tokens((self._text_of(token), code) for token, code in zip(tokens, codes, strict=True))
 
     def pole(self, index: int, pole: int) -> Pole:
-        """Return one side of a latent: 0 is positive, 1 negative."""
+        """Return one side of a latent."""
         fires = int(self.collected.pole_counts[pole, index])
         tokens = self.pole_tokens(index, pole)
         promoted, demoted = self._effects_of(index, pole)

@@ -1,21 +1,99 @@
-"""One streaming pass over a text that collects the firings of one or several SAEs."""
+"""One streaming pass over a text that collects the firings of one or several SAEs, with bounded memory."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
+from sae_lens_abstopk.dictionary.code_batch import CodeBatch
+from sae_lens_abstopk.dictionary.contexts import PoleContexts
+from sae_lens_abstopk.dictionary.group_top import GroupTop
+from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
+from sae_lens_abstopk.explorer.firing_statistics import CofiringSample, GrowingHistograms, LogHistograms
 from sae_lens_abstopk.explorer.pass_cache import PassCache
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import require_finite_codes
+from sae_lens_abstopk.system.terminal import PassProgress
 
 SECONDS_BETWEEN_SAVES = 300.0
+
+
+@dataclass(frozen=True)
+class CollectionSettings:
+    """How much to keep of each latent; with d_sae, these bound the memory."""
+
+    strongest: int = 8
+    """Strongest contexts of each pole, at most one per text row."""
+    sampled: int = 12
+    """Contexts of each pole drawn uniformly from its firings."""
+    before: int = 20
+    """Tokens shown before the firing."""
+    after: int = 8
+    tokens_sampled: int = 32
+    """Firings of each pole, drawn uniformly, for its top tokens."""
+    bins: int = 32
+    """Histogram bins per pole; even."""
+    cofiring_tokens: int = 20_000
+    """Most tokens for counts of joint firings: an eighth of each batch."""
+    reconstruction_tokens: int = 50_000
+    """Tokens for the measurement of reconstruction; only these are decoded."""
+    seed: int = 0
+
+
+class Collector:
+    """Everything collected about one SAE's latents."""
+
+    def __init__(self, d_sae: int, settings: CollectionSettings) -> None:
+        window = {"before": settings.before, "after": settings.after}
+        self.d_sae, self.seed = d_sae, settings.seed
+        self.n_batches = 0
+        self.strongest = PoleContexts(d_sae, settings.strongest, **window)
+        self.sampled = PoleContexts(d_sae, settings.sampled, **window)
+        kept = {"token": ((), torch.int32), "code": ((), torch.float32)}
+        self.tokens = GroupTop(2 * d_sae, settings.tokens_sampled, kept)
+        self.histograms = GrowingHistograms(d_sae, settings.bins)
+        self.strengths = LogHistograms(d_sae)
+        self.cofiring = CofiringSample(d_sae, settings.cofiring_tokens)
+        self.sums = ReconstructionSums()
+
+    @property
+    def pole_counts(self) -> torch.Tensor:
+        """Firings of the positive and of the negative pole, int64 [2, d_sae]."""
+        return self.strongest.fires
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens seen, without those filtered out."""
+        return self.strongest.n_tokens
+
+    def suggested(self, n: int) -> list[int]:
+        """Return the ``n`` latents to look at first, ranked by :meth:`PoleContexts.suggested`."""
+        return self.strongest.suggested(n)
+
+    def update(self, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
+        """Add codes [n, d_sae] of the tokens at ``where`` [n, 2] (row and position) in ``tokens`` [batch, context]."""
+        # seeded by the batch number, so that a resumed pass draws the same sample
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.n_batches)
+        batch = CodeBatch.of(codes, where, tokens)
+        firings, poles = batch.firings, batch.firings.poles
+        priority = torch.rand(len(firings.values), generator=generator)
+        self.strongest.add(batch)
+        self.sampled.add(batch, priority)
+        self.tokens.update(
+            poles * self.d_sae + firings.latents,
+            priority,
+            lambda chosen: {"token": batch.token_ids(chosen), "code": firings.values[chosen]},
+        )
+        for histograms in (self.histograms, self.strengths):
+            histograms.add(poles, firings.latents, firings.values.abs())
+        self.cofiring.add(batch, generator)
+        self.n_batches += 1
 
 
 @torch.no_grad()
@@ -28,13 +106,12 @@ def collect(
     token_filter: TokenFilter,
     settings: CollectionSettings,
     checkpoint: Path | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: PassProgress | None = None,
 ) -> dict[str, Collector]:
     """
     Run ``batches`` of token ids [batch, context] once and collect for each of ``saes``, all at one hook.
 
     The pass is saved in the folder ``checkpoint`` every five minutes and at its end, and resumed from there.
-    ``on_progress`` is called with (batches done, batches in all).
 
     Raises:
         ConfigError: activations or codes are NaN or infinite, or the filter keeps no token.

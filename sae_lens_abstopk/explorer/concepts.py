@@ -9,7 +9,7 @@ from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask, names_in_errors, read_merged
 from sae_lens_abstopk.evaluation.results.records import Interval, SAETaskRecord, SteeringRecord, shown_name
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.explorer.data_files import short
+from sae_lens_abstopk.explorer.site import short
 from sae_lens_abstopk.system.errors import ConfigError
 
 T = TypeVar("T")
@@ -28,14 +28,15 @@ def load_concepts(
         ConfigError: a file cannot be read, the files contradict each other, or none of them has any of ``saes``.
     """
     merged = read_merged(results)
-    hashes = {name: None if source is None else weights_sha256(source) for name, source in saes.items()}
-
-    def is_same(name: str, measured: str, its_hash: str | None) -> bool:
-        return name == measured if hashes[name] is None or its_hash is None else hashes[name] == its_hash
-
-    known = {
-        name: [sae.name for sae in merged.saes if is_same(name, sae.name, sae.record.weights_sha256)] for name in saes
-    }
+    known: dict[str, list[str]] = {}
+    for name, source in saes.items():
+        own = None if source is None else weights_sha256(source)
+        hashes = {sae.name: sae.record.weights_sha256 for sae in merged.saes}
+        known[name] = [
+            measured
+            for measured, its in hashes.items()
+            if (measured == name if own is None or its is None else its == own)
+        ]
     if not any(known.values()):
         raise ConfigError(
             f"{', '.join(names_in_errors(results))}: none of the SAEs measured there ({', '.join(merged.names)}) has "
@@ -78,9 +79,9 @@ def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[
         found["orientation"] = found["orientation"] or orientation
 
     if probed is not None:
-        single = probed.probes.get(SINGLE)
+        single = probed.probes[SINGLE].auroc if SINGLE in probed.probes else None
         for role, best, auroc in (
-            (BEST_SINGLE, probed.latent, single.auroc if single else None),
+            (BEST_SINGLE, probed.latent, single),
             (BEST_COVERAGE, probed.best_coverage, None),
         ):
             scores = {"auroc": _interval(auroc), "coverage": _interval(best.coverage)}
@@ -100,11 +101,9 @@ def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[
 
 def _steering(record: SteeringRecord) -> dict[str, Any]:
     compared, random = record.split_random()
-    curves = [("random", found) for found in random.values()]
-    curves += [
-        (shown_name(name), found) for name, found in reversed(compared.items())
-    ]  # last, so that the latent is drawn on top
-    directions = {name: (found.towards_a, found.towards_b) for name, found in compared.items()}
+    # the latent is drawn on top, so it comes last
+    curves = [*(("random", found) for found in random.values()), *reversed(compared.items())]
+    latent = compared.get("latent")
     return {
         "latent": record.latent,
         "orientation": record.orientation,
@@ -113,16 +112,15 @@ def _steering(record: SteeringRecord) -> dict[str, Any]:
         "prompts": record.prompts[1],
         "prompt": record.text_prompt,
         "curves": [
-            [name, [[short(dose.strength), short(dose.log_odds)] for dose in found.doses]] for name, found in curves
+            [shown_name(name), [[short(dose.strength), short(dose.log_odds)] for dose in found.doses]]
+            for name, found in curves
         ],
         "effects": [
-            [shown_name(name), *(_interval(effect.log_odds) for effect in both), _interval(compared[name].symmetry)]
-            for name, both in directions.items()
+            [shown_name(name), *map(_interval, (found.towards_a.log_odds, found.towards_b.log_odds, found.symmetry))]
+            for name, found in compared.items()
         ],
-        "unmatched": [[not effect.reached for effect in both] for both in directions.values()],
-        "texts": [[short(dose.strength), dose.text] for dose in compared["latent"].doses]
-        if "latent" in compared
-        else [],
+        "unmatched": [[not found.towards_a.reached, not found.towards_b.reached] for found in compared.values()],
+        "texts": [[short(dose.strength), dose.text] for dose in latent.doses] if latent else [],
     }
 
 

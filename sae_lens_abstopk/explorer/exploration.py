@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Self
@@ -14,26 +14,41 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.subjects.sae_specs import WEIGHTS
 from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes
-from sae_lens_abstopk.explorer.axes import axis_matches
-from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.catalogue import SCALE_QUANTILE, Catalogue
-from sae_lens_abstopk.explorer.collection import collect
-from sae_lens_abstopk.explorer.collector import CollectionSettings
+from sae_lens_abstopk.explorer.collection import CollectionSettings, collect
 from sae_lens_abstopk.explorer.concepts import load_concepts
-from sae_lens_abstopk.explorer.labeler import Labeler
-from sae_lens_abstopk.explorer.latents import Provenance
-from sae_lens_abstopk.explorer.logit_lens import token_effects
-from sae_lens_abstopk.explorer.site import write_site
+from sae_lens_abstopk.explorer.directions import axis_matches, token_effects
+from sae_lens_abstopk.explorer.labeler import Labeler, planted
+from sae_lens_abstopk.explorer.latents import Latent, Provenance
+from sae_lens_abstopk.explorer.site import summary, write_site
+from sae_lens_abstopk.explorer.snippet import environment
 from sae_lens_abstopk.explorer.steered import steered_texts
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.language_model import PROCESSING
 from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.saes.heads import read_by, require_all_heads
 from sae_lens_abstopk.saes.loading import Source
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_choice
 from sae_lens_abstopk.system.terminal import PassProgress, PrintableConsole, stages_bar
 from sae_lens_abstopk.system.typed_values import one_or_more
 from sae_lens_abstopk.text.token_text import TokenText
+
+# cards below the numbers of an exploration, and contexts of each pole on a single card
+CARDS, CONTEXTS = 3, 8
+
+
+@dataclass(frozen=True)
+class LatentCard:
+    """One latent, with its contexts; displays itself in a notebook."""
+
+    sae: str
+    latent: Latent = field(repr=False)
+    signed: bool
+    """Whether to show the negative side."""
+
+    def _repr_html_(self) -> str:
+        cards = environment().get_template("cards.html.j2").module
+        return str(cards.card(self.sae, self.latent, self.signed, CONTEXTS))  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -47,27 +62,29 @@ class Exploration:
     concepts: Sequence[dict[str, Any]] = ()
     """Evaluation results for these SAEs, as JSON for the pages."""
 
+    def catalogue(self, sae: str | None = None) -> Catalogue:
+        """Return the latents of one SAE, by default of the first; ConfigError if it was not explored."""
+        name = sae or next(iter(self.saes))
+        require_choice("sae", name, self.saes)
+        return self.saes[name]
+
     def latent(self, index: int, *, sae: str | None = None) -> LatentCard:
         """
         Return the card of one latent, by default of the first SAE.
 
         Raises:
-            ConfigError: the SAE or latent does not exist.
+            ConfigError: the SAE was not explored.
+            IndexError: it has no such latent.
         """
-        name = sae or next(iter(self.saes))
-        if name not in self.saes:
-            raise ConfigError(f"sae={name!r} was not explored; use one of {', '.join(self.saes)}.")
-        try:
-            return LatentCard(name, self.saes[name][index], signed=self.saes[name].fires_negatively)
-        except IndexError as error:
-            raise ConfigError(str(error)) from None
+        catalogue = self.catalogue(sae)
+        return LatentCard(catalogue.name, catalogue[index], signed=catalogue.fires_negatively)
 
     def scale(self, latent: int, *, sae: str | None = None) -> float:
         """
         Return the 99th percentile of |code|, to within 5 %: strength 1 in ``steer(..., scale=found.scale)``.
 
         Raises:
-            ConfigError: the SAE or latent does not exist, the latent did not fire, or ``sae`` is missing with two SAEs.
+            ConfigError: the latent did not fire, or ``sae`` is missing with two SAEs; also as :meth:`latent`.
         """
         if sae is None and len(self.saes) > 1:
             raise ConfigError(
@@ -85,25 +102,26 @@ class Exploration:
 
         Errors are those of :meth:`Labeler.judge`.
         """
-        name, first = next(iter(self.saes.items()))
-        checked = labeler.check()
+        right, first = labeler.check(), self.catalogue()
         judgements = labeler.judge([first[index] for index in latents], on_progress=on_progress)
-        score = f"right on {checked.right} of {checked.total} planted ones"
+        score = f"right on {right} of {len(planted())} planted ones"
         judge = f"{len(judgements):,} latents named and judged by {labeler.model}, {score}"
-        return replace(self, saes=self.saes | {name: first.judged(judgements)}, about=replace(self.about, judge=judge))
+        saes = self.saes | {first.name: first.judged(judgements)}
+        return replace(self, saes=saes, about=replace(self.about, judge=judge))
 
     def suggested(self, n: int) -> list[int]:
         """Return the ``n`` latents of the first SAE to look at first, ranked by :meth:`Collector.suggested`."""
-        return next(iter(self.saes.values())).collected.suggested(n)
+        return self.catalogue().collected.suggested(n)
 
     def write(self, folder: str | Path, *, on_progress: PassProgress | None = None) -> Path:
         """Write a static site that opens from disk and return its first page; errors as :func:`write_site`."""
-        return write_site(
-            list(self.saes.values()), self.about, Path(folder), concepts=self.concepts, on_progress=on_progress
-        )
+        saes = list(self.saes.values())
+        return write_site(saes, self.about, Path(folder), concepts=self.concepts, on_progress=on_progress)
 
     def _repr_html_(self) -> str:
-        return exploration_html(list(self.saes.values()), self.about)
+        latents = [self.catalogue()[index] for index in self.suggested(CARDS)]
+        rows = [(sae, summary(sae)) for sae in self.saes.values()]
+        return environment().get_template("notebook.html.j2").render(about=self.about, rows=rows, latents=latents)
 
 
 def explore(
@@ -119,7 +137,6 @@ def explore(
     device: str = "auto",
     console: Console | None = None,
     on_progress: PassProgress | None = None,
-    on_steered: PassProgress | None = None,
 ) -> Exploration:
     """
     Collect the firings of both poles of every latent in one pass over a text.
@@ -135,8 +152,7 @@ def explore(
         results: One or several results of :func:`evaluate` on these SAEs, or their files, for a page per concept.
         device: Device for loading the model; ``"auto"`` is CUDA if available, else the CPU.
         console: Shows progress; by default the terminal.
-        on_progress: Called instead, with (batches done, batches in all).
-        on_steered: Called with (latents steered, latents to steer).
+        on_progress: Called instead, with (batches done, batches in all), then the same of the steered latents.
 
     Raises:
         ConfigError: an SAE cannot be loaded, there are more than two or they read different hooks, model or text
@@ -147,7 +163,7 @@ def explore(
     if not 1 <= len(sources) <= 2:
         raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
     loaded = load_subject_saes(sources, model=model, text=text, device=device)
-    name = next(iter(loaded.saes))
+    first, *others = loaded.saes
     folders = {
         name: None if isinstance(source, SAE) else str(source)
         for name, source in zip(loaded.saes, sources, strict=True)
@@ -155,11 +171,11 @@ def explore(
     # before the model is loaded, check that results match these SAEs and that they can steer
     concepts = load_concepts(results, folders) if results else ()
     if prompts:
-        require_all_heads(loaded.saes[name], "steering")
+        require_all_heads(loaded.saes[first], "steering")
     subjects = loaded.with_model(None if isinstance(model, str | PurePath) else model)
-    first = subjects.saes[name]
     if prompts:  # before the pass, check that each prompt has tokens
-        TextModel(subjects.model, prepend_bos=TokenSelection.of_sae(first).prepend_bos).encode(prompts)
+        prepend_bos = TokenSelection.of_sae(subjects.saes[first]).prepend_bos
+        TextModel(subjects.model, prepend_bos=prepend_bos).encode(prompts)
     batches = subjects.batches(n_tokens)
     steered = {}
     with stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext() as show:
@@ -173,27 +189,31 @@ def explore(
             on_progress=partial(show, "collecting") if show else on_progress,
         )
         if prompts:
-            scale = collected[name].strengths.quantile(SCALE_QUANTILE).tolist()
-            scales = {each: scale[each] for each in collected[name].suggested(steered_latents) if scale[each] > 0}
-            on_steered = on_steered or (partial(show, "steering") if show else None)
-            steered[name] = steered_texts(subjects.model, first, scales, prompts, on_progress=on_steered)
-    kwargs = subjects.model_spec.load_options
+            scale = collected[first].strengths.quantile(SCALE_QUANTILE).tolist()
+            scales = {each: scale[each] for each in collected[first].suggested(steered_latents) if scale[each] > 0}
+            steering = partial(show, "steering") if show else on_progress
+            steered[first] = steered_texts(subjects.model, subjects.saes[first], scales, prompts, on_progress=steering)
+    spec = subjects.model_spec
+    kwargs = spec.load_options
     about = Provenance(
         model=subjects.model_name,
-        model_source=subjects.model_spec.model_name,
-        hook=subjects.model_spec.hook_name,
+        model_source=spec.model_name,
+        hook=spec.hook_name,
         text=subjects.text_name,
         held_out=subjects.held_out,
         tokens_read=sum(batch.numel() for batch in batches),
         context_size=subjects.text_spec.context_size,
-        model_class=subjects.model_spec.model_class_name,
+        model_class=spec.model_class_name,
         loaded_with={key: kwargs[key] for key in sorted((PROCESSING | WEIGHTS) & kwargs.keys())},
-        all_heads=first.cfg.metadata.hook_head_index is None,
+        all_heads=subjects.saes[first].cfg.metadata.hook_head_index is None,
     )
     catalogues, text_of = {}, TokenText(subjects.tokenizer)
     for name, each in subjects.saes.items():
-        other = next((other for other in subjects.saes if other != name), None)
-        theirs = None if other is None else (subjects.saes[other].W_dec, collected[other].pole_counts > 0)
+        matches, compared_with = None, None
+        if others:
+            compared_with = others[0] if name == first else first
+            fires = collected[compared_with].pole_counts > 0
+            matches = axis_matches(each.W_dec, subjects.saes[compared_with].W_dec, fires=fires)
         catalogues[name] = Catalogue(
             name,
             each,
@@ -201,8 +221,8 @@ def explore(
             text_of,
             source=folders[name] or "PATH_OF_THE_SAE",
             effects=token_effects(subjects.model, each.W_dec, read_by(each)),
-            compared_with=other,
-            matches=None if theirs is None else axis_matches(each.W_dec, theirs[0], fires=theirs[1]),
+            compared_with=compared_with,
+            matches=matches,
             steered=steered.get(name),
         )
     return Exploration(catalogues, about, concepts)

@@ -5,12 +5,11 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import yaml
@@ -19,11 +18,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sae_lens_abstopk.explorer.latents import Judgement, Latent, ShownContext
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.terminal import PassProgress
 
 RELATIONS = ("opposites", "related", "unrelated", "one-sided")
 KEY = "OPENAI_API_KEY"
 # addresses that never send the key in the clear
-PRIVATE = r"https://|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)"
+PRIVATE = r"https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)"
 EXCERPTS = 6
 # rough, rather too high: tokens of an answer, characters per token
 ANSWER_TOKENS, CHARACTERS_PER_TOKEN = 60, 3.5
@@ -31,24 +31,14 @@ RETRIES, TIMEOUT = 3, 120.0
 BUSY = (429, 500, 502, 503, 504)
 
 
-@dataclass(frozen=True)
-class AskingCost:
+class AskingCost(NamedTuple):
     """Estimated cost of labelling, before anything is sent."""
 
     requests: int
     """Questions without a cached answer."""
     cached: int
     prompt_tokens: int
-    """Estimated input tokens."""
     answer_tokens: int
-
-
-@dataclass(frozen=True)
-class PlantedCheck:
-    """Score of a judge on latents whose sides are known."""
-
-    right: int
-    total: int
 
 
 class Labeler:
@@ -64,9 +54,14 @@ class Labeler:
     """
 
     def __init__(self, endpoint: str, model: str, *, cache: Path, prompt: Path | None = None) -> None:
-        if not re.match(r"https?://[^/]", endpoint):
-            raise ConfigError(f"labeler={endpoint!r} is not a URL; give one like http://localhost:8000/v1.")
+        key = os.environ.get(KEY)
+        if not re.match(PRIVATE if key else r"https?://[^/]", endpoint):
+            raise ConfigError(
+                f"labeler={endpoint!r} must be a URL like http://localhost:8000/v1, and https elsewhere while {KEY} is "
+                "set, because http would send the key in the clear."
+            )
         self.endpoint, self.model, self._cache_file = endpoint.rstrip("/"), model, cache
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         template = prompt or files("sae_lens_abstopk.explorer") / "assets" / "labeler_prompt.txt.j2"
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         try:
@@ -74,8 +69,11 @@ class Labeler:
             self._template.render(negative=["a"], positive=["b"])
         except (OSError, UnicodeDecodeError, TemplateError) as error:
             raise ConfigError(f"the labeler's prompt {prompt} cannot be used: {error}") from error
-        self._answers = _read_cache(cache)
-        self._headers()
+        self._answers: dict[str, str] = {}
+        for line in cache.read_text(encoding="utf-8").splitlines() if cache.is_file() else ():
+            with suppress(ValueError, KeyError, TypeError):  # a killed run may leave part of a line
+                entry = json.loads(line)
+                self._answers[entry["key"]] = entry["answer"]
 
     def estimate(self, latents: Sequence[Latent]) -> AskingCost:
         """Estimate the cost of :meth:`judge` on ``latents`` and of :meth:`check` together."""
@@ -84,9 +82,7 @@ class Labeler:
         tokens = sum(len(prompt) for prompt in new) / CHARACTERS_PER_TOKEN
         return AskingCost(len(new), len(prompts) - len(new), round(tokens), ANSWER_TOKENS * len(new))
 
-    def judge(
-        self, latents: Sequence[Latent], *, on_progress: Callable[[int, int], None] | None = None
-    ) -> dict[int, Judgement]:
+    def judge(self, latents: Sequence[Latent], *, on_progress: PassProgress | None = None) -> dict[int, Judgement]:
         """
         Judge ``latents``; the result lacks those with an unreadable answer.
 
@@ -102,11 +98,10 @@ class Labeler:
                 on_progress(number, len(latents))
         return found
 
-    def check(self) -> PlantedCheck:
-        """Judge the packaged planted latents; errors as :meth:`judge`."""
+    def check(self) -> int:
+        """Judge the :func:`planted` latents and return how many are right; errors as :meth:`judge`."""
         judged = [(relation, self._ask(self._prompt(*sides))) for relation, *sides in planted()]
-        right = sum(judgement is not None and judgement.relation == relation for relation, judgement in judged)
-        return PlantedCheck(right, len(judged))
+        return sum(judgement is not None and judgement.relation == relation for relation, judgement in judged)
 
     def _prompt_of(self, latent: Latent) -> str:
         return self._prompt(*([excerpt(c) for c in pole.strongest[:EXCERPTS]] for pole in latent.poles[::-1]))
@@ -133,33 +128,26 @@ class Labeler:
 
     def _request(self, prompt: str) -> str:
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
-        headers, url = self._headers(), f"{self.endpoint}/chat/completions"
+        url = f"{self.endpoint}/chat/completions"
         try:
-            answer = httpx.post(url, json=body, headers=headers, timeout=TIMEOUT)
+            answer = httpx.post(url, json=body, headers=self._headers, timeout=TIMEOUT)
             for attempt in range(RETRIES):
                 if answer.status_code not in BUSY:
                     break
                 wait = answer.headers.get("retry-after", "")
                 time.sleep(min(float(wait), 60.0) if wait.isdigit() else 2.0**attempt)
-                answer = httpx.post(url, json=body, headers=headers, timeout=TIMEOUT)
+                answer = httpx.post(url, json=body, headers=self._headers, timeout=TIMEOUT)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ConfigError(f"labeler={self.endpoint} cannot be reached: {error}.") from error
         if answer.status_code == 200:
             with suppress(ValueError, KeyError, IndexError, TypeError):
                 return str(answer.json()["choices"][0]["message"]["content"])
-        why = f" ({KEY} {'was refused' if headers else 'is not set'})" if answer.status_code in (401, 403) else ""
+        refused = f" ({KEY} {'was refused' if self._headers else 'is not set'})"
         raise ConfigError(
-            f"labeler={self.endpoint} answered with HTTP {answer.status_code}{why} for model {self.model!r}, not as an "
+            f"labeler={self.endpoint} answered with HTTP {answer.status_code}"
+            f"{refused if answer.status_code in (401, 403) else ''} for model {self.model!r}, not as an "
             f"OpenAI-compatible endpoint does; check both: {answer.text[:200]}"
         )
-
-    def _headers(self) -> dict[str, str]:
-        key = os.environ.get(KEY)
-        if key and not re.match(PRIVATE, self.endpoint):
-            raise ConfigError(
-                f"labeler={self.endpoint}: {KEY} is set, and http would send it in the clear; use https or unset it."
-            )
-        return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def excerpt(context: ShownContext) -> str:
@@ -192,13 +180,4 @@ def _judgement(value: Any) -> Judgement | None:
     if not all(isinstance(name, str) for name in names) or not any(name.strip() for name in names):
         return None
     positive, negative = (" ".join(name.split())[:80] for name in names)
-    return Judgement(positive=positive, negative=negative, relation=value["relation"])
-
-
-def _read_cache(path: Path) -> dict[str, str]:
-    answers = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        with suppress(ValueError, KeyError, TypeError):  # a killed run may leave part of a line
-            entry = json.loads(line)
-            answers[entry["key"]] = entry["answer"]
-    return answers
+    return Judgement(positive, negative, value["relation"])

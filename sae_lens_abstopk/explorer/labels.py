@@ -21,7 +21,6 @@ class TopToken(NamedTuple):
     share: float
     """Its share of the sum of code^2 over the pole's sampled firings."""
     firings: int
-    """Number of these firings on it."""
 
 
 def top_tokens(firings: Iterable[tuple[str, float]]) -> list[TopToken]:
@@ -52,7 +51,7 @@ def label_of(tokens: Sequence[TopToken]) -> str:
         share[word] += token.share
         count[word] += token.firings
     ranked = sorted(share, key=lambda word: (-share[word], word))
-    least = 1 if sum(token.firings for token in tokens) <= WORDS else 2
+    least = 1 if count.total() <= WORDS else 2
     words = [word for word in ranked if share[word] >= LEAST_SHARE and count[word] >= least]
     return " · ".join(words[:WORDS]) if words else f"{MIXED}: {' · '.join(ranked[: WORDS - 1])}"
 

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sae_lens_abstopk.explorer.cofiring import Cofiring
 from sae_lens_abstopk.explorer.labels import TopToken
-from sae_lens_abstopk.explorer.steered import SteeredText
 
 
 class ShownContext(NamedTuple):
@@ -34,12 +32,36 @@ class Effect(NamedTuple):
 
 
 class Neighbour(NamedTuple):
-    """Another latent and its cosine."""
+    """Another latent, its cosine and its pole."""
 
     latent: int
     cosine: float
     pole: int = 0
-    """Pole of that latent."""
+
+
+class Cofiring(NamedTuple):
+    """A latent that often fires together with another."""
+
+    latent: int
+    overlap: float
+    """c_ij / sqrt(c_i c_j): joint firings over the geometric mean of both counts, between 0 and 1."""
+    same_side: float
+    """Share of joint firings with equal signs."""
+
+
+class SteeredText(NamedTuple):
+    """One prompt with its continuations, from the most negative strength on."""
+
+    prompt: str
+    texts: tuple[str, ...]
+
+
+class Judgement(NamedTuple):
+    """A judge's names of the poles and their relation: opposites, related, unrelated or one-sided."""
+
+    positive: str
+    negative: str
+    relation: str
 
 
 @dataclass(frozen=True)
@@ -67,16 +89,6 @@ class Pole:
     demoted: tuple[Effect, ...]
     match: Neighbour | None
     """Nearest direction of the compared SAE."""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A judge's names of the poles and their relation."""
-
-    positive: str
-    negative: str
-    relation: str
-    """opposites, related, unrelated or one-sided."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,6 @@ class Provenance:
     """Tokens read, filtered ones included."""
     context_size: int
     model_class: str = "AutoModelForCausalLM"
-    """Class of the model (``model_class_name`` of the config)."""
     loaded_with: Mapping[str, Any] = field(default_factory=dict)
     """``from_pretrained`` arguments that select or process the weights."""
     all_heads: bool = True

@@ -1,7 +1,7 @@
 """Both poles of every latent as two features, in SAEDashboard's JSON for Neuronpedia."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from sae_lens.util import extract_layer_from_tlens_hook_name
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Pole, Provenance, ShownContext
-from sae_lens_abstopk.explorer.site import OLD_PASS
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import require_empty
 from sae_lens_abstopk.system.folder_lock import HOLDER, LOCK
+from sae_lens_abstopk.system.terminal import PassProgress
 
 FEATURES_A_FILE = 128
 SKIPPED_FILENAME = "skipped_indexes.json"
@@ -24,6 +24,7 @@ ALIGNED_NEURONS = 3
 DIGITS = 3
 # SAEDashboard's mark of the strongest contexts, and its default threshold for skipping features
 TOP, LOG_SPARSITY = -1.0, -6
+CORRELATED = [f"correlated_{of}_{what}" for of in ("neurons", "features") for what in ("indices", "l1", "pearson")]
 
 
 def write_neuronpedia(
@@ -35,7 +36,7 @@ def write_neuronpedia(
     sae: str | None = None,
     layer: int | None = None,
     suffix: str | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: PassProgress | None = None,
 ) -> list[Path]:
     """
     Write ``batch-N.json`` files and ``skipped_indexes.json``, as the Neuronpedia runner of SAEDashboard 0.8 does.
@@ -57,10 +58,7 @@ def write_neuronpedia(
         ConfigError: the folder is not empty, the SAE is not in ``exploration``, the hook's name has no layer, or as
             :func:`sides`.
     """
-    name = sae or next(iter(exploration.saes))
-    if name not in exploration.saes:
-        raise ConfigError(f"sae={name!r} was not explored; use one of {', '.join(exploration.saes)}.")
-    catalogue = exploration.saes[name]
+    catalogue = exploration.catalogue(sae)
     check_features_folder(folder)
     number = layer if layer is not None else layer_of(exploration.about.hook)
     n_features, written = len(sides(catalogue)) * len(catalogue), 0
@@ -80,10 +78,17 @@ def write_neuronpedia(
 
 
 def check_features_folder(folder: Path) -> None:
-    """Raise if the folder has files, except those of an interrupted pass."""
-    unfinished = (*OLD_PASS, LOCK, HOLDER)
-    if not (folder.is_dir() and all(path.name in unfinished for path in folder.iterdir())):
+    """Raise if the folder has files, other than a lock."""
+    if not (folder.is_dir() and all(path.name in (LOCK, HOLDER) for path in folder.iterdir())):
         require_empty(folder)
+
+
+def layer_of(hook: str) -> int:
+    """Return the layer in a hook's name; raise ConfigError if there is none."""
+    layer = extract_layer_from_tlens_hook_name(hook)
+    if layer is None:
+        raise ConfigError(f"the hook {hook!r} names no layer; give it as a number: --layer N.")
+    return layer
 
 
 def sides(catalogue: Catalogue) -> tuple[int, ...]:
@@ -127,12 +132,11 @@ def _feature(pole: Pole, side: int, direction: torch.Tensor, limit: float) -> di
     largest = direction.topk(min(ALIGNED_NEURONS, len(direction)))
     histogram = pole.histogram if pole.fires else ()
     peak = max((abs(context.code) for context in (*pole.strongest, *pole.sampled)), default=0.0)
-    correlated = [f"correlated_{of}_{what}" for of in ("neurons", "features") for what in ("indices", "l1", "pearson")]
     return {
         "neuron_alignment_indices": largest.indices.tolist(),
         "neuron_alignment_values": _rounded(largest.values.tolist()),
         "neuron_alignment_l1": _rounded((largest.values.abs() / direction.abs().sum().clamp(min=1e-12)).tolist()),
-        **dict.fromkeys(correlated, ()),
+        **dict.fromkeys(CORRELATED, ()),
         "neg_str": [effect.text for effect in pole.demoted],
         "neg_values": _rounded([effect.by for effect in pole.demoted]),
         "pos_str": [effect.text for effect in pole.promoted],
@@ -163,14 +167,6 @@ def _activation(context: ShownContext, side: int, bin_min: float, bin_max: float
         "values": _rounded([code if code > 0 else 0.0 for code in codes]),
         "qualifying_token_index": context.at,
     }
-
-
-def layer_of(hook: str) -> int:
-    """Return the layer in a hook's name; raise ConfigError if there is none."""
-    layer = extract_layer_from_tlens_hook_name(hook)
-    if layer is None:
-        raise ConfigError(f"the hook {hook!r} names no layer; give it as a number: --layer N.")
-    return layer
 
 
 def _rounded(values: Sequence[float]) -> list[float]:

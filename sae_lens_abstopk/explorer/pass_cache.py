@@ -19,7 +19,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sae_lens_abstopk.evaluation.results.facts import config_facts
-from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.system.files import cache_folder, why_not_written
@@ -41,19 +40,14 @@ def passes_folder() -> Path:
 
 class PassCache:
     """
-    Cache of passes in ``folder``, by SAEs, model, hook, token filter, settings, code and environment.
+    Cache of passes in ``folder``, by SAEs, model, hook, token filter, settings (a dataclass), code and environment.
 
     A file name has a hash of these, the number of batches, and a hash of their tokens. Files are safetensors, with
     everything but tensors as JSON in the header. The ``PASSES_KEPT`` files used last are kept.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        passes: ModelPasses,
-        saes: Mapping[str, SAE[Any]],
-        token_filter: TokenFilter,
-        settings: CollectionSettings,
+        self, folder: Path, passes: ModelPasses, saes: Mapping[str, SAE[Any]], token_filter: TokenFilter, settings: Any
     ) -> None:
         weights = hashlib.sha256()
         for sae in saes.values():
@@ -72,7 +66,7 @@ class PassCache:
         self._folder = folder
         self._written: Path | None = None
 
-    def restore(self, collectors: dict[str, Collector], batches: Sequence[torch.Tensor]) -> int:
+    def restore(self, collectors: dict[str, Any], batches: Sequence[torch.Tensor]) -> int:
         """Load the longest pass over the first of ``batches`` into ``collectors``; return its number of batches."""
         saved = {int(path.stem.split("-")[1]) for path in self._folder.glob(f"{self._key}-*.safetensors")}
         for n in sorted(saved, reverse=True):
@@ -89,10 +83,10 @@ class PassCache:
             _unpack(state, collectors, tensors)
             with suppress(OSError):
                 path.touch()
-            return next(iter(collectors.values())).n_batches
+            return min(n, len(batches))
         return 0
 
-    def save(self, collectors: dict[str, Collector], batches: Sequence[torch.Tensor]) -> None:
+    def save(self, collectors: dict[str, Any], batches: Sequence[torch.Tensor]) -> None:
         """Write the pass over ``batches`` and delete the one written before; only warn if that fails."""
         path = self._path(batches)
         partial = path.with_suffix(f".{os.getpid()}.partial")

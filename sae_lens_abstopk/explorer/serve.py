@@ -11,9 +11,6 @@ from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import ConfigError
 
-# another site's page may link to or frame the explorer, but not load its files
-NAVIGATION = ("document", "iframe", "frame")
-
 
 class _PrivateHandler(SimpleHTTPRequestHandler):
     """Silent handler that rejects hidden files, other host names and requests of other sites' pages."""
@@ -22,8 +19,7 @@ class _PrivateHandler(SimpleHTTPRequestHandler):
     def send_head(self) -> Any:
         if self._is_allowed():
             return super().send_head()
-        running: Any = self.server
-        port = running.server_port
+        port: int = self.server.server_port  # type: ignore[attr-defined]
         self.send_error(
             403,
             explain=f"Open http://localhost:{port}/ (from another machine, ssh -L {port}:localhost:{port}), or use a "
@@ -42,7 +38,8 @@ class _PrivateHandler(SimpleHTTPRequestHandler):
         # another host name may point here (DNS rebinding)
         is_local = re.fullmatch(r"(127\.0\.0\.1|localhost)(:\d+)?", self.headers.get("Host", "")) is not None
         is_foreign = self.headers.get("Sec-Fetch-Site") == "cross-site"
-        is_navigation = self.headers.get("Sec-Fetch-Dest") in NAVIGATION
+        # another site's page may link to or frame the explorer, but not load its files
+        is_navigation = self.headers.get("Sec-Fetch-Dest") in ("document", "iframe", "frame")
         return is_local and (is_navigation or not is_foreign) and not any(part.startswith(".") for part in parts)
 
     @override

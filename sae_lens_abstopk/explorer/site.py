@@ -6,25 +6,28 @@ page: ``data/S/overview.js`` for SAE number S, ``data/S/shard-N.js`` for every `
 ``data/concepts.js`` for results of an evaluation. The page puts the model's text only into text nodes.
 """
 
+import json
+import math
 import shutil
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from sae_lens_abstopk.explorer.catalogue import Catalogue
-from sae_lens_abstopk.explorer.data_files import overview, shard, write_data
-from sae_lens_abstopk.explorer.latents import Provenance
-from sae_lens_abstopk.explorer.snippet import snippet
+from sae_lens_abstopk.explorer.latents import Latent, Pole, Provenance
+from sae_lens_abstopk.explorer.snippet import environment, snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
-from sae_lens_abstopk.explorer.templates import environment
+from sae_lens_abstopk.saes.poles import pole_statistics
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.folder_lock import HOLDER, LOCK
+from sae_lens_abstopk.system.terminal import PassProgress
 
 SHARD = 128
+TOKENS_TO_SEARCH = 6
 # earlier versions pickled the pass into the output folder
-OLD_PASS = (".collection.pt", ".collection.tmp")
+OLD_PASS = ".collection.pt"
 # the labeler's answers
 ANSWERS = ".labels.jsonl"
 # the page.js of every version begins with this
@@ -38,7 +41,7 @@ def write_site(
     folder: Path,
     *,
     concepts: Sequence[dict[str, Any]] = (),
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: PassProgress | None = None,
 ) -> Path:
     """
     Write the site of one or two SAEs into ``folder`` and return its first page.
@@ -58,17 +61,16 @@ def write_site(
     shutil.rmtree(written, ignore_errors=True)
     done, total = 0, sum(len(sae) for sae in saes)
     for number, sae in enumerate(saes):
-        data = written / str(number)
-        data.mkdir(parents=True)
-        write_data(data / "overview.js", f"{number}/overview", overview(sae))
+        (written / str(number)).mkdir(parents=True)
+        _write_data(written, f"{number}/overview", overview(sae))
         for start in range(0, len(sae), SHARD):
             latents = [sae[index] for index in range(start, min(start + SHARD, len(sae)))]
-            write_data(data / f"shard-{start // SHARD}.js", f"{number}/shard-{start // SHARD}", shard(latents))
+            _write_data(written, f"{number}/shard-{start // SHARD}", shard(latents))
             done += len(latents)
             if on_progress is not None:
                 on_progress(done, total)
     if concepts:
-        write_data(written / "concepts.js", "concepts", concepts)
+        _write_data(written, "concepts", concepts)
     meta = {
         "shard": SHARD,
         "strengths": STRENGTHS,
@@ -81,26 +83,99 @@ def write_site(
     written.rename(folder / "data")
     index = folder / "index.html"
     index.write_text(page, encoding="utf-8")
-    remove_old_pass(folder)
+    (folder / OLD_PASS).unlink(missing_ok=True)
     return index
 
 
 def check_site_folder(folder: Path) -> None:
-    """Raise if ``folder`` has files that are not an explorer's."""
-    if folder.is_file():
-        raise ConfigError(f"{folder} is a file; give a folder for the site.")
-    before_a_site = (*OLD_PASS, ANSWERS, LOCK, HOLDER)
-    others = folder.is_dir() and any(path.name not in before_a_site for path in folder.iterdir())
+    """Raise if ``folder`` is a file, or has files that are not an explorer's."""
+    before_a_site = (OLD_PASS, ANSWERS, LOCK, HOLDER)
     script = folder / "page.js"
-    if others and not (script.is_file() and script.read_bytes().startswith(MARKER)):
-        raise ConfigError(
-            f"{folder} is not empty and is not an explorer's site; give a new folder, or a site to overwrite."
-        )
+    is_site = script.is_file() and script.read_bytes().startswith(MARKER)
+    others = folder.is_dir() and any(path.name not in before_a_site for path in folder.iterdir())
+    if folder.is_file() or (others and not is_site):
+        raise ConfigError(f"{folder} is neither empty nor an explorer's site; give a new folder, or such a site.")
 
 
-def remove_old_pass(folder: Path) -> None:
-    """Delete the pass that an earlier version saved in ``folder``, with a warning."""
-    for path in (folder / name for name in OLD_PASS):
-        if path.is_file():
-            path.unlink()
-            warnings.warn(f"{path} was removed: passes over a text are now kept in the cache folder", stacklevel=3)
+def short(value: float | None) -> float | None:
+    """Round to four digits, the most that a page shows; None for NaN and infinity, which JSON lacks."""
+    if value == 0:  # most codes are 0
+        return 0
+    return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
+
+
+def summary(sae: Catalogue) -> dict[str, float | None]:
+    """Return the numbers of one SAE as a whole."""
+    counts, sums = sae.collected.pole_counts, sae.collected.sums
+    found = pole_statistics(counts)
+    closed = int((sae.closed.any(0) & (counts.sum(0) > 0)).sum())  # live latents only: each counts as a dead pole
+    return {
+        "fvu": short(sums.fvu()),
+        "nmse": short(sums.nmse()),
+        "reconstructed": sums.n_tokens,
+        "l0": short(int(counts.sum()) / max(sae.collected.n_tokens, 1)),
+        "dead": len(sae) - found.live_latents,
+        "deadPoles": found.dead_poles - closed,
+        "closedPoles": closed,
+        "twoSided": short(found.mean_two_sidedness),
+    }
+
+
+class _Strings(dict[str, int]):
+    """Table of strings, so that each is written once per file."""
+
+    def number(self, text: str) -> int:
+        return self.setdefault(text, len(self))
+
+
+def overview(sae: Catalogue) -> dict[str, Any]:
+    """Return the first page's data, column by column; positive poles before negative ones."""
+    collected, strings = sae.collected, _Strings()
+    tokens: tuple[list[list[int]], ...] = ([], [])
+    labels: tuple[list[str], ...] = ([], [])
+    for index in range(len(sae)):
+        for pole in (0, 1):
+            top = sae.pole_tokens(index, pole)
+            labels[pole].append(sae.label(index, pole, top))
+            tokens[pole].append([strings.number(token.text) for token in top[:TOKENS_TO_SEARCH]])
+    return {
+        "architecture": sae.architecture,
+        "tokens": collected.n_tokens,
+        "signed": sae.fires_negatively,
+        "summary": summary(sae),
+        "fires": collected.pole_counts.tolist(),
+        "cofiringTokens": collected.cofiring.tokens_seen,
+        "suggested": collected.suggested(len(sae)),
+        "scale": [short(value) for value in sae.scale.tolist()],
+        "labels": labels,
+        "relations": [sae.relation(index) for index in range(len(sae))] if sae.judgements else None,
+        "strings": list(strings),
+        "top": tokens,
+        "comparedWith": sae.compared_with,
+        # cosine of the worse matched pole
+        "axis": None if sae.matches is None else [short(v) for v in sae.matches.cosine.min(0).values.tolist()],
+    }
+
+
+def shard(latents: Iterable[Latent]) -> dict[str, Any]:
+    """Return the data of some latents' pages, with their table of strings."""
+    strings = _Strings()
+    return {"latents": [_json(latent, strings) for latent in latents], "strings": list(strings)}
+
+
+def _json(value: Any, strings: _Strings) -> Any:
+    """Convert dataclasses to objects and tuples to arrays, with numbers for strings and four digits for floats."""
+    if isinstance(value, float):
+        return short(value)
+    if isinstance(value, tuple):
+        return [strings.number(each) if isinstance(each, str) else _json(each, strings) for each in value]
+    if isinstance(value, Latent | Pole):
+        return {field.name: _json(getattr(value, field.name), strings) for field in fields(value)}
+    return value
+
+
+def _write_data(folder: Path, key: str, value: Any) -> None:
+    """Write ``value`` as a script that passes it to the page under ``key``."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # UTF-8 cannot encode lone surrogates
+    (folder / f"{key}.js").write_bytes(f"explorer.take({json.dumps(key)},{text});\n".encode(errors="replace"))

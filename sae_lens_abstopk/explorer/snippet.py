@@ -1,15 +1,31 @@
-"""Python code on a latent's page: load the SAE and its model, and steer with the latent."""
+"""The explorer's templates, and the Python code on a latent's page: load the SAE and its model, steer with it."""
 
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sae_lens_abstopk.explorer.labels import escape_invisible
 from sae_lens_abstopk.explorer.latents import Provenance
-from sae_lens_abstopk.explorer.templates import environment
 from sae_lens_abstopk.model.hook_places import RESIDUAL
 from sae_lens_abstopk.model.model_shape import name_on_hub
 from sae_lens_abstopk.system.files import home_as_tilde
 
 # the only hook in the residual stream that is not a layer's output
 EMBEDDED = "blocks.0.hook_resid_pre"
+
+
+def environment(*, autoescape: bool = True) -> Environment:
+    """Open the templates in the folder of assets; by default, values are escaped."""
+    found = Environment(
+        loader=PackageLoader("sae_lens_abstopk.explorer", "assets"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters["escape_invisible"] = escape_invisible
+    return found
 
 
 def snippet(source: str, about: Provenance) -> str:
@@ -24,12 +40,15 @@ def snippet(source: str, about: Provenance) -> str:
         kind = "transformers"  # has a module at this hook
     else:
         kind = "bridge"
-    code = environment(autoescape=False).get_template("snippet.py.j2")
-    rendered = code.render(
-        kind=kind,
-        load=f"load_from_disk({_quoted(source)})" if in_folder else f"from_pretrained({release!r}, {sae_id!r})",
-        model=_quoted(about.model_source if kind == "hooked" else name_on_hub(about.model_source)),
-        options="".join(f", {key}={value!r}" for key, value in about.loaded_with.items()),
+    rendered = (
+        environment(autoescape=False)
+        .get_template("snippet.py.j2")
+        .render(
+            kind=kind,
+            load=f"load_from_disk({_quoted(source)})" if in_folder else f"from_pretrained({release!r}, {sae_id!r})",
+            model=_quoted(about.model_source if kind == "hooked" else name_on_hub(about.model_source)),
+            options="".join(f", {key}={value!r}" for key, value in about.loaded_with.items()),
+        )
     )
     return f"from os.path import expanduser\n\n{rendered}" if "expanduser(" in rendered else rendered
 

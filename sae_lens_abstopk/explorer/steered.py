@@ -1,25 +1,19 @@
 """Continuations of prompts with a latent steered to either side."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.steering.steer import steer
+from sae_lens_abstopk.explorer.latents import SteeredText
 from sae_lens_abstopk.model.generation import TextModel, TokenBatch
 from sae_lens_abstopk.model.token_filter import TokenSelection
+from sae_lens_abstopk.system.terminal import PassProgress
 from sae_lens_abstopk.text.token_text import TokenText
 
 STRENGTHS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 NEW_TOKENS = 24
-
-
-class SteeredText(NamedTuple):
-    """One prompt with a continuation at each of :data:`STRENGTHS`."""
-
-    prompt: str
-    texts: tuple[str, ...]
-    """Continuations, from the most negative strength on."""
 
 
 def steered_texts(
@@ -28,16 +22,13 @@ def steered_texts(
     scales: Mapping[int, float],
     prompts: Sequence[str],
     *,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: PassProgress | None = None,
 ) -> dict[int, tuple[SteeredText, ...]]:
     """
-    Continue ``prompts`` greedily with ``strength * scale`` of a latent added at every token.
+    Continue ``prompts`` greedily with ``strength * scale`` of a latent added at every token, for all :data:`STRENGTHS`.
 
     ``scales`` maps latents to the code that a strength of 1 adds. Returns one text per prompt for each latent.
     ``on_progress`` is called with (latents done, latents in all).
-
-    Raises:
-        ConfigError: a prompt has no tokens.
     """
     text_model = TextModel(model, prepend_bos=TokenSelection.of_sae(sae).prepend_bos)
     encoded = text_model.encode(prompts)
@@ -51,7 +42,7 @@ def steered_texts(
                 continue
             with steer(model, sae, latent=latent, strength=strength, scale=scale):
                 columns.append(_continue(text_model, encoded))
-        found[latent] = tuple(SteeredText(*row) for row in zip(prompts, zip(*columns, strict=True), strict=True))
+        found[latent] = tuple(map(SteeredText, prompts, zip(*columns, strict=True)))
         if on_progress is not None:
             on_progress(number, len(scales))
     return found

@@ -12,10 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task
-from sae_lens_abstopk.interop.class_sets import class_set, joined
-from sae_lens_abstopk.interop.saebench_evals import EVALS
-from sae_lens_abstopk.interop.saebench_input import open_input
-from sae_lens_abstopk.interop.saebench_patches import saebench_patches
+from sae_lens_abstopk.interop.saebench_evals import EVALS, saebench_patches
+from sae_lens_abstopk.interop.saebench_input import class_set, joined, open_input
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.typed_values import one_or_more
 
@@ -79,14 +77,11 @@ def run_saebench(
             file, or the SAE, the model, the text or a task cannot be loaded.
     """
     out, evals, tasks = Path(out), one_or_more(evals), one_or_more(tasks)
-    _check(evals, as_is=as_is, tasks=tasks)
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file; give a folder for the results with --out.")
-    require_saebench()
+    _check(out, evals, as_is=as_is, with_tasks=bool(tasks))
     own = tuple(class_set(load_task(task)) for task in tasks)
     names = [one.name for one in own]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"a task is given twice: {', '.join(names)}; give each name once.")
+    if len(set(names)) < len(names) or ("tpp" in evals and len(names) == 1):
+        raise ConfigError(f"--task: {', '.join(names)}; give each task once, and at least two for tpp.")
     sets = (*own, joined(own)) if "tpp" in evals and own else own
     subject = open_input(
         source,
@@ -124,15 +119,6 @@ def run_saebench(
     return results
 
 
-def require_saebench() -> None:
-    """Raise ConfigError if SAEBench is not installed."""
-    if find_spec("sae_bench") is None:
-        raise ConfigError(
-            "SAEBench is not installed. It needs numpy below 2 and datasets below 4, so install this package and "
-            "'sae-bench==0.6.*' in a separate environment, and run this command there."
-        )
-
-
 def replace_result(fresh: Path, folder: Path, name: str) -> Path | None:
     """Replace the result of the SAE ``name`` in ``folder``, and the files beside it, by those in ``fresh``."""
     # SAEBench calls every SAE in memory custom_sae
@@ -146,22 +132,25 @@ def replace_result(fresh: Path, folder: Path, name: str) -> Path | None:
     return folder / made.relative_to(fresh)
 
 
-def _check(evals: Sequence[str], *, as_is: bool, tasks: Sequence[str | Path]) -> None:
+def _check(out: Path, evals: Sequence[str], *, as_is: bool, with_tasks: bool) -> None:
+    """Raise if something is wrong before any work."""
     for name in evals:
-        if name in NOT_RUN:
-            raise ConfigError(f"{name} cannot be run from here: {NOT_RUN[name]} (see docs/saebench.md).")
-        if name not in EVALS:
-            raise ConfigError(f"SAEBench has no evaluation {name!r} here; there are {', '.join(EVALS)}.")
+        why = NOT_RUN.get(name)
         if as_is and name in MISREAD:
-            raise ConfigError(f"{name} misreads signed codes (see docs/saebench.md); leave out --as-is.")
-    if not evals:
-        raise ConfigError(f"name at least one evaluation: {', '.join(EVALS)}.")
-    if tasks and "scr" in evals:
+            why = why or "it misreads signed codes; leave out --as-is"
+        if name not in EVALS:
+            why = why or f"there are {', '.join(EVALS)}"
+        if why:
+            raise ConfigError(f"SAEBench's {name!r} cannot be run from here: {why} (see docs/saebench.md).")
+    if with_tasks and ("scr" in evals or not {"sparse_probing", "tpp"} & set(evals)):
+        raise ConfigError("--task is for sparse_probing and tpp; scr needs texts with two correlated attributes.")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; give a folder for the results with --out.")
+    if find_spec("sae_bench") is None:
         raise ConfigError(
-            "scr needs texts with two correlated attributes, which tasks lack; leave out scr or the tasks."
+            "SAEBench is not installed. It needs numpy below 2 and datasets below 4, so install this package and "
+            "'sae-bench==0.6.*' in a separate environment, and run this command there."
         )
-    if tasks and not {"sparse_probing", "tpp"} & set(evals):
-        raise ConfigError("only sparse_probing and tpp read tasks; add one of them to the evaluations.")
 
 
 def _metrics(file: Path) -> dict[str, dict[str, float]]:

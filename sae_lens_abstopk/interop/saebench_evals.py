@@ -1,19 +1,56 @@
-"""The evaluations of SAEBench, with settings for one SAE on one machine."""
+"""The evaluations of SAEBench 0.6 for one SAE on one machine, with patches for what it does not take as an argument."""
 
 import math
-from collections.abc import Callable
-from contextlib import chdir
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, chdir, contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from sae_lens import ActivationsStore
+from transformer_lens import HookedTransformer
+from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.interop.class_sets import joined
-from sae_lens_abstopk.interop.saebench_input import CODES_AT_ONCE, DTYPE, BenchInput
+from sae_lens_abstopk.interop.saebench_input import BenchInput, ClassSet, joined
 from sae_lens_abstopk.model.text_store import LOGITS_OF_A_PASS
+
+DTYPE = "float32"
+CODES_AT_ONCE = 2**27
+"""Number of codes that SAEBench holds at a time: 512 MiB of float32."""
+
+
+@contextmanager
+def saebench_patches(model: HookedRootModule, class_sets: Sequence[ClassSet] = ()) -> Iterator[None]:
+    """Make SAEBench run ``model``, with TransformerLens hooks, and find ``class_sets`` as data sets by their names."""
+    import jaxtyping
+
+    utils = import_module("sae_bench.sae_bench_utils.dataset_utils")
+    from_hub, own = utils.get_multi_label_train_test_data, {one.name: one for one in class_sets}
+
+    def texts(name: str, *args: Any, **kwargs: Any) -> Any:
+        return (own[name].train, own[name].test) if name in own else from_hub(name, *args, **kwargs)
+
+    with ExitStack() as stack:
+        # each run_eval loads a HookedTransformer by its name on the Hub, which leaves out local folders and the models
+        # of TransformerBridge: sparse_probing/main.py:310, scr_and_tpp/main.py:791, absorption/main.py:62 and
+        # sae_probes/generate_model_activations.py:223
+        stack.enter_context(patch.object(HookedTransformer, "from_pretrained_no_processing", lambda *_, **__: model))
+        # and beartype rejects any other class: sae_bench_utils/activation_collection.py:94
+        stack.callback(jaxtyping.config.update, "jaxtyping_disable", jaxtyping.config.jaxtyping_disable)
+        jaxtyping.config.update("jaxtyping_disable", True)
+        # unknown data sets are rejected: sae_bench_utils/dataset_utils.py:461; the tables below are read at
+        # sparse_probing/main.py:55 and scr_and_tpp/main.py:552
+        stack.enter_context(patch.object(utils, "get_multi_label_train_test_data", texts))
+        classes = {name: list(one.train) for name, one in own.items()}
+        stack.enter_context(patch.dict(utils.dataset_info.chosen_classes_per_dataset, classes))
+        scr_and_tpp = import_module("sae_bench.evals.scr_and_tpp.main")
+        stack.enter_context(patch.dict(scr_and_tpp.COLUMN2_VALS_LOOKUP, dict.fromkeys(own)))
+        # SAEBench switches gradients on and off for the whole process
+        stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
+        yield
 
 
 def _core(subject: BenchInput, folder: Path, _artifacts: Path) -> None:
@@ -70,10 +107,10 @@ def _run(
 
 
 def _run_on_labelled(
-    subject: BenchInput, module: str, config: str, folder: Path, artifacts: Path, **options: Any
+    subject: BenchInput, module: str, config: str, folder: Path, artifacts: Path, options: dict[str, Any]
 ) -> None:
     length = subject.text_length
-    options |= {
+    options = options | {
         "llm_batch_size": 32,
         "llm_dtype": DTYPE,
         "context_length": length,
@@ -85,24 +122,15 @@ def _run_on_labelled(
 
 def _sparse_probing(subject: BenchInput, folder: Path, artifacts: Path) -> None:
     own = {"dataset_names": [one.name for one in subject.tasks]} if subject.tasks else {}
-    _run_on_labelled(
-        subject, "sparse_probing", "SparseProbingEvalConfig", folder, artifacts, k_values=[1, 2, 5, 10], **own
-    )
+    options = {"k_values": [1, 2, 5, 10], **own}
+    _run_on_labelled(subject, "sparse_probing", "SparseProbingEvalConfig", folder, artifacts, options)
 
 
 def _scr_or_tpp(subject: BenchInput, folder: Path, artifacts: Path, *, perform_scr: bool) -> None:
     own = {"dataset_names": [joined(subject.tasks).name]} if subject.tasks else {}
     n_values = [n for n in (2, 5, 10, 20, 50, 100, 500) if n <= subject.sae.cfg.d_sae]
-    _run_on_labelled(
-        subject,
-        "scr_and_tpp",
-        "ScrAndTppEvalConfig",
-        folder,
-        artifacts,
-        n_values=n_values,
-        perform_scr=perform_scr,
-        **own,
-    )
+    options = {"n_values": n_values, "perform_scr": perform_scr, **own}
+    _run_on_labelled(subject, "scr_and_tpp", "ScrAndTppEvalConfig", folder, artifacts, options)
 
 
 def _absorption(subject: BenchInput, folder: Path, artifacts: Path) -> None:

@@ -1,9 +1,10 @@
-"""A stock SAE with its model and texts for SAEBench."""
+"""A stock SAE with its model, its text and classes of labelled texts for SAEBench."""
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from sae_lens import SAE
@@ -12,7 +13,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.subjects.sae_specs import specs_of_sae
-from sae_lens_abstopk.interop.class_sets import ClassSet
+from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_spec import require_device
@@ -22,10 +23,46 @@ from sae_lens_abstopk.saes.signed import SignedSAE
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.text.documents import load_text
 
-DTYPE = "float32"
-CODES_AT_ONCE = 2**27
-"""Number of codes that SAEBench holds at a time: 512 MiB of float32."""
 CONTEXT = 128
+Classes = dict[str, list[str]]
+
+
+class ClassSet(NamedTuple):
+    """Texts by class; the classes of a split have equal sizes, as SAEBench expects."""
+
+    name: str
+    train: Classes
+    test: Classes
+
+
+def class_set(task: Task) -> ClassSet:
+    """Make classes of the two poles of a task; val texts become training texts."""
+    split = task.split(0)
+
+    def classes(rows: Iterable[int]) -> Classes:
+        examples = [task.examples[row] for row in rows]
+        poles = enumerate(task.poles)
+        return _equal_sizes({pole: [each.text for each in examples if each.pole == place] for place, pole in poles})
+
+    return ClassSet(task.name, classes([*split.train, *split.val]), classes(split.test))
+
+
+def joined(sets: Sequence[ClassSet]) -> ClassSet:
+    """
+    Join the classes of at least two sets, named ``task: pole``.
+
+    Targeted probe perturbation needs more than two classes: with two, harm to one probe harms the other.
+    """
+    train, test = (
+        _equal_sizes({f"{one.name}: {pole}": texts for one in sets for pole, texts in getattr(one, split).items()})
+        for split in ("train", "test")
+    )
+    return ClassSet("+".join(one.name for one in sets), train, test)
+
+
+def _equal_sizes(classes: Classes) -> Classes:
+    least = min(map(len, classes.values()))
+    return {name: texts[:least] for name, texts in classes.items()}
 
 
 @dataclass(frozen=True)
@@ -57,12 +94,10 @@ class BenchInput:
 
         Codes of padding are masked but computed: texts of 20 tokens padded to 128 take six times as long.
         """
-        splits = [split for one in self.tasks for split in (one.train, one.test)]
-        if not splits:
-            return CONTEXT
         tokenizer: Any = self.model.tokenizer
-        texts = (text for split in splits for rows in split.values() for text in rows)
-        return min(max(len(tokenizer(text).input_ids) for text in texts), CONTEXT)
+        splits = [split for one in self.tasks for split in (one.train, one.test)]
+        texts = [text for split in splits for rows in split.values() for text in rows]
+        return min(max((len(tokenizer(text).input_ids) for text in texts), default=CONTEXT), CONTEXT)
 
 
 def open_input(

@@ -290,7 +290,7 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
     "activations that nothing needs": (
         nothing,
         ["convert", "{dir}/sae", "--activations", "{dir}/a_file", "--out", "{dir}/out"],
-        "--activations",
+        "needs no conversion",
     ),
     "no tokens": (nothing, ["inspect", "{dir}/sae", "--tokens", "0"], "--tokens.* 1"),
     "tokens in words": (nothing, ["inspect", "{dir}/sae", "--tokens", "many"], "--tokens.*integer"),

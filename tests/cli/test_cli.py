@@ -17,16 +17,15 @@ import yaml
 from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
-from sae_lens_abstopk.cli.app import COMMANDS, HOME
-from sae_lens_abstopk.cli.arguments import named, named_folders
+from sae_lens_abstopk.cli.app import COMMANDS, HOME, named, named_folders
 from sae_lens_abstopk.cli.errors import errors_as_sentences
 from sae_lens_abstopk.evaluation.inspection import inspect_saes as inspection
 from sae_lens_abstopk.training.config.keys import key_docs
 from sae_lens_abstopk.training.config.presets import read_raw
 
 
-def invoke(*arguments: str) -> Any:
-    return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, list(arguments))
+def invoke(*arguments: str, answer: str = "") -> Any:
+    return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, list(arguments), input=answer)
 
 
 def test_the_version_and_all_commands_are_shown() -> None:
@@ -186,8 +185,8 @@ def test_what_configs_shows_is_a_config(tmp_path: Path) -> None:
 def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lr=1e-3").mkdir()
-    assert named(["lr=1e-3"], "SAE") == ["lr=1e-3"]
-    assert named(["mine=lr=1e-3"], "SAE") == {"mine": "lr=1e-3"}
+    assert named(["lr=1e-3"]) == ["lr=1e-3"]
+    assert named(["mine=lr=1e-3"]) == {"mine": "lr=1e-3"}
     assert named_folders(["lr=1e-3", "mine=lr=1e-3"]) == {name: Path("lr=1e-3") for name in ("lr=1e-3", "mine")}
 
 
@@ -208,7 +207,7 @@ def test_every_command_that_runs_a_model_takes_a_device_and_refuses_one_that_is_
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("sae_lens_abstopk.interop.saebench.require_saebench", lambda: None)
+    monkeypatch.setattr("sae_lens_abstopk.interop.saebench.find_spec", bool)
     done = invoke(command, str(folders[0]), *MEASURING[command], "--device", "cuda:1")
     assert done.exit_code == 2
     assert re.search("cuda:1.*CUDA", " ".join(done.output.split()))

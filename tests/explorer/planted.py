@@ -6,13 +6,11 @@ import torch
 from sae_lens import TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.catalogue import Catalogue
-from sae_lens_abstopk.explorer.collection import collect
-from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
+from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.directions import TokenEffects, axis_matches
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Provenance
-from sae_lens_abstopk.explorer.logit_lens import TokenEffects
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.token_text import TokenText
 
@@ -94,7 +92,6 @@ def planted_exploration() -> Exploration:
             collected[name],
             TokenText(Words()),
             source="runs/planted",
-            neighbours=4,
             effects=TokenEffects(torch.stack([up.indices, down.indices]), torch.stack([up.values, down.values])),
             compared_with=other,
             matches=axis_matches(rows, saes[other].W_dec, fires=collected[other].pole_counts > 0),
@@ -109,7 +106,7 @@ def exploration_of(collector: Collector) -> Exploration:
     sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=8, d_sae=collector.d_sae))
     with torch.no_grad():
         sae.W_dec.copy_(torch.randn(sae.W_dec.shape, generator=torch.Generator().manual_seed(0)))
-    catalogue = Catalogue("random", sae, collector, TokenText(Words()), source="runs/random", neighbours=3)
+    catalogue = Catalogue("random", sae, collector, TokenText(Words()), source="runs/random")
     return Exploration(
         {"random": catalogue},
         Provenance("random", "random", "hook", "words", held_out=True, tokens_read=1, context_size=1),

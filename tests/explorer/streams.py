@@ -4,8 +4,7 @@ from typing import Any
 
 import torch
 
-from sae_lens_abstopk.explorer.collection import collect
-from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
+from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.model.token_filter import TokenFilter
 
 SMALL = CollectionSettings(strongest=3, sampled=4, before=4, after=2, tokens_sampled=5, bins=8)

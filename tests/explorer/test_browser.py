@@ -7,7 +7,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page, expect
 
-from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
+from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector
 from sae_lens_abstopk.explorer.exploration import Exploration
 from tests.explorer.planted import CLOSED, D_SAE, PLANTED, QUIET, exploration_of
 from tests.explorer.reader import Reader, serious_violations

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sae_lens_abstopk.dictionary.code_batch import CodeBatch
-from sae_lens_abstopk.explorer.cofiring import CofiringSample
+from sae_lens_abstopk.explorer.firing_statistics import CofiringSample
 
 
 def sample_of(codes: torch.Tensor, n_tokens: int = 100) -> CofiringSample:
@@ -21,7 +21,7 @@ def sample_of(codes: torch.Tensor, n_tokens: int = 100) -> CofiringSample:
 @pytest.fixture
 def every_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Joint firings are counted on all tokens."""
-    monkeypatch.setattr("sae_lens_abstopk.explorer.cofiring.ONE_IN", 1)
+    monkeypatch.setattr("sae_lens_abstopk.explorer.firing_statistics.ONE_IN", 1)
 
 
 @pytest.mark.usefixtures("every_token")

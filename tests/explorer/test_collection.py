@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
+from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.explorer.streams import FakePasses, run
 

@@ -137,7 +137,7 @@ def test_mistakes_are_answered_before_anything_runs(
     (tmp_path / "mine.txt").write_text("")
     new = str(tmp_path / "new")
     for arguments, said in (
-        ([str(folders[0]), "--out", str(tmp_path)], "is not empty"),
+        ([str(folders[0]), "--out", str(tmp_path)], "is neither empty"),
         ([str(tmp_path / "nowhere"), "--out", new], "nowhere"),
         ([str(folders[0]), "--labeler", "http://x/v1", "--out", new], "--labeler-model NAME"),
     ):

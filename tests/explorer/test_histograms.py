@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_lens_abstopk.explorer.histograms import GrowingHistograms, LogHistograms
+from sae_lens_abstopk.explorer.firing_statistics import GrowingHistograms, LogHistograms
 
 
 @given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=60), st.integers(1, 60))

@@ -7,8 +7,7 @@ import pytest
 import torch
 from sae_lens.load_model import load_model
 
-from sae_lens_abstopk.explorer.axes import axis_matches
-from sae_lens_abstopk.explorer.logit_lens import TOKENS, token_effects
+from sae_lens_abstopk.explorer.directions import TOKENS, axis_matches, token_effects
 
 
 def loaded(folder: Path) -> Any:

@@ -8,7 +8,7 @@ import torch
 
 from sae_lens_abstopk import explore
 from sae_lens_abstopk.explorer import pass_cache
-from sae_lens_abstopk.explorer.collector import CollectionSettings
+from sae_lens_abstopk.explorer.collection import CollectionSettings
 from sae_lens_abstopk.explorer.pass_cache import PASSES_KEPT
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from tests.explorer.streams import FakePasses, run

@@ -1,6 +1,7 @@
 """The server of a site."""
 
 import http.client
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -19,6 +20,18 @@ def test_a_port_that_is_taken_is_refused_before_the_sae_is_looked_for(site: Path
             server(site.parent, port=running.server_port)
         arguments = ["--serve", "--port", str(running.server_port), "--out", str(site.parent / "new")]
         assert taken in invoke("explore", "nowhere", *arguments).output
+
+
+def test_a_site_is_served_until_it_is_interrupted(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sae_lens_abstopk.explorer.serve.ThreadingHTTPServer.serve_forever", interrupted)
+    done = invoke("explore", str(folders[0]), "--tokens", "128", "--out", str(tmp_path / "site"), "--serve")
+    assert done.exit_code == 130, done.output
+    assert re.search(r"http://127\.0\.0\.1:\d+/ until Ctrl-C", done.output)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.explorer.data_files import short
 from sae_lens_abstopk.explorer.exploration import Exploration
+from sae_lens_abstopk.explorer.site import short
 from sae_lens_abstopk.saes.poles import pole_statistics
 from tests.explorer.planted import CLOSED, D_SAE, PLANTED, QUIET
 
@@ -96,13 +96,13 @@ def test_no_address_elsewhere_and_model_text_is_no_markup(site: Path) -> None:
 
 def test_a_folder_of_other_things_is_left_alone(exploration: Exploration, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ConfigError, match="is a file"):
+    with pytest.raises(ConfigError, match="is neither empty nor an explorer's site"):
         exploration.write(tmp_path / "thesis.tex")
-    with pytest.raises(ConfigError, match="is not empty and is not an explorer"):
+    with pytest.raises(ConfigError, match="is neither empty nor an explorer's site"):
         exploration.write(tmp_path)
     (tmp_path / "page.js").write_text("// of a site of somebody's own\n")
     (tmp_path / "data").mkdir()
-    with pytest.raises(ConfigError, match="is not empty and is not an explorer"):
+    with pytest.raises(ConfigError, match="is neither empty nor an explorer's site"):
         exploration.write(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"thesis.tex", "page.js", "data"}
 
@@ -120,8 +120,7 @@ def test_a_site_is_renewed_and_stays_whole_until_then(exploration: Exploration, 
         exploration.write(tmp_path, on_progress=stop)
     assert shard.read_bytes() == before
     (tmp_path / ".collection.pt").write_bytes(b"a pickle of an earlier version")
-    with pytest.warns(UserWarning, match=r"collection\.pt was removed: passes .* cache folder"):
-        exploration.write(tmp_path)
+    exploration.write(tmp_path)
     names = {"index.html", "data", "page.js", "draw.js", "overview.js", "latent.js", "concept.js"}
     assert {path.name for path in tmp_path.iterdir()} == names
 
@@ -139,7 +138,7 @@ def test_cards_escape_text_and_need_no_script(exploration: Exploration) -> None:
 
 def test_a_latent_or_a_scale_that_is_not_there_is_named(exploration: Exploration) -> None:
     assert exploration.scale(3, sae="topk") == exploration.latent(3, sae="topk").latent.scale > 0
-    with pytest.raises(ConfigError, match="latent 300 is not one of the 300 of signed, 0 to 299"):
+    with pytest.raises(IndexError, match="latent 300 is not one of the 300 of signed, 0 to 299"):
         exploration.latent(300)
     with pytest.raises(ConfigError, match="use one of signed, topk"):
         exploration.latent(0, sae="other")

@@ -84,7 +84,7 @@ def test_without_a_sign_the_features_are_the_latents(exploration: Exploration, t
 
 def test_what_is_not_written_is_not_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sae_lens_abstopk.explorer.catalogue.nearest_decoders", None)
-    monkeypatch.setattr("sae_lens_abstopk.explorer.cofiring.CofiringSample.top", None)
+    monkeypatch.setattr("sae_lens_abstopk.explorer.firing_statistics.CofiringSample.top", None)
     write_neuronpedia(planted_exploration(), tmp_path, **NAMES)
     assert batches(tmp_path) == batches(folder)
 
@@ -108,7 +108,7 @@ def test_the_classes_of_saedashboard_read_every_file_and_write_it_as_it_is(folde
 def test_what_cannot_be_written_is_refused_with_the_remedy(
     exploration: Exploration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match="sae='mine' was not explored; use one of signed, topk"):
+    with pytest.raises(ConfigError, match="sae='mine' is not known; use one of signed, topk"):
         write_neuronpedia(exploration, tmp_path / "out", **NAMES, sae="mine")
     with pytest.raises(ConfigError, match="the hook 'hook' names no layer"):
         write_neuronpedia(exploration, tmp_path / "out", **NAMES | {"layer": None})

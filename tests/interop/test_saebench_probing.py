@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 
 from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task
-from sae_lens_abstopk.interop.class_sets import ClassSet, class_set
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
-from sae_lens_abstopk.interop.saebench_patches import saebench_patches
+from sae_lens_abstopk.interop.saebench_evals import saebench_patches
+from sae_lens_abstopk.interop.saebench_input import ClassSet, class_set
 from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text_batches import ReadingRules, text_batches

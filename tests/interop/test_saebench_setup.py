@@ -10,10 +10,9 @@ import pytest
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task
 from sae_lens_abstopk.interop import saebench
-from sae_lens_abstopk.interop.class_sets import class_set, joined
 from sae_lens_abstopk.interop.saebench import MISREAD, NOT_RUN, replace_result, run_saebench
 from sae_lens_abstopk.interop.saebench_evals import EVALS
-from sae_lens_abstopk.interop.saebench_input import open_input
+from sae_lens_abstopk.interop.saebench_input import class_set, joined, open_input
 from sae_lens_abstopk.system.errors import ConfigError
 from tests.cli.test_cli import invoke
 from tests.interop.conftest import F
@@ -66,14 +65,14 @@ def test_joined_tasks_have_more_than_two_classes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"evals": ["cores"]}, "no evaluation 'cores' here; there are core, sparse_probing"),
-        ({"evals": []}, "name at least one evaluation: core"),
-        ({"evals": ["unlearning"]}, "unlearning cannot be run from here: it needs a forget corpus"),
-        ({"evals": ["tpp"], "as_is": True}, "tpp misreads signed codes"),
+        ({"evals": ["cores"]}, "'cores' cannot be run from here: there are core, sparse_probing"),
+        ({"evals": [""]}, "'' cannot be run from here: there are core"),
+        ({"evals": ["unlearning"]}, "'unlearning' cannot be run from here: it needs a forget corpus"),
+        ({"evals": ["tpp"], "as_is": True}, "'tpp' cannot be run from here: it misreads signed codes"),
         ({"evals": ["scr"], "tasks": ["gender"]}, "scr needs texts with two correlated attributes"),
-        ({"evals": ["core"], "tasks": ["gender"]}, "only sparse_probing and tpp read tasks"),
-        ({"evals": ["tpp"], "tasks": ["gender"]}, "at least two tasks; name another with --task"),
-        ({"evals": ["tpp"], "tasks": ["gender", "gender"]}, "a task is given twice: gender, gender"),
+        ({"evals": ["core"], "tasks": ["gender"]}, "--task is for sparse_probing and tpp"),
+        ({"evals": ["tpp"], "tasks": ["gender"]}, "--task: gender; give each task once, and at least two for tpp"),
+        ({"evals": ["tpp"], "tasks": ["gender", "gender"]}, "--task: gender, gender; give each task once"),
         ({"evals": "core", "out": __file__}, "is a file; give a folder"),
         ({"evals": "core"}, "nowhere: no such folder"),
     ],
@@ -81,14 +80,14 @@ def test_joined_tasks_have_more_than_two_classes() -> None:
 def test_a_mistake_is_refused_before_any_work(
     options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saebench, "require_saebench", lambda: None)
+    monkeypatch.setattr(saebench, "find_spec", bool)
     with pytest.raises(ConfigError, match=re.escape(message)):
         run_saebench("nowhere", **{"out": tmp_path / "out", **options})
     assert not (tmp_path / "out").exists()
 
 
 def test_only_core_needs_a_text(signed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saebench, "require_saebench", lambda: None)
+    monkeypatch.setattr(saebench, "find_spec", bool)
     with pytest.raises(ConfigError, match="give --text"):
         run_saebench(signed_folder, out=tmp_path / "out", evals=["core"])
     with pytest.raises(ConfigError, match="model_name='no/such' could not be loaded"):

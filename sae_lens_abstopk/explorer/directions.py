@@ -1,4 +1,4 @@
-"""Tokens that a decoder row promotes and demotes when it is added to the residual stream."""
+"""Read decoder rows: the tokens that each promotes, and the nearest directions of another SAE."""
 
 import re
 from collections.abc import Callable
@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-BLOCK = 256
+from sae_lens_abstopk.dictionary.geometry import unit_rows
+
+ROWS_AT_ONCE = 256
+COSINES_AT_ONCE = 2**24
 # number of tokens on each side
 TOKENS = 8
 # hooks whose output is in the residual stream; others may have the same width and another meaning
@@ -26,6 +29,15 @@ class TokenEffects(NamedTuple):
     """Effects in standard deviations over the vocabulary: float32 [2, n_latents, TOKENS]."""
 
 
+class AxisMatches(NamedTuple):
+    """For each latent, the directions of another SAE nearest to +d (row 0) and to -d (row 1): [2, F] each."""
+
+    latent: torch.Tensor
+    pole: torch.Tensor
+    """Pole of the matched latent: 0 positive, 1 negative."""
+    cosine: torch.Tensor
+
+
 @torch.no_grad()
 def token_effects(model: Any, W_dec: torch.Tensor, hook_name: str) -> TokenEffects | None:
     """
@@ -39,13 +51,36 @@ def token_effects(model: Any, W_dec: torch.Tensor, hook_name: str) -> TokenEffec
     if readout is None:
         return None
     tokens, by = [], []
-    for rows in W_dec.detach().split(BLOCK):
+    for rows in W_dec.detach().split(ROWS_AT_ONCE):
         logits = readout(rows)
         effect = (logits - logits.mean(-1, keepdim=True)) / logits.std(-1, keepdim=True).clamp(min=1e-12)
         extremes = effect.topk(TOKENS), effect.topk(TOKENS, largest=False)
         tokens.append(torch.stack([side.indices.cpu() for side in extremes]))
         by.append(torch.stack([side.values.cpu() for side in extremes]))
     return TokenEffects(torch.cat(tokens, dim=1), torch.cat(by, dim=1))
+
+
+@torch.no_grad()
+def axis_matches(W_dec: torch.Tensor, other: torch.Tensor, *, fires: torch.Tensor) -> AxisMatches:
+    """
+    Find the nearest directions of ``other`` [G, D] to +d and -d of every row of ``W_dec`` [F, D].
+
+    Candidates are the poles of ``other`` that fire (``fires``, bool [2, G], positive ones first), or all positive ones
+    if none does. Cosines are computed in blocks, without an [F, G] matrix.
+    """
+    if not fires.any():
+        fires = torch.tensor([[True], [False]]).expand_as(fires)
+    ours, theirs = unit_rows(W_dec), unit_rows(other)
+    pole, latent = fires.nonzero(as_tuple=True)
+    directions = theirs[latent.to(theirs.device)] * (1 - 2 * pole)[:, None].to(theirs)
+    nearest, cosine = [], []
+    for block in ours.split(max(1, COSINES_AT_ONCE // len(directions))):
+        cosines = block @ directions.T
+        up, down = cosines.max(1), cosines.min(1)  # the direction furthest from d is nearest to -d
+        nearest.append(torch.stack([up.indices, down.indices]).cpu())
+        cosine.append(torch.stack([up.values, -down.values]).cpu())
+    direction = torch.cat(nearest, dim=1)
+    return AxisMatches(latent.cpu()[direction], pole.cpu()[direction], torch.cat(cosine, dim=1))
 
 
 def _in_stream(model: Any, hook_name: str) -> bool:
