@@ -228,7 +228,7 @@ def test_a_task_file_reads_only_what_lies_beside_it(name: str, link: Path) -> No
 @pytest.mark.parametrize("name", [*OUTSIDE, "link.csv"])
 def test_a_data_set_of_the_hub_is_not_a_local_file(name: str, link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(link)
-    with pytest.raises(ConfigError, match=r"id of a Hub data set|current folder"):
+    with pytest.raises(ConfigError, match=r"Repo id must|current folder"):
         load_task(task_of(link, {"hub": name or "/"}))
 
 

@@ -55,7 +55,7 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
     if not hook_name:
         raise ConfigError("the metadata of the SAE name no hook; give hook_name, such as hook_name='model.layers.15'.")
     hf, where = transformers_model(model), f"this {type(model).__name__}"
-    _require_not_compiled(model, hf or model)
+    _require_not_compiled(model, model if hf is None else hf)
     if isinstance(model, TransformerBridge | HookedTransformer):
         if isinstance(model, TransformerBridge):
             require_in_stream(hook_name)

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from sae_lens_abstopk.system.errors import ConfigError, require_choice
-from sae_lens_abstopk.system.typed_values import field_types, typed_value
 
 MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
 
@@ -78,14 +77,6 @@ class ModelSpec:
                     f"model_from_pretrained_kwargs holds a {key}, which would be written into the run folder and "
                     "published; leave it out and set HF_TOKEN."
                 )
-
-    @classmethod
-    def of_keys(cls, keys: Mapping[str, Any], *, device: str) -> Self:
-        """Make the spec from the keys of a training config, on ``device``."""
-        types = field_types(cls)
-        known: dict[str, Any] = {key: typed_value(key, keys[key], types[key]) for key in types if key in keys}
-        known["device"] = device
-        return cls(**known)
 
     @property
     def load_options(self) -> Mapping[str, Any]:

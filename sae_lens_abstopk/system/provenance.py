@@ -12,14 +12,9 @@ import torch
 PACKAGE = Path(__file__).resolve().parents[1]
 # files beside the package that influence numbers
 CODE_PATHS = (
-    "experiments/*.py",
-    "experiments/*/*.py",
-    "experiments/*/*.yaml",
-    "training_configs",
-    "evals/tasks",
-    "evals/suites",
+    *("experiments/*.py", "experiments/*/*.py", "experiments/*/*.yaml"),
+    *("training_configs", "evals/tasks", "evals/suites", "pyproject.toml", "uv.lock"),
 )
-CODE_PATHS += ("pyproject.toml", "uv.lock")
 PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers", "datasets", "numpy", "scikit-learn")
 
 

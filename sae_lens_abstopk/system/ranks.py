@@ -65,14 +65,10 @@ def barrier() -> None:
 
 def nth_highest(scores: torch.Tensor, n: int) -> torch.Tensor:
     """
-    Return the ``n``-th highest score over all ranks, a scalar; 0 if there are fewer scores.
+    Return the ``n``-th highest of the non-negative ``scores`` over all ranks, a scalar; 0 if there are fewer.
 
     Non-negative floats sort like their bits, so a histogram of 16 bits at a time, summed over the ranks, finds the bits
     of that score: two sums of 2^16 counts for float32, for any number of scores and ranks.
-
-    Args:
-        scores: Scores of this rank, any number: float32 or float64, none below 0.
-        n: Counted over all ranks.
     """
     width = 8 * scores.element_size()
     # abs, because the bits of a negative zero would sort first
@@ -92,15 +88,7 @@ def nth_highest(scores: torch.Tensor, n: int) -> torch.Tensor:
 
 @contextmanager
 def together(what: str) -> Iterator[None]:
-    """
-    Leave this context when all ranks do; raise if any of them raised.
-
-    Args:
-        what: Name of the work, for the error on ranks that succeeded.
-
-    Raises:
-        OtherRankError: another rank raised.
-    """
+    """Leave this context when all ranks do; raise an :class:`OtherRankError` that names ``what`` if another raised."""
     try:
         yield
     except BaseException:

@@ -22,6 +22,12 @@ def one_or_more(given: T | Iterable[T]) -> list[T]:
     return [cast(T, given)] if one else list(cast(Iterable[T], given))
 
 
+def from_keys(spec_class: type[T], keys: Mapping[str, Any]) -> T:
+    """Make a dataclass from those of ``keys`` that are its fields, and check their types."""
+    types = field_types(spec_class)
+    return spec_class(**{key: typed_value(key, keys[key], types[key]) for key in types if key in keys})
+
+
 def field_types(config_class: type) -> dict[str, Any]:
     """Return the type of each field of a dataclass."""
     hints = get_type_hints(config_class)
@@ -35,7 +41,7 @@ def typed_value(key: str, value: Any, hint: Any) -> Any:
     Raises:
         ConfigError: it has another type.
     """
-    value = _plain(value)
+    value = plain_value(value)
     if key == "seqpos_slice" and isinstance(value, list):
         value = tuple(value)
     try:
@@ -58,12 +64,12 @@ def require_types(config: Any, *, prefix: str = "") -> None:
             setattr(config, name, typed_value(f"{prefix}{name}", getattr(config, name), hint))
 
 
-def _plain(value: Any) -> Any:
-    """Convert NumPy numbers, paths, torch devices and dtypes to their form in a config file."""
+def plain_value(value: Any) -> Any:
+    """Convert tuples, NumPy numbers, paths, torch devices and dtypes to their form in a config file."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain_value(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain_value(each) for each in value]
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, PurePath | torch.device | torch.dtype):

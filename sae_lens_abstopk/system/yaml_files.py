@@ -3,16 +3,15 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import yaml
 from sae_lens.constants import SAE_CFG_FILENAME
 from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.typed_values import plain_value
 
 CONFIG_FILENAME = "config.yaml"
 """Name of the config in a run folder."""
@@ -93,19 +92,15 @@ def yaml_value(text: str) -> Any:
 
 def yaml_text(value: Any) -> str:
     """Return a text that :func:`yaml_value` parses to ``value``: ``str(value)`` if that works, else JSON."""
-    value = value.item() if isinstance(value, np.generic) else value
+    value = plain_value(value)
     plain = str(value)
     read = yaml_value(plain)
     return plain if type(read) is type(value) and read == value else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def yaml_document(content: Mapping[str, Any]) -> str:
-    """
-    Return ``content`` as YAML that :func:`read_yaml` reads back equal, in the same order.
-
-    Paths, tuples, NumPy numbers, torch devices and dtypes are written as plain values.
-    """
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    """Return ``content``, made plain, as YAML that :func:`read_yaml` reads back equal, in the same order."""
+    return yaml.dump(plain_value(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 TAG = "tag:yaml.org,2002:"
@@ -142,8 +137,3 @@ for _each in (_Loader, _Dumper):
     _each.add_implicit_resolver(
         f"{TAG}float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
     )
-_Dumper.add_multi_representer(PurePath, lambda dumper, value: dumper.represent_str(str(value)))
-_Dumper.add_multi_representer(np.generic, lambda dumper, value: dumper.represent_data(value.item()))
-_Dumper.add_representer(torch.device, lambda dumper, value: dumper.represent_str(str(value)))
-_Dumper.add_representer(torch.dtype, lambda dumper, value: dumper.represent_str(str(value).removeprefix("torch.")))
-_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(value))

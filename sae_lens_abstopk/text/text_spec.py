@@ -1,11 +1,9 @@
 """A text: its documents, and the rules that turn them into contexts of tokens."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
 
 from sae_lens_abstopk.system.errors import ConfigError, require_range
-from sae_lens_abstopk.system.typed_values import field_types, typed_value
 
 TextPart = Literal["train", "held_out", "all"]
 
@@ -55,12 +53,6 @@ class TextSpec:
         require_range("max_norm_multiple", self.max_norm_multiple, above=1, remedy=", or null to keep all tokens")
         if not 1 <= len(self.seqpos_slice) <= 3:
             raise ConfigError(f"seqpos_slice={list(self.seqpos_slice)} must hold a stop, or start, stop and step.")
-
-    @classmethod
-    def of_keys(cls, keys: Mapping[str, Any]) -> Self:
-        """Make the spec from the keys of a training config."""
-        types = field_types(cls)
-        return cls(**{key: typed_value(key, keys[key], types[key]) for key in types if key in keys})
 
     @property
     def kept_positions(self) -> int:

@@ -14,6 +14,7 @@ from sae_lens.constants import SAE_CFG_FILENAME
 from sae_lens_abstopk.model.language_model import PROCESSING
 from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.typed_values import from_keys
 from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, run_configs
 from sae_lens_abstopk.text.documents import CONVERSATIONS, TOKENS, first_document, open_dataset
 from sae_lens_abstopk.text.text_spec import TextSpec
@@ -82,7 +83,8 @@ def specs_of_sae(
         if metadata.hook_name in (None, keys["hook_name"]):
             started_elsewhere = keys.get("from_pretrained_path") is not None
             try:
-                return SAESpecs(ModelSpec.of_keys(keys, device=device), TextSpec.of_keys(keys), started_elsewhere)
+                model = from_keys(ModelSpec, keys | {"device": device})
+                return SAESpecs(model, from_keys(TextSpec, keys), started_elsewhere)
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
         other = f" ({path} is of the hook {keys['hook_name']}, and the SAE reads {metadata.hook_name})"
@@ -109,7 +111,7 @@ def specs_of_sae(
         "seqpos_slice": tuple(metadata.seqpos_slice or (None,)),
         "store_batch_size_prompts": 8,
     }
-    return SAESpecs(model, TextSpec.of_keys(keys | _text_keys(text)))
+    return SAESpecs(model, from_keys(TextSpec, keys | _text_keys(text)))
 
 
 def was_held_out(text: TextSpec, source: str | Path, sae: SAE[Any]) -> bool:

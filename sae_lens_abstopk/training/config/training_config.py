@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.model.model_spec import ModelSpec, resolve_device
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.typed_values import require_types
+from sae_lens_abstopk.system.typed_values import from_keys, require_types
 from sae_lens_abstopk.text.text_spec import TextSpec
 from sae_lens_abstopk.training.config.checks import check_config, errors_in_section, section_of
 from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
@@ -118,12 +118,12 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     @property
     def model_spec(self) -> ModelSpec:
         """The language model and the hook."""
-        return ModelSpec.of_keys(vars(self), device=self.llm_device or self.device)
+        return from_keys(ModelSpec, vars(self) | {"device": self.llm_device or self.device})
 
     @property
     def text_spec(self) -> TextSpec:
         """The text and its filters."""
-        return TextSpec.of_keys(vars(self))
+        return from_keys(TextSpec, vars(self))
 
     def checked_again(self) -> Self:
         """Return a checked copy, since values may have been set after the config was made."""

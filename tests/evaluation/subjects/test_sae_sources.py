@@ -63,7 +63,7 @@ def test_configuration_split_and_column_of_a_text_follow_its_path(folders: list[
         for wrong in ("columns=body", "split="):
             with pytest.raises(ConfigError, match=rf"'{wrong}' is not understood; .* name=VALUE, split=VALUE, column="):
                 specs_of_sae(folder, sae, text=f"some/data,{wrong}")
-    with pytest.raises(ConfigError, match=r"does not exist; the columns are body\. .* --text PATH,name="):
+    with pytest.raises(ConfigError, match=r"no column text among body.* --text PATH,name="):
         load_subject_saes(folders[0], text=str(comma))
 
 

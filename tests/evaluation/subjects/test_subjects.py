@@ -161,15 +161,6 @@ def test_a_model_in_memory_is_asked_for_its_own_name_of_the_hook(
         load_subject_saes(sae, model=proxy, text=str(texts)).with_model(proxy)
 
 
-def test_a_hooked_transformer_is_not_looked_for_in_a_folder(folders: list[Path], tiny_llama: Path, texts: Path) -> None:
-    sae = SAE.load_from_disk(folders[0])
-    sae.cfg.metadata.hook_name, sae.cfg.metadata.model_class_name = "blocks.2.hook_resid_post", None
-    for kwargs in ({"center_writing_weights": True}, {"checkpoint_value": 3000}):
-        sae.cfg.metadata.model_from_pretrained_kwargs = kwargs
-        with pytest.raises(ConfigError, match="is a local folder, and HookedTransformer knows models by name only"):
-            load_subject_saes(sae, model=str(tiny_llama), text=str(texts)).with_model()
-
-
 def test_what_an_evaluation_would_write_over_is_told_before_the_model_is_loaded(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
