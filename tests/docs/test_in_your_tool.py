@@ -1,6 +1,5 @@
 """The page on other tools: its blocks run in order, on a tiny model in place of the one named."""
 
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from tests.cli.test_cli import invoke
+from tests.docs.test_pages import blocks
 from tests.saes.test_signed_saes import with_random_weights
-
-PAGE = (Path(__file__).parents[2] / "docs" / "in-your-tool.md").read_text()
-
-
-def blocks() -> list[tuple[str, str]]:
-    return re.findall(r"```(bash|python)\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -30,8 +24,8 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
     sae.threshold.data.fill_(4.0)
     sae.save_model("runs/quickstart")
     scope: dict[str, Any] = {}
-    assert [kind for kind, _ in blocks()] == ["bash", *["python"] * 6, "bash", *["python"] * 2]
-    for kind, code in blocks():
+    assert [kind for kind, _ in blocks("in-your-tool")] == ["bash", *["python"] * 6, "bash", *["python"] * 2]
+    for kind, code in blocks("in-your-tool"):
         if kind == "bash":
             arguments = shlex.split(code)[1:]
             if arguments[0] == "neuronpedia":  # it asks for model and text where no run recorded them
@@ -63,10 +57,3 @@ def loss_without_first_token(scope: dict[str, Any]) -> torch.Tensor:
 
     model.model.layers[15].register_forward_hook(reconstruct)
     return model(tokens, labels=tokens).loss
-
-
-def test_its_commands_exist() -> None:
-    commands = set(re.findall(r"(?:^|`)abstopk (\w+)", PAGE, re.MULTILINE))
-    assert commands == {"mirror", "convert", "neuronpedia", "eval"}
-    for command in commands:
-        assert invoke(command, "--help").exit_code == 0, command

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import evaluate, load_config, train
-from sae_lens_abstopk.evaluation.suite.suite import load_suite
 from tests.cli.test_cli import invoke
 from tests.conftest import small_run
 from tests.evaluation.task_files import CONCEPT
@@ -22,20 +20,11 @@ DOCS = ROOT / "docs"
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RELEASED = "evals/releases/smollm2-135m-instruct/layer15_k57_abstopk"
 TEXT = "training_configs/text/smollm2_samples.jsonl.gz"
-SUITE: dict[str, Any] = {
-    "reconstruction": {"tokens": 128},
-    "tasks": ["temperature.yaml"],
-    "texts_per_pole": 30,
-    "untrained": False,
-    "steering": {
-        "tasks": ["temperature.yaml"],
-        "strengths": [1],
-        "samples": 1,
-        "max_new_tokens": 2,
-        "random_directions": 1,
-        "candidates": 2,
-    },
-}
+SUITE = """
+{reconstruction: {tokens: 128}, tasks: [temperature.yaml], texts_per_pole: 30, untrained: false,
+ steering: {tasks: [temperature.yaml], strengths: [1], samples: 1, max_new_tokens: 2, random_directions: 1,
+            candidates: 2}}
+"""
 FEWER_TOKENS = ("explore", "inspect")
 EXECUTED = (
     *("index", "train", "saelens", "many-runs", "evaluate", "steer", "explore", "publish", "how-it-works"),
@@ -61,7 +50,7 @@ def workshop(tiny_llama: Path, texts: Path, tmp_path_factory: pytest.TempPathFac
     extra = [*small_run(tiny_llama, texts), "sae.k=8", f"output_path={folder / 'runs' / 'quickstart'}"]
     saes = train(load_config("quickstart", extra), console=Console(quiet=True)).folders
     (folder / "temperature.yaml").write_text(CONCEPT)
-    (folder / "small.yaml").write_text(yaml.safe_dump(SUITE))
+    (folder / "small.yaml").write_text(SUITE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         evaluate({"signed": saes["sae"], "batchtopk": saes["batchtopk"]}, suite="small.yaml", out="results")
@@ -72,11 +61,11 @@ def workshop(tiny_llama: Path, texts: Path, tmp_path_factory: pytest.TempPathFac
 def run_page(
     workshop: Path, tiny_models: dict[str, Path], texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
-    """Runs the blocks of a page in the workshop; returns the names that its Python left."""
+    """Runs the blocks of a page in the workshop."""
     monkeypatch.chdir(workshop)
 
-    def run(page: str, scope: dict[str, Any] | None = None, changes: dict[str, str] | None = None) -> dict[str, Any]:
-        scope = {} if scope is None else scope
+    def run(page: str, changes: dict[str, str] | None = None) -> None:
+        scope: dict[str, Any] = {}
         swaps = {MODEL: str(tiny_models["llama-3.1-8b"]), "monology/pile-uncopyrighted": str(texts), **(changes or {})}
         for language, code in blocks(page):
             for old, new in swaps.items():
@@ -88,7 +77,6 @@ def run_page(
             else:
                 for line in code.replace("\\\n", " ").splitlines():
                     run_command(shlex.split(line, comments=True), tiny_models, texts)
-        return scope
 
     return run
 
@@ -141,10 +129,35 @@ def test_every_page_with_code_is_run_somewhere() -> None:
         assert len([language for language in fences if language]) == len(blocks(page)), page
 
 
+SMALLER: dict[str, dict[str, str]] = {
+    "evaluate": {'suite="probing"': 'suite="small.yaml"'},
+    "steer": {RELEASED: "runs/quickstart", "latent=3266": "latent=21"},
+    "explore": {RELEASED: "runs/quickstart", "n_tokens=20_000": "n_tokens=128"},
+    "publish": {"n_tokens=20_000": "n_tokens=256"},
+    "protocols-steering": {
+        "latent=812": "latent=8",
+        "samples=3": "strengths=(1.0,), samples=1, max_new_tokens=2",
+        "16_384": "512",
+        'load_task("gender")': 'load_task("temperature.yaml")',  # words that the small tokenizer tells apart
+    },
+}
+LEAVES = {
+    "evaluate": ["coverage.png"],
+    "explore": ["site-of-my-own/index.html", "site-with-concepts/data/concepts.js"],
+    "publish": [
+        "smollm2-abstopk-release/README.md",
+        "smollm2-abstopk-from-python/quickstart/pole_activity.safetensors",
+    ],
+}
+"""Files that a page's blocks write."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["index", "how-it-works", "many-runs"])
-def test_a_page_runs(page: str, run_page: Callable[..., Any]) -> None:
-    run_page(page)
+@pytest.mark.parametrize("page", [page for page in EXECUTED if page not in ("train", "saelens", "long-runs")])
+def test_a_page_runs(page: str, run_page: Callable[..., Any], texts: Path) -> None:
+    run_page(page, changes={**SMALLER.get(page, {}), TEXT: str(texts)})
+    for path in LEAVES.get(page, []):
+        assert Path(path).is_file()
 
 
 @pytest.mark.slow
@@ -167,58 +180,7 @@ def test_the_pages_on_training_run(run_page: Callable[..., Any], tiny_llama: Pat
         'output_path="runs/ours"': 'output_path="runs/ours", perf_tokens=128',
         "held-out.jsonl --suite quick": f"{texts} --suite small.yaml",
     }
-    assert set(run_page("train", changes=smaller)["result"].folders) == {"sae", "batchtopk"}
+    run_page("train", changes=smaller)
     run_page("saelens", changes=smaller)
     for run in ("mine/batchtopk", "saelens", "ours"):
         assert Path("runs", run, "sae_weights.safetensors").is_file()
-
-
-@pytest.mark.slow
-def test_the_page_on_evaluation_runs(run_page: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
-    scope = run_page("evaluate", changes={'suite="probing"': 'suite="small.yaml"'})
-    assert set(scope["results"].tasks) == {"temperature"}
-    assert "temperature" in capsys.readouterr().out
-    assert Path("coverage.png").is_file()
-    assert load_suite("mine.yaml").texts_per_pole == 200
-
-
-@pytest.mark.slow
-def test_the_page_on_steering_runs(
-    run_page: Callable[..., Any], texts: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    scope = run_page("steer", changes={RELEASED: "runs/quickstart", TEXT: str(texts), "latent=3266": "latent=21"})
-    assert scope["fired"]
-    assert "+1 On Mondays the doctor" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_page_on_exploring_runs(run_page: Callable[..., Any], texts: Path) -> None:
-    assert (ROOT / RELEASED).is_dir()
-    assert (ROOT / TEXT).is_file()
-    changes = {"n_tokens=20_000": "n_tokens=128", RELEASED: "runs/quickstart", TEXT: str(texts)}
-    scope = run_page("explore", changes=changes)
-    assert "latent 21" in scope["found"].latent(21)._repr_html_()
-    assert Path("site-of-my-own/index.html").is_file()
-    assert Path("site-with-concepts/data/concepts.js").is_file()
-
-
-@pytest.mark.slow
-def test_the_page_on_publishing_runs(run_page: Callable[..., Any]) -> None:
-    scope = run_page("publish", changes={"n_tokens=20_000": "n_tokens=256"})
-    assert Path("smollm2-abstopk-release/README.md").is_file()
-    assert Path("smollm2-abstopk-from-python/quickstart/pole_activity.safetensors").is_file()
-    assert (scope["activity"].energy[1] > scope["activity"].energy[0]).any(), "nothing was flipped"
-
-
-@pytest.mark.slow
-def test_the_page_on_probing_runs(run_page: Callable[..., Any]) -> None:
-    found = run_page("protocols")["found"]
-    assert found.codes.scores["single latent"].read in ("last", "mean", "marked")
-
-
-@pytest.mark.slow
-def test_the_page_on_the_protocol_of_steering_runs(run_page: Callable[..., Any]) -> None:
-    small = {"latent=812": "latent=8", "samples=3": "strengths=(1.0,), samples=1, max_new_tokens=2", "16_384": "512"}
-    words = {'load_task("gender")': 'load_task("temperature.yaml")'}  # that the small tokenizer tells apart
-    result = run_page("protocols-steering", changes={**small, **words})["result"]
-    assert [each.name for each in result.interventions][:2] == ["latent", "clamp"]

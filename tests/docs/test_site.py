@@ -70,11 +70,6 @@ def test_formulas_become_mathml_and_need_no_script(hooks: ModuleType) -> None:
     assert 'display="block"' in block
 
 
-def test_what_is_taken_from_elsewhere_is_there(hooks: ModuleType) -> None:
-    for source in hooks.TAKEN.values():
-        assert (ROOT / source).is_file()
-
-
 def test_every_page_is_in_the_menu_and_its_links_work_in_a_clone() -> None:
     menu = (ROOT / "mkdocs.yml").read_text().partition("nav:")[2].partition("plugins:")[0]
     for page in (ROOT / "docs").glob("*.md"):

@@ -7,7 +7,6 @@ import torch
 
 from experiments.pages import retold
 from experiments.speed import recording, step_time
-from experiments.speed.beside import measures
 from experiments.speed.timed_saes import AT_EVERY_SIZE, AT_THE_FIRST_SIZE, OURS, SAELENS, Size, make_trainer, take_step
 
 
@@ -36,9 +35,3 @@ def test_numbers_of_a_sentence_are_replaced_wherever_its_lines_break() -> None:
     assert found == "It is 3.8 to 9.7\ntimes as fast (torch 2.16.1+cpu, -5 MiB)."
     with pytest.raises(ValueError, match="2 times; it needs it once"):
         retold("1 s, 2 s", "{} s", ("3",))
-
-
-def test_numbers_of_a_record_are_known_by_their_path() -> None:
-    sizes = [{"seconds": {"a": {"median": 2, "least": 1}}}]
-    record = {"command": "x", "environment": {"threads": 2}, "sizes": sizes, "n": [1, 4]}
-    assert dict(measures(record)) == {"sizes 1 / seconds / a": 2, "n": 2.5}

@@ -124,11 +124,6 @@ def test_a_checkpoint_of_16_bits_is_widened_on_a_cpu_that_is_slow_in_them(
     assert found == [torch.bfloat16 if fast else torch.float32, torch.bfloat16]
 
 
-def test_a_pass_keeps_no_keys_and_values(raw_config: dict[str, Any]) -> None:
-    model: Any = model_of(build_config(raw_config))
-    assert model.model(torch.arange(8).view(1, 8)).past_key_values is None
-
-
 @pytest.mark.parametrize("model_class", ["AutoModelForCausalLM", "TransformerBridge"])
 @pytest.mark.parametrize("asked", [None, "sdpa"])
 def test_attention_that_is_capped_is_capped(

@@ -42,11 +42,7 @@ def test_nothing_is_fetched_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for _ in range(3):
         assert fetch_gguf(tmp_path, lambda _: None).read_bytes() == GOOD
     assert len(calls) == 1
-
-
-def test_a_file_that_broke_on_disk_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / GGUF).write_bytes(b"bit rot")
-    downloads(monkeypatch, GOOD)
     assert fetch_gguf(tmp_path, lambda _: None).read_bytes() == GOOD
 
 

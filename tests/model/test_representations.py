@@ -210,12 +210,6 @@ def test_memory_does_not_grow_with_the_number_of_texts(
     assert many[1] - few[1] < written / 10
 
 
-def test_temporary_files_go(passes: ModelPasses, tokenizer: Any) -> None:
-    with represent(passes, tokenizer, {}, TEXTS, rules=RULES) as found:
-        assert sorted(path.name for path in found.folder.iterdir()) == ["x_last.npy", "x_mean.npy"]
-    assert not found.folder.exists()
-
-
 def test_a_failure_half_way_leaves_no_temporary_files(
     passes: ModelPasses, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,9 @@
 """A second process is kept out of a run folder, and told by whom."""
 
 import errno
+import multiprocessing
 import os
-import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +17,27 @@ from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
 
-HOLDS = """
-import sys, time, importlib.util
-spec = importlib.util.spec_from_file_location("folder_lock", sys.argv[1])
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-from pathlib import Path
-with module.run_folder_lock(Path(sys.argv[2])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+FORKED = multiprocessing.get_context("fork")
+
+
+def hold(folder: Path, held: Any) -> None:
+    with run_folder_lock(folder):
+        held.set()
+        time.sleep(60)
 
 
 def test_the_holder_is_named_until_it_is_killed(tmp_path: Path) -> None:
-    import sae_lens_abstopk.system.folder_lock as module
-
-    command = [sys.executable, "-c", HOLDS, str(module.__file__), str(tmp_path)]
-    stub = "import sys, types; sys.modules['sae_lens_abstopk'] = types.ModuleType('sae_lens_abstopk'); " + (
-        "errors = types.ModuleType('sae_lens_abstopk.system.errors'); errors.ConfigError = errors.FolderInUseError = "
-        "ValueError; sys.modules['sae_lens_abstopk.system.errors'] = errors"
-    )
-    command[2] = stub + "\n" + HOLDS  # without the twelve seconds that the package takes to import
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        with (
-            pytest.raises(ConfigError, match=rf"is being written by process {process.pid} on \S+ \(since 20"),
-            run_folder_lock(tmp_path),
-        ):
-            pass
-        process.kill()
+    held = FORKED.Event()
+    process = FORKED.Process(target=hold, args=(tmp_path, held))
+    process.start()
+    assert held.wait(30)
+    with (
+        pytest.raises(ConfigError, match=rf"is being written by process {process.pid} on \S+ \(since 20"),
+        run_folder_lock(tmp_path),
+    ):
+        pass
+    process.kill()
+    process.join()
     with run_folder_lock(tmp_path):
         assert f'"pid": {os.getpid()}' in (tmp_path / ".lock-holder").read_text()
     assert not (tmp_path / ".lock-holder").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.study.corpus import HELD_OUT_EVERY, SECTION, cut, main, make_corpus
+from experiments.study.corpus import HELD_OUT_EVERY, main, make_corpus
 from experiments.study.runs import digest_of
 
 
@@ -59,14 +59,6 @@ def test_a_corpus_is_the_same_wherever_it_is_written(folder: Path, monkeypatch: 
     assert (
         digest_of(first) == digest_of(second) == digest_of(plain) == hashlib.sha256(plain.read_bytes()).hexdigest()[:12]
     )
-
-
-def test_pieces_end_with_a_line_or_a_word_and_add_up() -> None:
-    text = "A line.\n" * 1000 + "word " * 2000 + "x" * 5000
-    pieces = list(cut(text, SECTION))
-    assert "".join(pieces) == text
-    assert max(map(len, pieces)) <= SECTION
-    assert all(piece.endswith(("\n", " ")) for piece in pieces[:8])
 
 
 def test_a_folder_without_text_and_a_file_that_is_not_utf_8_are_named(tmp_path: Path) -> None:

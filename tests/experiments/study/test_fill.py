@@ -1,8 +1,6 @@
 """Layers that are filled in one pass: what each layer's own run would have stored, with the passes of one."""
 
-import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +8,6 @@ import torch
 import yaml
 
 from experiments.study import fill, runs
-from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.source import activation_cache
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
@@ -90,18 +87,3 @@ def test_a_fill_that_was_stopped_goes_on_where_it_was(of_layer: Any, monkeypatch
         shortest = min(len(stored(whole)), len(stored(parts)))
         assert shortest >= TOKENS
         assert torch.equal(stored(whole)[:shortest], stored(parts)[:shortest])
-
-
-def test_the_room_of_all_layers_is_asked_for_before_any_is_written(
-    of_layer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    configs = [of_layer(layer, "together") for layer in (0, 2)]
-    d_in, d_sae = configs[0].sae.d_in, configs[0].sae.d_sae
-    each = (TOKENS + 2 * 16 * 16) * d_in * 2 + 2 * d_in * d_sae * 4
-    usage = SimpleNamespace(free=2 * each - 1)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(ConfigError, match="the activations and SAEs of these runs needs"):
-        fill.fill(configs)
-    assert not Path(str(configs[0].activation_cache)).exists()
-    usage.free += 1
-    fill.require_room([*configs])

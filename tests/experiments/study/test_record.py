@@ -8,54 +8,11 @@ from typing import Any
 import pytest
 
 from experiments.study import record
-from experiments.study.record import METHODS, differing_tasks, line_of, numbers, rounded, steered_numbers
+from experiments.study.record import differing_tasks, rounded, steered_numbers
 from experiments.study.runs import Run
-from sae_lens_abstopk.evaluation.results.records import Interval, LatentRecord
 from tests.evaluation.results_document import results_document
 
 RUN = Run(15, 8, 29, "mixed", 1)
-
-
-def interval(value: float) -> Interval:
-    return Interval(value=value, low=value - 0.01, high=value + 0.01, n_units=7)
-
-
-def test_a_line_has_the_numbers_of_its_run() -> None:
-    document = results_document(saes={"another": None, RUN.name: None})
-    task = document.tasks["tense"]
-    task.texts, task.test_groups = (30, 20, 10), 5
-    found = task.saes[RUN.name]
-    for at, name in ((0.2, "latent"), (0.5, "best_coverage")):
-        latent = LatentRecord(
-            latent=int(10 * at), orientation=1, coverage=interval(at), direction_cosine=at + 0.1, density=at + 0.2
-        )
-        setattr(found, name, latent)
-    found.coverage_controls = {"permuted": interval(0.8), "untrained SAE": interval(0.9)}
-    line = line_of(RUN, {"tokens": 11}, document, {"tense": "a folder"})
-    assert (line["layer"], line["expansion"], line["k"], line["variant"], line["seed"]) == (15, 8, 29, "mixed", 1)
-    for part in ("reconstruction", "geometry"):
-        assert line[part] == getattr(document, part)[RUN.name].model_dump(mode="json")
-    assert line["sae"]["weights_sha256"] == document.saes[RUN.name].weights_sha256
-    assert line["evaluation"] == {
-        "commit": document.commit,
-        "text": document.text,
-        "held_out": True,
-        "from_files": ["tense"],
-    }
-    assert line["tasks"]["tense"] == {
-        "digest": task.digest[:12],
-        "texts": (30, 20, 10),
-        "groups": 5,
-        "auroc": {method: numbers(found.probes[method].auroc) for method in METHODS},
-        "latent": 2,
-        "coverage": [0.2, 0.19, 0.21],
-        "cosine": 0.3,
-        "density": 0.4,
-        "best_coverage_latent": 5,
-        "best_coverage": [0.5, 0.49, 0.51],
-        "best_density": 0.7,
-        "coverage_controls": {"permuted": [0.8, 0.79, 0.81], "untrained SAE": [0.9, 0.89, 0.91]},
-    }
 
 
 def test_tasks_whose_examples_differ_between_lines_are_named() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from experiments.study import columns, concept_tables, record, report, runs, steered, tables
+from experiments.study import columns, concept_tables, record, report, runs, tables
 from experiments.study.random_directions import MATCHED, random_lines
 from tests.experiments.study.test_study import SMALL
 
@@ -42,16 +42,6 @@ def test_csv_tables_load_with_one_row_per_run_task_and_pair() -> None:
     assert float(row["best_coverage_low"]) == low
     pairs = [row for row in found["pairs"] if (row["variant"], row["against"]) == ("batch_abstopk", "batchtopk")]
     assert min(float(row["FVU"]) for row in pairs if row["expansion"] == "8") > 0.1
-
-
-def test_the_faq_tells_minutes_of_whole_runs_at_the_main_width() -> None:
-    def line(variant: str, minutes: int, d_sae: int = 4608, resumed: bool = False) -> dict[str, Any]:
-        training = {"seconds": 60 * minutes, "resumed": resumed}
-        return {"variant": variant, "sae": {"d_sae": d_sae}, "training": training}
-
-    lines = [line("topk", 9), line("abstopk", 12), line("topk", 99, d_sae=9216), line("topk", 1, resumed=True)]
-    lines += [line("gated", 58), line("sae_lens_abstopk", 61)]
-    assert list(report.minutes(lines).values()) == [("9", "12", "10"), ("58", "61", "60")]
 
 
 def test_numbers_in_the_text_of_the_pages_are_in_their_tables() -> None:
@@ -104,21 +94,6 @@ def test_variants_are_compared_seed_by_seed() -> None:
     ]
 
 
-def test_a_task_that_was_not_measured_on_the_same_texts_is_in_no_mean() -> None:
-    def line(seed: int, n_texts: int, auroc: float) -> dict[str, Any]:
-        tasks = {
-            task: {"texts": [9, 9, n], "groups": 3, "auroc": {"single latent": [found, 0.1, 0.9]}}
-            for task, n, found in (("tense", 9, 0.8), ("number", n_texts, auroc))
-        }
-        return {"name": f"seed{seed}", **SMALL["main"], "variant": "mixed", "seed": seed, "tasks": tasks}
-
-    same, differ = ([line(0, 9, 0.6), line(1, n_texts, 1.0)] for n_texts in (9, 8))
-    one_latent = columns.PROBING["one latent"][0]
-    assert one_latent(report.comparable(same)) == pytest.approx([0.7, 0.9])
-    assert one_latent(report.comparable(differ)) == pytest.approx([0.8, 0.8])
-    assert record.differing_tasks(differ) == ["number"]
-
-
 def test_the_criterion_is_met_if_fvu_exceeds_none_and_latents_live() -> None:
     def dead(line: dict[str, Any], latents: int) -> dict[str, Any]:
         return {**line, "training": {"dead_latents": latents}}
@@ -138,13 +113,6 @@ def test_the_criterion_is_met_if_fvu_exceeds_none_and_latents_live() -> None:
         "| mixed_32nd | - | topk +2.5%, abstopk -10.0%, dead 0.00% | - | none |",
         "| mixed_64th | dead 0.00% | - | - | none |",
     ]
-
-
-def test_runs_on_different_texts_make_no_table() -> None:
-    lines: list[dict[str, Any]] = [{"training": {"text_sha256": text}} for text in ("abc", "abc", "def")]
-    report.require_one_text(lines[:2])
-    with pytest.raises(SystemExit, match="2 on abc, 1 on def"):
-        report.require_one_text(lines)
 
 
 @pytest.mark.parametrize(
@@ -215,18 +183,3 @@ def test_what_a_sign_buys_in_the_readme_is_what_the_record_says() -> None:
         f"at matched density {min(untrained):.2f} to {max(untrained):.2f})",
     ):
         assert sentence in text
-
-
-def test_doses_are_shown_of_each_sae_that_has_them_with_their_cost() -> None:
-    def line(variant: str, *doses: list[float | None]) -> dict[str, Any]:
-        ways = {"latent": {"doses": [*doses]}, "clamp": {"doses": []}, "random_0": {"doses": [*doses]}}
-        return {"variant": variant, "steering": {"tense": {"interventions": ways if doses else {"latent": {}}}}}
-
-    lines = [line("topk_2F", [-2.0, -1.5, 0.25], [0.0, 0.0, 0.0], [2.0, None, 0.5]), line("mixed")]
-    assert steered.with_doses(lines) == lines[:1]
-    assert concept_tables.dose_table(lines, SMALL, "tense").splitlines() == [
-        "| steered with | -2 | +2 |",
-        "|---|---|---|",
-        "| latent of topk_2F | -1.50 (0.25) | - |",
-        "| random 0, beside topk_2F | -1.50 (0.25) | - |",
-    ]

@@ -329,12 +329,3 @@ def test_a_matched_control_has_as_many_latents_of_each_density() -> None:
     assert len(set(fired.tolist())) > 5
     assert torch.equal((made.encode(x) != 0).sum(0), fired)
     assert not torch.allclose(made.W_enc, trained.W_enc)
-
-
-def test_a_pair_of_seeds_is_dropped_if_one_of_them_is_gone_or_replaced(small_study: SmallStudy) -> None:
-    known = {"seed0": {"seed1": 0.5, "seed2": 0.6, "seed3": 0.7}, "seed1": {"seed0": 0.5}, "seed2": {}}
-    record.record(*({"name": name, "stability": pairs} for name, pairs in known.items()))
-    study.record_stability({})
-    left = {name: line["stability"] for name, line in record.recorded().items()}
-    assert left == {"seed0": {"seed1": 0.5}, "seed1": {"seed0": 0.5}, "seed2": {}}
-    assert small_study.here in record.RECORD.parents
