@@ -21,7 +21,7 @@ from sae_lens_abstopk import (
     BatchAbsTopKTrainingSAE,
     BatchAbsTopKTrainingSAEConfig,
 )
-from sae_lens_abstopk.saes import (
+from sae_lens_abstopk.saes.topk import (
     SparseBatchTopKTrainingSAE,
     SparseBatchTopKTrainingSAEConfig,
     SparseTopKTrainingSAE,

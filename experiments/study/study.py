@@ -49,7 +49,7 @@ from experiments.study.runs import (
     weights_digest,
 )
 from sae_lens_abstopk.cli.app import pairs
-from sae_lens_abstopk.dictionary.stability import match_saes
+from sae_lens_abstopk.dictionary.geometry import match_saes
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.suite.evaluate import evaluate

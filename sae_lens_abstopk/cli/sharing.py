@@ -26,9 +26,9 @@ def mirror(
 ) -> None:
     """Write a signed SAE as a stock topk or jumprelu SAE of twice the width, with non-negative codes."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.equivalents.mirror_folder import mirror_folder
+        from sae_lens_abstopk.equivalents.mirror import mirror_folder
         from sae_lens_abstopk.evaluation.subjects.pole_measurement import measure_poles
-        from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME
+        from sae_lens_abstopk.saes.poles import POLE_ACTIVITY_FILENAME
         from sae_lens_abstopk.system.terminal import passes_bar
 
         if not prune_dead_poles:

@@ -1,12 +1,15 @@
-"""Cosines between decoder rows: antipodal pairs and nearest rows, block by block."""
+"""Cosines between decoder rows: antipodal pairs and nearest rows, block by block, and matches of dictionaries."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from sae_lens import SAE
+from scipy.optimize import linear_sum_assignment
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.saes.signed import signed_latents
+from sae_lens_abstopk.system.errors import require_range
 
 ANTIPODAL = -0.7
 # most pairs that are listed
@@ -63,15 +66,9 @@ def antipodal_pairs(W_dec: torch.Tensor, *, threshold: float = ANTIPODAL) -> Ant
     Every pair of rows is looked at once, in blocks of at most ``BLOCK_ROWS`` rows by as many columns as keep a block
     within ``BLOCK_ENTRIES`` entries; no [F, F] matrix is held. A row of norm zero has no direction and is in no pair.
 
-    Args:
-        W_dec: Decoder rows [F, D] of any float type and scale, on any device; the pairs are on the CPU.
-        threshold: Cosine below which two rows are antipodal, between -1 and 0.
-
-    Raises:
-        ConfigError: ``W_dec`` holds numbers that are not finite, or the threshold is out of range.
+    ``W_dec`` [F, D] may be of any float type and scale, on any device; the pairs are on the CPU.
     """
-    if not -1 < threshold < 0:
-        raise ConfigError(f"threshold={threshold!r} must lie between -1 and 0: opposed rows have a negative cosine.")
+    require_range("threshold", threshold, above=-1, below=0)
     unit = unit_rows(W_dec)
     first = second = torch.empty(0, dtype=torch.int64)
     cosine, total = torch.empty(0, dtype=torch.float64), 0
@@ -98,15 +95,11 @@ def nearest_decoders(W_dec: torch.Tensor, k: int) -> NearestDecoders:
 
     ``W_dec`` may be of any float type and scale, on any device; the result is on the CPU. Rows of norm zero are no
     one's neighbours and have none.
-
-    Raises:
-        ConfigError: ``W_dec`` holds numbers that are not finite, or has no ``k`` rows besides each latent's own.
     """
     unit = unit_rows(W_dec)
     zero = ~unit.any(1)
     room = int((~zero).sum()) - 1
-    if not 1 <= k <= room:
-        raise ConfigError(f"k={k!r} must lie between 1 and {room}, the other decoder rows with a direction.")
+    require_range("k", k, at_least=1, at_most=room, remedy=", the other decoder rows with a direction")
     n_rows = max(BLOCK_ENTRIES // len(unit), 1)
     nearest, opposed = [], []
     for chunk in torch.arange(len(unit), device=unit.device).split(n_rows):
@@ -125,8 +118,6 @@ def unit_rows(rows: torch.Tensor) -> torch.Tensor:
     """Return rows [n, D] of finite numbers scaled to norm 1, in float32; a zero row stays zero."""
     unit = rows.to(torch.float32, copy=True)
     largest = torch.linalg.vector_norm(unit, ord=torch.inf, dim=1, keepdim=True)
-    if bad := int((~largest.isfinite()).sum()):
-        raise ConfigError(f"{bad} of {len(rows)} rows hold numbers that are not finite; a cosine needs finite ones.")
     # first by the largest entry, so that no square leaves the range of float32
     unit.div_(largest.masked_fill_(largest == 0, 1))
     norms = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
@@ -153,3 +144,51 @@ def _exact_cosines(rows: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torc
 def _stacked(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
     indices, cosines = zip(*parts, strict=True)
     return torch.cat(indices), torch.cat(cosines).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class DictionaryMatch:
+    """The one-to-one matching of two dictionaries that has the largest sum of similarities."""
+
+    first: torch.Tensor
+    """Latents of the first dictionary, int64 [n], n being the size of the smaller one."""
+    second: torch.Tensor
+    """Matched latents of the second dictionary, int64 [n]."""
+    cosine: torch.Tensor
+    """Cosine of each matched pair, float32 [n], sign kept: a signed latent may come back with its poles swapped."""
+    similarity: torch.Tensor
+    """Absolute cosine if one of the two is signed, else the cosine, float32 [n]."""
+
+    @property
+    def mean_matched_cosine(self) -> float:
+        """Mean similarity of the matched pairs."""
+        return self.similarity.mean().item()
+
+    def share_above(self, threshold: float) -> float:
+        """Share of the matched pairs whose similarity is above ``threshold``; 0.7 and 0.9 are the usual ones."""
+        return (self.similarity > threshold).double().mean().item()
+
+
+def match_saes(first: SAE[Any], second: SAE[Any]) -> DictionaryMatch:
+    """Match the decoders of two SAEs by :func:`match_dictionaries`, on the CPU."""
+    rows = [sae.W_dec.detach().float().cpu() for sae in (first, second)]
+    return match_dictionaries(*rows, signed=(signed_latents(first).cpu(), signed_latents(second).cpu()))
+
+
+@torch.no_grad()
+def match_dictionaries(
+    first: torch.Tensor, second: torch.Tensor, *, signed: tuple[torch.Tensor, torch.Tensor]
+) -> DictionaryMatch:
+    """
+    Match decoder rows [F, D] one to one with [F', D], by ``scipy.optimize.linear_sum_assignment``.
+
+    ``signed``, bool [F] and [F'], says which latents may fire on both sides. Turning such a latent around changes
+    nothing, so it is matched on the absolute cosine; two one-sided latents are matched on the cosine. Holds a float64
+    matrix [F, F'] beside two in float32, and another while it is solved where F > F'. All rows count, those of dead
+    latents too, whose directions are arbitrary. A row of norm zero has similarity 0 with all.
+    """
+    cosine = (unit_rows(first) @ unit_rows(second).to(first.device).T).clamp_(-1, 1).cpu()
+    similarity = torch.where(signed[0].cpu()[:, None] | signed[1].cpu(), cosine.abs(), cosine)
+    rows, columns = linear_sum_assignment(similarity.double().neg_().numpy())  # maximize=True would copy it
+    i, j = torch.from_numpy(rows), torch.from_numpy(columns)
+    return DictionaryMatch(first=i, second=j, cosine=cosine[i, j], similarity=similarity[i, j])

@@ -5,15 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from sae_lens import SAE, JumpReLUSAE, StandardSAE, TopKSAE
+from sae_lens import SAE, TopKSAE, TrainingSAE
 
 from sae_lens_abstopk.dictionary.geometry import ANTIPODAL, AntipodalPairs, antipodal_pairs
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.equivalents.mirror import MIRROR_END
 from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
-from sae_lens_abstopk.saes.signed import require_sae
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.saes.threshold import ThresholdFitter
+from sae_lens_abstopk.saes.threshold import ThresholdFitter, require_activations
 from sae_lens_abstopk.system.errors import ConfigError
 
 BLOCK = 512
@@ -34,9 +33,8 @@ class MergedPair(NamedTuple):
     latent: int
     """Index in the signed SAE."""
     positive: int
-    """Index in the old SAE of the latent that became the positive pole."""
+    """Index in the old SAE."""
     negative: int
-    """Index in the old SAE of the latent that became the negative pole."""
     decoder_cosine: float
     """Cosine of the decoder rows; -1 is opposite."""
     encoder_cosine: float
@@ -56,9 +54,9 @@ class AntipodalMerge:
     sources: torch.Tensor
     """Old latent of the positive and of the negative pole of each new latent, int64 [2, d_sae]; -1 without one."""
     before: Quality | None
-    """Error of the old SAE; None without activations."""
+    """Of the old SAE; None without activations."""
     after: Quality | None
-    """Error of the signed SAE; None without activations."""
+    """Of the signed SAE; None without activations."""
 
 
 class _Latents(NamedTuple):
@@ -92,23 +90,19 @@ def merge_antipodal(
             SAE needs them: its threshold is the one at which as many latents are on.
 
     Raises:
-        ConfigError: another kind of SAE, a threshold out of range, a ``topk`` one without activations, or activations
-            of another shape, not finite, or on which none of its latents fires.
+        ConfigError: another kind of SAE, a threshold out of range, or activations missing, of another shape or not
+            finite.
     """
-    require_sae(sae, "merge_antipodal")
-    non_negative = sae.cfg.architecture() in ("standard", "jumprelu", "topk")
-    if not (non_negative and isinstance(sae, StandardSAE | JumpReLUSAE | TopKSAE)):
+    if isinstance(sae, TrainingSAE) or sae.cfg.architecture() not in ("standard", "jumprelu", "topk"):
         raise ConfigError(
             f"merge_antipodal needs a standard, jumprelu or topk SAE for inference, and this is "
             f"{sae.cfg.architecture()!r}; a signed SAE has both poles in one latent already."
         )
-    d_in, d_sae = sae.cfg.d_in, sae.cfg.d_sae
-    if activations is not None and (len(activations) == 0 or activations[0].numel() != d_in):
-        raise ConfigError(f"activations have the shape {list(activations.shape)}; this SAE needs [n, {d_in}].")
-    if activations is not None and not activations.isfinite().all():
-        raise ConfigError("activations hold values that are NaN or infinite; leave those rows out.")
+    if activations is not None:
+        require_activations(activations, sae.cfg.d_in)
     old = _threshold_form(sae, activations)
     first, second, cosine = _disjoint(antipodal_pairs(old.W_dec, threshold=threshold))
+    d_sae = sae.cfg.d_sae
     one_sided = torch.ones(d_sae, dtype=torch.bool)
     one_sided[second] = False
     positive = one_sided.nonzero().squeeze(1)
@@ -148,10 +142,7 @@ def _threshold_form(sae: SAE[Any], activations: torch.Tensor | None) -> _Latents
     if sae.cfg.rescale_acts_by_decoder_norm:
         norms = W_dec.norm(dim=-1).clamp(min=1e-8)
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
-    l0 = _quality(sae, activations).l0
-    if l0 == 0:
-        raise ConfigError("no latent fires on the activations, so no threshold can be estimated; give others.")
-    fitter = ThresholdFitter(l0)
+    fitter = ThresholdFitter(_quality(sae, activations).l0)
     for x in _blocks(sae, activations):
         fitter.update((sae.process_sae_in(x).float() @ W_enc + b_enc).relu())
     return _Latents(W_enc, b_enc, W_dec, torch.full_like(b_enc, fitter.result))

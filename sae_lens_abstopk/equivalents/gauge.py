@@ -6,9 +6,8 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.saes.derive import derive
-from sae_lens_abstopk.saes.poles import flipped_latents, require_of_poles
+from sae_lens_abstopk.saes.poles import flipped_latents
 from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
-from sae_lens_abstopk.system.errors import ConfigError
 
 
 def canonical_gauge(sae: SAE[Any], energy: torch.Tensor) -> SignedSAE:
@@ -21,14 +20,8 @@ def canonical_gauge(sae: SAE[Any], energy: torch.Tensor) -> SignedSAE:
     Args:
         sae: ``abstopk`` or ``signed_jumprelu``, for inference.
         energy: Sum of z^2 of each pole [2, d_sae], positive row first: ``PoleActivity.energy``.
-
-    Raises:
-        ConfigError: ``sae`` is not signed, or ``energy`` has another shape, or is negative or not finite.
     """
     signed = require_signed(sae, "canonical_gauge")
-    require_of_poles("energy", energy, signed.cfg.d_sae)
-    if not (energy.isfinite() & (energy >= 0)).all():
-        raise ConfigError("energy must be finite and at least 0: it is a sum of squared codes.")
     flipped = flipped_latents(energy).to(signed.W_dec.device)
     sign = torch.where(flipped, -1, 1).to(signed.W_dec)
     state = signed.state_dict()

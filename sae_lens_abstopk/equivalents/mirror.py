@@ -1,16 +1,23 @@
 """An exact non-negative copy of a signed SAE, for tools that assume non-negative codes."""
 
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from sae_lens import SAE, AbsTopKSAE, AbsTopKSAEConfig, JumpReLUSAE, JumpReLUSAEConfig, TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
-from sae_lens_abstopk.saes.poles import DEAD_POLE_SHARE, live_poles, require_of_poles
+from sae_lens_abstopk.saes.load_note import write_load_note
+from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.saes.poles import DEAD_POLE_SHARE, PoleActivity, live_poles
 from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.saes.sparsity import k_of
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.saes.traits import k_of
+from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.files import require_empty
+from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME
 
 METADATA_KEY = "mirror"
 MIRROR_END = "_mirror"
@@ -42,9 +49,8 @@ def mirror(
 
     ``abstopk`` becomes ``topk`` with the same k, ``signed_jumprelu`` becomes ``jumprelu``; both load without this
     package. Reconstruction and L0 are those of ``sae`` (AbsTopK(u) = TopK([u, -u]) on the doubled dictionary). One
-    caveat: TopK and AbsTopK choose freely between pre-activations of equal magnitude, so where a tie lies across the
-    k-th place (rare in float32, common in bfloat16) the two may keep other latents of the same magnitudes. A
-    pre-activation of exactly 0 has a code of 0 in both.
+    caveat: where pre-activations of equal magnitude lie across the k-th place (rare in float32, common in bfloat16),
+    TopK and AbsTopK may keep different ones.
 
     ``metadata.mirror`` records what each latent is; :func:`mirrored_latents` reads it.
 
@@ -52,30 +58,33 @@ def mirror(
         sae: ``abstopk`` or ``signed_jumprelu``, for inference.
         prune_dead_poles: Leave out the poles that hold under ``dead_share`` of their latent's firings, and both of a
             latent that never fired. Reconstruction is then the same on the tokens where none of those would fire.
-        pole_counts: Firings [2, F], positive row first, as :func:`sae_lens_abstopk.saes.poles.pole_counts` adds them up
-            or ``measure_poles(FOLDER).counts`` has them; pruning needs them.
-        dead_share: Share of a latent's firings; 0 leaves out only poles that never fired.
+        pole_counts: Firings [2, F] to prune by, positive row first: ``measure_poles(FOLDER).counts``.
+        dead_share: Share of a latent's firings, below 0.5; 0 leaves out only poles that never fired.
 
     Raises:
-        ConfigError: ``sae`` is not signed; or to prune, the counts are missing, of another shape or all 0, or the share
-            is not at least 0 and below 0.5; or there are counts and nothing is to be pruned.
+        ConfigError: ``sae`` is not signed, or there is nothing to prune by.
     """
     signed = require_signed(sae, "mirror")
-    if pole_counts is not None and not prune_dead_poles:
-        raise ConfigError("pole_counts are only for pruning; add prune_dead_poles=True, or leave them out.")
     weights = _doubled(signed)
     label = signed.cfg.metadata.label
     metadata = metadata_of_other_latents(signed.cfg.metadata, label=label and f"{label}{MIRROR_END}")
     option = "k" if isinstance(signed, AbsTopKSAE) else "pole_thresholds"
     record = {"architecture": signed.cfg.architecture(), "d_sae": signed.cfg.d_sae, option: getattr(signed.cfg, option)}
     record |= {"kept": None, "rule": RULE}
-    if prune_dead_poles:
-        kept, dropped = _kept_poles(signed.cfg.d_sae, pole_counts, dead_share)
-        weights = {
-            name: weight[:, kept] if name == "W_enc" else weight if name == "b_dec" else weight[kept]
-            for name, weight in weights.items()
-        }
-        record |= {"kept": kept.tolist(), "dead_share": dead_share, "dropped_share_of_firings": dropped}
+    if prune_dead_poles or pole_counts is not None:
+        if pole_counts is None or not prune_dead_poles or not pole_counts.any():
+            raise ConfigError(
+                f"prune_dead_poles=True and pole_counts go together: firings [2, {signed.cfg.d_sae}] that are not all "
+                "0, such as measure_poles(FOLDER).counts."
+            )
+        require_range("dead_share", dead_share, at_least=0, below=0.5)
+        counts = pole_counts.cpu()
+        live = live_poles(counts, dead_share)
+        kept = live.flatten().nonzero().squeeze(1)
+        for name in weights.keys() - {"b_dec"}:
+            weights[name] = weights[name][..., kept] if name == "W_enc" else weights[name][kept]
+        dropped = counts.masked_fill(live, 0).sum() / counts.sum()
+        record |= {"kept": kept.tolist(), "dead_share": dead_share, "dropped_share_of_firings": dropped.item()}
     metadata[METADATA_KEY] = record
     options: dict[str, Any] = {"d_sae": len(weights["W_dec"]), "metadata": metadata}
     if isinstance(signed, AbsTopKSAE):
@@ -84,13 +93,36 @@ def mirror(
     return derive(JumpReLUSAE, JumpReLUSAEConfig, signed, weights, **options)
 
 
-def mirrored_latents(mirrored: SAE[Any]) -> MirroredLatents:
+def mirror_folder(
+    source: Path,
+    out: Path,
+    *,
+    prune_dead_poles: bool = False,
+    count_firings: Callable[[], torch.Tensor] | None = None,
+) -> TopKSAE | JumpReLUSAE:
     """
-    The pole that each latent of a mirrored SAE is, from its metadata.
+    Write the :func:`mirror` of the SAE in ``source`` into ``out``, an empty or a new folder, and return it.
 
-    Raises:
-        ConfigError: :func:`mirror` did not make the SAE.
+    The run's ``config.yaml`` goes along, so that ``abstopk inspect`` finds model and text. The firings to prune by are
+    those in the ``pole_activity.safetensors`` beside the weights, unless ``count_firings`` measures them.
     """
+    require_empty(out)
+    sae = require_signed(load_sae(source), "mirror")
+    counts = None
+    if prune_dead_poles:
+        counts = count_firings() if count_firings is not None else PoleActivity.load(source).counts
+    mirrored = mirror(sae, prune_dead_poles=prune_dead_poles, pole_counts=counts)
+    mirrored.save_model(out)
+    write_load_note(out, mirrored.cfg.architecture())
+    for config in (source / CONFIG_FILENAME, source.parent / CONFIG_FILENAME):
+        if config.is_file():
+            shutil.copyfile(config, out / CONFIG_FILENAME)
+            break
+    return mirrored
+
+
+def mirrored_latents(mirrored: SAE[Any]) -> MirroredLatents:
+    """Return the pole that each latent of a mirrored SAE is; raise a ConfigError if :func:`mirror` did not make it."""
     record = _record(mirrored)
     width, d_sae = mirrored.cfg.d_sae, record["d_sae"]
     place = torch.arange(width) if record["kept"] is None else torch.tensor(record["kept"], dtype=torch.int64)
@@ -148,24 +180,6 @@ def _doubled(sae: SignedSAE) -> dict[str, torch.Tensor]:
     if isinstance(sae, SignedJumpReLUSAE):
         weights["threshold"] = torch.cat([state["threshold"], state.get("negative_threshold", state["threshold"])])
     return weights
-
-
-def _kept_poles(d_sae: int, counts: torch.Tensor | None, dead_share: float) -> tuple[torch.Tensor, float]:
-    """Return the kept indices into [positive poles, negative poles] and the share of firings that the others had."""
-    if counts is None:
-        raise ConfigError(
-            f"prune_dead_poles needs to know how often each pole fires: give pole_counts, [2, {d_sae}], such as "
-            "measure_poles(FOLDER).counts, or from the pole_activity.safetensors beside a published SAE."
-        )
-    require_of_poles("pole_counts", counts, d_sae)
-    if not 0 <= dead_share < 0.5:
-        raise ConfigError(f"dead_share={dead_share!r} must be at least 0 and below 0.5.")
-    counts = counts.cpu()
-    live = live_poles(counts, dead_share)
-    if not live.any():
-        raise ConfigError(f"pole_counts: none of the {d_sae} latents fired, so none would be left.")
-    dropped = counts.masked_fill(live, 0).sum() / counts.sum()
-    return live.flatten().nonzero().squeeze(1), dropped.item()
 
 
 def _record(mirrored: SAE[Any]) -> dict[str, Any]:

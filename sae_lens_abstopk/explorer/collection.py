@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.dictionary.code_batch import CodeBatch
-from sae_lens_abstopk.dictionary.contexts import PoleContexts
-from sae_lens_abstopk.dictionary.group_top import GroupTop
+from sae_lens_abstopk.dictionary.contexts import CodeBatch, GroupTop, PoleContexts
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.explorer.firing_statistics import CofiringSample, GrowingHistograms, LogHistograms
 from sae_lens_abstopk.explorer.pass_cache import PassCache

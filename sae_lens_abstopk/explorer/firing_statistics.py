@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from sae_lens_abstopk.dictionary.code_batch import CodeBatch
+from sae_lens_abstopk.dictionary.contexts import CodeBatch
 from sae_lens_abstopk.explorer.latents import Cofiring
 
 OCTAVES, BINS_PER_OCTAVE = 10, 16

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_FILENAME
 
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
-from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME
+from sae_lens_abstopk.saes.poles import POLE_ACTIVITY_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import file_sha256, leads_up
 from sae_lens_abstopk.system.provenance import version_of

@@ -13,9 +13,9 @@ from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.hub.manifest import PublishedResults
 from sae_lens_abstopk.hub.results import results_of
 from sae_lens_abstopk.model.token_filter import TokenSelection
-from sae_lens_abstopk.saes.heads import read_by
 from sae_lens_abstopk.saes.loading import load_sae
-from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.saes.measurable import read_by
+from sae_lens_abstopk.saes.poles import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.saes.signed import is_signed
 
 

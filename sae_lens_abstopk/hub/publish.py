@@ -24,7 +24,7 @@ from sae_lens_abstopk.hub.model_card import model_card
 from sae_lens_abstopk.hub.repository import Repository, require_repo_id, require_write_token
 from sae_lens_abstopk.hub.results import results_beside, results_by_id, with_measured
 from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
-from sae_lens_abstopk.saes.pole_activity import PoleActivity
+from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import require_empty

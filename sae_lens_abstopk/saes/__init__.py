@@ -2,45 +2,18 @@
 
 from sae_lens import TopKSAE, TopKSAEConfig, register_sae_class, register_sae_training_class
 
-from sae_lens_abstopk.saes.abstopk import (
-    AbsTopKTrainingSAE,
-    AbsTopKTrainingSAEConfig,
-    TrainedAbsTopKSAE,
-    TrainedAbsTopKSAEConfig,
-)
-from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig
-from sae_lens_abstopk.saes.matryoshka import MatryoshkaBatchAbsTopKTrainingSAE, MatryoshkaBatchAbsTopKTrainingSAEConfig
+from sae_lens_abstopk.saes import abstopk, batch_abstopk, matryoshka, topk
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.saes.topk import (
-    SparseBatchTopKTrainingSAE,
-    SparseBatchTopKTrainingSAEConfig,
-    SparseTopKTrainingSAE,
-    SparseTopKTrainingSAEConfig,
-)
 
-register_sae_training_class("sparse_abstopk", AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig)
-register_sae_training_class("sparse_topk", SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig)
-register_sae_training_class("sparse_batchtopk", SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig)
-register_sae_training_class("batch_abstopk", BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig)
-register_sae_training_class(
-    "matryoshka_batch_abstopk", MatryoshkaBatchAbsTopKTrainingSAE, MatryoshkaBatchAbsTopKTrainingSAEConfig
-)
+for sae_class, config in (
+    (abstopk.AbsTopKTrainingSAE, abstopk.AbsTopKTrainingSAEConfig),
+    (batch_abstopk.BatchAbsTopKTrainingSAE, batch_abstopk.BatchAbsTopKTrainingSAEConfig),
+    (matryoshka.MatryoshkaBatchAbsTopKTrainingSAE, matryoshka.MatryoshkaBatchAbsTopKTrainingSAEConfig),
+    (topk.SparseTopKTrainingSAE, topk.SparseTopKTrainingSAEConfig),
+    (topk.SparseBatchTopKTrainingSAE, topk.SparseBatchTopKTrainingSAEConfig),
+):
+    register_sae_training_class(config.architecture(), sae_class, config)
 register_sae_class("signed_jumprelu", SignedJumpReLUSAE, SignedJumpReLUSAEConfig)
 # so that SAE loads checkpoints too, as with SAELens's own abstopk and topk
-register_sae_class("sparse_abstopk", TrainedAbsTopKSAE, TrainedAbsTopKSAEConfig)
+register_sae_class("sparse_abstopk", abstopk.TrainedAbsTopKSAE, abstopk.TrainedAbsTopKSAEConfig)
 register_sae_class("sparse_topk", TopKSAE, TopKSAEConfig)
-
-__all__ = [
-    "AbsTopKTrainingSAE",
-    "AbsTopKTrainingSAEConfig",
-    "BatchAbsTopKTrainingSAE",
-    "BatchAbsTopKTrainingSAEConfig",
-    "MatryoshkaBatchAbsTopKTrainingSAE",
-    "MatryoshkaBatchAbsTopKTrainingSAEConfig",
-    "SignedJumpReLUSAE",
-    "SignedJumpReLUSAEConfig",
-    "SparseBatchTopKTrainingSAE",
-    "SparseBatchTopKTrainingSAEConfig",
-    "SparseTopKTrainingSAE",
-    "SparseTopKTrainingSAEConfig",
-]

@@ -14,7 +14,7 @@ from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig, BatchSel
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig
 from sae_lens_abstopk.saes.traits import Traits
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.ranks import least
 
 
@@ -44,8 +44,6 @@ class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfi
     """
     Config for training with batch-level selection, as the paper's own trainer does; saved as ``signed_jumprelu``.
 
-    Options are its own and those of :class:`.BatchSelectionConfig` and :class:`.SignedTrainingSAEConfig`.
-
     Args:
         signed_share: Share of the latents that may fire on both sides, the first ones; the others fire only on the
             positive side, as in TopK. At 1 this is AbsTopK, at 0 BatchTopK.
@@ -57,11 +55,11 @@ class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfi
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        share = self.signed_share
-        if isinstance(share, bool) or not 0 <= share <= 1 or (share > 0 and self.n_signed == 0):
+        require_range("signed_share", self.signed_share, at_least=0, at_most=1)
+        if self.signed_share > 0 and self.n_signed == 0:
             raise ConfigError(
-                f"signed_share={share!r}, the share of latents with two sides, must lie between 0 and 1, and sign at "
-                f"least one of d_sae={self.d_sae} latents: at least {1 / self.d_sae:g}, or 0 to sign none."
+                f"signed_share={self.signed_share!r} signs none of d_sae={self.d_sae} latents; give at least "
+                f"{1 / self.d_sae:g}, or 0 to sign none."
             )
 
     @property

@@ -14,7 +14,7 @@ from typing_extensions import override
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig
 from sae_lens_abstopk.saes.traits import Traits
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, row_norms, select_over_batch, select_over_ranks
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import require_range
 from sae_lens_abstopk.system.ranks import n_ranks
 
 
@@ -35,8 +35,7 @@ class BatchSelectionConfig(SparseTrainingSAEConfig, BatchTopKTrainingSAEConfig):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.topk_threshold_lr <= 1:
-            raise ConfigError(f"topk_threshold_lr={self.topk_threshold_lr!r} must be above 0 and at most 1.")
+        require_range("topk_threshold_lr", self.topk_threshold_lr, above=0, at_most=1)
 
 
 class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):

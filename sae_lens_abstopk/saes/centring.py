@@ -31,12 +31,9 @@ def geometric_median(x: Float[Tensor, "n D"]) -> Float[Tensor, " D"]:
 @torch.no_grad()
 def initialize_b_dec(sae: TrainingSAE[Any], activations: Float[Tensor, "... D"], method: str) -> None:
     """
-    Centre an SAE before its first step; over several ranks, on the mean of their means or medians.
+    Centre an SAE on ``activations`` before its first step; over several ranks, on the mean of their centres.
 
-    Args:
-        sae: If its ``b_dec`` is not zero, as in fine-tuning, it stays.
-        activations: In the units of the SAE's input.
-        method: ``"mean"``, ``"geometric_median"`` or ``"zeros"``.
+    A ``b_dec`` that is not zero, as in fine-tuning, stays.
     """
     if method == "zeros" or sae.b_dec.any():
         return

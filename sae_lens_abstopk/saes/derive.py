@@ -19,8 +19,7 @@ def derive(sae_class: type[T], cfg_class: type, source: SAE[Any], weights: Mappi
     """
     Make an SAE of ``sae_class`` with the options, device, dtype and metadata of ``source``, updated by ``cfg``.
 
-    ``weights`` is a state dict. SAELens's SAEs hold functions that refer to the SAE itself, so ``copy.deepcopy`` would
-    share the state of the run-time normalisation.
+    SAELens's SAEs hold functions that refer to the SAE itself: ``copy.deepcopy`` would share their state.
     """
     kept = {field.name: getattr(source.cfg, field.name) for field in fields(source.cfg)}
     allowed = {field.name for field in fields(cfg_class)}

@@ -35,13 +35,12 @@ def needed_import(architecture: str) -> str | None:
 
 def write_load_note(path: str | Path, architecture: str, *, training: bool = False) -> None:
     """Write ``README.md`` into the SAE folder ``path``, unless there is one."""
-    module = needed_import(architecture)
+    readme = Path(path) / "README.md"
+    if readme.exists():
+        return
+    module, loader = needed_import(architecture), "TrainingSAE" if training else "SAE"
     of_package = " of the package `sae-lens-abstopk`" if module == "sae_lens_abstopk" else ""
     need = NEEDS_IMPORT.format(architecture=architecture, module=module, of_package=of_package) if module else STOCK
-    readme = Path(path) / "README.md"
-    if not readme.exists():
-        import_line = f"import {module}  # registers {architecture}\n" if module else ""
-        loader = "TrainingSAE" if training else "SAE"
-        readme.write_text(
-            NOTE.format(architecture=architecture, need=need, import_line=import_line, loader=loader), encoding="utf-8"
-        )
+    import_line = f"import {module}  # registers {architecture}\n" if module else ""
+    note = NOTE.format(architecture=architecture, need=need, import_line=import_line, loader=loader)
+    readme.write_text(note, encoding="utf-8")

@@ -1,6 +1,9 @@
 """Load an SAE from a folder, a release or memory."""
 
+import importlib
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,24 +13,36 @@ from sae_lens.constants import SAE_CFG_FILENAME
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from safetensors import SafetensorError
 
-from sae_lens_abstopk.saes.heads import with_flat_heads
-from sae_lens_abstopk.saes.measurable import require_measurable
-from sae_lens_abstopk.saes.own_code import VARIABLE, import_architectures
+from sae_lens_abstopk.saes.measurable import require_measurable, with_flat_heads
 from sae_lens_abstopk.system.errors import ConfigError
 
 Source = SAE[Any] | str | Path
 """An SAE in memory, a folder, or ``RELEASE:SAE_ID``."""
+IMPORTS_VARIABLE = "ABSTOPK_IMPORT"
+"""Environment variable with the names of users' modules, separated by commas."""
+
+
+def import_architectures() -> None:
+    """Import the modules in ``ABSTOPK_IMPORT``, which register architectures; the current folder is on the path."""
+    named = os.environ.get(IMPORTS_VARIABLE, "")
+    for name in filter(None, (part.strip() for part in named.split(","))):
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ConfigError(
+                f"{IMPORTS_VARIABLE}={named!r}: {name!r} could not be imported ({type(error).__name__}: {error}); name "
+                "modules of installed packages, of PYTHONPATH or of this folder."
+            ) from error
 
 
 def load_sae(source: Source) -> SAE[Any]:
     """
-    Load an SAE from a folder in SAELens's format or a ``RELEASE:SAE_ID``, or accept one in memory.
-
-    It reads the heads of ``hook_z`` side by side.
+    Load an SAE that an evaluation can measure, or accept one in memory; it reads the heads of ``hook_z`` side by side.
 
     Raises:
-        ConfigError: it is missing, incomplete, damaged, has an unregistered architecture, or cannot be evaluated
-            (:func:`~.measurable.require_measurable`).
+        ConfigError: it is missing, incomplete, damaged, has an unregistered architecture, or cannot be evaluated.
     """
     if isinstance(source, SAE):
         sae: SAE[Any] = source
@@ -44,18 +59,19 @@ def load_as_saved(source: str | Path) -> SAE[Any]:
     import_architectures()
     if is_release(source):
         return _from_release(str(source))
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; an SAE of the Hub is named RELEASE:SAE_ID.")
     if not (folder / SAE_CFG_FILENAME).is_file():
         raise ConfigError(
             f"{folder} holds no SAE: {SAE_CFG_FILENAME} is missing. A run folder has one once it is done."
+            if folder.is_dir()
+            else f"{folder}: no such folder; an SAE of the Hub is named RELEASE:SAE_ID."
         )
     try:
         sae = cast(SAE[Any], SAE.load_from_disk(folder))
-    except KeyError as error:
-        raise ConfigError(f"{folder} {_remedy(folder, error.args[0])}.") from None
-    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{folder} could not be loaded as an SAE: {error}") from error
+    except (KeyError, SafetensorError, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        remedy = (
+            _remedy(folder, error.args[0]) if isinstance(error, KeyError) else f"could not be loaded as an SAE: {error}"
+        )
+        raise ConfigError(f"{folder} {remedy}.") from error
     require_finite(sae, where=str(folder))
     return sae
 
@@ -70,7 +86,7 @@ def _remedy(folder: Path, missing: str) -> str:
     if missing == json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8")).get("architecture"):
         return (
             f"cannot be loaded: SAELens knows no architecture {missing!r}; import the module that registers it, or "
-            f"name it in {VARIABLE}"
+            f"name it in {IMPORTS_VARIABLE}"
         )
     return (
         f"is not an SAE in SAELens's format: its {SAE_CFG_FILENAME} lacks {missing!r}. Convert one of eai-sparsify "

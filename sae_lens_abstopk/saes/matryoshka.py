@@ -1,10 +1,9 @@
 """Matryoshka batch AbsTopK: signed latents, with nested prefixes that each reconstruct the input."""
 
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sae_lens import MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig
 from typing_extensions import override
@@ -46,16 +45,12 @@ class MatryoshkaBatchAbsTopKTrainingSAEConfig(BatchAbsTopKTrainingSAEConfig, Mat
         self.matryoshka_widths = up_to_all(widths, self.d_sae)
 
 
-def up_to_all(widths: Sequence[Any], d_sae: int) -> list[int]:
-    """Complete the widths of nested prefixes with ``d_sae``; raise a ConfigError unless they are whole and increase."""
-    whole = all(not isinstance(width, bool) and isinstance(width, numbers.Integral) for width in widths)
+def up_to_all(widths: Sequence[int], d_sae: int) -> list[int]:
+    """Complete the widths of nested prefixes with ``d_sae``; raise a ConfigError unless they increase."""
     nested = [*widths, *([d_sae] if widths[-1] != d_sae else [])]
-    if not whole or nested[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(nested)):
-        raise ConfigError(
-            f"matryoshka_widths={list(widths)!r} must be whole numbers that increase from at least 1 to at most "
-            f"d_sae={d_sae}."
-        )
-    return [int(width) for width in nested]
+    if nested[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(nested)):
+        raise ConfigError(f"matryoshka_widths={list(widths)!r} must increase from at least 1 to d_sae={d_sae}.")
+    return nested
 
 
 class MatryoshkaBatchAbsTopKTrainingSAE(BatchAbsTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAE):

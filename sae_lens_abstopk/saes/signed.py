@@ -7,8 +7,8 @@ from jaxtyping import Bool
 from sae_lens import SAE, AbsTopKSAE, AbsTopKSAEConfig, JumpReLUSAE
 from torch import Tensor
 
-from sae_lens_abstopk.saes.own_code import overridden
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.saes.traits import overridden
 from sae_lens_abstopk.system.errors import ConfigError
 
 SignedSAE = AbsTopKSAE | SignedJumpReLUSAE
@@ -31,37 +31,18 @@ def open_poles(sae: SAE[Any]) -> Bool[Tensor, "2 F"]:
     return has_pole & (sae.threshold < torch.inf) if isinstance(sae, JumpReLUSAE) else has_pole
 
 
-def _changed_methods(sae: SignedSAE) -> list[str]:
-    """Return the methods by which a subclass changes the codes."""
-    base = AbsTopKSAE if isinstance(sae, AbsTopKSAE) else SignedJumpReLUSAE
-    return overridden(sae, base, ("encode", "decode", "get_activation_fn"))
-
-
 def is_signed(sae: SAE[Any]) -> TypeGuard[SignedSAE]:
-    """Return whether ``sae`` is one of :data:`SIGNED_ARCHITECTURES` with unchanged codes."""
-    return isinstance(sae, SignedSAE) and not _changed_methods(sae)
-
-
-def require_sae(sae: object, what: str) -> None:
-    """Raise a ConfigError if ``sae`` is not a loaded SAE, which ``what`` needs."""
-    if not hasattr(sae, "cfg"):  # a compiled SAE has this attribute too
-        raise ConfigError(
-            f"{what} needs an SAE in memory, and was given {sae!r:.60}; load it: SAE.load_from_disk(FOLDER)."
-        )
+    """Return whether ``sae`` is one of :data:`SIGNED_ARCHITECTURES`, and no subclass that changes the codes."""
+    base = AbsTopKSAE if isinstance(sae, AbsTopKSAE) else SignedJumpReLUSAE
+    return isinstance(sae, base) and not overridden(sae, base, ("encode", "decode", "get_activation_fn"))
 
 
 def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
-    """Return ``sae``; raise a ConfigError if it is not signed, is in training, or its subclass changes the codes."""
-    require_sae(sae, what)
-    if not isinstance(sae, SignedSAE):
+    """Return ``sae``; raise a ConfigError unless :func:`is_signed`, which ``what`` needs."""
+    if not is_signed(sae):
         raise ConfigError(
-            f"{what} needs a signed SAE for inference (abstopk, signed_jumprelu), and this is "
-            f"{sae.cfg.architecture()!r}. A training SAE becomes one with save_inference_model(FOLDER) and "
+            f"{what} needs a signed SAE for inference (abstopk, signed_jumprelu, or a subclass that codes as they do), "
+            f"and this is {sae.cfg.architecture()!r}. A training SAE becomes one with save_inference_model(FOLDER) and "
             "SAE.load_from_disk(FOLDER); SAEs with non-negative codes do not need this."
-        )
-    if changed := _changed_methods(sae):
-        raise ConfigError(
-            f"{what} knows how abstopk and signed_jumprelu code, and {type(sae).__name__} changes "
-            f"{' and '.join(changed)}."
         )
     return sae

@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -16,14 +16,10 @@ from typing_extensions import override
 from sae_lens_abstopk.saes.centring import BDecInitMethod, initialize_b_dec
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
-from sae_lens_abstopk.saes.sparse_training import (
-    SparseTrainingSAE,
-    SparseTrainingSAEConfig,
-    require_choice,
-    require_count,
-)
+from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig
 from sae_lens_abstopk.saes.traits import Traits
 from sae_lens_abstopk.sparse import row_norms
+from sae_lens_abstopk.system.errors import require_range
 from sae_lens_abstopk.system.ranks import summed
 
 
@@ -50,9 +46,8 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
 
     @override
     def __post_init__(self) -> None:
-        self.pole_window = require_count("pole_window", self.pole_window)
-        require_choice("b_dec_init_method", self.b_dec_init_method, get_args(BDecInitMethod))
         super().__post_init__()
+        require_range("pole_window", self.pole_window, at_least=1)
 
 
 class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
@@ -113,7 +108,6 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
             self._vectors_may_have_moved = moved
 
     def pole_statistics(self) -> PoleStatistics:
-        """Summarise dead poles and two-sidedness, from the firings counted in training."""
         return pole_statistics(self.pole_counts)
 
     @torch.no_grad()

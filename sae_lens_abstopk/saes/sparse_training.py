@@ -1,11 +1,9 @@
 """Base of training SAEs on the sparse kernels: checked options, and the fallback to the dense step."""
 
-import math
-import numbers
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -15,12 +13,12 @@ from sae_lens.saes.sae import TrainStepInput, TrainStepOutput, mse_loss
 from torch import Tensor
 from typing_extensions import override
 
-from sae_lens_abstopk.saes.own_code import overridden
 from sae_lens_abstopk.saes.sparse_step import dead_latent_loss, encoder_of, sparse_training_step
-from sae_lens_abstopk.saes.traits import Traits
+from sae_lens_abstopk.saes.traits import Traits, overridden
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.typed_values import field_types, typed_value
 
 SparseBackend = Literal["sparse", "dense"]
 SelectionDtype = Literal["auto", "float32", "bfloat16"]
@@ -48,9 +46,6 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
             to the rounding of float32 sums, in steps of 768 tokens or more. ``"auto"`` takes it where the processor
             multiplies bfloat16 matrices fast. On a GPU it is always float32: products there may round partial sums,
             and the proof allows for one rounding.
-
-    Raises:
-        ConfigError: (a ``ValueError``) for a value out of range or a combination that cannot be trained.
     """
 
     traits: ClassVar[Traits] = Traits(k_per="token")
@@ -59,15 +54,13 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
 
     @override
     def __post_init__(self) -> None:
-        for key in ("d_in", "d_sae"):
-            setattr(self, key, require_count(key, getattr(self, key)))
-        self.k = cast(int, require_k(self.k, self.d_sae, whole=self.traits.k_per == "token"))
-        for key, choices in (("sparse_backend", SparseBackend), ("selection_dtype", SelectionDtype)):
-            require_choice(key, getattr(self, key), get_args(choices))
-        if not 0 <= self.aux_loss_coefficient < math.inf:
-            raise ConfigError(
-                f"aux_loss_coefficient={self.aux_loss_coefficient!r} must be 0 or more and finite; 0 turns it off."
-            )
+        for key, hint in field_types(type(self)).items():
+            if key not in ("metadata", "normalize_activations"):  # SAELens checks the latter, for more than its type
+                setattr(self, key, typed_value(key, getattr(self, key), hint))
+        require_range("d_in", self.d_in, at_least=1)
+        require_range("d_sae", self.d_sae, at_least=1)
+        require_range("k", self.k, at_least=1, at_most=self.d_sae, remedy=" (d_sae)")
+        require_range("aux_loss_coefficient", self.aux_loss_coefficient, at_least=0)
         if self.use_sparse_activations:
             raise ConfigError("use_sparse_activations=True has no effect; leave it out and set sparse_backend.")
         if self.normalize_activations in RUN_TIME_NORMALISATIONS and self.aux_loss_coefficient != 0:
@@ -88,8 +81,7 @@ class SparseTrainingSAE(TopKTrainingSAE):
     """
     A TopK-like training SAE that uses :func:`sparse_training_step` if it can, else SAELens's own step.
 
-    An architecture defines ``get_activation_fn`` for the dense step and ``select`` for the sparse one. A subclass that
-    replaces only the activation uses the dense step.
+    An architecture defines ``get_activation_fn`` for the dense step and ``select`` for the sparse one.
     """
 
     cfg: SparseTrainingSAEConfig  # type: ignore[assignment]
@@ -141,17 +133,15 @@ class SparseTrainingSAE(TopKTrainingSAE):
         base = self._base_of_activation()
         config_of: dict[type, type] = dict(SAE_TRAINING_CLASS_REGISTRY.values())
         saved_as: Any = getattr(config_of.get(base), "get_inference_config_class", None)
-        own, config = type(self).__name__, type(self.cfg)
-        if config.get_inference_config_class is saved_as:
-            other = self.cfg.get_inference_config_class().architecture()
+        missing = None
+        if type(self.cfg).get_inference_config_class is saved_as:
+            missing = f"{type(self.cfg).__name__}.get_inference_config_class, the config that it is saved as"
+        elif hasattr(self, "over_threshold") and not overridden(self, base, ("over_threshold",)):
+            missing = "over_threshold(hidden_pre), which codes one token in evaluation mode"
+        if missing is not None:
             raise ConfigError(
-                f"{own} has an activation of its own, but its config would save it as {other!r}; let "
-                f"{config.__name__}.get_inference_config_class return the config of an SAE with the codes of {own}."
-            )
-        if hasattr(self, "over_threshold") and not overridden(self, base, ("over_threshold",)):
-            raise ConfigError(
-                f"{own} has an activation of its own, but in evaluation mode codes by the threshold of "
-                f"{base.__name__}; override over_threshold(hidden_pre) too."
+                f"{type(self).__name__} has an activation of its own, but would be saved or measured with that of "
+                f"{base.__name__}; override {missing}."
             )
 
     def selects_in_half_precision(self) -> bool:
@@ -192,31 +182,3 @@ class SparseTrainingSAE(TopKTrainingSAE):
 def along_d_in(W_enc: Float[Tensor, "D F"]) -> Float[Tensor, "D F"]:
     """Lay out the encoder along D, because its gradient comes latent by latent."""
     return W_enc.T.contiguous().T
-
-
-def require_count(key: str, value: object) -> int:
-    """Return ``value``, maybe NumPy's, as an int; raise a ConfigError unless it is at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ConfigError(f"{key}={value!r} must be a whole number of at least 1.")
-    return int(value)
-
-
-def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise a ConfigError unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ConfigError(f"{key}={value!r} is not known; use one of {', '.join(choices)}.")
-
-
-def require_k(k: object, d_sae: int, *, whole: bool) -> float:
-    """Return ``k``, maybe NumPy's, as a plain number; raise a ConfigError if it is out of range or not ``whole``."""
-    if isinstance(k, bool) or not isinstance(k, numbers.Integral if whole else numbers.Real):
-        kind = "an integer; for an average, select over the batch" if whole else "a number: the mean per token"
-        raise ConfigError(f"k={k!r} must be {kind}.")
-    require_k_in_range(float(k), d_sae)
-    return int(k) if isinstance(k, numbers.Integral) else float(k)
-
-
-def require_k_in_range(k: float, d_sae: int) -> None:
-    """Raise a ConfigError unless ``k`` of ``d_sae`` latents can be on."""
-    if not 1 <= k <= d_sae:
-        raise ConfigError(f"k={k:g} must lie between 1 and d_sae={d_sae}, the latents of a token.")

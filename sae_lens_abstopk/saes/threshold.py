@@ -11,6 +11,15 @@ DROPPED_BITS = 11
 N_BINS = 2 ** (31 - DROPPED_BITS)
 
 
+def require_activations(x: Float[Tensor, "n ..."], d_in: int) -> None:
+    """Raise a ConfigError unless ``x`` holds finite activations of the width ``d_in``."""
+    if len(x) == 0 or x[0].numel() != d_in or not x.isfinite().all():
+        raise ConfigError(
+            f"activations have the shape {list(x.shape)}; this SAE needs [n, {d_in}], without rows that are NaN or "
+            "infinite."
+        )
+
+
 class ThresholdFitter:
     """
     Fitter of the threshold theta that on average ``k`` magnitudes a token exceed.
@@ -26,8 +35,6 @@ class ThresholdFitter:
     def update(self, magnitudes: Float[Tensor, "n F"]) -> "ThresholdFitter":
         """Add finite magnitudes; those of 0 or below do not count."""
         values = magnitudes.detach().float()
-        if not values.isfinite().all():
-            raise ConfigError("the activations give pre-activations that are NaN or infinite; leave those tokens out.")
         positive = values[values > 0]
         places = positive.view(torch.int32).long() >> DROPPED_BITS
         self._bins += torch.bincount(places, minlength=N_BINS).cpu()
@@ -37,8 +44,6 @@ class ThresholdFitter:
     @property
     def result(self) -> float:
         """The threshold theta; 0 if there are fewer than ``k`` positive magnitudes a token."""
-        if self._n_tokens == 0:
-            raise ConfigError("a threshold cannot be estimated from no activations; give at least one token.")
         wanted = int(self.k * self._n_tokens)
         at_least = self._bins.flip(0).cumsum(0).flip(0)
         if at_least[0] <= wanted:

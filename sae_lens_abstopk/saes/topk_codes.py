@@ -10,10 +10,8 @@ from sae_lens import SAE
 from torch import Tensor
 
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig
-from sae_lens_abstopk.saes.signed import require_sae
 from sae_lens_abstopk.saes.sparse_step import encoder_of
-from sae_lens_abstopk.saes.sparsity import k_of
-from sae_lens_abstopk.saes.traits import declared_traits
+from sae_lens_abstopk.saes.traits import declared_traits, k_of
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, row_norms, select_per_token, sparse_decode
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.sparse.codes import even_offsets
@@ -34,25 +32,19 @@ def encode_topk(sae: SAE[Any], x: Float[Tensor, "... D"]) -> TopKCodes:
     ``sae.encode(x)`` as values and latents, without gradients: use ``sae.encode`` for attribution.
 
     Hooks on the codes do not run, and autocast does not lower the precision. Rounding may differ from ``sae.encode`` in
-    the last bits, and so may latents near the cut.
-
-    Args:
-        sae: An ``abstopk`` or ``topk`` SAE (K is at most k), a ``signed_jumprelu`` or ``jumprelu`` one, or one of this
-            package in training that selects over the batch (K is the most that any of these tokens keeps). One that
-            SAELens trains as ``batchtopk`` or ``matryoshka_batchtopk`` has to be saved for inference first.
-        x: Activations.
+    the last bits, and so may latents near the cut. K is k for ``abstopk`` and ``topk``; for ``signed_jumprelu``,
+    ``jumprelu`` and SAEs of this package that select over the batch, the most that any of these tokens keeps.
 
     Raises:
         ConfigError: ``sae`` is of another architecture, or its k was changed in one of two places.
     """
-    require_sae(sae, "encode_topk")
     traits = declared_traits(sae.cfg)
     over_batch = isinstance(sae.cfg, BatchSelectionConfig)
     if traits is None or not (traits.k_per == "token" or traits.gate == "threshold" or over_batch):
         raise ConfigError(
             f"encode_topk: SAEs of the architecture {sae.cfg.architecture()!r} are not supported; abstopk, topk, "
-            "signed_jumprelu, jumprelu and batch SAEs of this package are. A batchtopk or matryoshka_batchtopk SAE in "
-            "training becomes a jumprelu one: save it for inference first, with save_inference_model(FOLDER)."
+            "signed_jumprelu, jumprelu and batch SAEs of this package are. SAELens's batchtopk in training becomes a "
+            "jumprelu SAE: save it for inference first, with save_inference_model(FOLDER)."
         )
     weights: Any = sae
     with torch.autocast(x.device.type, enabled=False):
@@ -77,9 +69,7 @@ def encode_topk(sae: SAE[Any], x: Float[Tensor, "... D"]) -> TopKCodes:
 
 @torch.no_grad()
 def decode_topk(sae: SAE[Any], codes: TopKCodes) -> Float[Tensor, "... D"]:
-    """
-    Decode as ``sae.decode``, in the SAE's dtype, without gradients; the values may have any dtype.
-    """
+    """Decode as ``sae.decode``, in the SAE's dtype, without gradients; the values may have any dtype."""
     functions: Any = sae
     *tokens, k = codes.values.shape
     n_tokens = math.prod(tokens)

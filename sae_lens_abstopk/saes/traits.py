@@ -1,9 +1,10 @@
 """Traits of an architecture: declared by config classes of this package, and in one table for SAELens's own."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sae_lens import (
+    SAE,
     AbsTopKSAEConfig,
     AbsTopKTrainingSAEConfig,
     BatchTopKTrainingSAEConfig,
@@ -16,7 +17,9 @@ from sae_lens import (
     TopKSAEConfig,
     TopKTrainingSAEConfig,
 )
-from sae_lens.saes.sae import SAEConfig
+from sae_lens.saes.sae import SAEConfig, TrainingSAEConfig
+
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,23 @@ SAELENS: dict[type[SAEConfig], Traits] = {
 def declared_traits(cfg: SAEConfig) -> Traits | None:
     """Return the traits that the config's own class declares; None if it only inherits them."""
     return vars(type(cfg)).get("traits") or SAELENS.get(type(cfg))
+
+
+def sparsity_coefficient(cfg: TrainingSAEConfig | type[TrainingSAEConfig]) -> str | None:
+    """Return the name of the coefficient that decides the L0, ``"l0"`` or ``"l1"``; None where k does."""
+    return next((name for name in ("l0", "l1") if hasattr(cfg, f"{name}_coefficient")), None)
+
+
+def k_of(sae: SAE[Any]) -> int:
+    """Return the k of a per-token TopK SAE; raise a ConfigError if its config and its activation differ."""
+    active: int = getattr(sae.activation_fn, "k", sae.cfg.k)
+    if active != sae.cfg.k:
+        raise ConfigError(f"this SAE keeps k={active}, but its config says {sae.cfg.k}; set activation_fn.k and cfg.k.")
+    return active
+
+
+def overridden(sae: object, base: type, methods: tuple[str, ...]) -> list[str]:
+    """Return the ``methods`` that ``sae`` overrides, itself or in a subclass of ``base``."""
+    mro = type(sae).__mro__
+    scopes = [vars(sae), *(vars(each) for each in mro[: mro.index(base)])]
+    return [method for method in methods if any(method in scope for scope in scopes)]

@@ -6,8 +6,7 @@ from typing import Any
 
 from sae_lens import SAETrainer, TrainingSAE
 
-from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
-from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, evaluate_reconstruction
+from sae_lens_abstopk.dictionary.reconstruction import LossRecovered, Reconstruction, evaluate_reconstruction
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter

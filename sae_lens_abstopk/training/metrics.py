@@ -8,7 +8,7 @@ from sae_lens.saes.sae import TrainStepOutput
 
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, ReconstructionSums
 from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
-from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
+from sae_lens_abstopk.saes.traits import sparsity_coefficient
 from sae_lens_abstopk.system.ranks import averaged, n_ranks, summed
 
 

@@ -7,7 +7,7 @@ import torch
 from sae_lens import SAETrainer
 from sae_lens.saes.sae import TrainStepOutput
 
-from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
+from sae_lens_abstopk.saes.traits import sparsity_coefficient
 from sae_lens_abstopk.system.ranks import averaged
 
 # weight of the newest batch in the running L0

@@ -3,8 +3,7 @@ import math
 import pytest
 import torch
 
-from sae_lens_abstopk.dictionary.contexts import PoleContexts
-from sae_lens_abstopk.dictionary.group_top import GroupTop
+from sae_lens_abstopk.dictionary.contexts import GroupTop, PoleContexts
 
 
 @pytest.mark.parametrize("layout", [torch.strided, torch.sparse_coo])

@@ -207,13 +207,6 @@ def test_scoring_a_few_predictions_at_a_time_changes_nothing(
     torch.testing.assert_close(in_parts, at_once)
 
 
-def test_divergence_without_the_passes_it_compares_is_refused(passes: ModelPasses, sae: TopKSAE) -> None:
-    with pytest.raises(ConfigError, match="with_kl=True needs the passes"):
-        evaluate_reconstruction(
-            passes, {"s": sae}, token_batches(), token_filter=TokenFilter(), with_loss=False, with_kl=True
-        )
-
-
 @pytest.mark.parametrize(("preset", "hook"), FOREIGN.items())
 def test_a_stock_sae_on_a_model_of_another_class_needs_nothing_else(
     preset: str, hook: str, tiny_models: dict[str, Path], tmp_path: Path
@@ -306,8 +299,6 @@ def test_clean_and_ablated_losses_are_taken_over_from_an_earlier_call(passes: Mo
     )
     assert again["s"].loss == full
     assert len(n_passes) == 2 * len(batches)
-    with pytest.raises(ConfigError, match="with_kl=True needs the passes"):
-        evaluate_reconstruction(passes, {"s": sae}, batches, token_filter=later, with_kl=True, reference=full)
 
 
 def test_without_loss_the_numbers_are_the_same(passes: ModelPasses, sae: TopKSAE) -> None:

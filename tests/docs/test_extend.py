@@ -14,7 +14,7 @@ from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 
 from sae_lens_abstopk import ConfigError, mirror
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
-from sae_lens_abstopk.saes.own_code import VARIABLE
+from sae_lens_abstopk.saes.loading import IMPORTS_VARIABLE
 from tests.cli.test_cli import invoke
 from tests.docs.test_pages import blocks, run_command
 
@@ -39,10 +39,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_architecture_of_the_page(
     folder: Path, tiny_models: dict[str, Path], texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert re.match("export (.*)\n", COMMANDS).group(1) == f"{VARIABLE}=my_sae"  # type: ignore[union-attr]
+    assert re.match("export (.*)\n", COMMANDS).group(1) == f"{IMPORTS_VARIABLE}=my_sae"  # type: ignore[union-attr]
     refused = invoke("train", "pythia-70m/abstopk", "sae.architecture=soft_abstopk", "--dry-run")
-    assert f"or set {VARIABLE} to the module that registers it" in refused.stderr
-    monkeypatch.setenv(VARIABLE, "my_sae")
+    assert f"or set {IMPORTS_VARIABLE} to the module that registers it" in refused.stderr
+    monkeypatch.setenv(IMPORTS_VARIABLE, "my_sae")
     for line in COMMANDS.splitlines()[1:]:
         run_command(line.split(), tiny_models, texts)
 
@@ -70,7 +70,7 @@ def test_the_architecture_of_the_page(
 
 def test_a_module_that_cannot_be_imported_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "broken_sae.py").write_text("import no_such_package")
-    monkeypatch.setenv(VARIABLE, "my_sae, broken_sae")
+    monkeypatch.setenv(IMPORTS_VARIABLE, "my_sae, broken_sae")
     told = invoke("train", "pythia-70m", "--dry-run")
     assert told.exit_code == 2
     assert re.search(r"'broken_sae' could not be imported \(ModuleNotFoundError: No module named 'no_such", told.stderr)

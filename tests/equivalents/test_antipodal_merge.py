@@ -174,15 +174,10 @@ def test_the_threshold_has_the_wanted_mean_number_above_it(k: float, n: int) -> 
 
 
 def test_what_cannot_be_merged_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ConfigError, match="a signed SAE has both poles in one latent already"):
-        merge_antipodal(signed("signed_jumprelu"))
-    with pytest.raises(ConfigError, match="a signed SAE has both poles"):
-        merge_antipodal(signed("abstopk"))
+    for architecture in ("signed_jumprelu", "abstopk"):
+        with pytest.raises(ConfigError, match="a signed SAE has both poles in one latent already"):
+            merge_antipodal(signed(architecture))
     with pytest.raises(ConfigError, match="give activations"):
         merge_antipodal(plain("topk"))
     with pytest.raises(ConfigError, match=r"shape \[4, 3\]; this SAE needs \[n, 8\]"):
         merge_antipodal(plain("jumprelu"), activations=torch.ones(4, 3))
-    with pytest.raises(ConfigError, match="NaN or infinite"):
-        merge_antipodal(plain("topk"), activations=torch.full((4, D), torch.nan))
-    with pytest.raises(ConfigError, match="at least one token"):
-        _ = ThresholdFitter(1).result

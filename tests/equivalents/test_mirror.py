@@ -181,16 +181,13 @@ def test_what_cannot_be_mirrored_is_refused_with_the_remedy() -> None:
         mirror(plain)
     with pytest.raises(ConfigError, match=r"not made by mirror.*merge_antipodal"):
         unmirror(plain)
-    with pytest.raises(ConfigError, match="give pole_counts"):
-        mirror(signed(), prune_dead_poles=True)
-    with pytest.raises(ConfigError, match=r"shape \[2, 3\]; give a tensor \[2, 24\]"):
-        mirror(signed(), prune_dead_poles=True, pole_counts=torch.ones(2, 3))
-    with pytest.raises(ConfigError, match="none of the 24 latents fired"):
-        mirror(signed(), prune_dead_poles=True, pole_counts=torch.zeros(2, F, dtype=torch.int64))
-    with pytest.raises(ConfigError, match=r"dead_share=0\.7"):
-        mirror(signed(), prune_dead_poles=True, pole_counts=torch.ones(2, F), dead_share=0.7)
-    with pytest.raises(ConfigError, match="pole_counts are only for pruning"):
+    for counts in (None, torch.zeros(2, F, dtype=torch.int64)):
+        with pytest.raises(ConfigError, match=r"pole_counts go together: firings \[2, 24\] that are not all 0"):
+            mirror(signed(), prune_dead_poles=True, pole_counts=counts)
+    with pytest.raises(ConfigError, match="prune_dead_poles=True and pole_counts go together"):
         mirror(signed(), pole_counts=torch.ones(2, F))
+    with pytest.raises(ConfigError, match=r"dead_share=0\.7 must be at least 0 and below 0\.5"):
+        mirror(signed(), prune_dead_poles=True, pole_counts=torch.ones(2, F), dead_share=0.7)
 
 
 def test_a_mirrored_sae_shares_no_state_with_its_source() -> None:

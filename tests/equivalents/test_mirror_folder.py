@@ -9,11 +9,10 @@ from rich.console import Console
 from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, train
-from sae_lens_abstopk.equivalents.mirror import mirrored_latents
-from sae_lens_abstopk.equivalents.mirror_folder import mirror_folder
+from sae_lens_abstopk.equivalents.mirror import mirror_folder, mirrored_latents
 from sae_lens_abstopk.evaluation.subjects.pole_measurement import measure_poles
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
-from sae_lens_abstopk.saes.pole_activity import PoleActivity
+from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.cli.test_cli import invoke
 from tests.conftest import six_steps

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae_lens_abstopk.dictionary.code_batch import CodeBatch
+from sae_lens_abstopk.dictionary.contexts import CodeBatch
 from sae_lens_abstopk.explorer.firing_statistics import CofiringSample
 
 

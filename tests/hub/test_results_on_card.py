@@ -15,7 +15,7 @@ from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, NumberWithIn
 from sae_lens_abstopk.hub.model_card import bold_text, model_card
 from sae_lens_abstopk.hub.results import results_of, with_measured
 from sae_lens_abstopk.hub.staging import stage
-from sae_lens_abstopk.saes.pole_activity import PoleActivity
+from sae_lens_abstopk.saes.poles import PoleActivity
 from tests.cli.test_cli import invoke
 from tests.equivalents.test_mirror import F
 from tests.evaluation.results_document import results_document

@@ -18,7 +18,7 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens_abstopk import ConfigError, publish, pull, train
 from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.hub.manifest import Manifest
-from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.saes.poles import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.cli.test_cli import invoke
 from tests.equivalents.test_mirror import F, inputs, poles_of, signed

@@ -1,30 +1,14 @@
 """Batch AbsTopK with a share of signed latents, the others non-negative."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from sae_lens import SAE, TrainingSAE
+from sae_lens import SAE
 
-from sae_lens_abstopk import ConfigError, encode_topk, mirror
-from sae_lens_abstopk.saes import SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig
+from sae_lens_abstopk import encode_topk, mirror
+from sae_lens_abstopk.saes.topk import SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig
 from tests.saes.test_signed_saes import per_batch, step, tokens, with_random_weights
-from tests.saes.test_sparse_step import matryoshka
-
-
-@pytest.mark.parametrize("make", [per_batch, matryoshka])
-@pytest.mark.parametrize("options", [{}, {"rescale_acts_by_decoder_norm": False}, {"aux_loss_coefficient": 0.5}])
-def test_the_sparse_step_is_the_dense_one(make: Any, options: dict[str, Any]) -> None:
-    sparse, dense = (make(signed_share=0.25, sparse_backend=name, **options) for name in ("sparse", "dense"))
-    dead, x = torch.arange(24) % 3 == 0, tokens(16)
-    a, b = step(sparse, x, dead=dead), step(dense, x, dead=dead)
-    torch.testing.assert_close(a.feature_acts.to_dense(), b.feature_acts)
-    torch.testing.assert_close(a.loss, b.loss)
-    a.loss.backward()
-    b.loss.backward()
-    for name, parameter in dense.named_parameters():
-        torch.testing.assert_close(sparse.get_parameter(name).grad, parameter.grad, rtol=1e-4, atol=1e-3, msg=name)
 
 
 def test_only_the_first_latents_fire_on_both_sides() -> None:
@@ -82,31 +66,3 @@ def test_a_closed_pole_is_closed_in_what_is_saved_in_its_mirror_and_in_compact_c
     mirrored = mirror(saved)
     assert type(mirrored).__module__.startswith("sae_lens.")
     torch.testing.assert_close(mirrored(x), saved(x))
-
-
-@pytest.mark.parametrize("make", [per_batch, matryoshka])
-@pytest.mark.parametrize("backend", ["sparse", "dense"])
-def test_what_is_read_from_disk_takes_the_step_of_what_was_saved(make: Any, backend: str, tmp_path: Path) -> None:
-    sae, x, dead = make(signed_share=0.25, sparse_backend=backend), tokens(16), torch.arange(24) % 3 == 0
-    sae.save_model(tmp_path)
-    loaded: Any = TrainingSAE.load_from_disk(tmp_path)
-    ours, theirs = (step(one, x, dead=dead) for one in (sae, loaded))
-    assert torch.equal(ours.feature_acts.to_dense(), theirs.feature_acts.to_dense())
-    assert torch.equal(ours.loss, theirs.loss)
-    assert torch.equal(sae.eval().encode(x), loaded.eval().encode(x))
-
-
-def test_a_training_state_needs_no_more_than_that_of_abstopk() -> None:
-    assert set(per_batch(signed_share=0.25).state_dict()) == set(per_batch().state_dict())
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.5, True, float("nan")])
-def test_a_share_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(ConfigError, match=r"signed_share=.* must lie between 0 and 1"):
-        per_batch(signed_share=share)
-
-
-def test_a_share_that_signs_no_latent_is_refused_with_one_that_does() -> None:
-    with pytest.raises(ConfigError, match=r"signed_share=0.02.* at least 0.0416667, or 0 to sign none"):
-        per_batch(signed_share=0.02)
-    assert per_batch(signed_share=0.0416667).cfg.n_signed == 1

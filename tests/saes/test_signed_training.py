@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,101 +23,91 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.training.activation_scaler import ActivationScaler
 from safetensors.torch import load_file
 
-from sae_lens_abstopk import (
-    AbsTopKTrainingSAEConfig,
-    BatchAbsTopKTrainingSAE,
-    BatchAbsTopKTrainingSAEConfig,
-    ConfigError,
-    MatryoshkaBatchAbsTopKTrainingSAEConfig,
-    SignedJumpReLUSAE,
-)
-from sae_lens_abstopk.saes import (
+from sae_lens_abstopk import AbsTopKTrainingSAEConfig as Token
+from sae_lens_abstopk import BatchAbsTopKTrainingSAE, SignedJumpReLUSAE
+from sae_lens_abstopk import BatchAbsTopKTrainingSAEConfig as Batch
+from sae_lens_abstopk import MatryoshkaBatchAbsTopKTrainingSAEConfig as Nested
+from sae_lens_abstopk.saes.centring import geometric_median, initialize_b_dec
+from sae_lens_abstopk.saes.codec import ScaledCodec
+from sae_lens_abstopk.saes.topk import (
     SparseBatchTopKTrainingSAE,
     SparseBatchTopKTrainingSAEConfig,
     SparseTopKTrainingSAE,
     SparseTopKTrainingSAEConfig,
 )
-from sae_lens_abstopk.saes.centring import geometric_median
-from sae_lens_abstopk.saes.codec import ScaledCodec
 from tests.saes.test_signed_saes import per_batch, per_token, step, tokens
+from tests.saes.test_sparse_step import matryoshka
 
 NORMALISATIONS = ["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm", "covariance_whitening"]
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"k": 0}, "k=0 must lie between 1 and d_sae=24"),
-        ({"k": 25}, "k=25 must lie between 1 and d_sae=24"),
-        ({"k": 2.5}, "k=2.5 must be an integer"),
-        ({"k": True}, "k=True must be an integer"),
-        ({"d_sae": 0}, "d_sae=0 must be a whole number of at least 1"),
-        ({"aux_loss_coefficient": float("nan")}, "aux_loss_coefficient=nan must be 0 or more and finite"),
-        ({"aux_loss_coefficient": float("inf")}, "aux_loss_coefficient=inf must be 0 or more and finite"),
-        ({"use_sparse_activations": True}, "use_sparse_activations=True has no effect"),
-        ({"aux_loss_coefficient": -1}, "aux_loss_coefficient=-1 must be 0 or more"),
-        ({"normalize_activations": "layer_norm"}, "'layer_norm' cannot be combined with the dead-latent loss"),
-        ({"normalize_activations": "constant_norm_rescale"}, "cannot be combined with the dead-latent loss"),
-        ({"normalize_activations": "z_score"}, "normalize_activations must be none"),
-        ({"b_dec_init_method": "median"}, "use one of mean, geometric_median, zeros"),
-        ({"pole_window": 0}, "pole_window=0 must be a whole number"),
-    ],
-)
-def test_bad_options_are_refused_when_the_config_is_made(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence.replace(".", r"\.")):
-        AbsTopKTrainingSAEConfig(**{"d_in": 8, "d_sae": 24, "k": 5} | options)
+BAD_OPTIONS: list[tuple[Any, dict[str, Any], str]] = [
+    (Token, {"k": 0}, "k=0 must be at least 1 and at most 24"),
+    (Token, {"k": 25}, "k=25 must be at least 1 and at most 24"),
+    (Token, {"k": 2.5}, "k=2.5 has the wrong type .*integer"),
+    (Token, {"d_sae": 0}, "d_sae=0 must be at least 1"),
+    (Token, {"aux_loss_coefficient": float("inf")}, "aux_loss_coefficient=inf must be finite"),
+    (Token, {"aux_loss_coefficient": -1}, "aux_loss_coefficient=-1.0 must be at least 0"),
+    (Token, {"use_sparse_activations": True}, "use_sparse_activations=True has no effect"),
+    (Token, {"normalize_activations": "layer_norm"}, "cannot be combined with the dead-latent loss"),
+    (Token, {"normalize_activations": "z_score"}, "normalize_activations must be none"),
+    (Token, {"b_dec_init_method": "median"}, "'mean', 'geometric_median' or 'zeros'"),
+    (Token, {"pole_window": 0}, "pole_window=0 must be at least 1"),
+    (Batch, {"k": 0.5}, "k=0.5 must be at least 1"),
+    (Batch, {"k": float("nan")}, "k=nan must be at least 1"),
+    (Batch, {"k": "many"}, "k='many' has the wrong type"),
+    (Batch, {"topk_threshold_lr": 0}, "topk_threshold_lr=0.0 must be above 0 and at most 1"),
+    (Batch, {"signed_share": 1.5}, "signed_share=1.5 must be at least 0 and at most 1"),
+    (Batch, {"signed_share": 0.02}, "signs none of d_sae=24 .* at least 0.0416667, or 0"),
+    (
+        Nested,
+        {"matryoshka_widths": [8, 4]},
+        "must increase from at least 1 to d_sae=24",
+    ),
+    (Nested, {"matryoshka_widths": [0, 4]}, "must increase from at least 1"),
+    (Nested, {"matryoshka_widths": [8, 48]}, "must increase from at least 1"),
+    (Nested, {"use_matryoshka_aux_loss": True}, "does not exist for signed codes"),
+    (
+        Nested,
+        {"normalize_activations": "layer_norm", "aux_loss_coefficient": 0},
+        "nested losses need",
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"k": 0.5}, "k=0.5 must lie between 1 and d_sae=24"),
-        ({"k": float("nan")}, "k=nan must lie between 1 and d_sae=24"),
-        ({"k": "many"}, "k='many' must be a number"),
-        ({"topk_threshold_lr": 0}, "topk_threshold_lr=0 must be above 0 and at most 1"),
-    ],
-)
-def test_batch_options_are_refused_too(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence.replace(".", r"\.")):
-        BatchAbsTopKTrainingSAEConfig(**{"d_in": 8, "d_sae": 24, "k": 5} | options)
+@pytest.mark.parametrize(("config", "options", "sentence"), BAD_OPTIONS)
+def test_bad_options_are_refused_when_the_config_is_made(config: Any, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        config(**{"d_in": 8, "d_sae": 24, "k": 5} | options)
 
 
 def test_whole_numbers_of_numpy_are_kept_as_those_of_python() -> None:
-    cfg = MatryoshkaBatchAbsTopKTrainingSAEConfig(
-        d_in=np.int64(8),
-        d_sae=np.int32(24),
-        k=np.float32(4.5),
-        pole_window=np.int64(3),
-        matryoshka_widths=[np.int64(6)],
-    )  # pyright: ignore[reportArgumentType]
-    numbers = (cfg.d_in, cfg.d_sae, cfg.k, cfg.pole_window, *cfg.matryoshka_widths)
-    assert numbers == (8, 24, 4.5, 3, 6, 24)
-    assert {type(number) for number in numbers} == {int, float}
-    per_token_k = AbsTopKTrainingSAEConfig(d_in=8, d_sae=24, k=np.int64(5)).k  # pyright: ignore[reportArgumentType]
-    assert type(per_token_k) is int
+    options: dict[str, Any] = {"d_in": np.int64(8), "d_sae": np.int32(24), "k": np.float32(4.5)}
+    cfg = Nested(**options, matryoshka_widths=[6])
+    assert [(type(number), number) for number in (cfg.d_in, cfg.d_sae, cfg.k)] == [(int, 8), (int, 24), (float, 4.5)]
 
 
-@pytest.mark.parametrize("cast", [lambda sae: sae.to(torch.bfloat16), lambda sae: sae.half()])
-def test_the_threshold_stays_double_in_half_precision_and_in_files(cast: Any, tmp_path: Path) -> None:
+def test_the_last_prefix_is_the_whole() -> None:
+    for given, widths in (([], [4, 16, 64]), ([8], [8, 64]), ([8, 64], [8, 64])):
+        cfg = Nested(d_in=8, d_sae=64, k=5, matryoshka_widths=given)
+        assert cfg.matryoshka_widths == widths
+
+
+def test_the_threshold_stays_double_in_half_precision_and_in_files(tmp_path: Path) -> None:
     sae = per_batch()
     sae.topk_threshold.fill_(1 + 1e-9)
-    cast(sae)
-    assert sae.W_dec.dtype != torch.float32
+    sae.half()
+    assert sae.W_dec.dtype == torch.float16
     assert sae.topk_threshold.item() == 1 + 1e-9
     sae.save_model(tmp_path)
     assert TrainingSAE.load_from_disk(tmp_path).to(torch.float32).topk_threshold.dtype == torch.float64
-
-
-def test_without_weight_there_is_no_dead_latent_loss() -> None:
-    sae = per_token(aux_loss_coefficient=0, normalize_activations="layer_norm")
-    assert set(step(sae, tokens(6), dead=torch.ones(24, dtype=torch.bool)).losses) == {"mse_loss"}
 
 
 def test_the_first_batch_centres_the_decoder_bias() -> None:
     x = tokens(64) + 5
     for method, expected in (("mean", x.mean(0)), ("geometric_median", geometric_median(x)), ("zeros", torch.zeros(8))):
         cfg: Any = {"d_in": 8, "d_sae": 24, "k": 5, "b_dec_init_method": method}
-        sae = BatchAbsTopKTrainingSAE(BatchAbsTopKTrainingSAEConfig(**cfg))
+        sae = BatchAbsTopKTrainingSAE(Batch(**cfg))
         step(sae, x, n=0)
         torch.testing.assert_close(sae.b_dec.data, expected)
 
@@ -126,6 +117,31 @@ def test_a_bias_that_is_there_already_is_kept() -> None:
     before = sae.b_dec.clone()
     step(sae, tokens(8) + 5, n=0)
     assert torch.equal(sae.b_dec, before)
+
+
+def test_the_geometric_median_withstands_an_outlier() -> None:
+    x = torch.cat([tokens(99), torch.full((1, 8), 1e4)])
+    median = geometric_median(x)
+    assert median.norm() < 1
+    distance = lambda point: (x - point).norm(dim=1).sum()  # noqa: E731
+    assert all(distance(median) <= distance(median + 0.05 * direction) for direction in torch.eye(8))
+
+
+def test_an_sae_that_normalises_its_input_is_centred_on_normalised_rows() -> None:
+    sae, x = per_token(normalize_activations="layer_norm", aux_loss_coefficient=0), 3 * tokens(64) + torch.arange(8)
+    sae.b_dec.data.zero_()
+    initialize_b_dec(sae, x, "mean")
+    rows = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)
+    torch.testing.assert_close(sae.b_dec.data, rows.mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_an_sae_that_does_not_subtract_its_bias_is_centred_by_that_of_the_encoder() -> None:
+    sae, x = per_token(apply_b_dec_to_input=False), tokens(64) + torch.arange(8)
+    sae.b_dec.data.zero_()
+    before = sae.b_enc.detach().clone()
+    initialize_b_dec(sae, x, "mean")
+    torch.testing.assert_close(sae.b_dec.data, x.mean(0))
+    torch.testing.assert_close(x.mean(0) @ sae.W_enc + sae.b_enc, before, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("make", [per_token, per_batch])
@@ -322,15 +338,19 @@ def test_another_process_loads_the_saved_sae_and_gets_the_same_codes(
     torch.testing.assert_close(torch.load(tmp_path / "codes.pt", weights_only=True), codes, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [per_token, per_batch])
-def test_training_checkpoints_round_trip(make: Any, tmp_path: Path) -> None:
-    sae = make()
-    step(sae, tokens(10))
+@pytest.mark.parametrize("backend", ["sparse", "dense"])
+@pytest.mark.parametrize("make", [per_token, partial(per_batch, signed_share=0.25), matryoshka])
+def test_training_checkpoints_round_trip(make: Any, backend: str, tmp_path: Path) -> None:
+    sae, x, dead = make(sparse_backend=backend), tokens(16), torch.arange(24) % 3 == 0
+    step(sae, x)
     sae.save_model(tmp_path)
     loaded: Any = TrainingSAE.load_from_disk(tmp_path)
     assert type(loaded) is type(sae)
     assert torch.equal(loaded.pole_counts, sae.pole_counts)
-    assert torch.equal(loaded.encode(tokens(7)), sae.encode(tokens(7)))
+    ours, theirs = (step(one, x, dead=dead) for one in (sae, loaded))
+    assert torch.equal(ours.feature_acts.to_dense(), theirs.feature_acts.to_dense())
+    assert torch.equal(ours.loss, theirs.loss)
+    assert torch.equal(sae.eval().encode(x), loaded.eval().encode(x))
 
 
 @pytest.mark.parametrize("signed", [True, False])

@@ -1,5 +1,6 @@
-"""The sparse training step against SAELens's dense one, step by step and over a run."""
+"""The sparse training step against SAELens's dense one, step by step and over a run, and its waits for a device."""
 
+from collections import Counter
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from sae_lens import SAE, SAETrainer
 from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.abstopk_sae import AbsTopK
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from sae_lens_abstopk.saes import (
+from sae_lens_abstopk import (
     AbsTopKTrainingSAE,
     MatryoshkaBatchAbsTopKTrainingSAE,
     MatryoshkaBatchAbsTopKTrainingSAEConfig,
+)
+from sae_lens_abstopk.saes.topk import (
     SparseBatchTopKTrainingSAE,
     SparseBatchTopKTrainingSAEConfig,
     SparseTopKTrainingSAE,
@@ -56,6 +60,9 @@ CASES = [
     for make in (per_token, per_batch, topk, batchtopk, matryoshka)
     for options in OPTIONS
     if not (make is matryoshka and "normalize_activations" in options)  # which it refuses
+]
+CASES += [
+    (make, {"signed_share": 0.25} | more) for make in (per_batch, matryoshka) for more in (OPTIONS[1], OPTIONS[4])
 ]
 
 
@@ -162,15 +169,11 @@ def coded_alike(cfg: Any) -> Any:
 
 @pytest.mark.parametrize("make", [per_token, per_batch])
 def test_an_activation_of_ones_own_is_not_saved_as_another(make: Any) -> None:
-    original = type(make())
-    kind = type("Own", (original,), {"get_activation_fn": lambda _: torch.nn.Tanh()})
-    saved_as = make().cfg.get_inference_config_class().architecture()
-    with pytest.raises(
-        ConfigError, match=rf"Own has an activation of its own, but its config would save it as '{saved_as}'"
-    ):
+    kind = type("Own", (type(make()),), {"get_activation_fn": lambda _: torch.nn.Tanh()})
+    with pytest.raises(ConfigError, match=r"Own has an activation of its own.* override .*get_inference_config_class"):
         kind(make().cfg)
     if make is per_batch:
-        with pytest.raises(ConfigError, match=r"override over_threshold\(hidden_pre\) too"):
+        with pytest.raises(ConfigError, match=r"override over_threshold\(hidden_pre\)"):
             kind(coded_alike(make().cfg))
 
 
@@ -235,3 +238,53 @@ def test_candidates_in_half_precision_are_for_processors_alone() -> None:
     sae = topk(selection_dtype="bfloat16")
     assert sae.selects_in_half_precision()
     assert not sae.to("meta").selects_in_half_precision()
+
+
+def test_each_prefix_has_the_loss_of_its_own_reconstruction(tmp_path: Path) -> None:
+    sae, x = matryoshka(), tokens(16)
+    output = step(sae, x)
+    u = output.feature_acts.to_dense() / sae.W_dec.norm(dim=-1)
+    for width in (3, 10):
+        x_hat = u[:, :width] @ sae.W_dec[:width] + sae.b_dec
+        torch.testing.assert_close(output.losses[f"inner_mse_loss_{width}"], (x - x_hat).square().sum(-1).mean())
+    torch.testing.assert_close(output.loss, sum(output.losses.values()))
+    sae.save_inference_model(tmp_path)
+    saved = SAE.load_from_disk(tmp_path)
+    assert saved.cfg.metadata.training_architecture_details["matryoshka_widths"] == [3, 10, 24]
+
+
+# a value handed to Python, or a result whose size depends on the data
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "bincount", "unique", "_unique2", "unique_consecutive"}
+
+
+class CountWaits(TorchDispatchMode):
+    """Counts the operations that would wait on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        by_mask = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        unsized = name == "repeat_interleave" and (kwargs or {}).get("output_size") is None
+        if name in WAITS or by_mask or unsized:
+            self.waits[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def waits(sae: Any) -> Counter[str]:
+    x, dead = tokens(16), torch.arange(24) < 3
+    step(sae, x, n=1, dead=dead)
+    with CountWaits() as counter:
+        step(sae, x, n=2, dead=dead).loss.backward()
+    return counter.waits
+
+
+# Dead latents are gathered (1); TopK drops what is not positive (1); a batch is asked whether any token has more to
+# offer (1), and SAELens reads the threshold of BatchTopK (1); nested prefixes cut the codes apart.
+@pytest.mark.parametrize(("make", "most"), [(per_token, 1), (topk, 2), (per_batch, 2), (batchtopk, 5), (matryoshka, 5)])
+def test_a_step_waits_for_the_device_only_where_sizes_depend_on_the_data(make: Any, most: int) -> None:
+    assert waits(make(selection_dtype="float32")).total() <= most

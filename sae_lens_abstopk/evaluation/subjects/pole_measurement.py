@@ -8,7 +8,7 @@ import torch
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.saes.codec import require_finite_codes
-from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.saes.poles import PoleActivity, PoleActivitySums
 
 
 @torch.no_grad()

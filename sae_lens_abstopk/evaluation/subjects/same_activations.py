@@ -9,7 +9,7 @@ from sae_lens import SAE
 from sae_lens_abstopk.evaluation.subjects.sae_specs import WEIGHTS
 from sae_lens_abstopk.model.hook_places import residual_layer
 from sae_lens_abstopk.model.language_model import processing_of, recorded_options
-from sae_lens_abstopk.saes.heads import read_by
+from sae_lens_abstopk.saes.measurable import read_by
 from sae_lens_abstopk.system.errors import ConfigError
 
 

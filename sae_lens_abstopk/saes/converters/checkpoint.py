@@ -10,7 +10,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.typed_values import typed_value
 
 PICKLED = (".pt", ".pth", ".bin")
 
@@ -21,8 +22,6 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
     A pickle is opened by ``torch.load(weights_only=True)``, which runs no code of the file.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file.")
     try:
         if path.suffix not in PICKLED:
             return load_file(path)
@@ -33,7 +32,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             "file, or for torch.save(sae.state_dict(), FILE)."
         ) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise ConfigError(f"{path} is damaged: {error}.") from None
+        raise ConfigError(f"{path} is missing or damaged: {error}.") from None
     entries = cast(dict[str, Any], loaded) if isinstance(loaded, dict) else {}
     if not entries or not all(torch.is_tensor(value) for value in entries.values()):
         raise ConfigError(f"{path} is not a state dict: it must map names to tensors and hold nothing else.")
@@ -41,36 +40,26 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read the settings in a JSON file; raise a ConfigError if it is not readable."""
+    """Read the settings of an SAE from a JSON file."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; the settings of the SAE are read from it.") from None
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is not a JSON object: {error}.") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}, which has the settings of the SAE, is not a JSON object: {error}.") from None
 
 
 def setting(settings: Mapping[str, Any], key: str, path: Path) -> int:
-    """Return the setting ``key``; raise a ConfigError unless it is a whole number of at least 1."""
-    value = settings.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{path}: {key}={value!r} must be a whole number of at least 1.")
+    """Return the setting ``key``, a whole number of at least 1."""
+    value: int = typed_value(f"{path}: {key}", settings.get(key), int)
+    require_range(f"{path}: {key}", value, at_least=1)
     return value
 
 
 def require_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
     """Raise a ConfigError unless the tensors have these ``shapes``, one float dtype and finite values."""
-    missing, unknown = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
-    if missing or unknown:
-        raise ConfigError(
-            f"{path}: the tensors are not those of this format: missing {', '.join(missing) or 'none'}, "
-            f"unknown {', '.join(unknown) or 'none'}."
-        )
-    for name, shape in shapes.items():
-        tensor = tensors[name]
-        if tuple(tensor.shape) != shape:
-            raise ConfigError(f"{path}: {name} has the shape {list(tensor.shape)}, and the settings say {list(shape)}.")
-        if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise ConfigError(f"{path}: {name} must hold finite floating-point numbers.")
-    if len({tensor.dtype for tensor in tensors.values()}) > 1:
-        raise ConfigError(f"{path}: the tensors are of different types.")
+    found = {name: tuple(tensor.shape) for name, tensor in sorted(tensors.items())}
+    if found != shapes:
+        raise ConfigError(f"{path} holds {found}; by its settings it should hold {dict(sorted(shapes.items()))}.")
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    finite = all(tensor.is_floating_point() and tensor.isfinite().all() for tensor in tensors.values())
+    if len(dtypes) > 1 or not finite:
+        raise ConfigError(f"{path} must hold finite floating-point numbers of one type, and holds {dtypes}.")

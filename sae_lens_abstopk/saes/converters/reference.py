@@ -17,7 +17,7 @@ from sae_lens.util import dtype_to_str
 
 from sae_lens_abstopk.saes.converters.checkpoint import read_settings, read_tensors, require_shapes, setting
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.saes.threshold import ThresholdFitter
+from sae_lens_abstopk.saes.threshold import ThresholdFitter, require_activations
 from sae_lens_abstopk.system.errors import ConfigError
 
 SAE_NAME = "batchabsolutek"
@@ -25,19 +25,13 @@ BLOCK = 512
 
 
 @torch.no_grad()
-def convert_reference(weights: Path, activations: torch.Tensor) -> SignedJumpReLUSAE:
+def convert_reference(weights: Path, activations: torch.Tensor | Path) -> SignedJumpReLUSAE:
     """
-    Convert the SAE in ``weights`` to ``signed_jumprelu``, with one threshold estimated on ``activations``.
+    Convert the SAE in ``weights`` to ``signed_jumprelu``, with one threshold estimated on ``activations`` [n, d_in].
 
     The threshold is the magnitude that on average k pre-activations a token exceed, as with batch selection over one
-    large batch. A token's code then no longer depends on its batch.
-
-    Args:
-        weights: ``sae_STEP.safetensors``, or the same state dict in a ``.pt`` file, beside ``config_STEP.json``.
-        activations: Raw activations [n, d_in] at the hook; a few thousand tokens.
-
-    Raises:
-        ConfigError: the files have another format or are damaged, or the activations have another width.
+    large batch; a few thousand tokens are enough. ``weights`` is ``sae_STEP.safetensors``, or the same state dict in a
+    ``.pt`` file, beside ``config_STEP.json``.
     """
     settings = weights.with_name(weights.stem.replace("sae_", "config_", 1) + ".json")
     found = read_settings(settings)
@@ -49,26 +43,19 @@ def convert_reference(weights: Path, activations: torch.Tensor) -> SignedJumpReL
     tensors = read_tensors(weights)
     shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
     require_shapes(tensors, shapes, weights)
-    if activations.ndim != 2 or activations.shape[1] != d_in:
-        raise ConfigError(f"activations have the shape {list(activations.shape)}; this SAE needs [n, {d_in}].")
-    sae = SignedJumpReLUSAE(
-        SignedJumpReLUSAEConfig(
-            d_in=d_in,
-            d_sae=d_sae,
-            dtype=dtype_to_str(tensors["W_dec"].dtype),
-            normalize_activations="layer_norm" if found.get("input_unit_norm", False) else "none",
-            metadata=_metadata(found, len(activations)),
-        )
+    if isinstance(activations, Path):
+        activations = next(iter(read_tensors(activations).values()))
+    require_activations(activations, d_in)
+    cfg = SignedJumpReLUSAEConfig(
+        d_in=d_in,
+        d_sae=d_sae,
+        dtype=dtype_to_str(tensors["W_dec"].dtype),
+        normalize_activations="layer_norm" if found.get("input_unit_norm", False) else "none",
+        metadata=_metadata(found, len(activations)),
     )
-    sae.load_state_dict(
-        {
-            "W_enc": tensors["W_enc"],
-            "b_enc": torch.zeros_like(tensors["b_enc"]),  # the training forward pass never added it
-            "W_dec": tensors["W_dec"],
-            "b_dec": tensors["b_dec"],
-            "threshold": torch.zeros_like(tensors["b_enc"]),
-        }
-    )
+    sae = SignedJumpReLUSAE(cfg)
+    none = torch.zeros_like(tensors["b_enc"])  # the training forward pass never added the bias
+    sae.load_state_dict(tensors | {"b_enc": none, "threshold": none})
     fitter = ThresholdFitter(k)
     for start in range(0, len(activations), BLOCK):
         x = activations[start : start + BLOCK]

@@ -17,7 +17,7 @@ from sae_lens_abstopk.saes.centring import BDecInitMethod
 from sae_lens_abstopk.saes.matryoshka import up_to_all
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
 from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS, SparseTrainingSAEConfig
-from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
+from sae_lens_abstopk.saes.traits import sparsity_coefficient
 from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
 from sae_lens_abstopk.system.typed_values import require_types
 

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
-from sae_lens_abstopk.saes.own_code import import_architectures
+from sae_lens_abstopk.saes.loading import import_architectures
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml
 from sae_lens_abstopk.training.config import checks, tracking_config
 from sae_lens_abstopk.training.config.presets import YAML, preset_names, read_raw, variant_names

@@ -7,8 +7,8 @@ from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainingSAEConfig
 
 import sae_lens_abstopk.saes  # noqa: F401  # registers the architectures
-from sae_lens_abstopk.saes.own_code import VARIABLE, import_architectures
-from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
+from sae_lens_abstopk.saes.loading import IMPORTS_VARIABLE, import_architectures
+from sae_lens_abstopk.saes.traits import sparsity_coefficient
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean, require_range
 from sae_lens_abstopk.system.typed_values import field_types, typed_value
 from sae_lens_abstopk.training.config.checks import errors_in_section
@@ -37,7 +37,7 @@ def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingS
     if architecture not in offered and architecture not in OUR_NAMES.values():
         raise ConfigError(
             f"{where}.architecture={architecture!r} is not known{did_you_mean(architecture, offered)}; "
-            f"use one of {', '.join(offered)}, or set {VARIABLE} to the module that registers it."
+            f"use one of {', '.join(offered)}, or set {IMPORTS_VARIABLE} to the module that registers it."
         )
     return SAE_TRAINING_CLASS_REGISTRY[OUR_NAMES.get(architecture, architecture)][1]
 

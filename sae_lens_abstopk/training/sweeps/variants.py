@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sae_lens.saes.sae import TrainingSAEConfig
 
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
-from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
+from sae_lens_abstopk.saes.traits import sparsity_coefficient
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.training.config.sae_section import build_sae_config, sae_config_class
 from sae_lens_abstopk.training.config.training_config import TrainingConfig

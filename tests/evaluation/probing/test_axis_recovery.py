@@ -12,8 +12,8 @@ from sae_lens_abstopk.dictionary.geometry import unit_rows
 from sae_lens_abstopk.evaluation.probing.latent_scores import score_latents
 from sae_lens_abstopk.evaluation.probing.statistics import single_coverage
 from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap
-from sae_lens_abstopk.saes import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.poles import live_poles, pole_counts
+from sae_lens_abstopk.saes.topk import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
 
 N_AXES = 64
 

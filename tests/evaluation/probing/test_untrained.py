@@ -25,7 +25,7 @@ from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig, mirror
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
-from sae_lens_abstopk.saes.heads import with_flat_heads
+from sae_lens_abstopk.saes.measurable import with_flat_heads
 
 SIZES: dict[str, Any] = {"d_in": 32, "d_sae": 128, "metadata": SAEMetadata(hook_name="blocks.1.hook_resid_post")}
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
-from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
-from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.dictionary.reconstruction import LossRecovered, Reconstruction
 from sae_lens_abstopk.evaluation.results import facts
 from sae_lens_abstopk.evaluation.results.facts import geometry_record, reconstruction_record, weights_sha256
 from sae_lens_abstopk.system.files import file_sha256

@@ -13,7 +13,7 @@ from sae_lens import SAE
 from experiments.study.release import BASE_MODEL, NAME, RELEASES
 from sae_lens_abstopk import mirror
 from sae_lens_abstopk.hub.manifest import MANIFEST_FILENAME, published_file
-from sae_lens_abstopk.saes.pole_activity import PoleActivity
+from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.saes.signed import signed_latents
 
 RELEASE = RELEASES / NAME

@@ -86,7 +86,7 @@ def test_a_comparison_of_which_another_process_trains_a_run_says_so_in_place_of_
         ({"variants": {"a": {"times_wider": 2, "d_sae": 64}}}, "give times_wider or d_sae, not both"),
         ({"variants": {"a": {"architecture": "matching_pursuit"}}}, "matching_pursuit has neither k nor a sparsity"),
         ({"variants": {"Checkpoints": {}}}, "the name 'Checkpoints' cannot be"),
-        ({"k": [65]}, "k=65 must lie between 1 and d_sae=64"),
+        ({"k": [65]}, "k=65 must be at least 1 and at most 64"),
     ],
 )
 def test_a_bad_comparison_is_refused_before_anything_is_trained(
