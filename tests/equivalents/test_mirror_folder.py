@@ -1,5 +1,6 @@
 """``abstopk mirror`` on the folder of a run."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -39,11 +40,9 @@ def test_the_command_writes_a_stock_sae_that_inspects_as_the_signed_one_does(run
     shown = invoke("inspect", str(tmp_path / "m"), "--tokens", "200", "--json", str(tmp_path / "m.json"))
     assert shown.exit_code == 0, shown.output
     invoke("inspect", str(run), "--tokens", "200", "--json", str(tmp_path / "s.json"))
-    mirrored, signed = ((tmp_path / name).read_text().splitlines() for name in ("m.json", "s.json"))
-    for key in ('"l0"', '"fvu"'):
-        value, expected = (
-            float(next(line for line in lines if key in line).split(":")[1].rstrip(",")) for lines in (mirrored, signed)
-        )
+    mirrored, signed = ((tmp_path / name).read_text() for name in ("m.json", "s.json"))
+    for key in ("l0", "fvu"):
+        value, expected = (float(re.search(rf'"{key}": ([\d.e-]+)', text)[1]) for text in (mirrored, signed))  # type: ignore[index]
         assert value == pytest.approx(expected, rel=1e-5)
 
 

@@ -28,15 +28,8 @@ def sae_for(name: str, hook: str = HOOK) -> Any:
     sae: Any = SAE.from_dict(cfg)
     with torch.no_grad():
         for key, value in small.state_dict().items():
-            sae.get_parameter(key).copy_(
-                value.repeat(4, 1)
-                if key == "W_enc"
-                else value.repeat(1, 4)
-                if key == "W_dec"
-                else value.repeat(4)
-                if key == "b_dec"
-                else value
-            )
+            copies = {"W_enc": (4, 1), "W_dec": (1, 4), "b_dec": (4,)}.get(key, (1,))
+            sae.get_parameter(key).copy_(value.repeat(*copies))
     sae.cfg.metadata.hook_name = hook
     return sae
 

@@ -42,54 +42,42 @@ def training_sae(name: str, **options: Any) -> Any:
     return with_random_weights(TrainingSAE.from_dict(TRAINING[name].to_dict() | options))
 
 
-@pytest.mark.parametrize("name", INFERENCE)
+def any_sae(name: str) -> Any:
+    return (inference_sae if name in INFERENCE else training_sae)(name)
+
+
+@pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
 def test_a_config_survives_its_dictionary(name: str) -> None:
-    cfg = inference_sae(name).cfg
-    again = SAEConfig.from_dict(cfg.to_dict())
-    assert type(again) is type(cfg)
-    assert again.to_dict() == cfg.to_dict()
-    assert type(SAE.from_dict(cfg.to_dict())) is type(inference_sae(name))
-
-
-@pytest.mark.parametrize("name", TRAINING)
-def test_a_training_config_survives_its_dictionary(name: str) -> None:
-    again = TrainingSAEConfig.from_dict(TRAINING[name].to_dict())
-    assert type(again) is type(TRAINING[name])
-    assert again.to_dict() == TRAINING[name].to_dict()
+    sae = any_sae(name)
+    again = (SAEConfig if name in INFERENCE else TrainingSAEConfig).from_dict(sae.cfg.to_dict())
+    assert type(again) is type(sae.cfg)
+    assert again.to_dict() == sae.cfg.to_dict()
+    assert type((SAE if name in INFERENCE else TrainingSAE).from_dict(sae.cfg.to_dict())) is type(sae)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
-def test_a_move_to_another_dtype_moves_weights_config_and_codes(name: str, dtype: torch.dtype) -> None:
-    sae = inference_sae(name) if name in INFERENCE else training_sae(name)
+def test_a_move_to_another_dtype_or_device_moves_weights_config_and_codes(name: str, dtype: torch.dtype) -> None:
+    sae = any_sae(name)
     before = sae.encode(tokens(6))
-    moved = sae.to(dtype=dtype)
-    assert moved is sae
-    assert sae.dtype == dtype
+    assert sae.to(dtype=dtype) is sae
     assert f"torch.{sae.cfg.dtype}" == str(dtype)
-    assert all(parameter.dtype == dtype for parameter in sae.parameters())
+    assert {parameter.dtype for parameter in sae.parameters()} == {dtype}
     codes = sae.encode(tokens(6))
     assert codes.dtype == dtype
     if dtype == torch.float64:
         torch.testing.assert_close(codes.float(), before, rtol=1e-5, atol=1e-5)
-    assert sae(tokens(6)).shape == (6, 8)
-
-
-@pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
-def test_a_move_to_another_device_moves_weights_and_config(name: str) -> None:
-    sae = (inference_sae(name) if name in INFERENCE else training_sae(name)).to("meta")
-    assert all(parameter.device.type == "meta" for parameter in sae.parameters())
+    sae.to("meta")
     assert sae.cfg.device == "meta"
+    assert {parameter.device.type for parameter in sae.parameters()} == {"meta"}
     assert sae(tokens(6).to("meta")).device.type == "meta"
 
 
 @pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
 def test_the_cache_of_an_sae_holds_signed_codes(name: str) -> None:
-    sae = inference_sae(name) if name in INFERENCE else training_sae(name)
-    sae.eval()
+    sae = any_sae(name).eval()
     out, cache = sae.run_with_cache(tokens(6))
-    codes = cache["hook_sae_acts_post"]
-    codes = codes.to_dense() if codes.is_sparse else codes
+    codes = dense(cache["hook_sae_acts_post"])
     torch.testing.assert_close(codes, sae.encode(tokens(6)))
     assert (codes < 0).any()
     assert (codes > 0).any()
@@ -97,15 +85,15 @@ def test_the_cache_of_an_sae_holds_signed_codes(name: str) -> None:
     assert {"hook_sae_input", "hook_sae_recons"} <= set(cache)
 
 
-def folds(name: str) -> bool:
-    return not name.startswith("abstopk") or "rescaled" in name
+def dense(codes: torch.Tensor) -> torch.Tensor:
+    return codes.to_dense() if codes.is_sparse else codes
 
 
 @pytest.mark.parametrize("name", INFERENCE)
 def test_folding_decoder_norms_keeps_selection_and_reconstruction_or_is_refused(name: str) -> None:
     sae, x = inference_sae(name), tokens(20)
     on, x_hat = sae.encode(x) != 0, sae(x)
-    if not folds(name):
+    if name == "abstopk":
         with pytest.raises(NotImplementedError, match="may change"):
             sae.fold_W_dec_norm()
         return
@@ -115,20 +103,16 @@ def test_folding_decoder_norms_keeps_selection_and_reconstruction_or_is_refused(
     assert torch.equal(sae.encode(x) != 0, on)
 
 
-@pytest.mark.parametrize("name", INFERENCE)
+@pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
 def test_folding_a_scale_of_the_activations_keeps_codes_and_scales_the_reconstruction_back(name: str) -> None:
-    sae, x = inference_sae(name), tokens(20)
+    sae, x = any_sae(name), tokens(20)
     codes, x_hat = sae.encode(3 * x), sae(3 * x)
     sae.fold_activation_norm_scaling_factor(3)
     # the codes are those of the scaled input only where selection does not look at decoder norms
-    if "rescaled" not in name:
+    if name in INFERENCE and "rescaled" not in name:
         torch.testing.assert_close(sae.encode(x), codes, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(sae(x), x_hat / 3, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sae(x), x_hat / 3, rtol=1e-3, atol=1e-3)
     assert sae.cfg.normalize_activations == "none"
-
-
-def dense(codes: torch.Tensor) -> torch.Tensor:
-    return codes.to_dense() if codes.is_sparse else codes
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -141,14 +125,6 @@ def test_folding_decoder_norms_in_training_keeps_codes_and_reconstruction(name: 
     torch.testing.assert_close(folded(x), sae(x), rtol=1e-4, atol=1e-4)
     with pytest.raises(NotImplementedError):
         training_sae(name, rescale_acts_by_decoder_norm=False).fold_W_dec_norm()
-
-
-@pytest.mark.parametrize("name", TRAINING)
-def test_folding_a_scale_of_the_activations_in_training_scales_the_reconstruction_back(name: str) -> None:
-    sae, x = training_sae(name), tokens(20)
-    before = sae(x)
-    sae.fold_activation_norm_scaling_factor(2.0)
-    torch.testing.assert_close(2.0 * sae(x / 2.0), before, rtol=1e-3, atol=1e-3)
 
 
 # a stock abstopk SAE that looks at decoder norms divides by them whenever it decodes, folded or not

@@ -1,8 +1,5 @@
 """Options, centring, row norms, pole counts, threshold, files."""
 
-import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -299,43 +296,6 @@ def test_saelens_own_batchtopk_is_measured_as_what_it_saves(tmp_path: Path) -> N
     sae.save_inference_model(tmp_path)
     saved = SAE.load_from_disk(tmp_path)
     torch.testing.assert_close(saved(tokens(50)), codec.decode(codec.encode(tokens(50))))
-
-
-STRANGER = """
-import sys, torch
-{imports}
-from sae_lens import SAE
-sae = SAE.load_from_disk(sys.argv[1])
-x = torch.load(sys.argv[1] + "/x.pt", weights_only=True)
-torch.save(sae.encode(x), sys.argv[1] + "/codes.pt")
-print(type(sae).__name__, "sae_lens_abstopk" in sys.modules)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("make", "imports", "printed"),
-    [
-        (per_token, "", "AbsTopKSAE False"),
-        (per_batch, "import sae_lens_abstopk", "SignedJumpReLUSAE True"),
-    ],
-)
-def test_another_process_loads_the_saved_sae_and_gets_the_same_codes(
-    make: Any, imports: str, printed: str, tmp_path: Path
-) -> None:
-    sae = make()
-    x = train_a_little(sae, steps=10)
-    sae.save_inference_model(tmp_path)
-    torch.save(x, tmp_path / "x.pt")
-    done = subprocess.run(
-        [sys.executable, "-c", STRANGER.format(imports=imports), str(tmp_path)], capture_output=True, text=True
-    )
-    assert done.stdout.strip() == printed, done.stderr
-    sae.eval()
-    codes = sae.encode(x)
-    if make is per_token:  # saving folded the decoder norms, which were in the codes already
-        assert json.loads((tmp_path / "cfg.json").read_text())["architecture"] == "abstopk"
-    torch.testing.assert_close(torch.load(tmp_path / "codes.pt", weights_only=True), codes, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["sparse", "dense"])

@@ -21,7 +21,6 @@ from sae_lens_abstopk.sparse import (
     sparse_decode,
     sparse_encode,
 )
-from sae_lens_abstopk.sparse.candidates import HalfPrecisionEncoder
 from sae_lens_abstopk.sparse.encoder import TopEntries, top_entries
 
 SIGNED = st.sampled_from([0, 5, 17])
@@ -154,7 +153,7 @@ def test_what_half_precision_cannot_prove_is_computed_again(monkeypatch: pytest.
     assert plainly == []
 
 
-def test_a_token_with_many_candidates_does_not_widen_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_with_many_candidates_is_computed_again() -> None:
     generator = torch.Generator().manual_seed(0)
     x, W = torch.randn(1024, 64, generator=generator), torch.randn(64, 2048, generator=generator)
     odd = 7  # which is not probed; nearly all of its entries rank alike
@@ -166,13 +165,8 @@ def test_a_token_with_many_candidates_does_not_widen_the_others(monkeypatch: pyt
     assert found is not None
     counts = found.offsets.diff()
     assert counts[odd] > 20 * counts.float().mean()
-    widths, new_full = [], torch.Tensor.new_full
-    monkeypatch.setattr(
-        torch.Tensor, "new_full", lambda self, size, value: widths.append(size) or new_full(self, size, value)
-    )
     *_, unproven = found.of_each(8)
     assert odd in unproven
-    assert [width < 200 for _, width in widths] == [True]
     # the odd token's entries are equal, so which of them it keeps is open
     alike = torch.arange(1024) != odd
     sparse, dense = (select_per_token(weights, x, 8).to_coo(2048).to_dense() for weights in (half, plain))
@@ -188,23 +182,6 @@ def test_weights_that_are_not_finite_are_selected_as_in_float32(select: Any) -> 
     with always_by_candidates():
         found = select(plain._replace(half_precision=True), x, 3)
     assert torch.equal(found.latents, select(plain, x, 3).latents)
-
-
-def test_candidates_need_the_margin_of_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(0)
-    # two large parts that nearly cancel, and rounding of which outweighs what is left
-    x = torch.randn(64, 64, generator=generator)
-    W = torch.randn(64, 500, generator=generator)
-    x[:, :2] = 30
-    W[:2] = 0.03 * W[:2] + torch.tensor([[30.0], [-30.0]])
-    plain = EncoderWeights(W, torch.zeros(500))
-    half = plain._replace(half_precision=True)
-    exact = select_per_token(plain, x, 40).to_coo(500).to_dense()
-    with always_by_candidates():
-        assert torch.equal(select_per_token(half, x, 40).to_coo(500).to_dense() != 0, exact != 0)
-        monkeypatch.setattr(HalfPrecisionEncoder, "bounds", lambda _half, scores, _rows: scores)
-        guessed = select_per_token(half, x, 40).to_coo(500).to_dense()
-    assert not torch.equal(guessed != 0, exact != 0)
 
 
 def uneven(p: dict[str, torch.Tensor], n: int = 31) -> SparseCodes:
@@ -250,8 +227,3 @@ def test_codes_convert_and_count() -> None:
     assert torch.equal(codes.to_coo(17).to_dense(), dense)
     assert torch.equal(pole_counts(codes.to_coo(17)), torch.stack([(dense > 0).sum(0), (dense < 0).sum(0)]))
     assert torch.equal(codes.rows, dense.nonzero()[:, 0])
-
-
-def test_tokens_that_keep_nothing_decode_to_zero() -> None:
-    p = problem()
-    assert int((sparse_decode(uneven(p, 2), p["W_dec"]) != 0).any(-1).sum()) <= 2

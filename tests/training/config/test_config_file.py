@@ -94,7 +94,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("hook_name", "model.layers.{layer}", "set layer=N"),
     ("training_steps", 5, "give training_tokens or training_steps, not both"),
     ("seqpos_slice", [40, None], "results in an empty range"),
-    ("sae.k", 65, "sae.k=65 must lie between 1 and d_sae=64"),
+    ("sae.k", 65, "sae.k=65 must be at least 1 and at most 64"),
     ("sae.k", 2.5, "sae.k=2.5 has the wrong type"),
     ("sae.expansion_factor", 2, "sae: give d_sae or expansion_factor, not both"),
     ("sae.signed_expansion_factor", 0.25, "sae.signed_expansion_factor is not a key of the architecture abstopk"),
@@ -108,7 +108,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("llm_compilation_mode", "default", "has no effect here; leave it out: it is read with compile_llm: true"),
     ("sae.reshape_activations", "hook_z", "sae.reshape_activations='hook_z' is for a hook whose name ends in _z"),
     ("sae", NESTED, "sae.matryoshka_widths is missing"),
-    ("sae", NESTED | {"matryoshka_widths": [8, 4]}, "sae.matryoshka_widths=[8, 4] must be whole numbers that increase"),
+    ("sae", NESTED | {"matryoshka_widths": [8, 4]}, "sae.matryoshka_widths=[8, 4] must increase"),
     ("sae", NESTED | LAYER_NORM, "sae.normalize_activations='layer_norm' cannot be combined with the losses of"),
     ("sae", QUADRATIC, "sae.target_l0 is missing"),
     ("sae", QUADRATIC | {"target_l0": 65.0}, "sae.target_l0=65.0 must be above 0 and at most 64"),
@@ -435,7 +435,7 @@ def test_values_as_python_has_them_are_those_of_a_file(raw_config: dict[str, Any
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda cfg: setattr(cfg.sae, "k", 65), "sae.k=65 must lie between 1 and d_sae=64"),
+        (lambda cfg: setattr(cfg.sae, "k", 65), "sae.k=65 must be at least 1 and at most 64"),
         (lambda cfg: setattr(cfg, "training_tokens", "10000"), "training_tokens='10000' has the wrong type"),
         (lambda cfg: setattr(cfg, "device", "cdua"), "device='cdua'"),
         (lambda cfg: setattr(cfg, "seed", {1}), "seed={1} has the wrong type"),
