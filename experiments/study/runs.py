@@ -20,13 +20,12 @@ from rich.console import Console
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.system.provenance import commit, environment, processor
-from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
-from sae_lens_abstopk.training.checkpoints.same_run import require_same_run
+from sae_lens_abstopk.training.checkpoints.resume import is_finished, require_same_run, resume_if_started
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.divergence import DivergedError
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, checkpoint_root
-from sae_lens_abstopk.training.sweeps.variants import Variant, with_variants
+from sae_lens_abstopk.training.step_control import DivergedError
+from sae_lens_abstopk.training.sweeps.comparison import Variant, with_variants
 from sae_lens_abstopk.training.train import train
 
 HERE = Path(__file__).resolve().parent

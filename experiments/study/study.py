@@ -55,7 +55,7 @@ from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.suite.evaluate import evaluate
 from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite, tasks_of_suite
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.training.checkpoints.same_run import require_same_run
+from sae_lens_abstopk.training.checkpoints.resume import require_same_run
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 

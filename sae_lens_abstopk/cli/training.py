@@ -157,7 +157,7 @@ def sweep(
             for run in unfinished(runs, out):
                 sys.stdout.write(run.command(out) + "\n")
         else:
-            from sae_lens_abstopk.training.sweeps.sweep_jobs import submit_sweep
+            from sae_lens_abstopk.training.sweeps.sweep import submit_sweep
 
             given = pairs(parameters or [], "--job", "KEY=VALUE")
             values = {key: yaml_value(value) for key, value in given.items()}

@@ -104,7 +104,7 @@ def explain(error: pydantic.ValidationError, raw: Any, model: type[pydantic.Base
             near = did_you_mean(keys[-1], known) or ";"
             return f"{where}unknown key {keys[-1]!r}{near} keys here: {', '.join(known)}."
         case "missing":
-            return f"{key} is missing: {takes}."
+            return f"{key} is missing{': ' * bool(takes)}{takes}."
         case "value_error":
             return f"{key}: {message}" if key else message
         case _:

@@ -34,13 +34,7 @@ def require_one_process(command: str) -> None:
 
 @contextmanager
 def ranks_started(cfg: TrainingConfig) -> Iterator[None]:
-    """
-    Join the processes that ``torchrun`` started, if any; CUDA tensors use NCCL, others gloo.
-
-    Raises:
-        ConfigError: the ranks cannot share this run.
-        OtherRankError: another rank is gone.
-    """
+    """Join the processes that ``torchrun`` started, if any; raise OtherRankError if another rank is gone."""
     if launched_ranks() == 1 or n_ranks() > 1:
         yield
         return

@@ -1,15 +1,27 @@
-"""The row of metrics of a training step."""
+"""What a run measures: each logged step, held-out text, and massive activations in the first batch."""
 
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
-from sae_lens import SAETrainer
+from sae_lens import SAETrainer, TrainingSAE
 from sae_lens.saes.sae import TrainStepOutput
 
-from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, ReconstructionSums
+from sae_lens_abstopk.dictionary.reconstruction import LossRecovered
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, ReconstructionSums, evaluate_reconstruction
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.text_store import token_batches
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.saes.codec import ScaledCodec
 from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.saes.traits import sparsity_coefficient
 from sae_lens_abstopk.system.ranks import averaged, n_ranks, summed
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+
+# multiple of the median norm that ordinary tokens stay below
+MASSIVE = 20
 
 
 @torch.no_grad()
@@ -59,13 +71,77 @@ def held_out_metrics(found: Reconstruction) -> dict[str, float]:
     """Return the metrics on held-out text, in evaluation mode."""
     loss = found.loss
     assert loss is not None
-    return {
-        "held_out_fvu": found.fvu,
-        "held_out_l0": found.l0,
-        "ce_clean": loss.ce_clean,
-        "ce_sae": loss.ce_sae,
-        "ce_zero": loss.ce_zero,
-        "ce_mean": loss.ce_mean,
-        "loss_recovered_zero": loss.zero,
-        "loss_recovered_mean": loss.mean,
+    losses = {key: getattr(loss, key) for key in ("ce_clean", "ce_sae", "ce_zero", "ce_mean")}
+    recovered = {"loss_recovered_zero": loss.zero, "loss_recovered_mean": loss.mean}
+    return {"held_out_fvu": found.fvu, "held_out_l0": found.l0, **losses, **recovered}
+
+
+class HeldOutLoss:
+    """Measurement of SAEs in training on ``perf_tokens`` held-out tokens; raises ConfigError if there are fewer."""
+
+    reference: LossRecovered | None = None
+    """An earlier result; its clean and ablated losses are reused."""
+
+    def __init__(self, model: Any, cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> None:
+        self.model, self.cfg = model, cfg
+        self._n_saes = len(saes)
+        d_sae = max(sae.cfg.d_sae for sae in saes.values())
+        self.batches = token_batches(
+            model, cfg.model_spec, cfg.text_spec, cfg.perf_tokens, part="held_out", d_sae=d_sae, with_logits=True
+        )
+        """Token ids, each [batch, context_size]."""
+
+    @property
+    def n_passes(self) -> int:
+        """Number of passes of the language model that the next measurement takes."""
+        ablations = 0 if self.reference is not None else 2
+        return len(self.batches) * (1 + ablations + self._n_saes)
+
+    def measure(
+        self, trainers: Mapping[str, SAETrainer[Any, Any]], *, on_pass: Callable[[], None] | None = None
+    ) -> dict[str, Reconstruction]:
+        """
+        Measure the SAEs as they are now, by name; no other thread may run the model meanwhile.
+
+        ``on_pass`` is called after each pass of the language model; what it raises ends the measurement.
+        """
+        codecs = {}
+        for name, trainer in trainers.items():
+            trainer.sae.eval()
+            codecs[name] = ScaledCodec(trainer.sae, trainer.activation_scaler)
+        with ExitStack() as stack:
+            for trainer in trainers.values():
+                if isinstance(trainer.sae, SignedTrainingSAE):
+                    stack.enter_context(trainer.sae.vectors_normalized())
+            try:
+                results = evaluate_reconstruction(
+                    ModelPasses.of_spec(self.model, self.cfg.model_spec, d_in=self.cfg.sae.d_in),
+                    codecs,
+                    self.batches,
+                    token_filter=TokenFilter.of_sae(trainers["sae"].sae, getattr(self.model, "tokenizer", None)),
+                    reference=self.reference,
+                    on_pass=on_pass,
+                )
+            finally:
+                for trainer in trainers.values():
+                    trainer.sae.train()
+        self.reference = results["sae"].loss
+        return results
+
+
+def massive_norms_warning(x: torch.Tensor, cfg: TrainingConfig) -> str | None:
+    """Return a warning if the first batch ``x`` [n, d_in] has massive activations that the config could filter."""
+    remedies = {
+        "max_norm_multiple=10": cfg.max_norm_multiple is None or cfg.max_norm_multiple > MASSIVE,
+        "'seqpos_slice=[1,null]'": tuple(cfg.seqpos_slice) == (None,) and not cfg.use_cached_activations,
+        "exclude_special_tokens=true": cfg.exclude_special_tokens is False and not cfg.use_cached_activations,
     }
+    norms = x.float().norm(dim=1)
+    massive = int((norms > MASSIVE * norms.median()).sum())
+    if not massive or not any(remedies.values()):
+        return None
+    return (
+        f"{massive:,} of the first {len(x):,} activations are massive: their norm is more than {MASSIVE} times the "
+        "median. Such tokens dominate the loss and FVU, and win most latents of a batch; leave them out as the presets "
+        "do: " + " ".join(remedy for remedy, helps in remedies.items() if helps)
+    )

@@ -22,24 +22,20 @@ from sae_lens_abstopk.system.ranks import barrier, this_rank, together
 from sae_lens_abstopk.system.terminal import PrintableConsole, passes_bar
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.training.checkpoints.checkpoint import all_at_once
-from sae_lens_abstopk.training.checkpoints.disk_space import require_room
 from sae_lens_abstopk.training.checkpoints.resume import checkpoint_to_resume, refuse_to_overwrite
-from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
+from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints, require_room
 from sae_lens_abstopk.training.checkpoints.training_state import TrainingState
 from sae_lens_abstopk.training.config.checks import require_devices, require_safe_kernels
 from sae_lens_abstopk.training.config.config_file import dump_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import of_this_rank
-from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
-from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
 from sae_lens_abstopk.training.interruption import Interrupted, StoppedAfterTraining, StopSignals
-from sae_lens_abstopk.training.metadata import keep_variants, note_run
-from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, sae_folder, write_config
+from sae_lens_abstopk.training.metrics import HeldOutLoss
+from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, keep_variants, note_run, sae_folder, write_config
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
-from sae_lens_abstopk.training.source.activation_source import ActivationSource
-from sae_lens_abstopk.training.source.batch_stream import BatchStream
+from sae_lens_abstopk.training.source.activation_source import ActivationSource, BatchStream
 from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
-from sae_lens_abstopk.training.target_l0 import L0Controller
+from sae_lens_abstopk.training.step_control import DivergedError, DivergenceWatch, L0Controller
 from sae_lens_abstopk.training.tracking.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
 from sae_lens_abstopk.training.tracking.trackers import open_trackers, wandb_run
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
@@ -53,14 +49,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
 
     The model, the metadata, the final files and the checkpoints are SAELens's; each SAE has a ``SAETrainer`` of its
     own, which :class:`.TrainingLoop` drives through the seams that SAELens keeps for outside coordinators.
-
-    Args:
-        cfg: ``cfg.output_path`` names the run folder.
-        console: Shows progress.
-
-    Raises:
-        ConfigError: before the model's weights are read, if a value of the config, the device, the model, the hook, the
-            text, the folder, the activation cache or the disk space does not allow the run.
     """
 
     cfg: TrainingConfig  # type: ignore[assignment]
@@ -84,8 +72,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.leads = this_rank() == 0
         """Whether this rank writes."""
         self.console = (console or PrintableConsole(markup=False)) if self.leads else Console(quiet=True)
-        self.written_cfg = cfg
-        """The config as written to the run folder, without the GPU of this rank."""
+        self.written_cfg = cfg  # without the GPU of this rank
         if self.leads:
             require_free(self.output)
         refuse_to_overwrite(cfg)
@@ -195,15 +182,15 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.watch = DivergenceWatch(cfg.divergence_factor)
         state = TrainingState(self.trainers, self.controllers, self.watch)
         metrics = {name: self.folder(name) / METRICS_FILENAME for name in self.saes}
-        self.checkpoints = RunCheckpoints(self.written_cfg, state, metrics)
+        self.checkpoints = RunCheckpoints(self.written_cfg, state, metrics, self.console)
         if self.resumed is None:
-            self.checkpoints.start_anew(self.console)
+            self.checkpoints.start_anew()
             take_scales(self.trainers, self.starts)
             for name in [name for name in self.saes if self.starts and name not in self.starts]:
                 self._say(f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name")
         else:
             keep_variants(self.saes, self.resumed)
-            position = self.checkpoints.restore(self.resumed, self.console)
+            position = self.checkpoints.restore(self.resumed)
             with passes_bar(self.console, "reading the text up to the checkpoint") as on_progress:
                 self.source.go_to(position, on_progress)
         self._set_sae_metadata()

@@ -23,10 +23,10 @@ class TrainingResult:
     """Folders by SAE name: ``"sae"`` and the companions."""
     saes: dict[str, TrainingSAE[Any]]
     """
-    The SAEs in training form and evaluation mode, scale folded into the weights.
+    The SAEs in training form and evaluation mode, scale folded into the weights; ``folders`` hold them for inference.
 
-    Batch SAEs of this package then code each token by their threshold; SAELens's own ``batchtopk`` still selects over
-    its input. Pass ``folders`` to :func:`evaluate` and :func:`explore`: they hold the same SAEs for inference.
+    Batch SAEs of this package then code each token by their threshold; SAELens's own ``batchtopk`` selects over its
+    input.
     """
 
 
@@ -43,11 +43,6 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
             names the last good state.
         KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, once progress is saved.
     """
-    if not isinstance(cfg, TrainingConfig):
-        raise ConfigError(
-            f"train needs a TrainingConfig, not a {type(cfg).__name__}; make one with load_config(PRESET_OR_FILE) or "
-            "TrainingConfig(...)."
-        )
     with torch.inference_mode(False), ranks_started(cfg):
         try:
             run = TrainingRun(cfg, console=console)

@@ -1,8 +1,10 @@
-"""New SAEs and their trainers, in one process or as one of several ranks."""
+"""New SAEs and their trainers, in one process or on several ranks, and the statistics that scale activations."""
 
 import inspect
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from sae_lens.training.types import DataProvider
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
-from sae_lens_abstopk.system.ranks import n_ranks, summed
+from sae_lens_abstopk.saes.measurable import ESTIMATED
+from sae_lens_abstopk.system.ranks import gathered, n_ranks, summed
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.warm_start import load_start
 
@@ -100,3 +103,52 @@ class _Step(torch.nn.Module):
     @override
     def forward(self, step_input: TrainStepInput) -> TrainStepOutput:
         return self._step(step_input)
+
+
+def estimate_scales(
+    trainers: Iterable[SAETrainer[Any, Any]], batches: Iterator[torch.Tensor], *, n_batches: int
+) -> None:
+    """Estimate missing statistics in one pass over batches [n, d_in] of all ranks, equal to SAELens's to the bit."""
+    due = [
+        trainer
+        for trainer in trainers
+        if trainer.sae.cfg.normalize_activations in ESTIMATED
+        and trainer.activation_scaler.scaling_factor is None
+        and trainer.activation_scaler.whitening is None
+    ]
+    if not due:
+        return
+    d_in, total, count = due[0].sae.cfg.d_in, 0.0, 0
+    scaled, whitened = (
+        [trainer.activation_scaler for trainer in due if trainer.sae.cfg.normalize_activations == kind]
+        for kind in ESTIMATED
+    )
+
+    def measured() -> Iterator[torch.Tensor]:
+        nonlocal total, count
+        for batch in map(gathered, islice(batches, n_batches)):
+            if scaled:
+                norms = batch.norm(dim=-1)
+                total += norms.float().sum().item()
+                count += norms.numel()
+            yield batch
+
+    if whitened:
+        whitened[0].estimate_whitening(d_in=d_in, data_provider=measured(), n_batches_for_norm_estimate=n_batches)
+    else:
+        for _ in measured():
+            pass
+    for scaler in scaled:
+        scaler.scaling_factor = d_in**0.5 / (total / count)
+    for scaler in whitened[1:]:
+        scaler.whitening = whitened[0].whitening
+
+
+def fold_scale(trainer: SAETrainer[Any, Any]) -> None:
+    """Move the statistics of a trainer into the weights of its SAE."""
+    scaler = trainer.activation_scaler
+    if scaler.scaling_factor is not None:
+        trainer.sae.fold_activation_norm_scaling_factor(scaler.scaling_factor)
+    if (whitening := scaler.whitening) is not None:
+        trainer.sae.fold_activation_whitening(whitening.mean, whitening.matrix, whitening.inverse_matrix)
+    scaler.scaling_factor = scaler.whitening = None

@@ -16,17 +16,14 @@ from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.ranks import OtherRankError, any_rank
 from sae_lens_abstopk.system.terminal import TrainingProgress, passes_bar
-from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.divergence import DivergenceWatch
-from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
 from sae_lens_abstopk.training.interruption import Interrupted
-from sae_lens_abstopk.training.metrics import held_out_metrics, step_metrics
-from sae_lens_abstopk.training.source.batch_stream import BatchStream, NoBatchError
-from sae_lens_abstopk.training.source.massive_activations import massive_norms_warning
-from sae_lens_abstopk.training.target_l0 import L0Controller
+from sae_lens_abstopk.training.metrics import HeldOutLoss, held_out_metrics, massive_norms_warning, step_metrics
+from sae_lens_abstopk.training.source.activation_source import BatchStream, NoBatchError
+from sae_lens_abstopk.training.step_control import DivergenceWatch, L0Controller
 from sae_lens_abstopk.training.tracking.loggers import Loggers
+from sae_lens_abstopk.training.trainers import estimate_scales, fold_scale
 
 
 class StepResult(NamedTuple):
@@ -62,11 +59,11 @@ class TrainingLoop:
         try:
             self._steps()
         except Interrupted:
-            self.checkpoints.save_and_say(self.batches.position(), self.console)
+            self.checkpoints.save_and_say(self.batches.position())
             raise
         except NoBatchError as stopped:
             if self._first.n_training_steps:
-                self.checkpoints.save_and_say(self.batches.position(), self.console)
+                self.checkpoints.save_and_say(self.batches.position())
             raise stopped.error from stopped.error.__cause__
 
     @property
@@ -125,12 +122,7 @@ class TrainingLoop:
         return StepResult(output.loss.detach().clone(), step_metrics(trainer, output) if logs else {})
 
     def log_last_step(self) -> None:
-        """
-        Measure the finished SAEs on held-out text and log the last step; call this once they are saved.
-
-        Raises:
-            Interrupted: a signal has cut the measurement; the step is logged without it.
-        """
+        """Measure the saved SAEs on held-out text and log the last step, without it if a signal raises Interrupted."""
         if self._last is None:  # resumed after the last step
             return
         held_out: dict[str, Reconstruction] = {}
@@ -189,7 +181,7 @@ class TrainingLoop:
                 failed = ConfigError(f"held-out text: {error} Or go on without measuring it, with perf_log_freq=0.")
         if any_rank(failed is not None):
             if self._last is None:
-                self.checkpoints.save_and_say(self.batches.position(), self.console)
+                self.checkpoints.save_and_say(self.batches.position())
             raise failed or OtherRankError("measuring Loss Recovered failed on rank 0; see its output for the reason.")
         return results
 

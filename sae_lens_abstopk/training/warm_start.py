@@ -31,13 +31,7 @@ SAELENS_NAMES = {"sparse_abstopk": "abstopk", "sparse_topk": "topk", "sparse_bat
 
 
 def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
-    """
-    Return folders to start SAEs from, by SAE name: the first SAE's, and those of companions that it has.
-
-    Raises:
-        ConfigError: the folder has no SAE or is damaged, or ``cfg`` would change the function of its weights; k may
-            differ.
-    """
+    """Return folders to start SAEs from, by SAE name: the first SAE's, and those of companions that it has."""
     if cfg.from_pretrained_path is None:
         return {}
     root = Path(cfg.from_pretrained_path)
@@ -121,10 +115,8 @@ def _finished_problems(sae: Any, cfg: Any, section: str) -> Iterator[str]:
     wanted = torch.ones_like(is_open)
     wanted[1, n_signed:] = False
     if not torch.equal(is_open, wanted):
-        yield (
-            f"{int(is_open.all(0).sum())} of its latents fire on both sides, {int((~is_open[0]).sum())} not on the "
-            f"positive side, but this run signs the first {n_signed}; set {section}.signed_share to match"
-        )
+        counts = f"{int(is_open.all(0).sum())} of its latents fire on both sides, {int((~is_open[0]).sum())} not on"
+        yield f"{counts} the positive side, but this run signs the first {n_signed}; set {section}.signed_share"
     thresholds = torch.stack([sae.threshold, getattr(sae, "negative_threshold", sae.threshold)])[is_open]
     low, high = thresholds.detach().float().aminmax()
     if not torch.allclose(low, high, rtol=1e-2):

@@ -29,16 +29,14 @@ def compare(
     An interrupted comparison resumes; finished runs and measurements are kept.
 
     Args:
-        source: A YAML file (see :func:`~.comparison.load_comparison`), or the name of a file in
-            ``training_configs/comparisons``.
+        source: A YAML file, or the name of one in ``training_configs/comparisons``.
         overrides: One or several ``key=value`` changes to the training config, such as ``"lr=1e-3"``.
         out: Folder of the runs; the results are in ``results/results.json``, with reports beside it.
         suite: Replaces the suite named in the file.
         console: Shows progress; by default the terminal.
 
     Raises:
-        ConfigError: before training, if the comparison, a config, the suite or a task is invalid, or ``out`` has
-            results of other SAEs or tasks; after training, if they have another text.
+        ConfigError: a config, the suite or a task is invalid, or ``out`` has results of other SAEs, tasks or text.
         TrainingStopped: at the end, naming the runs that failed.
     """
     console, out = console or PrintableConsole(), Path(out)

@@ -10,13 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.training import divergence
 from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.config.config_file import build_config, load_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.divergence import LASTING, STEPS_BETWEEN, WINDOW, DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.step_control import LASTING, STEPS_BETWEEN, WINDOW, DivergedError, DivergenceWatch
 from tests.cli.test_cli import invoke
 from tests.training.exactness import rows_without_speed
 from tests.training.runs import run_of
@@ -45,28 +43,6 @@ def test_the_median_follows_a_loss_that_falls_and_does_not_judge_before_it_is_fu
     feed(watch, [0.001] * WINDOW, start=WINDOW + 1)
     with pytest.raises(DivergedError, match="times the median of the 100 before them"):
         feed(watch, [1.0] * STEPS_BETWEEN, start=2 * WINDOW + 1)
-
-
-def test_ranks_and_the_device_are_waited_for_once_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = []
-    monkeypatch.setattr(divergence, "averaged", lambda losses: looks.append(losses) or losses)
-    watch = DivergenceWatch(10.0)
-    for step in range(STEPS_BETWEEN):
-        watch.note({"sae": torch.tensor(float(step)), "wide": torch.tensor(2.0 * step, dtype=torch.float64)}, step)
-    watch.look()
-    assert len(looks) == 1
-    assert watch.state() == {
-        "sae": [1.0 * n for n in range(STEPS_BETWEEN)],
-        "wide": [2.0 * n for n in range(STEPS_BETWEEN)],
-    }
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_no_number_stops_at_any_step_and_without_a_factor_too(bad: float) -> None:
-    watch = DivergenceWatch(None)
-    feed(watch, [1.0, 1e9, bad])
-    with pytest.raises(DivergedError, match=r"the loss of 'sae' is -?(nan|inf) at step 3"):
-        watch.look()
 
 
 @given(losses=st.lists(st.floats(0.01, 100), min_size=110, max_size=140), cut=st.integers(1, 109))
@@ -163,21 +139,3 @@ def test_weights_that_are_no_numbers_are_not_saved(raw_config: dict[str, Any], m
     with pytest.raises(DivergedError, match=r"weights of 'sae' are NaN or infinite after step 4: the run has diverged"):
         run.run()
     assert [path.name for path in (run.output / "checkpoints").iterdir()] == ["128"]
-
-
-def test_a_run_whose_last_steps_diverged_leaves_no_final_weights(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    harm_after(4, "W_enc", float("nan"), monkeypatch)
-    run = run_of(raw_config | {"perf_log_freq": 0})
-    with pytest.raises(DivergedError, match=r"the loss of 'sae' is nan at step 5: .* No checkpoint was saved\."):
-        run.run()
-    assert not (run.output / "sae_weights.safetensors").exists()
-
-
-def test_the_factor_is_checked(raw_config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"divergence_factor=1\.0 must be above 1, or null"):
-        build_config(raw_config | {"divergence_factor": 1.0})
-    with pytest.raises(ConfigError, match="checkpoints_kept=0 must be at least 1"):
-        build_config(raw_config | {"checkpoints_kept": 0})
-    assert build_config(raw_config | {"divergence_factor": None}).divergence_factor is None

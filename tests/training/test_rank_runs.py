@@ -20,7 +20,7 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk.system.ranks import OtherRankError, barrier, this_rank
-from sae_lens_abstopk.training import held_out_loss
+from sae_lens_abstopk.training import metrics
 from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.checkpoints import run_checkpoints
 from sae_lens_abstopk.training.checkpoints.checkpoint import CheckpointError
@@ -135,7 +135,7 @@ def test_a_measurement_that_fails_on_the_first_rank_stops_all_with_a_checkpoint(
     raw: dict[str, Any], tmp_path: Path
 ) -> None:
     def work() -> Any:
-        held_out_loss.evaluate_reconstruction = lambda *_, **__: 1 / 0  # type: ignore[assignment]
+        metrics.evaluate_reconstruction = lambda *_, **__: 1 / 0  # type: ignore[assignment]
         return state_of(raw)
 
     ends = on_ranks(2, work, tmp_path / "a")

@@ -29,10 +29,8 @@ from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, ConfigError, train
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
-from sae_lens_abstopk.model import text_store
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text_store import saelens_notes_off
-from sae_lens_abstopk.text.documents import require_same_tokenizer
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
@@ -147,16 +145,6 @@ def test_companions_are_centred_on_the_activations_as_the_signed_sae_is(
     torch.testing.assert_close(saes["topk"].b_dec, saes["sae"].b_dec)
 
 
-@pytest.mark.parametrize("key", ["device", "act_store_device"])
-def test_a_device_that_is_not_here_is_refused_when_training_starts(
-    raw_config: dict[str, Any], key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    cfg = build_config(raw_config | {key: "cuda:0"})  # as where jobs are submitted to machines with GPUs
-    with pytest.raises(ConfigError, match=f"{key}='cuda:0' is not one of the 0 CUDA"):
-        train(cfg, console=QUIET)
-
-
 @pytest.mark.parametrize(("of_position_0", "told"), [(1.0, ""), (100.0, "of the first 64 activations are massive")])
 def test_a_run_that_trains_on_massive_activations_says_so_once(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, of_position_0: float, told: str
@@ -177,18 +165,6 @@ def test_a_run_that_trains_on_massive_activations_says_so_once(
     if told:
         lacking = "max_norm_multiple=10 'seqpos_slice=[1,null]' exclude_special_tokens=true"
         assert said[0].endswith(f"leave them out as the presets do: {lacking}")
-
-
-def test_a_run_is_freed_when_it_is_done(raw_config: dict[str, Any]) -> None:
-    run = run_of(raw_config | {"perf_log_freq": 0})
-    run.run()
-    left = weakref.ref(run)
-    gc.disable()
-    try:
-        del run
-        assert left() is None, "a cycle holds it"
-    finally:
-        gc.enable()
 
 
 def test_a_trained_sae_holds_nothing_of_its_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,34 +198,6 @@ def test_codes_of_a_step_are_gone_before_the_next(raw_config: dict[str, Any], mo
     monkeypatch.setattr(SAETrainer, "step", watched)
     trained(raw_config | {"companions": {"topk": {"architecture": "topk"}}})
     assert n_alive == [0] * 2 * 6
-
-
-def test_a_loss_is_measured_in_passes_of_bounded_logits(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = run_of(raw_config)
-    monkeypatch.setattr(text_store, "LOGITS_OF_A_PASS", 3 * 32 * len(whole.model.tokenizer))
-    split = run_of(raw_config)
-    assert [len(batch) for batch in whole.held_out_loss.batches] == [4, 4]
-    assert [len(batch) for batch in split.held_out_loss.batches] == [3, 1, 3, 1]
-    assert torch.equal(torch.cat(whole.held_out_loss.batches), torch.cat(split.held_out_loss.batches))
-
-
-@pytest.mark.parametrize("key", ["output_path", "checkpoint_path"])
-def test_a_folder_that_cannot_be_written_to_is_told_before_the_model_is_loaded(
-    key: str, raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner_module, "check_hook", lambda _: pytest.fail("the model is looked at"))
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=rf"{key}=.*cannot be written to \(Not a directory\); name another folder"):
-        run_of(raw_config | {key: str(tmp_path / "file" / "run")})
-
-
-def test_text_that_fills_no_batch_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "short.jsonl").write_text('{"text": "Short."}\n')
-    raw_config |= {"dataset_path": str(tmp_path / "short.jsonl"), "held_out_every": None, "perf_log_freq": 0}
-    with pytest.raises(ConfigError, match="does not fill one batch of the language model; give more text"):
-        run_of(raw_config | {"max_norm_multiple": 2.0})
 
 
 def test_a_run_trains_on_no_document_that_is_held_out(
@@ -289,33 +237,17 @@ def test_turns_that_do_not_fit_the_chat_template_are_told_of(
     )
     of_model.save_pretrained(tmp_path / "model")
     turns = [{"role": "user", "content": "It was a dark and stormy night. " * 40}]
-    good: list[Any] = [turns] * 5
     changes = {"use_chat_formatting": True, "held_out_every": None, "perf_log_freq": 0, "shuffle": False}
     changes |= {"model_name": str(tmp_path / "model"), "dataset_path": str(tmp_path / "chat.jsonl")}
-    in_parts = [{"role": "user", "content": [{"type": "text", "text": "Hello."}]}]
-    with_system = [{"role": "system", "content": "Be brief."}, *turns]
-    for conversations, why in (
-        ([*good, with_system], "no system turns"),
-        ([in_parts] * 6, "can only concatenate str"),
-        ([*good, None, [], turns], ""),
-    ):
-        lines = [{"messages": messages} for messages in conversations]
-        (tmp_path / "chat.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        run = run_of(raw_config | changes)
-        if not why:
-            one_epoch(run)
-            continue
-        with pytest.raises(ConfigError, match=rf"does not fit the chat template of the model \(.*{why}"):
-            one_epoch(run)
 
+    def read(conversations: list[Any]) -> None:
+        lines = [json.dumps({"messages": messages}) for messages in conversations]
+        (tmp_path / "chat.jsonl").write_text("\n".join(lines))
+        one_epoch(run_of(raw_config | changes))
 
-def test_one_document_of_which_none_can_be_held_out_is_refused_before_the_model_is_read(
-    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "book.txt").write_text("It was a dark and stormy night. " * 1000)
-    monkeypatch.setattr("sae_lens_abstopk.training.runner.load_language_model", None)
-    with pytest.raises(ConfigError, match=r"too few documents .* or set held_out_every to null"):
-        run_of(raw_config | {"dataset_path": str(tmp_path / "book.txt")})
+    read([*[turns] * 5, None, [], turns])
+    with pytest.raises(ConfigError, match=r"does not fit the chat template of the model \(.*no system turns"):
+        read([*[turns] * 5, [{"role": "system", "content": "Be brief."}, *turns]])
 
 
 def test_a_tokenizer_without_the_token_that_the_config_names_is_warned_of(
@@ -326,7 +258,7 @@ def test_a_tokenizer_without_the_token_that_the_config_names_is_warned_of(
     without.bos_token = None
     without.save_pretrained(model)
     raw = raw_config | {"model_name": str(model), "perf_log_freq": 0}
-    joined = r"begin without a BOS .* joined without a boundary .*; set prepend_bos=false and seq"
+    joined = r"begin without a BOS; set prepend_bos=false; documents are joined without a boundary"
     with pytest.warns(UserWarning, match=joined):
         run = run_of(raw)
     separated = build_config(raw | {"prepend_bos": False, "sequence_separator_token": "eos"})
@@ -503,14 +435,6 @@ def test_saelens_own_runner_takes_our_configs_unmodified(
     assert list((tmp_path / "checkpoints").rglob("trainer_state.pt"))
 
 
-def test_the_mixing_buffer_is_what_the_config_says(raw_config: dict[str, Any]) -> None:
-    raw_config |= {"n_batches_in_buffer": 24, "activations_mixing_fraction": 0.25, "perf_log_freq": 0}
-    run = run_of(raw_config | {"train_batch_size_tokens": 31, "training_tokens": 310})
-    batch, position = next(run.activations_store), run.activations_store.position()
-    run.activations_store.close()
-    assert (len(batch), len(position.served), len(position.waiting)) == (31, 17 * 31, 6 * 31)
-
-
 def test_an_sae_that_cannot_train_on_the_sparse_kernels_is_told_of(raw_config: dict[str, Any], tmp_path: Path) -> None:
     raw = raw_config | {"training_tokens": 64, "perf_log_freq": 0}
     for dtype, told in (("bfloat16", True), ("float32", False)):
@@ -521,28 +445,19 @@ def test_an_sae_that_cannot_train_on_the_sparse_kernels_is_told_of(raw_config: d
 
 
 def test_token_ids_of_another_tokenizer_are_refused(
-    raw_config: dict[str, Any],
-    tokenizer: PreTrainedTokenizerFast,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    raw_config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     folder, other = tmp_path / "tokens", copy.deepcopy(tokenizer)
     other.add_tokens(["lighthouses"])
     other.save_pretrained(tmp_path / "other")
     Dataset.from_dict({"tokens": [list(range(2, 34))] * 200}).save_to_disk(folder)
     raw = raw_config | {"dataset_path": str(folder), "is_dataset_tokenized": True, "column_name": "tokens"}
-    for name in (None, "", str(tmp_path / "gone"), raw["model_name"]):
-        if name is not None:
-            (folder / "sae_lens.json").write_text(json.dumps({"tokenizer_name": name} if name else {}))
+    for name in (str(tmp_path / "gone"), raw["model_name"]):
+        (folder / "sae_lens.json").write_text(json.dumps({"tokenizer_name": name}))
         run_of(raw)
     (folder / "sae_lens.json").write_text(json.dumps({"tokenizer_name": str(tmp_path / "other")}))
     with pytest.raises(ConfigError, match=r"was tokenised by the tokenizer of '.*other' \(sae_lens\.json\)"):
         run_of(raw)
-    monkeypatch.setattr(
-        "sae_lens_abstopk.text.documents.hf_hub_download", lambda *_, **__: str(folder / "sae_lens.json")
-    )
-    with pytest.raises(ConfigError, match=r"dataset_path='me/tokens' was tokenised by the tokenizer of '.*other'"):
-        require_same_tokenizer(tokenizer, build_config(raw | {"dataset_path": "me/tokens"}))
 
 
 def test_a_later_row_that_is_too_short_is_told_of(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -552,17 +467,6 @@ def test_a_later_row_that_is_too_short_is_told_of(raw_config: dict[str, Any], tm
     run = run_of(raw_config | changes | {"held_out_every": None, "perf_log_freq": 0})
     with pytest.raises(ConfigError, match=r"has a row of 20 tokens \(row \d+\), fewer than context_size=32"):
         one_epoch(run)
-
-
-def test_text_is_put_together_on_the_host(raw_config: dict[str, Any]) -> None:
-    run = run_of(raw_config)
-    with saelens_notes_off():
-        text = documents_of(run.cfg, "train")
-        store, other = (LanguageModelSource.for_training(run.model, run.cfg, text) for _ in range(2))
-    store.device = torch.device("meta")  # each sequence would be made there
-    for _ in range(3):
-        assert torch.equal(store.get_batch_tokens(), other.get_batch_tokens())
-    assert store.n_dataset_processed == other.n_dataset_processed > 0
 
 
 def test_a_model_in_autocast_is_cast_once_for_several_batches(
@@ -594,25 +498,6 @@ def test_a_model_in_autocast_is_cast_once_for_several_batches(
     blocks = again._iterate_filtered_activations()
     for _ in together:
         torch.testing.assert_close(next(blocks), alone.get_filtered_llm_batch(), rtol=0, atol=0)
-
-
-def test_batches_of_one_cast_are_let_go_of_one_by_one(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.model.text_store.autocast_pays", lambda _: True)
-    store = run_of(raw_config | {"autocast_lm": True}).activations_store
-    read, made = store._next_raw_batch, []
-
-    def watched() -> Any:
-        batch = read()
-        made.append(weakref.ref(batch[0]))
-        return batch
-
-    monkeypatch.setattr(store, "_next_raw_batch", watched)
-    blocks = store._iterate_filtered_activations()
-    for n_left in reversed(range(BATCHES_PER_CAST)):
-        next(blocks)
-        assert sum(batch() is not None for batch in made) <= n_left + 1
 
 
 @pytest.mark.slow

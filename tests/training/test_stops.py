@@ -25,12 +25,12 @@ from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.system.terminal import PrintableConsole
-from sae_lens_abstopk.training import held_out_loss, interruption
+from sae_lens_abstopk.training import interruption, metrics
 from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.checkpoints.checkpoint import damage
 from sae_lens_abstopk.training.config.config_file import build_config
-from sae_lens_abstopk.training.divergence import DivergedError
-from sae_lens_abstopk.training.source.batch_stream import NoBatchError
+from sae_lens_abstopk.training.source.activation_source import NoBatchError
+from sae_lens_abstopk.training.step_control import DivergedError
 from tests.cli.test_cli import invoke
 from tests.training.exactness import differences
 from tests.training.runs import run_of, signals_in, state_of
@@ -51,16 +51,6 @@ def test_what_a_stopped_run_prints_goes_on_with_it(
     done = invoke(*shlex.split(command))
     assert done.exit_code == 0, done.output
     assert "going on after step 4" in done.output
-
-
-def test_under_nohup_a_run_goes_on(raw_config: dict[str, Any], stop_after: Callable[..., None]) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        run = run_of(raw_config)
-        stop_after(1, signal.SIGHUP)
-        run.run()
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 class Gone(io.StringIO):
@@ -145,16 +135,6 @@ def test_a_signal_while_the_finished_saes_are_measured_leaves_a_finished_run(
         assert f"sae: {run_folder}" in ended.output
 
 
-def test_a_run_that_is_stopped_in_its_last_step_is_whole_and_nothing_follows_it(
-    raw_config: dict[str, Any], stop_after: Callable[..., None]
-) -> None:
-    run = run_of(raw_config)
-    stop_after(6)
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
-    assert (run.output / "sae_weights.safetensors").is_file()
-
-
 def test_signals_before_the_first_step_leave_nothing_to_save(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,20 +167,6 @@ def test_text_that_ends_in_an_error_loses_no_step(
     assert differences(whole, state_of(raw_config, resume_from_checkpoint="newest")) == []
 
 
-def test_a_file_that_is_no_text_is_named_and_loses_no_step(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "texts").mkdir()
-    for i in range(24):
-        (tmp_path / "texts" / f"{i:02}.txt").write_bytes(b"She walked to the river. " * 40 + b"\xff" * (i == 23))
-    changes = {"shuffle": False, "held_out_every": None, "perf_log_freq": 0, "training_tokens": 64 * 500}
-    run = run_of(raw_config | changes | {"dataset_path": str(tmp_path / "texts")})
-    with pytest.raises(
-        ConfigError, match=r"texts' is not UTF-8 text in \S+23\.txt: 'utf-8' codec .*; replace such bytes"
-    ):
-        run.run()
-    (checkpoint,) = (run.output / "checkpoints").iterdir()
-    assert damage(checkpoint) is None
-
-
 def test_text_that_is_moved_away_meanwhile_can_be_put_back(
     raw_config: dict[str, Any], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,7 +192,7 @@ def test_a_measurement_that_fails_loses_no_step(
     whole = run_of(raw_config | {"output_path": str(tmp_path / "whole")}).run()
     run = run_of(raw_config)
     with monkeypatch.context() as patched:
-        patched.setattr(held_out_loss, "evaluate_reconstruction", lambda *_, **__: 1 / 0)
+        patched.setattr(metrics, "evaluate_reconstruction", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run.run()
     assert [path.name for path in (run.output / "checkpoints").iterdir()] == [str(3 * 64)]

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from safetensors import SafetensorError
 
@@ -23,20 +22,13 @@ class CheckpointError(TrainingStopped):
     """A checkpoint could not be written; earlier ones are intact."""
 
 
-class FoundCheckpoint(NamedTuple):
-    """The newest intact checkpoint, if any, and the problems of newer, damaged ones."""
-
-    folder: Path | None
-    torn: dict[Path, str]
-
-
 @contextmanager
 def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
     """
     Yield a temporary folder for a checkpoint; rename it to ``folder`` once all files are on the disk.
 
-    However the process ends, ``folder`` is whole or as it was: files and a manifest of their SHA-256 are written under
-    another name, synced and renamed. Other ranks than the first only add files. Raises CheckpointError.
+    However the process ends, ``folder`` is whole or as it was. Other ranks than the first only add files. Raises
+    CheckpointError.
     """
     root, leads = folder.parent, this_rank() == 0
     partial, old = (root / f"{PARTIAL}{folder.name}{suffix}" for suffix in ("", "-old"))
@@ -73,26 +65,22 @@ def all_at_once(folder: Path, *, last: str) -> Iterator[Path]:
     """
     Yield a folder whose files are moved into ``folder`` on leaving, the file ``last`` after all others.
 
-    Raises TrainingStopped if they cannot be written or moved; files that were written whole are kept.
+    Raises TrainingStopped if they cannot be written or moved.
     """
-    staging, whole = folder / f"{PARTIAL}files", False
+    staging = folder / f"{PARTIAL}files"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_partial(folder)
         staging.mkdir()
         yield staging
-        whole = True
         for path in sorted(staging.iterdir(), key=lambda path: path.name == last):
             sync(path)
             path.replace(folder / path.name)
-        staging.rmdir()
     except (OSError, SafetensorError) as error:
-        remedy = "Free some space or repair the disk; then start again, or continue with --resume"
-        if whole:
-            kept = staging.rename(_unused_name(folder, "unmoved-"))
-            remedy = f"Repair the disk, then move the files in {kept} into {folder}, {last} last"
-        why = why_not_written(error)
-        raise TrainingStopped(f"the files of {folder} could not be written ({why}). {remedy}.") from error
+        raise TrainingStopped(
+            f"the files of {folder} could not be written ({why_not_written(error)}). Free some space or repair the "
+            "disk; then start again, or continue with --resume."
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -109,15 +97,15 @@ def checkpoints(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 
-def newest_checkpoint(root: Path) -> FoundCheckpoint:
-    """Find the newest checkpoint in ``root`` whose files all match their hashes."""
+def newest_checkpoint(root: Path) -> tuple[Path | None, dict[Path, str]]:
+    """Return the newest checkpoint in ``root`` whose files match their hashes, and the damage of newer ones."""
     torn = {}
     for folder in checkpoints(root):
         problem = damage(folder)
         if problem is None:
-            return FoundCheckpoint(folder, torn)
+            return folder, torn
         torn[folder] = problem
-    return FoundCheckpoint(None, torn)
+    return None, torn
 
 
 def damage(folder: Path) -> str | None:
@@ -129,17 +117,17 @@ def damage(folder: Path) -> str | None:
         return f"it has no {MANIFEST}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its {MANIFEST} cannot be read ({error})"
-    present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     for name, (n_bytes, digest) in files.items():
-        if name not in present:
-            return f"{name} is missing"
-        if not present[name].resolve().is_relative_to(folder.resolve()):
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
             return f"{name} is a link that leads out of it"
         try:
-            if present[name].stat().st_size != n_bytes:
-                return f"{name} has {present[name].stat().st_size:,} bytes instead of {n_bytes:,}"
-            if file_sha256(present[name]) != digest:
+            if (size := path.stat().st_size) != n_bytes:
+                return f"{name} has {size:,} bytes instead of {n_bytes:,}"
+            if file_sha256(path) != digest:
                 return f"{name} is not what was written (its SHA-256 differs)"
+        except FileNotFoundError:
+            return f"{name} is missing"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
     return None
@@ -159,8 +147,12 @@ def keep_newest(folder: Path, n: int) -> None:
 
 def set_newer_aside(root: Path, folder: Path, tokens: int) -> list[Path]:
     """Rename checkpoints in ``root`` with at least ``tokens``, except ``folder``; return their new paths."""
-    newer = [path for path in checkpoints(root) if int(path.name) >= tokens and path.resolve() != folder.resolve()]
-    return [path.rename(_unused_name(root, f"abandoned-{path.name}-")) for path in newer]
+    moved = []
+    for path in checkpoints(root):
+        if int(path.name) >= tokens and path.resolve() != folder.resolve():
+            numbered = (root / f"abandoned-{path.name}-{n}" for n in itertools.count(1))
+            moved.append(path.rename(next(new for new in numbered if not new.exists())))
+    return moved
 
 
 def _write_manifest(folder: Path, step: int) -> None:
@@ -170,7 +162,3 @@ def _write_manifest(folder: Path, step: int) -> None:
         if path.is_file()
     }
     (folder / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
-
-
-def _unused_name(folder: Path, start: str) -> Path:
-    return next(path for n in itertools.count(1) if not (path := folder / f"{start}{n}").exists())

@@ -1,12 +1,14 @@
-"""Save and restore the checkpoints of one run."""
+"""Save and restore the checkpoints of one run, and the disk space that they take."""
 
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
+from sae_lens import TrainingSAE
 
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import lack_of_space
@@ -23,27 +25,30 @@ from sae_lens_abstopk.training.checkpoints.checkpoint import (
     remove_partial,
     set_newer_aside,
 )
-from sae_lens_abstopk.training.checkpoints.disk_space import checkpoint_bytes
 from sae_lens_abstopk.training.checkpoints.training_state import (
     TrainingState,
     environment_changes,
     load_state,
+    load_stream,
+    ranks_of,
     save_state,
+    save_stream,
     scale_learning_rate,
 )
 from sae_lens_abstopk.training.config.training_config import NEWEST, TrainingConfig
 from sae_lens_abstopk.training.distributed import command_prefix
-from sae_lens_abstopk.training.divergence import DivergedError
 from sae_lens_abstopk.training.run_folder import checkpoint_root, sae_folder, write_config
 from sae_lens_abstopk.training.source.activation_source import SourcePosition
-from sae_lens_abstopk.training.source.stream_state import load_stream, ranks_of, save_stream
+from sae_lens_abstopk.training.step_control import DivergedError
 
 
 class RunCheckpoints:
     """The checkpoints of a run; ``metrics`` are the metrics files by SAE."""
 
-    def __init__(self, cfg: TrainingConfig, state: TrainingState, metrics: Mapping[str, Path]) -> None:
-        self.cfg, self.state, self.metrics = cfg, state, metrics
+    def __init__(
+        self, cfg: TrainingConfig, state: TrainingState, metrics: Mapping[str, Path], console: Console
+    ) -> None:
+        self.cfg, self.state, self.metrics, self.console = cfg, state, metrics, console
         self.root = checkpoint_root(cfg)
         self._text_files = text_files(cfg.dataset_path)  # read now: they may be moved away during the run
         self._newest: Path | None = None
@@ -60,13 +65,7 @@ class RunCheckpoints:
             self._due = False
 
     def save(self, position: SourcePosition) -> Path:
-        """
-        Save a checkpoint and keep the newest ``checkpoints_kept``; keep fewer if space is short.
-
-        Raises:
-            DivergedError: the loss has diverged, or weights are not finite.
-            CheckpointError: the disk is full, or the checkpoint cannot be written.
-        """
+        """Save a checkpoint and keep the newest ``checkpoints_kept``; keep fewer if space is short."""
         self.state.watch.look()
         first = self.state.trainers["sae"]
         folder = self.root / str(first.n_training_samples)
@@ -98,20 +97,17 @@ class RunCheckpoints:
             keep_newest(folder, self.cfg.checkpoints_kept)
         return folder
 
-    def save_and_say(self, position: SourcePosition, console: Console) -> None:
+    def save_and_say(self, position: SourcePosition) -> None:
         """Save a checkpoint as the run stops, and print the command that resumes it."""
         step = self.state.trainers["sae"].n_training_steps
         if step == 0:
-            _say(console, "stopped before the first step; there is nothing to save")
+            self._say("stopped before the first step; there is nothing to save")
             return
-        folder = self.save(position)
-        _say(
-            console,
-            f"stopped after step {step}; progress is in {folder} (in Python: resume_from_checkpoint={NEWEST!r})",
-        )
-        _say(console, f"go on with: {command_prefix()} train {self._config_path()} --resume")
+        in_python = f"(in Python: resume_from_checkpoint={NEWEST!r})"
+        self._say(f"stopped after step {step}; progress is in {self.save(position)} {in_python}")
+        self._say(f"go on with: {command_prefix()} train {self._config_path()} --resume")
 
-    def restore(self, folder: Path, console: Console) -> SourcePosition:
+    def restore(self, folder: Path) -> SourcePosition:
         """Load the state and metrics of the checkpoint ``folder``; return the position in the text."""
         load_state(folder, self.state)
         position = load_stream(folder, seed=self.cfg.seed)
@@ -124,30 +120,30 @@ class RunCheckpoints:
         if this_rank() == 0:
             remove_partial(self.root)
             for path in set_newer_aside(self.root, folder, first.n_training_samples):
-                _say(console, f"a newer checkpoint was renamed to {path}")
+                self._say(f"a newer checkpoint was renamed to {path}")
             for name, path in self.metrics.items():
                 _replace(path, sae_folder(folder, name) / path.name)
-        _say(console, f"going on after step {first.n_training_steps} from {folder}")
+        self._say(f"going on after step {first.n_training_steps} from {folder}")
         then = read_yaml(folder / CONFIG_FILENAME)
         if (lr_then := float(then["lr"])) != self.cfg.lr:
             for trainer in self.state.trainers.values():
                 scale_learning_rate(trainer, self.cfg.lr / lr_then)
-            _say(console, f"lr is {self.cfg.lr:g} from here on, {lr_then:g} up to here")
+            self._say(f"lr is {self.cfg.lr:g} from here on, {lr_then:g} up to here")
         if (n_then := ranks_of(folder)) != n_ranks():
             new_run = "the text is redistributed, some of it read twice or left out: this is a different run"
-            _say(console, f"the checkpoint was written by {n_then} ranks and is resumed on {n_ranks()}: {new_run}")
+            self._say(f"the checkpoint was written by {n_then} ranks and is resumed on {n_ranks()}: {new_run}")
         changes = environment_changes(folder, self.cfg.device)
         if (device_then := then.get("device")) != self.cfg.device:
             changes.append(f"device={device_then} then, {self.cfg.device} now")
         if changes:
             to_the_bit = "the numbers will not be those of an uninterrupted run to the last bit"
-            _say(console, f"{to_the_bit}: {'; '.join(changes)}")
+            self._say(f"{to_the_bit}: {'; '.join(changes)}")
         return position
 
-    def start_anew(self, console: Console) -> None:
+    def start_anew(self) -> None:
         """Start at the first step, with empty metrics."""
         if self.cfg.resume_from_checkpoint == NEWEST:
-            _say(console, f"no whole checkpoint in {self.root}; starting from the beginning")
+            self._say(f"no whole checkpoint in {self.root}; starting from the beginning")
             for path in self.metrics.values() if this_rank() == 0 else ():
                 path.unlink(missing_ok=True)
 
@@ -168,9 +164,8 @@ class RunCheckpoints:
     def _config_path(self) -> str:
         return shlex.quote(str(Path(self.cfg.output_path or "") / CONFIG_FILENAME))
 
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
 
 
 def _replace(target: Path, source: Path) -> None:
@@ -182,3 +177,35 @@ def _replace(target: Path, source: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, partial)
     partial.replace(target)
+
+
+def checkpoint_bytes(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> int:
+    """Bound a checkpoint's size: three times the weights, the firing counts and the mixing buffer."""
+    of_saes = 0
+    for sae in saes.values():
+        tensors = [*sae.parameters(), *sae.parameters(), *sae.state_dict().values()]
+        of_saes += sum(tensor.nbytes for tensor in tensors) + 2 * 4 * sae.cfg.d_sae
+    # the buffer, and the largest block that it may hold in addition
+    rows = (cfg.n_batches_in_buffer + cfg.store_batch_size_prompts) * cfg.text_spec.kept_positions * n_ranks()
+    return 2**20 + of_saes + 4 * rows * saes["sae"].cfg.d_in
+
+
+def require_room(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> None:
+    """Raise ConfigError if the final SAEs and the checkpoints that exist at one time do not fit on the disk."""
+    root, output = checkpoint_root(cfg), Path(cfg.output_path or "")
+    needed = {output: sum(weight.nbytes for sae in saes.values() for weight in sae.state_dict().values())}
+    remedy = "free some space, or name another output_path"
+    if cfg.checkpoint_freq or cfg.save_final_checkpoint:
+        on_the_way = (cfg.total_training_steps - 1) // cfg.checkpoint_freq if cfg.checkpoint_freq else 0
+        n_saved = max(1, on_the_way + cfg.save_final_checkpoint)
+        # the oldest is deleted after a new one is whole
+        n = max(0, min(cfg.checkpoints_kept + 1, n_saved) - len(checkpoints(root)))
+        disk = output if cfg.checkpoint_path is None else root
+        needed[disk] = needed.get(disk, 0) + n * checkpoint_bytes(cfg, saes)
+        remedy = (
+            f"free some space, lower checkpoints_kept={cfg.checkpoints_kept}, or save no checkpoints "
+            "(checkpoint_freq=0, save_final_checkpoint=false)"
+        )
+    for folder, n_bytes in needed.items():
+        if lack := lack_of_space(folder, n_bytes, "what the run saves"):
+            raise ConfigError(f"{lack}; {remedy}.")

@@ -2,21 +2,28 @@
 
 import json
 import pickle
+import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from sae_lens import SAE, SAETrainer
 from sae_lens.constants import TRAINER_STATE_FILENAME
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.provenance import code_digest, environment
-from sae_lens_abstopk.training.divergence import DivergenceWatch
+from sae_lens_abstopk.system.ranks import n_ranks, this_rank
 from sae_lens_abstopk.training.run_folder import sae_folder
-from sae_lens_abstopk.training.target_l0 import L0Controller
+from sae_lens_abstopk.training.source.activation_source import SourcePosition
+from sae_lens_abstopk.training.step_control import DivergenceWatch, L0Controller
 
 STATE = "state.json"
+STREAMS = "stream*.safetensors"
 
 
 class TrainingState(NamedTuple):
@@ -35,7 +42,7 @@ def save_state(
     Write a checkpoint into ``folder``, each companion into a subfolder, without changing the run.
 
     SAELens's files hold an SAE, its optimiser, schedule, firing counts and activation scale; this adds the rest, except
-    for the position in the text (:mod:`.stream_state`). ``text_files`` and the environment are compared on resume.
+    for the position in the text (:func:`save_stream`). ``text_files`` and the environment are compared on resume.
     """
     first = state.trainers["sae"]
     for name, trainer in state.trainers.items():
@@ -101,3 +108,59 @@ def environment_changes(folder: Path, device: str | None = None) -> list[str]:
     then = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"]
     now = environment(device) | {"code": code_digest()}
     return [f"{key} {then[key]} then, {value} now" for key, value in now.items() if then.get(key, value) != value]
+
+
+def save_stream(folder: Path, position: SourcePosition) -> None:
+    """Write this rank's position and random states into a checkpoint."""
+    tensors = {key: getattr(position, key).contiguous() for key in ("served", "waiting", "generator")}
+    tensors["torch_random"] = torch.get_rng_state()
+    for i, cuda_state in enumerate(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []):
+        tensors[f"cuda_random_{i}"] = cuda_state
+    kind, keys, *numpy_rest = np.random.get_state(legacy=True)
+    plain = {
+        "n_blocks": position.n_blocks,
+        "max_norm": position.max_norm,
+        "python_random": random.getstate(),
+        "numpy_random": [kind, np.asarray(keys).tolist(), *numpy_rest],
+    }
+    save_file(tensors, folder / _filename(this_rank()), metadata={"state": json.dumps(plain)})
+
+
+def ranks_of(folder: Path) -> int:
+    """Return the number of ranks that wrote a checkpoint."""
+    return len(list(folder.glob(STREAMS)))
+
+
+def load_stream(folder: Path, *, seed: int) -> SourcePosition:
+    """
+    Restore this rank's random states, and return the position of its source.
+
+    If another number of ranks wrote the checkpoint, this rank skips its share of the batches that were read, and its
+    mixing buffer starts empty.
+    """
+    if ranks_of(folder) != n_ranks():
+        plains = [_plain(path) for path in folder.glob(STREAMS)]
+        generator = torch.Generator().manual_seed(seed + this_rank())
+        n_blocks = sum(plain["n_blocks"] for plain in plains) // n_ranks()
+        nothing = torch.empty(0, 0)
+        return SourcePosition(n_blocks, plains[0]["max_norm"], nothing, nothing, generator.get_state())
+    path = folder / _filename(this_rank())
+    plain, tensors = _plain(path), load_file(path)
+    kind, internal, gauss = plain["python_random"]
+    random.setstate((kind, tuple(internal), gauss))
+    np.random.set_state(tuple(plain["numpy_random"]))
+    torch.set_rng_state(tensors["torch_random"])
+    for i in range(torch.cuda.device_count()):
+        if f"cuda_random_{i}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"cuda_random_{i}"], i)
+    position = (tensors[key] for key in ("served", "waiting", "generator"))
+    return SourcePosition(plain["n_blocks"], plain["max_norm"], *position)
+
+
+def _filename(rank: int) -> str:
+    return f"stream-{rank}.safetensors" if rank else "stream.safetensors"
+
+
+def _plain(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["state"])

@@ -28,12 +28,7 @@ def variant_names() -> list[str]:
 
 
 def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
-    """
-    Read a config file or preset; return its mapping and a name for errors.
-
-    Raises:
-        ConfigError: there is no such file, preset or variant.
-    """
+    """Read a config file or preset; return its mapping and a name for errors."""
     path = Path(source)
     if path.suffix in YAML:
         if not path.is_file():
@@ -95,9 +90,6 @@ def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, A
         raw: Changed in place.
         changes: Texts ``key=value``, whose values are YAML, or a mapping of keys to values; a mapping for ``sae`` or
             ``logger`` changes these keys of the section only.
-
-    Raises:
-        ConfigError: a change is not understood, or two set the same.
     """
     values = _as_mapping(changes)
     if "{layer}" not in str(values.get("hook_name", "{layer}")):

@@ -26,12 +26,7 @@ def offered_architectures() -> list[str]:
 
 
 def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingSAEConfig]:
-    """
-    Return the config class of an architecture by its name in a config file.
-
-    Raises:
-        ConfigError: the name is not registered, not even by a module in ``ABSTOPK_IMPORT``.
-    """
+    """Return the config class of an architecture by its name in a config file."""
     import_architectures()
     offered = offered_architectures()
     if architecture not in offered and architecture not in OUR_NAMES.values():
@@ -92,12 +87,7 @@ def companion_section(sae: Mapping[str, Any], changes: dict[str, Any], where: st
 
 
 def require_known_keys(raw: Mapping[Any, Any], known: Iterable[str], *, where: str = "", of: str = "") -> None:
-    """
-    Raise if a section has unknown keys; for an SAE, name the architectures that have the key.
-
-    Raises:
-        ConfigError: with the nearest known key.
-    """
+    """Raise if a section has unknown keys; for an SAE, name the architectures that have the key."""
     known = set(known) - NOT_IN_FILES
     for key in map(str, raw):
         if key in known:

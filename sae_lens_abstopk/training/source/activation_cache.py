@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,15 +72,11 @@ class ActivationCache:
     Blocks of activations, one per LM batch, in bfloat16 safetensors shards.
 
     A shard is written under another name, synced, renamed and then entered in the manifest, so that an interrupted run
-    leaves only whole shards. The run that computes rows rounds them to bfloat16 too: it sees the same activations as
-    later runs.
+    leaves only whole shards. The run that computes rows rounds them to bfloat16 too, so it sees what later runs see.
 
     Args:
         folder: Made if missing.
         defined_by: The settings and files that decide the activations.
-
-    Raises:
-        ConfigError: the folder holds other activations, or is not a cache.
     """
 
     def __init__(self, folder: Path, defined_by: dict[str, Any]) -> None:
@@ -89,24 +85,23 @@ class ActivationCache:
         self._lock = FileLock(folder / LOCK, thread_local=False)
         self._pending: list[torch.Tensor] = []
         self.manifest = Manifest(defined_by=defined_by, max_norm=None, skipped_batches=0, shards=[])
-        path = folder / MANIFEST
-        if path.is_file():
+        if (path := folder / MANIFEST).is_file():
             self.manifest = _read_manifest(path)
-            theirs = self.manifest.defined_by
-            other = [key for key in defined_by if not _is_same(key, theirs, defined_by)]
-            if other:
-                differences = "; ".join(
-                    f"{key} is {theirs.get(key, 'not noted')!r} there, {defined_by[key]!r} here" for key in other
-                )
-                raise ConfigError(
-                    f"activation_cache={str(folder)!r} holds other activations: {differences}. Name another folder, or "
-                    "delete it."
-                )
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(
-                f"activation_cache={str(folder)!r} is not an activation cache (no {MANIFEST}); name a new or empty "
-                "folder."
+            theirs, texts = self.manifest.defined_by, defined_by.get(TEXT_FILES)
+            if TEXT_FILES in defined_by and same_text_files(theirs.get(TEXT_FILES), texts):
+                theirs = theirs | {TEXT_FILES: texts}
+            differences = "; ".join(
+                f"{key} is {theirs.get(key, 'not noted')!r} there, {ours!r} here"
+                for key, ours in defined_by.items()
+                if key not in theirs or theirs[key] != ours
             )
+            problem = f"holds other activations: {differences}. Name another folder, or delete it" * bool(differences)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            problem = f"is not an activation cache (no {MANIFEST}); name a new or empty folder"
+        else:
+            problem = ""
+        if problem:
+            raise ConfigError(f"activation_cache={str(folder)!r} {problem}.")
 
     @classmethod
     def of_run(cls, cfg: TrainingConfig) -> "ActivationCache":
@@ -121,16 +116,10 @@ class ActivationCache:
 
     @property
     def is_new(self) -> bool:
-        """Whether the cache has no manifest yet."""
         return not (self.folder / MANIFEST).is_file()
 
     def require_room(self, cfg: TrainingConfig) -> None:
-        """
-        Raise if the activations of a run do not fit on the disk.
-
-        Raises:
-            ConfigError: naming the space needed and the space free.
-        """
+        """Raise a :class:`ConfigError` if the activations of a run do not fit on the disk."""
         rows = _rows_served(cfg) + cfg.n_batches_in_buffer * cfg.text_spec.kept_positions - self.n_rows
         lack = lack_of_space(self.folder, rows * cfg.sae.d_in * torch.bfloat16.itemsize, "activation_cache")
         if rows > 0 and lack is not None:
@@ -141,12 +130,7 @@ class ActivationCache:
         return self.n_rows < _rows_served(cfg)
 
     def begin(self, *, max_norm: float | None, skipped_batches: int) -> None:
-        """
-        Record the norm above which tokens are left out, and how many LM batches were read to find it.
-
-        Raises:
-            ConfigError: another process has begun to fill the cache.
-        """
+        """Record the norm above which tokens are left out, and how many LM batches were read to find it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._filling():
             if self.is_new:
@@ -155,14 +139,9 @@ class ActivationCache:
 
     def blocks(self, compute_from: Callable[[int], Iterator[torch.Tensor]], start: int = 0) -> Iterator[torch.Tensor]:
         """
-        Yield blocks [n, d_in], bfloat16, on the CPU: those on disk, then new ones, which are stored as they come.
+        Yield blocks [n, d_in], bfloat16, on the CPU, but for the first ``start``: those on disk, then new ones.
 
-        Args:
-            compute_from: Computes the blocks after a number of LM batches.
-            start: Blocks to skip.
-
-        Raises:
-            ConfigError: a shard is missing or damaged, or another process is filling the cache.
+        ``compute_from`` computes the blocks after a number of LM batches; they are stored as they come.
         """
         n_read = yield from self._stored(0, start)
         with self._filling():
@@ -266,16 +245,10 @@ def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:
     return json.loads(json.dumps(values, default=str))
 
 
-def _is_same(key: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    if key == TEXT_FILES:
-        return same_text_files(theirs.get(key), ours[key])
-    return key in theirs and theirs[key] == ours[key]
-
-
 def _read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         problem = f"{'.'.join(map(str, first['loc'])) or 'the text'}: {first['msg']}"
-    raise ConfigError(f"{path} is not a manifest of an activation cache ({problem}); delete the folder.")
+        raise ConfigError(f"{path} is not a manifest of an activation cache ({problem}); delete the folder.") from None

@@ -1,6 +1,4 @@
-"""
-Activations of a language model on text: SAELens's store with filters, a cache on disk and a position to resume from.
-"""
+"""Activations of a language model: SAELens's store with filters, a cache on disk and a position to resume from."""
 
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -41,7 +39,7 @@ class LanguageModelSource(TextStore):
     usual norm ("massive activations", often at the first position) and hold most of the variance.
 
     To keep a GPU busy, a thread tokenises text ahead, and the language model gets its next batch before the last one is
-    filtered. Batches come in SAELens's order from a buffer that is allocated once.
+    filtered.
     """
 
     max_norm: float | None = None
@@ -58,12 +56,7 @@ class LanguageModelSource(TextStore):
 
     @classmethod
     def for_training(cls, model: HookedRootModule, cfg: TrainingConfig, documents: Dataset | IterableDataset) -> Self:
-        """
-        Make the source of a run; with ``max_norm_multiple`` the first batches are read for the median norm.
-
-        Raises:
-            ConfigError: the text, the tokenizer or a cache does not fit the config.
-        """
+        """Make the source of a run; with ``max_norm_multiple`` the first batches are read for the median norm."""
         store = cls.of_specs(
             model,
             cfg.model_spec,
@@ -91,17 +84,15 @@ class LanguageModelSource(TextStore):
         _warn_missing_tokens(getattr(model, "tokenizer", None), cfg)
         if cfg.activation_cache is not None:
             store.cache = ActivationCache.of_run(cfg)
-            store.cache.require_room(cfg)
-        if store.cache is not None and not store.cache.is_new:
-            store.max_norm = store.cache.manifest.max_norm
-            return store
-        if cfg.max_norm_multiple is not None:
-            try:
-                store.max_norm = cfg.max_norm_multiple * store.median_norm()
-            except StopIteration:
-                raise store._too_little_text() from None
+        if store.cache is None or store.cache.is_new:
+            if cfg.max_norm_multiple is not None:
+                try:
+                    store.max_norm = cfg.max_norm_multiple * store.median_norm()
+                except StopIteration:
+                    raise store._too_little_text() from None
+            if store.cache is not None:
+                store.cache.begin(max_norm=store.max_norm, skipped_batches=store.n_llm_batches)
         if store.cache is not None:
-            store.cache.begin(max_norm=store.max_norm, skipped_batches=store.n_llm_batches)
             store.max_norm = store.cache.manifest.max_norm
         return store
 
@@ -151,7 +142,8 @@ class LanguageModelSource(TextStore):
             mix_fraction=self.activations_mixing_fraction,
             generator=self.generator,
         )
-        return map(_in_full_precision, self._buffer)
+        # half precision is too coarse for scaling or whitening
+        return (batch.float() if batch.dtype.itemsize < 4 else batch for batch in self._buffer)
 
     def close(self) -> None:
         """Stop reading ahead and write the rest of a cache; a later read starts at the first document."""
@@ -180,21 +172,20 @@ class LanguageModelSource(TextStore):
         self.generator.set_state(position.generator)
 
     def _skip(self, n_batches: int, on_progress: Callable[[int, int], None] = lambda *_: None) -> None:
+        def skip(raise_on_epoch_end: bool) -> None:
+            if self.cached_activation_dataset is None:
+                self.get_batch_tokens(raise_at_epoch_end=raise_on_epoch_end, move_to_model_device=False)
+            else:
+                self.get_raw_llm_batch(raise_on_epoch_end=raise_on_epoch_end)
+
         for i in range(n_batches):
-            self._into_next_epoch(self._skip_batch)
+            self._into_next_epoch(skip)
             on_progress(i + 1, n_batches)
         self.n_llm_batches += n_batches
 
-    def _skip_batch(self, raise_on_epoch_end: bool = False) -> None:
-        if self.cached_activation_dataset is None:
-            self.get_batch_tokens(raise_at_epoch_end=raise_on_epoch_end, move_to_model_device=False)
-        else:
-            self.get_raw_llm_batch(raise_on_epoch_end=raise_on_epoch_end)
-
     def _counted_blocks(self) -> Generator[torch.Tensor, None, None]:
-        if self.cache is None:
-            blocks = self._iterate_filtered_activations()
-        else:
+        blocks: Iterator[torch.Tensor] = self._iterate_filtered_activations()
+        if self.cache is not None:
             blocks = self.cache.blocks(self._blocks_from, start=self.n_blocks)
         for block in blocks:
             self.n_blocks += 1
@@ -256,11 +247,6 @@ class LanguageModelSource(TextStore):
             ahead.close()
 
 
-def _in_full_precision(batch: torch.Tensor) -> torch.Tensor:
-    """Return a batch of the buffer, whose half precision is too coarse for scaling or whitening, as float32."""
-    return batch.float() if batch.dtype.itemsize < 4 else batch
-
-
 def _metadata(cfg: TrainingConfig) -> dict[str, Any]:
     of_run = (
         *("dataset_path", "hook_name", "model_name", "model_class_name", "hook_head_index", "context_size"),
@@ -274,17 +260,12 @@ def _warn_missing_tokens(tokenizer: Any, cfg: TrainingConfig) -> None:
     """Warn if the tokenizer lacks the token of ``prepend_bos`` or ``sequence_separator_token``: SAELens adds none."""
     if tokenizer is None or cfg.is_dataset_tokenized or cfg.use_cached_activations:
         return
-    effects: dict[str, str] = {}
+    lacking = []
     if cfg.prepend_bos and tokenizer.bos_token_id is None:
-        effects["prepend_bos=false"] = "contexts begin without a BOS (prepend_bos=true)"
+        lacking.append("contexts begin without a BOS; set prepend_bos=false")
     separator = None if cfg.disable_concat_sequences else cfg.sequence_separator_token
     if isinstance(separator, str) and getattr(tokenizer, f"{separator}_token_id") is None:
-        effects["sequence_separator_token=eos, or the id of another token"] = (
-            f"documents are joined without a boundary (sequence_separator_token={separator!r})"
-        )
-    if effects:
-        warnings.warn(
-            f"the tokenizer of {cfg.model_name} lacks tokens that the config names, so "
-            f"{' and '.join(effects.values())}; set {' and '.join(effects)}.",
-            stacklevel=2,
-        )
+        of_key = f"(sequence_separator_token={separator!r})"
+        lacking.append(f"documents are joined without a boundary {of_key}; set it to eos, or the id of another token")
+    if lacking:
+        warnings.warn(f"the tokenizer of {cfg.model_name} lacks a token: {'; '.join(lacking)}.", stacklevel=2)

@@ -14,14 +14,8 @@ class MixingBuffer(Iterator[torch.Tensor]):
 
     At the same random state it yields the batches of SAELens's ``mixing_buffer``, which copies and permutes its whole
     storage each time. Here only row numbers are permuted; a new row takes the place of a row that was served. Memory
-    holds at most ``buffer_size`` rows and the largest block.
-
-    Args:
-        activations: Blocks [n, d_in], with any n.
-        buffer_size: Rows at which batches are served.
-        batch_size: Rows of a batch, at most ``buffer_size``.
-        mix_fraction: Share of the buffer kept back to mix with the next rows; at 0 nothing is shuffled.
-        generator: Random generator of the permutations; torch's own by default.
+    holds at most ``buffer_size`` rows and the largest block [n, d_in] of ``activations``. The share ``mix_fraction`` of
+    the buffer is kept back to mix with the next rows; at 0 nothing is shuffled.
     """
 
     def __init__(
@@ -40,10 +34,6 @@ class MixingBuffer(Iterator[torch.Tensor]):
         self._generator = generator
         self._rows: torch.Tensor | None = None
         self._free = self._order = self._served = EMPTY
-
-    @override
-    def __iter__(self) -> "MixingBuffer":
-        return self
 
     @override
     @torch.no_grad()

@@ -1,21 +1,41 @@
-"""Train many runs one after the other; a run that fails does not stop the others."""
+"""Files that describe many runs, and their training one after the other; a run that fails does not stop the others."""
 
 import traceback
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 
 from sae_lens_abstopk.model.check_hook import check_hook
 from sae_lens_abstopk.model.language_model import require_tokenizer
 from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError, TrainingStopped
+from sae_lens_abstopk.system.typed_values import explain
+from sae_lens_abstopk.system.yaml_files import read_yaml
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.interruption import caused_by_signal
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache, activation_facts
 from sae_lens_abstopk.training.train import train
+
+
+class FileModel(BaseModel):
+    """Base of file schemas: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+M = TypeVar("M", bound=FileModel)
+
+
+def read_as(model: type[M], path: Path) -> M:
+    """Read a YAML file; raise a :class:`ConfigError` with the file, the key, its value and what is allowed."""
+    raw = read_yaml(path)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, raw, model)}") from None
 
 
 def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console, dry_run: bool = False) -> list[str]:
@@ -71,10 +91,7 @@ def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = Fal
             problem += " ({layer} in its path stands for the layer)" * ("hook_name" in differing)
             problem += ", or set shuffle=false, so that the seed does not order the text" * ("seed" in differing)
         else:
-            try:
-                lacks_rows = ActivationCache.of_run(cfg).lacks_rows(cfg)
-            except ConfigError as error:
-                raise ConfigError(f"{name}: {error}") from None
+            lacks_rows = ActivationCache.of_run(cfg).lacks_rows(cfg)
             if at_once and lacks_rows and (other := to_fill.setdefault(folder, name)) != name:
                 problem = f"has yet to be filled, by only one of {other} and {name} at a time. Train one of them first"
         if problem is not None:
@@ -82,27 +99,14 @@ def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = Fal
 
 
 def _require_models(configs: Iterable[TrainingConfig]) -> None:
-    """Check each model, tokenizer and hook once; raise ConfigError with all problems."""
-    hooks, texts = {}, {}
+    """Check each model, tokenizer and hook once."""
+    checked: dict[Any, TrainingConfig] = {}
     for cfg in configs:
         model = (cfg.model_name, cfg.model_class_name, str(cfg.model_from_pretrained_kwargs))
-        hooks[(*model, cfg.hook_name, cfg.sae.d_in)] = cfg
-        texts[(*model, cfg.use_chat_formatting, cfg.is_dataset_tokenized)] = cfg
-    checks = [
-        *(
-            partial(check_hook, cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
-            for cfg in hooks.values()
-        ),
-        *(partial(require_tokenizer, cfg.model_spec, cfg.text_spec) for cfg in texts.values()),
-    ]
-    problems = []
-    for check in checks:
-        try:
-            check()
-        except ConfigError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
+        checked[(*model, cfg.hook_name, cfg.sae.d_in, cfg.use_chat_formatting, cfg.is_dataset_tokenized)] = cfg
+    for cfg in checked.values():
+        check_hook(cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
+        require_tokenizer(cfg.model_spec, cfg.text_spec)
 
 
 def raise_if_failed(names: list[str], n_runs: int) -> None:

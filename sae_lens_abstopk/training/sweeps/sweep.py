@@ -1,6 +1,7 @@
-"""Sweeps: one file that describes many runs."""
+"""Sweeps: one file that describes many runs, trained one after the other or as jobs of a cluster."""
 
 import hashlib
+import importlib.util
 import itertools
 import re
 import shlex
@@ -13,15 +14,23 @@ from annotated_types import Len
 from pydantic import Field
 from rich.console import Console
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.system.terminal import PrintableConsole
 from sae_lens_abstopk.system.yaml_files import data_folder, shipped_file, yaml_text
-from sae_lens_abstopk.training.checkpoints.resume import is_finished
+from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.presets import CONFLICTS, named_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import require_one_process
-from sae_lens_abstopk.training.sweeps.many_runs import require_caches, train_unfinished
-from sae_lens_abstopk.training.sweeps.yaml_model import FileModel, read_as
+from sae_lens_abstopk.training.interruption import caused_by_signal
+from sae_lens_abstopk.training.sweeps.many_runs import (
+    FileModel,
+    raise_if_failed,
+    read_as,
+    require_caches,
+    train_unfinished,
+)
+from sae_lens_abstopk.training.train import train
 
 # bytes; file systems allow 255
 LONGEST_NAME = 200
@@ -94,19 +103,19 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
 
 
 def _require_effect(override: str, grid: Mapping[str, Sequence[Any]], path: Path) -> None:
-    """Raise if an override sets a key of the grid or the folder of a run."""
+    """Raise a :class:`ConfigError` if an override sets a key of the grid or the folder of a run."""
     whole, _, value = override.partition("=")
-    if whole == "output_path":
-        raise ConfigError(f"{override!r}: name the folder of all runs of {path} with --out.")
     section, dot, key = whole.rpartition(".")
     replaced = [whole, f"{section}{dot}{CONFLICTS.get(key)}", *(name for name in grid if name.startswith(f"{whole}."))]
     if whole == "hook_name" and "{layer}" not in value:
         replaced.append("layer")
-    if in_grid := [name for name in replaced if name in grid]:
-        raise ConfigError(
-            f"{override!r} would replace {in_grid[0]}, which the grid of {path} sets to "
-            f"{', '.join(map(str, grid[in_grid[0]]))}; change the file."
-        )
+    problem = "would give all runs one folder; name the folder of all with --out" if whole == "output_path" else ""
+    for name in replaced:
+        if name in grid:
+            values = ", ".join(map(str, grid[name]))
+            problem = f"would replace {name}, which the grid of {path} sets to {values}; change the file"
+    if problem:
+        raise ConfigError(f"{override!r} {problem}.")
 
 
 def _points(source: str, grid: Mapping[str, Sequence[Any]], overrides: Sequence[str]) -> Iterator[SweepRun]:
@@ -139,3 +148,73 @@ def unfinished(runs: Sequence[SweepRun], out: Path) -> list[SweepRun]:
     waiting = [(run, cfg) for run in runs if not is_finished(cfg := run.config(out))]
     require_caches({run.name: cfg for run, cfg in waiting}, at_once=True)
     return [run for run, _ in waiting]
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """A job that trains or resumes one run."""
+
+    run: SweepRun
+    out: Path
+
+    def __call__(self) -> None:
+        cfg = self.run.config(self.out)
+        if not is_finished(cfg):
+            resume_if_started(cfg)
+            train(cfg, console=PrintableConsole(width=200, markup=False))
+
+    def checkpoint(self) -> Any:
+        """Return the job that submitit queues after preemption or timeout: the same job, which resumes."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def submit_sweep(
+    runs: Sequence[SweepRun],
+    out: Path,
+    *,
+    console: Console,
+    cluster: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> None:
+    """
+    Check every config, then submit a job for each unfinished run and print a line for each.
+
+    Logs of the jobs go into ``jobs`` in ``out``. ``cluster`` is ``"slurm"`` (the default), ``"local"`` (processes on
+    this machine) or ``"debug"`` (this process); the last two wait for the jobs. ``parameters`` go to submitit's
+    executor, such as ``timeout_min``, ``gpus_per_node`` and ``slurm_partition``.
+
+    Raises:
+        ConfigError: submitit is missing or rejects the cluster or a parameter.
+        TrainingStopped: at the end, if jobs on this machine failed.
+    """
+    if importlib.util.find_spec("submitit") is None:
+        raise ConfigError("--launcher submitit needs submitit: pip install 'sae-lens-abstopk[slurm]'.")
+    import submitit
+    from submitit.core.utils import UncompletedJobError
+
+    waiting = unfinished(runs, out)
+    try:
+        executor = submitit.AutoExecutor(folder=out.absolute() / "jobs", cluster=cluster or "slurm")
+        executor.update_parameters(name="abstopk", **(parameters or {}))
+    except (ValueError, TypeError, NameError, RuntimeError, AssertionError) as error:
+        raise ConfigError(f"submitit refuses --cluster={cluster or 'slurm'} or a --job parameter: {error}") from error
+    jobs = []
+    for i, run in enumerate(waiting, 1):
+        jobs.append(executor.submit(SweepJob(run, out.absolute())))
+        console.print(f"[{i}/{len(waiting)}] {run.name}  job {jobs[-1].job_id}", markup=False)
+    if executor.cluster not in ("local", "debug"):
+        return
+    failed = []
+    for run, job in zip(waiting, jobs, strict=True):
+        try:
+            job.result()
+        except (UncompletedJobError, TrainingStopped) as error:
+            if caused_by_signal(error):
+                raise
+            failed.append(run.name)
+            last = str(error).strip().splitlines()[-1]
+            log = f"(its log: {job.paths.stderr})"
+            console.print(f"the job of {run.name} failed: {last} {log}", markup=False, soft_wrap=True)
+    raise_if_failed(failed, len(waiting))

@@ -77,29 +77,27 @@ class ConsoleLogger:
 
 
 class Loggers:
-    """
-    Several loggers as one; a logger that fails causes one warning and never stops a run.
-
-    A tracker is not called again after ``GIVE_UP`` failures in a row, because each call may wait for a lost server.
-    """
+    """Several loggers as one; one that fails causes a warning, and after ``GIVE_UP`` failures in a row is left out."""
 
     def __init__(self, loggers: Sequence[MetricLogger], warn: Callable[[str], object]) -> None:
         self._loggers, self._warn = list(loggers), warn
         self._failures: dict[int, int] = {}
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        for number, logger in enumerate(self._loggers):
-            self._try(number, logger, lambda logger=logger: logger.log(metrics, step))
+        for number in range(len(self._loggers)):
+            self._try(number, lambda logger: logger.log(metrics, step))
 
     def close(self) -> None:
-        for number, logger in enumerate(self._loggers):
-            self._try(number, logger, logger.close)
+        for number in range(len(self._loggers)):
+            self._try(number, lambda logger: logger.close())
 
-    def _try(self, number: int, logger: MetricLogger, call: Callable[[], None]) -> None:
+    def _try(self, number: int, call: Callable[[MetricLogger], None]) -> None:
+        logger = self._loggers[number]
+        # each call of a tracker may wait for a lost server
         if self._failures.get(number, 0) >= GIVE_UP and not isinstance(logger, CsvLogger | ConsoleLogger):
             return
         try:
-            call()
+            call(logger)
         except Exception as error:  # any error of a server or a full disk
             if number not in self._failures:
                 self._warn(failure_note(type(logger).__name__, error))

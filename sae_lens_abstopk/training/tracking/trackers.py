@@ -24,11 +24,9 @@ ARTEFACTS = (
 )
 """Files of a run folder that a tracker uploads."""
 WANDB_ID, MLFLOW_ID = ".wandb-id", ".mlflow-id"
-"""Files of a run folder that store the id of its W&B run and of the MLflow run of its SAE."""
+"""Files of a run folder with the id of its W&B run, and of the MLflow run of its SAE."""
 # MLflow accepts a hundred parameters at a time, and no longer values
 _PARAMETERS_AT_ONCE, _LONGEST_PARAMETER = 100, 500
-# longest artifact name in W&B
-_MAX_ARTIFACT_NAME = 128
 
 
 class WandbLogger:
@@ -36,7 +34,7 @@ class WandbLogger:
 
     def __init__(self, cfg: TrackingConfig, folder: Path, *, artifact: str, prefix: str = "") -> None:
         self._folder, self._prefix = folder, prefix
-        self._artifact = re.sub(r"[^A-Za-z0-9_.-]+", "_", artifact)[:_MAX_ARTIFACT_NAME]
+        self._artifact = re.sub(r"[^A-Za-z0-9_.-]+", "_", artifact)[:128]  # the longest name in W&B
         self._files = [name for name in ARTEFACTS if cfg.log_weights_to_wandb or name != SAE_WEIGHTS_FILENAME]
         for key in (*COLUMNS[1:], "losses/*", "metrics/*"):
             wandb.define_metric(f"{prefix}{key}", step_metric="step")
@@ -57,9 +55,7 @@ class WandbLogger:
 
 class MlflowLogger:
     """
-    Logger to one MLflow run: config as parameters, metrics, and the files of the SAE's run folder at the end.
-
-    ``goes_on`` continues the run that the folder names if the server still has it.
+    Logger to one MLflow run, that of the folder if it ``goes_on``: parameters, metrics, and the files at the end.
     """
 
     def __init__(
@@ -87,13 +83,11 @@ class MlflowLogger:
         """Return the id of an experiment, made if missing; another run may make it at the same time."""
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        if (found := self._client.get_experiment_by_name(name)) is None:
             try:
                 return self._client.create_experiment(name)
-            except MlflowException as error:
-                found = self._client.get_experiment_by_name(name)
-                if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+            except MlflowException:
+                if (found := self._client.get_experiment_by_name(name)) is None:
                     raise
         return found.experiment_id
 
@@ -155,12 +149,7 @@ def open_trackers(
     config: Mapping[str, Any],
     warn: Callable[[str], object],
 ) -> list[MetricLogger]:
-    """
-    Open the trackers that ``cfg`` names for one SAE; warn about those that cannot be opened.
-
-    ``label`` and ``folder`` belong to the SAE; ``several`` says whether the run has others. A ``first_step`` above 1
-    means a resumed run.
-    """
+    """Open the trackers of one SAE, by its ``label`` and ``folder``; warn about those that cannot be opened."""
     wanted: dict[str, Callable[[], MetricLogger]] = {}
     run_name = _run_name(cfg, Path(config["output_path"]))
     if cfg.log_to_wandb and wandb.run is not None:
@@ -186,10 +175,9 @@ def wandb_run(
     cfg: LoggingConfig, folder: Path, config: dict[str, Any], *, goes_on: bool, warn: Callable[[str], object]
 ) -> Iterator[None]:
     """
-    Open a Weights & Biases run for this context; if that fails, warn and go without.
+    Open a Weights & Biases run, or continue that of ``cfg`` or the run folder; if that fails, warn and go without.
 
-    A W&B run that the caller has opened gets the config and stays open. ``goes_on`` continues the W&B run that ``cfg``
-    or the run folder names.
+    A W&B run that the caller has opened gets the config and stays open.
     """
     of_caller, noted, run_id = wandb.run, folder / WANDB_ID, cfg.wandb_id
     if goes_on and run_id is None and noted.is_file():

@@ -29,7 +29,7 @@ from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.provenance import processor
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.divergence import DivergedError
+from sae_lens_abstopk.training.step_control import DivergedError
 from tests.equivalents.test_mirror import inputs, signed
 from tests.evaluation.task_files import CONCEPT
 

@@ -14,8 +14,7 @@ import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.training.checkpoints.resume import refuse_to_overwrite
-from sae_lens_abstopk.training.config.config_file import build_config, load_config
+from sae_lens_abstopk.training.config.config_file import load_config
 from tests.cli.test_cli import invoke
 from tests.training.exactness import differences, final_state, rows_without_speed
 from tests.training.runs import begin, run_of, state_of
@@ -91,14 +90,6 @@ def test_the_text_is_gone_on_with_in_a_later_epoch(
     assert differences(final_state(whole), state_of(raw, resume_from_checkpoint="newest")) == []
 
 
-def test_checkpoints_change_nothing_and_the_last_few_are_kept(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    raw = raw_config | {"sae": raw_config["sae"] | {"unit_norm_encoder": True}}
-    plain = state_of(raw)
-    saving = state_of(raw, checkpoint_freq=1, checkpoints_kept=2, output_path=str(tmp_path / "saving"))
-    assert differences(plain, saving) == []
-    assert sorted(path.name for path in (tmp_path / "saving" / "checkpoints").iterdir()) == ["256", "320"]
-
-
 def test_a_checkpoint_after_the_last_step_ends_the_run_alike_and_starts_another_from_its_weights(
     raw_config: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -169,17 +160,6 @@ def test_what_a_run_went_back_from_is_not_its_newest_checkpoint(stopped: dict[st
     assert run_of(stopped).resumed == root / "256"
 
 
-def test_what_had_been_gone_back_from_can_be_gone_on_from(stopped: dict[str, Any]) -> None:
-    root = Path(stopped["output_path"]) / "checkpoints"
-    (root / "256").rename(root / "abandoned-256-1")
-    run_of(stopped | {"checkpoint_freq": 1, "resume_from_checkpoint": str(root / "128")}).run()
-    (Path(stopped["output_path"]) / "sae_weights.safetensors").unlink()
-    assert {"256", "320", "abandoned-256-1"} <= {path.name for path in root.iterdir()}
-    raw = stopped | {"checkpoint_freq": 0, "resume_from_checkpoint": str(root / "abandoned-256-1")}
-    run_of(raw).run()
-    assert {path.name for path in root.iterdir()} == {"192", "abandoned-256-1", "abandoned-256-2", "abandoned-320-1"}
-
-
 def test_files_of_the_user_are_not_written_over(raw_config: dict[str, Any]) -> None:
     folder = Path(raw_config["output_path"])
     folder.mkdir()
@@ -195,18 +175,6 @@ def test_files_of_the_user_are_not_written_over(raw_config: dict[str, Any]) -> N
     assert invoke("train", str(folder / "mine.yaml")).exit_code == 0
     assert (folder / "README.md").read_text() == "my notes"
     assert (folder / "mine.yaml").read_text() == own
-
-
-def test_a_companion_does_not_overwrite_an_sae_of_another_run(raw_config: dict[str, Any]) -> None:
-    cfg = build_config(raw_config | {"companions": {"plain": {"architecture": "topk"}}})
-    refuse_to_overwrite(cfg)
-    other = Path(raw_config["output_path"]) / "plain" / "sae_weights.safetensors"
-    other.parent.mkdir(parents=True)
-    other.touch()
-    with pytest.raises(
-        ConfigError, match=r"already holds a run \(plain.sae_weights\.safetensors\); name another folder"
-    ):
-        refuse_to_overwrite(cfg)
 
 
 def test_checkpoints_of_another_run_are_named_by_the_key_of_their_folder(

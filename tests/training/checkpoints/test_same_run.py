@@ -2,21 +2,17 @@
 
 import copy
 import io
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.system.provenance import code_digest, environment
 from sae_lens_abstopk.training import runner as runner_module
-from sae_lens_abstopk.training.checkpoints.same_run import require_same_run
-from sae_lens_abstopk.training.checkpoints.training_state import environment_changes
+from sae_lens_abstopk.training.checkpoints.resume import require_same_run
 from sae_lens_abstopk.training.config.config_file import build_config, load_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import write_config
@@ -57,37 +53,6 @@ def test_an_end_of_the_schedule_is_the_same_whether_it_is_written_or_left_to_the
     config.write_text(yaml.safe_dump(document | {"lr_end": 2e-4}))
     with pytest.raises(ConfigError, match=r"lr_end is 0\.0002 there, 0\.0001 here"):
         run_of(stopped)
-
-
-def test_a_config_that_was_edited_by_hand_is_read_as_any_other(stopped: dict[str, Any]) -> None:
-    config = Path(stopped["output_path"]) / "config.yaml"
-    whole = config.read_text()
-    config.write_text(whole.replace("\nlr: 0.001\n", "\nlr: 1e-3\n"))
-    assert config.read_text() != whole
-    assert run_of(stopped).resumed is not None
-    config.write_text(whole.replace("\nlr: 0.001\n", "\nlr: fast\n"))
-    with pytest.raises(ConfigError, match=r"config\.yaml: lr='fast' has the wrong type"):
-        run_of(stopped, resume_allows_changes=["lr"])
-    config.write_text("")
-    with pytest.raises(ConfigError, match=r"config\.yaml .*the top level must be a mapping"):
-        run_of(stopped)
-
-
-def test_another_version_of_what_orders_the_text_is_announced(tmp_path: Path) -> None:
-    now = environment()
-    then = {name: version for name, version in now.items() if name != "numpy"} | {"datasets": "3.1.0"}
-    (tmp_path / "state.json").write_text(json.dumps({"environment": then | {"code": "abc"}}))
-    assert environment_changes(tmp_path) == [
-        f"datasets 3.1.0 then, {now['datasets']} now",
-        f"code abc then, {code_digest()} now",
-    ]
-
-
-def test_what_was_computed_on_is_noted_and_not_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
-    assert environment("cpu")["device"].startswith("CPU, ")
-    assert environment("cuda:1")["device"] == "GPU 1"
 
 
 def test_a_note_says_when_the_environment_has_changed(stopped: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,5 +147,5 @@ def test_another_text_under_the_same_name_is_refused(stopped: dict[str, Any], tm
     run_of(raw).run()
     (tmp_path / "other" / "sae_weights.safetensors").unlink()
     text.write_text(text.read_text() + '{"text": "One more."}\n')
-    with pytest.raises(ConfigError, match="has other files, or other sizes of them, than when"):
+    with pytest.raises(ConfigError, match="had other files or sizes"):
         run_of(raw | {"resume_from_checkpoint": "newest"})

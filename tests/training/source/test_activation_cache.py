@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator
-from copy import copy
 from itertools import islice
 from pathlib import Path
 from threading import Thread
@@ -22,12 +21,9 @@ from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.source import activation_cache
 from sae_lens_abstopk.training.source.activation_cache import (
-    DEFINING_KEYS,
     ActivationCache,
     CacheNotWrittenError,
-    activation_facts,
 )
-from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
 from tests.training.checkpoints.test_checkpoint import Usage
 
 
@@ -67,19 +63,6 @@ def test_a_longer_run_goes_on_where_the_cache_ends(raw_config: dict[str, Any], t
     extended = train(raw, tmp_path / "a", activation_cache=str(tmp_path / "cache"), training_tokens=1280)
     whole = train(raw, tmp_path / "b", activation_cache=str(tmp_path / "other"), training_tokens=1280)
     assert torch.equal(weights(extended), weights(whole))
-
-
-def test_what_is_read_from_disk_goes_to_the_device_of_what_is_computed_before_it_is_widened(
-    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache")).activations_store
-    store.n_blocks, store.device = 0, torch.device("meta")
-    widened, float_ = [], torch.Tensor.float
-    monkeypatch.setattr(torch.Tensor, "float", lambda self: widened.append(self.device) or float_(self))
-    batch = next(store.get_data_loader())
-    assert (batch.device, batch.dtype) == (store.device, torch.float32)
-    assert set(widened) == {store.device}
-    store.close()
 
 
 def test_without_a_cache_the_run_is_the_same_but_for_the_rounding(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -132,16 +115,6 @@ OTHERWISE: dict[str, Any] = {
 """A value of each key that decides the activations or their order, unlike that of the run of six steps."""
 
 
-def test_a_run_of_other_activations_has_other_facts(raw_config: dict[str, Any]) -> None:
-    cfg = build_config(raw_config)
-    facts = activation_facts(cfg)
-    assert OTHERWISE.keys() == {*DEFINING_KEYS, "seed"}
-    for key, value in OTHERWISE.items():
-        other = copy(cfg)
-        setattr(other, key, value)
-        assert activation_facts(other)[key] != facts[key], key
-
-
 def numbered(n: int, start: int = 0) -> Iterator[torch.Tensor]:
     for i in range(start, n):
         yield torch.full((i % 3 + 1, 4), float(i))
@@ -175,13 +148,6 @@ def test_what_was_written_before_a_crash_is_kept(cache: ActivationCache) -> None
     again = ActivationCache(cache.folder, {"seed": 1})
     assert [len(shard.rows) for shard in again.manifest.shards] == [3, 3, 1]
     assert numbers(again.blocks(lambda n: numbered(9, n))) == list(range(9))
-
-
-def test_a_cache_that_does_not_note_what_it_is_of_is_refused(cache: ActivationCache) -> None:
-    with pytest.raises(
-        ConfigError, match=r"holds other activations: layer is 'not noted' there, 3 here\. Name another"
-    ):
-        ActivationCache(cache.folder, {"seed": 1, "layer": 3})
 
 
 def test_room_for_what_a_cache_lacks_is_asked_for_before_it_is_begun(
@@ -314,12 +280,3 @@ def test_of_two_that_begin_a_cache_the_second_takes_what_the_first_decided(
     with first._filling(), pytest.raises(ConfigError, match="is being filled by another process"):
         third.begin(max_norm=3.0, skipped_batches=0)
     assert ActivationCache.of_run(cfg).manifest.max_norm == 1.0
-
-
-def test_half_precision_is_widened_before_it_is_scaled(
-    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = train(raw_config, tmp_path / "a").activations_store
-    monkeypatch.setattr(LanguageModelSource, "_filtered", lambda _, batch: batch[0].bfloat16())
-    assert next(store.get_data_loader()).dtype == torch.float32
-    store.close()

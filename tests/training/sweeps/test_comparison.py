@@ -73,16 +73,14 @@ def test_a_comparison_of_which_another_process_trains_a_run_says_so_in_place_of_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ks": [1]}, r"ks=\[1\]: .* has the keys config, k, seeds, variants"),
+        ({"ks": [1]}, "unknown key 'ks'"),
         ({"k": 3}, "k=3: .* valid list"),
-        ({"k": [True]}, r"k\.0=True: .* valid integer"),
-        ({"k": [3, 5, 3]}, r"k=\[3, 5, 3\]: .* given twice"),
-        ({"seeds": []}, r"seeds=\[\]: .* at least 1"),
+        ({"k": [3, 5, 3]}, r"k: \[3, 5, 3\] holds a value twice"),
         ({"variants": {"a": 3}}, r"variants\.a=3"),
         ({"variants": {"a": {"architecture": "abstopp"}}}, "did you mean 'abstopk'"),
         ({"variants": {"a": {"times_wider": -1}}}, r"variants\.a\.times_wider=-1: .* greater than 0"),
         ({"config": {"lr": 1e-3}}, "config={'lr': 0.001}"),
-        ({"variants": {"a": {"architecture": "sparse_topk", "k": 9}}}, r"variants\.a=.* k is the same for all"),
+        ({"variants": {"a": {"architecture": "sparse_topk", "k": 9}}}, r"variants\.a: k is the same for all"),
         ({"variants": {"a": {"times_wider": 2, "d_sae": 64}}}, "give times_wider or d_sae, not both"),
         ({"variants": {"a": {"architecture": "matching_pursuit"}}}, "matching_pursuit has neither k nor a sparsity"),
         ({"variants": {"Checkpoints": {}}}, "the name 'Checkpoints' cannot be"),
@@ -99,13 +97,8 @@ def test_a_bad_comparison_is_refused_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        *(
-            (override, "has no effect on a comparison: .* decides k, seeds and variants, --out the folder")
-            for override in (
-                *("sae.k=7", "sae.pole_window=9", "sae={d_in: 32, d_sae: 64}", "seed=7", "companions.topk.k=3"),
-                *("target_l0.standard=7", "lr_multiples.standard=2", "output_path=other", "resume_allows_changes=[lr]"),
-            )
-        ),
+        ("sae.k=7", "has no effect on a comparison: .* decides k, seeds and variants, --out the folder"),
+        ("output_path=other", "has no effect on a comparison"),
         ("from_pretrained_path=a", "from_pretrained_path='a' has weights for one variant only"),
         ("autocast=true", "variants on the sparse kernels in float32 and others in bfloat16"),
     ],
@@ -115,13 +108,6 @@ def test_an_override_that_cannot_hold_for_all_variants_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load_comparison(written(raw_config, tmp_path), [override], out=tmp_path / "runs")
-
-
-def test_the_size_of_all_variants_can_be_overridden(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    for override, d_sae in (("sae.d_sae=96", 96), ("sae.expansion_factor=4", 128)):
-        comparison = load_comparison(written(raw_config, tmp_path), [override, "lr=1e-4"], out=tmp_path / "runs")
-        assert comparison.runs[0].config.sae.d_sae == d_sae
-        assert comparison.runs[0].config.lr == 1e-4
 
 
 def test_a_variant_may_have_a_multiple_of_the_rate(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -166,15 +152,3 @@ def test_a_config_with_companions_and_their_targets_gives_its_size_alone(
     for run in load_comparison(file, out=tmp_path / "runs").runs:
         assert run.config.target_l0 == {}
         assert run.config.companions["aims"].target_l0 == run.k  # type: ignore[attr-defined]
-
-
-def test_each_run_has_a_folder_of_its_own_under_the_checkpoint_path(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    for changes in ([], [f"checkpoint_path={tmp_path / 'checkpoints'}"]):
-        comparison = load_comparison(written(raw_config, tmp_path), changes, out=tmp_path / "runs")
-        own = [str(tmp_path / "checkpoints" / run.name) if changes else None for run in comparison.runs]
-        assert [run.config.checkpoint_path for run in comparison.runs] == own
-
-
-def test_an_unknown_comparison_names_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"neither a \.yaml file nor one of signed-or-not"):
-        load_comparison("nothing", out=tmp_path)

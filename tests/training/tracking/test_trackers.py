@@ -2,7 +2,6 @@
 
 import importlib.util
 import io
-import os
 import re
 import shutil
 from contextlib import closing
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 import wandb
-import yaml
 from mlflow import MlflowClient
 from rich.console import Console
 from sae_lens import SAETrainer
@@ -27,7 +25,7 @@ from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.tracking.loggers import Loggers
-from sae_lens_abstopk.training.tracking.trackers import MlflowLogger, WandbLogger, wandb_run
+from sae_lens_abstopk.training.tracking.trackers import MlflowLogger, wandb_run
 from tests.training.runs import QUIET, trained
 
 
@@ -90,19 +88,6 @@ def test_the_page_maps_the_names_of_saelens_to_equal_numbers(
     parts = {name: value for name, value in ours.items() if name.startswith("losses/")}
     assert parts == pytest.approx({name: theirs[name] for name in parts})
     assert sum(parts.values()) == pytest.approx(ours["loss"])
-
-
-def test_an_experiment_that_another_run_makes_meanwhile_is_taken(
-    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = MlflowClient(tracking_uri=uri).create_experiment("signed", artifact_location=str(tmp_path / "files"))
-    found, answers = MlflowClient.get_experiment_by_name, [None]
-    monkeypatch.setattr(
-        MlflowClient, "get_experiment_by_name", lambda self, name: answers.pop() if answers else found(self, name)
-    )
-    cfg = TrackingConfig(mlflow_tracking_uri=uri, mlflow_experiment="signed")
-    MlflowLogger(cfg, "a", tmp_path, {}, goes_on=False)
-    assert len(MlflowClient(tracking_uri=uri).search_runs([made])) == 1
 
 
 def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(uri: str, tmp_path: Path) -> None:
@@ -185,25 +170,6 @@ def test_a_run_that_goes_on_does_so_in_its_wandb_run(
     assert run_id in (None, second["id"])
 
 
-def test_a_run_that_is_given_no_name_is_called_like_its_folder(
-    raw_config: dict[str, Any], wandb_calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    artifacts: list[str] = []
-    logger_of = WandbLogger.__init__
-
-    def noted(self: WandbLogger, *args: Any, artifact: str, prefix: str) -> None:
-        artifacts.append(artifact)
-        logger_of(self, *args, artifact=artifact, prefix=prefix)
-
-    monkeypatch.setattr(WandbLogger, "__init__", noted)
-    raw_config["logger"] |= {"log_to_wandb": True}
-    trained(raw_config | {"perf_log_freq": 0})
-    assert wandb_calls[0]["name"] == "run"
-    assert artifacts == ["sae_run_abstopk_llama-3.1-8b_model.layers.2"]
-    config = yaml.safe_load((Path(raw_config["output_path"]) / "config.yaml").read_text())
-    assert config["logger"]["run_name"] is None, "another run of this config is not called like this one"
-
-
 def test_a_wandb_run_of_the_caller_takes_the_config_and_stays_open(
     raw_config: dict[str, Any], wandb_calls: list[dict[str, Any]]
 ) -> None:
@@ -247,19 +213,6 @@ def test_wandb_without_a_key_stops_no_run(raw_config: dict[str, Any], monkeypatc
     assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
 
 
-@pytest.mark.parametrize(("given", "then"), [(None, "4"), ("0", "0")])
-def test_mlflow_gives_a_request_up_in_half_a_minute_unless_told_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, then: str
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(given))
-    if given is None:
-        monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
-    monkeypatch.setattr(MlflowClient, "__init__", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        MlflowLogger(TrackingConfig(), "a", tmp_path, {}, goes_on=False)
-    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == then
-
-
 def test_a_companion_that_is_called_like_the_architecture_has_a_label_of_its_own(raw_config: dict[str, Any]) -> None:
     raw_config["companions"] = {"abstopk": {"k": 5}, "plain": {"architecture": "topk"}}
     saes = trained(raw_config | {"perf_log_freq": 0}).saes
@@ -285,15 +238,6 @@ def test_a_password_is_refused_and_not_repeated(who: str, raw_config: dict[str, 
     assert "secret" not in str(refused.value)
     raw_config["logger"] |= {"mlflow_tracking_uri": "https://mlflow.example.org"}
     assert build_config(raw_config).logger.mlflow_tracking_uri == "https://mlflow.example.org"
-
-
-def test_the_name_of_an_artifact_is_one_that_wandb_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logged = []
-    monkeypatch.setattr(wandb, "log_artifact", lambda artifact, **_: logged.append(artifact.name))
-    monkeypatch.setattr(wandb, "define_metric", lambda *_, **__: None)
-    (tmp_path / "sae_weights.safetensors").touch()
-    WandbLogger(TrackingConfig(), tmp_path, artifact="sae_modèle/b_x.y-z").close()
-    assert logged == ["sae_mod_le_b_x.y-z"]
 
 
 @pytest.mark.parametrize("package", ["mlflow", "tensorboard"])
