@@ -66,7 +66,7 @@ def require_default(cfg: Any, key: str, instead: str, *, section: str = "") -> N
 
 def require_sae_names(names: Iterable[str], *, where: str) -> None:
     """Raise a :class:`ConfigError` if a name cannot be that of an SAE, and so of a folder in the run."""
-    taken = set(RESERVED_NAMES)
+    taken: set[str] = set(RESERVED_NAMES)
     for name in names:
         device = WINDOWS_DEVICES.fullmatch(name.partition(".")[0])
         if device or not re.fullmatch(r"[A-Za-z0-9]([\w.-]*[\w-])?", name) or name.casefold() in taken:

@@ -88,7 +88,7 @@ class ActivationCache:
         if (path := folder / MANIFEST).is_file():
             self.manifest = _read_manifest(path)
             theirs, texts = self.manifest.defined_by, defined_by.get(TEXT_FILES)
-            if TEXT_FILES in defined_by and same_text_files(theirs.get(TEXT_FILES), texts):
+            if texts is not None and same_text_files(theirs.get(TEXT_FILES), texts):
                 theirs = theirs | {TEXT_FILES: texts}
             differences = "; ".join(
                 f"{key} is {theirs.get(key, 'not noted')!r} there, {ours!r} here"

@@ -42,18 +42,23 @@ class ActivationSource(Protocol):
 
     def metadata(self) -> dict[str, Any]:
         """Describe the activations, for the metadata of SAEs, results and the model card."""
+        ...
 
     def batches(self) -> Iterator[torch.Tensor]:
         """Yield batches [n, d_in] without end, all with the same n."""
+        ...
 
     def position(self) -> SourcePosition:
         """Return the state between two batches."""
+        ...
 
     def go_to(self, position: SourcePosition, on_progress: Callable[[int, int], None] = ...) -> None:
         """Move a new source to the position of an earlier one with the same settings."""
+        ...
 
     def close(self) -> None:
         """Stop threads and write pending data."""
+        ...
 
 
 class NoBatchError(Exception):
