@@ -35,9 +35,9 @@ class StopSignals:
     """
     Handler of stop signals; calls ``on_first`` with the name of the first one.
 
-    Half an optimiser step cannot be resumed, so the first Ctrl-C, SIGTERM or SIGHUP (unless ``nohup`` ignores it) is
-    only noted; a second one raises ``KeyboardInterrupt`` at once. In a submitit job, its requeue signal is noted
-    instead of SIGTERM, which submitit ignores, and passed on to submitit once the run has stopped.
+    The first Ctrl-C, SIGTERM or SIGHUP (unless ``nohup`` ignores it) is only noted, because half a step cannot be
+    resumed; a second one raises ``KeyboardInterrupt`` at once. In a submitit job, its requeue signal is noted instead
+    of SIGTERM, and passed on to submitit once the run has stopped.
     """
 
     def __init__(self, on_first: Callable[[str], None] = lambda _: None) -> None:

@@ -29,9 +29,9 @@ def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict
     """
     Return the metrics of one step on its own batch, the same on all ranks, in units of the raw activations.
 
-    ``dead_latents`` counts latents that have not fired in the last ``dead_feature_window`` steps. ``dead_poles`` and
-    ``two_sidedness`` use the firings counted over training where the SAE counts them, else those of the batch.
-    ``losses/NAME`` are the parts of the loss and ``metrics/NAME`` what the SAE adds, both in the units of training.
+    ``dead_latents`` have not fired in the last ``dead_feature_window`` steps. ``dead_poles`` and ``two_sidedness`` are
+    of all firings that the SAE counts, else of the batch. ``losses/NAME`` and ``metrics/NAME`` are in the units of
+    training.
     """
     scaler = trainer.activation_scaler
     sums = ReconstructionSums()

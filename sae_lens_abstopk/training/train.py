@@ -35,7 +35,7 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
     Train the SAEs of ``cfg`` and write the run folder ``cfg.output_path``.
 
     Seeds torch with ``cfg.seed``; a resumed run restores the random states of torch, Python and NumPy. Processes
-    started by ``torchrun`` share the run, and the first one writes. ``console`` is by default the terminal.
+    started by ``torchrun`` share the run, and the first one writes.
 
     Raises:
         ConfigError: before the model's weights are read, if the config, the machine or the text does not allow the run.

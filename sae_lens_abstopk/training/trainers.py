@@ -26,13 +26,9 @@ _HAS_FORWARD_SYNC_BUFFERS = "forward_sync_buffers" in inspect.signature(Distribu
 
 
 def new_sae(cfg: TrainingSAEConfig, seed: int, *, weights_of: Path | None = None) -> TrainingSAE[Any]:
-    """
-    Make an SAE with a copy of ``cfg``, because training changes the config when it folds a scale into the weights.
-
-    One seed gives every architecture of the same shape the same weights; ``weights_of``, a folder of
-    :func:`.warm_starts`, replaces them.
-    """
+    """Make an SAE whose weights are those of ``seed``, or of a folder of :func:`.warm_starts`."""
     torch.manual_seed(seed)
+    # a copy, because training changes the config when it folds a scale into the weights
     sae = get_sae_training_class(cfg.architecture())[0](deepcopy(cfg))
     if weights_of is not None:
         load_start(sae, weights_of)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 
 from rich.console import Console
@@ -21,13 +22,10 @@ def quickstart(
     overrides: Sequence[str] = (), *, out: Path | None = None, console: Console | None = None
 ) -> TrainingResult:
     """
-    Train and show the SAEs of the preset ``quickstart``.
+    Train and show the SAEs of the preset ``quickstart``, changed by ``overrides``; ``model_name=`` replaces the model.
 
-    Args:
-        overrides: ``key=value`` changes to the preset; ``model_name=`` replaces the fetched model.
-        out: Run folder; by default ``output_path=`` of ``overrides``, or the first free one of ``runs/quickstart``,
-            ``runs/quickstart-2``, ...
-        console: Shows output; by default the terminal.
+    The run folder is ``out``, ``output_path=`` of ``overrides``, or the first free one of ``runs/quickstart``,
+    ``runs/quickstart-2``, ...
     """
     require_one_process("abstopk quickstart")
     console = console or PrintableConsole(markup=False)  # a folder may have brackets in its name
@@ -66,8 +64,5 @@ def quickstart(
 
 
 def _free_folder(wanted: Path) -> Path:
-    folder, n = wanted, 1
-    while folder.exists():
-        n += 1
-        folder = wanted.with_name(f"{wanted.name}-{n}")
-    return folder
+    numbered = (wanted.with_name(f"{wanted.name}-{n}") for n in count(2))
+    return next(folder for folder in chain([wanted], numbered) if not folder.exists())

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from sae_lens_abstopk.training import training_loop as loop_module
@@ -43,25 +41,6 @@ def test_the_median_follows_a_loss_that_falls_and_does_not_judge_before_it_is_fu
     feed(watch, [0.001] * WINDOW, start=WINDOW + 1)
     with pytest.raises(DivergedError, match="times the median of the 100 before them"):
         feed(watch, [1.0] * STEPS_BETWEEN, start=2 * WINDOW + 1)
-
-
-@given(losses=st.lists(st.floats(0.01, 100), min_size=110, max_size=140), cut=st.integers(1, 109))
-def test_a_watch_that_takes_up_the_state_of_another_judges_alike(losses: list[float], cut: int) -> None:
-    def verdict(parts: list[list[float]]) -> str:
-        watch, start = DivergenceWatch(10.0), 1
-        try:
-            for part in parts:
-                following = DivergenceWatch(10.0)
-                following.load(watch.state())
-                watch = following
-                feed(watch, part, start)
-                watch.look()
-                start += len(part)
-        except DivergedError as error:
-            return str(error)
-        return ""
-
-    assert verdict([losses]) == verdict([losses[:cut], losses[cut:]])
 
 
 def harm_after(step: int, weight: str, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import gc
 import io
 import os
 import shlex
-import shutil
 import signal
 import weakref
 from collections.abc import Callable
@@ -165,25 +164,6 @@ def test_text_that_ends_in_an_error_loses_no_step(
     (checkpoint,) = (run.output / "checkpoints").iterdir()
     assert int(checkpoint.name) >= 3 * 64
     assert differences(whole, state_of(raw_config, resume_from_checkpoint="newest")) == []
-
-
-def test_text_that_is_moved_away_meanwhile_can_be_put_back(
-    raw_config: dict[str, Any], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copied = tmp_path / "copied.jsonl"
-    shutil.copyfile(texts, copied)
-    run = run_of(raw_config, dataset_path=str(copied))
-    send = signals_in(4)
-
-    def moves(trainer: Any, *args: Any) -> Any:
-        copied.unlink(missing_ok=True)
-        return send(trainer, *args)
-
-    monkeypatch.setattr(loop_module, "step_metrics", moves)
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
-    shutil.copyfile(texts, copied)
-    assert run_of(raw_config, dataset_path=str(copied), resume_from_checkpoint="newest").resumed is not None
 
 
 def test_a_measurement_that_fails_loses_no_step(

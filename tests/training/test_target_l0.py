@@ -10,8 +10,6 @@ import torch
 from sae_lens import StandardTrainingSAEConfig
 from sae_lens.training.optim import CoefficientScheduler
 
-from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.step_control import L0Controller
 from tests.training.exactness import rows_without_speed
 from tests.training.runs import run_of
@@ -81,11 +79,3 @@ def test_a_warm_up_that_never_ends_leaves_the_coefficient_that_was_reached(
     logged = float(rows_without_speed(run.output)[-1]["sparsity_coefficient"])
     assert recorded == pytest.approx(logged, rel=0.5)
     assert recorded < run.trainers["sae"].coefficient_schedulers["l1"].final_value / 10
-
-
-def test_two_targets_for_one_jumprelu_are_refused(raw_config: dict[str, Any]) -> None:
-    sae = {"architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "quadratic", "target_l0": 5.0}
-    with pytest.raises(
-        ConfigError, match=r"target_l0\.sae: the quadratic loss of this JumpReLU has a target of its own"
-    ):
-        build_config(raw_config | {"sae": sae | {"d_in": 32, "d_sae": 64}, "target_l0": {"sae": 3.0}})

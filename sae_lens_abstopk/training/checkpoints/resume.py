@@ -110,12 +110,9 @@ def _require_no_user_config(cfg: TrainingConfig) -> None:
 
 def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     """
-    Raise if the config in ``folder``, if any, has other values than ``cfg``.
+    Raise a :class:`ConfigError` if the config in ``folder``, if any, has other values than ``cfg``.
 
-    If ``lr`` may change (``resume_allows_changes``), scale an unchanged ``lr_end`` in ``cfg`` with it.
-
-    Raises:
-        ConfigError: with each differing key and both values; :data:`HARMLESS` keys may differ.
+    :data:`HARMLESS` keys may differ. If ``lr`` may change, an unchanged ``lr_end`` in ``cfg`` is scaled with it.
     """
     if unknown := set(cfg.resume_allows_changes) - {"lr"}:
         raise ConfigError(

@@ -161,7 +161,7 @@ class LanguageModelSource(TextStore):
         return SourcePosition(self.n_blocks, self.max_norm, served, waiting, self.generator.get_state())
 
     def go_to(self, position: SourcePosition, on_progress: Callable[[int, int], None] = lambda *_: None) -> None:
-        """Read and tokenise the text of a new source up to ``position``; the language model does not run."""
+        """Read the text of a new source up to ``position``, without running the language model."""
         if self.cache is None:
             self._skip(position.n_blocks, on_progress)
         self.n_blocks, self.max_norm = position.n_blocks, position.max_norm

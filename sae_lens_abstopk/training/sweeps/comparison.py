@@ -30,12 +30,7 @@ Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Variant(BaseModel):
-    """
-    SAE keys of a variant; ``d_in``, ``d_sae`` and ``b_dec_init_method`` default to those of the config.
-
-    The k of the run sets its L0: as its ``k`` if it has one, as the ``target_l0`` of JumpReLU's quadratic loss, else as
-    the target of :class:`.L0Controller`.
-    """
+    """SAE keys of a variant; ``d_in``, ``d_sae`` and ``b_dec_init_method`` default to those of the config."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     times_wider: Factor = 1.0
@@ -103,20 +98,16 @@ class Comparison:
         for run in self.runs:
             for variant, folder in run.folders().items():
                 group = f"{variant} k={run.k:g}"  # always with k, because results of another k may be added
-                saes[f"{group} seed {run.seed}"] = folder
-                groups[f"{group} seed {run.seed}"] = group
+                name = f"{group} seed {run.seed}"
+                saes[name], groups[name] = folder, group
         return saes, groups
 
 
 def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) -> Comparison:
     """
-    Read and check a comparison file.
+    Read and check a comparison file, or one of ``training_configs/comparisons``, for runs in the folder ``out``.
 
-    Args:
-        source: A YAML file, or the name of one in ``training_configs/comparisons``. A relative ``config`` in it is
-            tried relative to the file first.
-        overrides: ``key=value`` changes to the training config; of ``sae`` only its size: variants set the rest.
-        out: Folder of the runs.
+    ``overrides`` are changes to the training config; of ``sae`` only to its size: variants set the rest.
 
     Raises:
         ConfigError: a key, a value, a variant or the config is wrong, or an override has no effect.
@@ -158,11 +149,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
 def with_variants(
     base: TrainingConfig, variants: Mapping[str, Variant], k: float, *, where: str, **changes: Any
 ) -> TrainingConfig:
-    """
-    Copy the config ``base`` with ``changes`` so that it trains ``variants`` at an L0 of ``k``, the first as ``sae``.
-
-    Raises ConfigError, naming ``where``, if a variant is wrong or has no way to reach ``k``.
-    """
+    """Copy ``base`` with ``changes`` so that it trains ``variants`` at an L0 of ``k``, the first as ``sae``."""
     saes: dict[str, TrainingSAEConfig] = {}
     targets, rates = {}, {}
     for name, variant in variants.items():

@@ -81,7 +81,7 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
     Return the runs of a sweep file: for each entry of ``runs``, every variant with every point of its grid.
 
     Raises:
-        ConfigError: the file is missing, a key or an entry is wrong, or two runs would have the same folder.
+        ConfigError: a key or an entry is wrong, or two runs would have the same folder.
     """
     path = shipped_file(source, data_folder("training_configs") / "sweeps", what="sweep")
     file = read_as(SweepFile, path)
@@ -181,9 +181,8 @@ def submit_sweep(
     """
     Check every config, then submit a job for each unfinished run and print a line for each.
 
-    Logs of the jobs go into ``jobs`` in ``out``. ``cluster`` is ``"slurm"`` (the default), ``"local"`` (processes on
-    this machine) or ``"debug"`` (this process); the last two wait for the jobs. ``parameters`` go to submitit's
-    executor, such as ``timeout_min``, ``gpus_per_node`` and ``slurm_partition``.
+    Logs go into ``jobs`` in ``out``. ``cluster`` is ``"slurm"`` (the default), ``"local"`` (processes on this machine)
+    or ``"debug"`` (this process); the last two wait for the jobs. ``parameters`` go to submitit's executor.
 
     Raises:
         ConfigError: submitit is missing or rejects the cluster or a parameter.

@@ -6,7 +6,6 @@ import re
 import shutil
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.tracking.loggers import Loggers
-from sae_lens_abstopk.training.tracking.trackers import MlflowLogger, wandb_run
+from sae_lens_abstopk.training.tracking.trackers import MlflowLogger
 from tests.training.runs import QUIET, trained
 
 
@@ -180,18 +179,6 @@ def test_a_wandb_run_of_the_caller_takes_the_config_and_stays_open(
         assert run.config["lr"] == raw_config["lr"]
         assert run.step == 6
     assert len(wandb_calls) == 1
-
-
-def test_wandb_is_told_whether_the_run_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes: list[int] = []
-    monkeypatch.setattr(wandb, "init", lambda **_: SimpleNamespace(id="a"))
-    monkeypatch.setattr(wandb, "finish", lambda exit_code: codes.append(exit_code))
-    arguments: dict[str, Any] = {"goes_on": False, "warn": pytest.fail}
-    with pytest.raises(TrainingStopped), wandb_run(TrackingConfig(), tmp_path, {}, **arguments):
-        raise TrainingStopped("diverged")
-    with wandb_run(TrackingConfig(), tmp_path, {}, **arguments):
-        (tmp_path / "sae_weights.safetensors").touch()
-    assert codes == [1, 0]
 
 
 def test_wandb_without_a_key_stops_no_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
