@@ -8,8 +8,12 @@ import torch
 from sae_lens import SAETrainer, TrainingSAE
 from sae_lens.saes.sae import TrainStepOutput
 
-from sae_lens_abstopk.dictionary.reconstruction import LossRecovered
-from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, ReconstructionSums, evaluate_reconstruction
+from sae_lens_abstopk.dictionary.reconstruction import (
+    LossRecovered,
+    Reconstruction,
+    ReconstructionSums,
+    evaluate_reconstruction,
+)
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
