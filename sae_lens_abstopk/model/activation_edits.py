@@ -30,17 +30,11 @@ def intervene(
     prompt: bool = True,
 ) -> Iterator[None]:
     """
-    Apply ``edit`` at a hook in every forward pass while the context is open.
+    Apply ``edit`` at a hook (see :func:`find_place`) in every forward pass while the context is open.
 
-    Contexts nest, also at one hook: edits apply in the order in which they were opened, and a norm limit reads the
-    activation before all of them. Contexts may close in any order.
-
-    Args:
-        model: A transformers model, SAELens's proxy of one, HookedSAETransformer or TransformerBridge.
-        hook_name: See :func:`find_place`.
-        edit: Maps the activations of the kept tokens [n, ...] to new ones.
-        token_filter: Tokens to edit; all but padding by default.
-        prompt: See :func:`steer`.
+    By default all tokens but padding are edited; ``prompt`` is as in :func:`steer`. Contexts nest, also at one hook:
+    edits apply in the order in which they were opened, and a norm limit reads the activation before all of them.
+    Contexts may close in any order.
 
     Raises:
         ConfigError: the model lacks the hook or is compiled; or, in a forward pass, its tokens are unknown.
@@ -183,12 +177,7 @@ class _PassReader:
             self._tokens = self._ids = None
 
     def current(self) -> _PassTokens:
-        """
-        Return the tokens of the running pass.
-
-        Raises:
-            ConfigError: ``entered`` was not called, or received neither ids nor embeddings.
-        """
+        """Return the tokens of the running pass; a :class:`ConfigError` if ``entered`` was not called."""
         if self._tokens is None:
             raise ConfigError(
                 f"the layers of this {type(self.model).__name__} run without a call of its "

@@ -20,13 +20,7 @@ POSITION_TABLE = re.compile(r"(^|\.)(wpe|embed_positions)$")
 
 
 def check_hook(spec: ModelSpec, *, d_in: int, context_size: int) -> None:
-    """
-    Raise if the model lacks the hook or its width is not ``d_in``, before any weight is read.
-
-    Raises:
-        ConfigError: naming the hook and the nearest existing ones, or both widths; or the model is unavailable, is not
-            a causal language model, or has fewer positions than ``context_size``.
-    """
+    """Raise a ``ConfigError`` if a model, before its weights are read, lacks the hook, its width or the context."""
     name, hook, kind = spec.model_name, spec.hook_name, spec.model_class_name
     layers, width, longest = model_shape(name, kind, spec.load_options)
     names = residual = [f"blocks.{layer}.hook_resid_post" for layer in range(layers)]
@@ -65,12 +59,7 @@ def most_positions(model: nn.Module) -> int | None:
 
 @torch.no_grad()
 def check_activations(model: HookedRootModule, spec: ModelSpec, *, d_in: int) -> None:
-    """
-    Run three tokens through a loaded model; raise if the hook is missing or its width is not ``d_in``.
-
-    Raises:
-        ConfigError: naming the hook and the nearest existing ones, or both widths.
-    """
+    """Run three tokens through a model; raise a :class:`ConfigError` if the hook is missing or not ``d_in`` wide."""
     hook, names = spec.hook_name, list(model.hook_dict)
     where, cache = f"hook_name={hook!r} of {spec.model_name}", {}
     if hook in names:

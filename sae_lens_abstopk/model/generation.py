@@ -81,12 +81,7 @@ class TextModel:
         self._pad: int = next((i for i in (self.tokenizer.pad_token_id, *self._ends) if i is not None), 0)
 
     def encode(self, texts: Sequence[str], *, chat: bool | None = None) -> TokenBatch:
-        """
-        Tokenise texts, padded on the left; ``chat`` overrides that of the model.
-
-        Raises:
-            ConfigError: a text has no tokens.
-        """
+        """Tokenise texts, padded on the left; ``chat`` overrides that of the model. An empty text is an error."""
         texts = one_or_more(texts)
         if self.chat if chat is None else chat:
             texts = [chat_prompt(self.tokenizer, text) for text in texts]
@@ -109,10 +104,8 @@ class TextModel:
         """
         Return the mean negative log-likelihood (nats per token) of each text, [n], float64, on the CPU.
 
-        Args:
-            batch: The texts.
-            counted: Tokens to average over, [n, width]; default: all. The first of a text never counts. The mean of no
-                tokens is 0.
+        ``counted`` [n, width] are the tokens to average over, by default all. The first of a text never counts. The
+        mean of no tokens is 0.
         """
         first = batch.mask.cumsum(1) == 1
         counted = (batch.mask if counted is None else counted).bool() & ~first

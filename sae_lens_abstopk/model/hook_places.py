@@ -102,11 +102,7 @@ def residual_layer(hook_name: str) -> int | None:
 
 
 def transformer_lens_name(hook_name: str) -> str | None:
-    """
-    Return TransformerLens's name of a transformers hook: the output of a layer or of a part of one.
-
-    None for other names. Only a TransformerBridge has the parts.
-    """
+    """Return TransformerLens's name of the output of a transformers layer or, for bridges, of its parts; else None."""
     part = LAYER_PART.search(hook_name)
     if part and not OTHER_TOWERS.search(hook_name):
         return f"blocks.{part[1]}.{part[2] or 'attn'}.hook_out"

@@ -33,10 +33,7 @@ def load_language_model(spec: ModelSpec, text: TextSpec, hook_names: Sequence[st
     Load a model in evaluation mode, with ``hook_names``, by default the spec's hook.
 
     Its dtype is the checkpoint's, or that of ``model_from_pretrained_kwargs``; 16-bit checkpoints become float32 on a
-    CPU without fast 16-bit arithmetic.
-
-    Raises:
-        ConfigError: it cannot be loaded; or as :func:`require_tokenizer`.
+    CPU without fast 16-bit arithmetic. A :class:`ConfigError` says why it cannot be loaded.
     """
     require_tokenizer(spec, text)
     name, options = spec.model_name, dict(spec.load_options)
@@ -62,12 +59,7 @@ def load_language_model(spec: ModelSpec, text: TextSpec, hook_names: Sequence[st
 
 
 def require_tokenizer(spec: ModelSpec, text: TextSpec) -> None:
-    """
-    Raise if the model's tokenizer cannot read ``text``, before any weight is read.
-
-    Raises:
-        ConfigError: the tokenizer is missing or unreadable, or lacks the chat template that the text needs.
-    """
+    """Raise a :class:`ConfigError` if the model's tokenizer cannot read ``text``, before any weight is read."""
     if spec.model_class_name == "HookedTransformer":  # TransformerLens knows the tokenizers of its models
         return
     failed: Exception | None = None

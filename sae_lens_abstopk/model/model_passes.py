@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Self, cast
 
@@ -41,6 +42,7 @@ class ReplacedPass(NamedTuple):
     """KL(clean || this) of each prediction (nats), flat, float64, on the CPU."""
 
 
+@dataclass(eq=False)
 class ModelPasses:
     """
     Forward passes of one model around one hook.
@@ -55,18 +57,13 @@ class ModelPasses:
         ConfigError: in a pass, if activations do not have the width ``d_in``, or the hook lacks the head.
     """
 
-    def __init__(
-        self,
-        model: HookedRootModule,
-        hook_name: str,
-        *,
-        autocast: bool = False,
-        skip_below: bool = True,
-        d_in: int | None = None,
-        head_index: int | None = None,
-    ) -> None:
-        self.model, self.hook_name, self.autocast = model, hook_name, autocast
-        self.d_in, self.head_index, self.skip_below = d_in, head_index, skip_below
+    model: HookedRootModule
+    hook_name: str
+    _: KW_ONLY
+    autocast: bool = False
+    skip_below: bool = True
+    d_in: int | None = None
+    head_index: int | None = None
 
     @classmethod
     def of_spec(cls, model: HookedRootModule, spec: ModelSpec, *, d_in: int) -> Self:

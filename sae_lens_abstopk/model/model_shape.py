@@ -48,24 +48,14 @@ def name_on_hub(model_name: str) -> str:
 
 
 def read_model_config(model_name: str, load_options: Mapping[str, Any] | None = None) -> PreTrainedConfig:
-    """
-    Read the config of a model, a Hub id or folder, with options of ``from_pretrained``.
-
-    Raises:
-        ConfigError: the model is missing or gated, or the Hub cannot be reached.
-    """
+    """Read the config of a model, a Hub id or folder; a :class:`ConfigError` says why that is impossible."""
     options = {key: value for key, value in (load_options or {}).items() if key in CONFIG_OPTIONS}
     with model_errors(model_name):
         return AutoConfig.from_pretrained(name_on_hub(model_name), **options)
 
 
 def model_shape(model_name: str, model_class_name: str, load_options: Mapping[str, Any] | None = None) -> ModelShape:
-    """
-    Return the sizes of a model; TransformerLens's names are accepted too.
-
-    Raises:
-        ConfigError: as :func:`read_model_config`, or the config lacks the sizes.
-    """
+    """Return the sizes of a model, which may have TransformerLens's name; errors as :func:`read_model_config`."""
     with model_errors(model_name):
         if model_class_name == "HookedTransformer":
             config = get_pretrained_model_config(model_name)

@@ -12,12 +12,7 @@ MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer
 
 
 def resolve_device(key: str, device: str) -> str:
-    """
-    Return the device named ``device``; ``auto`` is CUDA if available, else the CPU.
-
-    Raises:
-        ConfigError: it is not a supported torch device; names ``key``.
-    """
+    """Return a supported torch device or raise a :class:`ConfigError`; ``auto`` is CUDA if available, else the CPU."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -30,12 +25,7 @@ def resolve_device(key: str, device: str) -> str:
 
 
 def require_device(key: str, device: str) -> None:
-    """
-    Raise if this machine lacks the device.
-
-    Raises:
-        ConfigError: naming ``key``.
-    """
+    """Raise a :class:`ConfigError` if this machine lacks the device."""
     wanted, n = torch.device(device), torch.cuda.device_count()
     if wanted.type == "cuda" and (wanted.index or 0) >= n:
         raise ConfigError(f"{key}={device!r} is not one of the {n} CUDA devices of this machine; use auto or cpu.")
@@ -43,12 +33,7 @@ def require_device(key: str, device: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """
-    A language model, its loading options, and the hook to read. Fields are keys of a training config.
-
-    Raises:
-        ConfigError: a value is missing or not allowed; names the key.
-    """
+    """A language model, its loading options, and the hook to read. Fields are keys of a training config."""
 
     model_name: str
     """Hub id, or a local folder."""

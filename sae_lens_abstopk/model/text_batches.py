@@ -34,12 +34,9 @@ class ReadingRules:
     @classmethod
     def of_saes(cls, saes: Mapping[str, SAE[Any]], tokenizer: Any) -> Self:
         """
-        Return the rules in the metadata of all ``saes``.
+        Return the rules in the metadata of all ``saes``; a :class:`ConfigError` if they disagree.
 
         Norm limits are estimates and differ between seeds: the first one applies.
-
-        Raises:
-            ConfigError: they disagree.
         """
         selection = shared_selection(saes)
         filters = [TokenFilter.of_sae(sae, tokenizer) for sae in saes.values()]
@@ -51,12 +48,7 @@ class ReadingRules:
 
 
 def shared_selection(saes: Mapping[str, SAE[Any]]) -> TokenSelection:
-    """
-    Return the selection of tokens that all ``saes`` were trained on.
-
-    Raises:
-        ConfigError: they disagree.
-    """
+    """Return the selection of tokens that all ``saes`` were trained on; a :class:`ConfigError` if they disagree."""
     found = {name: TokenSelection.of_sae(sae) for name, sae in saes.items()}
     if len(set(found.values())) != 1:
         selections = "; ".join(
@@ -107,10 +99,7 @@ def text_batches(
     Yield activations of ``texts`` in batches of at most ``BATCH_TOKENS`` tokens, padding included, or one text.
 
     Models are causal, so padding on the right changes nothing before it. ``markers`` are (first, end) characters of a
-    word in each text.
-
-    Raises:
-        ConfigError: a text has no token.
+    word in each text. A text without tokens is an error.
     """
     bos = [tokenizer.bos_token_id] if rules.prepend_bos and tokenizer.bos_token_id is not None else []
     max_length = min(MAX_LENGTH, most_positions(passes.model) or MAX_LENGTH)

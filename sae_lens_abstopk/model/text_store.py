@@ -42,12 +42,9 @@ class TextStore(ActivationsStore):
         cls, model: HookedRootModule, model_spec: ModelSpec, text: TextSpec, documents: Text, **options: Any
     ) -> Self:
         """
-        Make a store over ``documents`` of ``text``, with further arguments of SAELens's ``ActivationsStore``.
+        Make a store over ``documents`` of ``text``; ``options`` are further arguments of ``ActivationsStore``.
 
-        The defaults suit a store for tokens only.
-
-        Raises:
-            ConfigError: the text holds token ids of another tokenizer.
+        The defaults suit a store for tokens only. Token ids of another tokenizer are an error.
         """
         require_same_tokenizer(getattr(model, "tokenizer", None), text)
         of_tokens = {"d_in": 1, "n_batches_in_buffer": 1, "total_training_tokens": 1, "train_batch_size_tokens": 1}
@@ -138,10 +135,7 @@ def token_batches(
 
     Only the first ``LONGEST_DOCUMENT`` characters of a document are read, so that one book does not dominate; if that
     is too little text, all of it. A batch has ``store_batch_size_prompts`` contexts, or fewer if their codes (``d_sae``
-    wide) or, ``with_logits``, their logits need too much memory.
-
-    Raises:
-        ConfigError: the text does not fill one batch.
+    wide) or, ``with_logits``, their logits need too much memory. Text that does not fill one batch is an error.
     """
     documents = load_text(text, part)
     per_batch = text.store_batch_size_prompts * text.context_size

@@ -85,12 +85,7 @@ class TokenFilter:
     def mask_and_rows(
         self, tokens: torch.Tensor, activations: torch.Tensor, hook_name: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Return the mask of :meth:`keep` on the device of ``activations``, and the kept rows, float32 [n, d_in].
-
-        Raises:
-            ConfigError: a kept row is NaN or infinite.
-        """
+        """Return the mask of :meth:`keep` and the kept rows, float32 [n, d_in]; a ``ConfigError`` if one is NaN."""
         kept = self.keep(tokens, activations).to(activations.device)
         x = activations[kept].float()
         require_finite(x, hook_name)

@@ -90,12 +90,7 @@ def require_empty(folder: Path) -> None:
 
 
 def inside(folder: Path, name: str, *, where: str) -> Path:
-    """
-    Return the path in ``folder`` of ``name``, a relative path from an untrusted file.
-
-    Raises:
-        ConfigError: it is absolute, or ``..`` or a link leads out of the folder; names ``where``, its origin.
-    """
+    """Return the path in ``folder`` of ``name`` from an untrusted file; a ``ConfigError`` if it leads out of it."""
     path = folder / name
     if leads_up(name) or not path.resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"{where}: {name!r} leads out of {folder}; only files in that folder are read.")

@@ -60,12 +60,7 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
 
 
 def acquire(lock: FileLock) -> None:
-    """
-    Acquire a lock, or warn that the file system has no locks.
-
-    Raises:
-        Timeout: another process holds it.
-    """
+    """Acquire a lock, or warn that the file system has no locks; ``Timeout`` if another process holds it."""
     try:
         lock.acquire(timeout=0)
     except OSError as error:

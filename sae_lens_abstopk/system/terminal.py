@@ -26,11 +26,7 @@ def printable(text: str) -> str:
 
 
 class PrintableConsole(Console):
-    """
-    A console that replaces control characters, highlights nothing, and never fails to write.
-
-    A closed terminal, a full disk or a dead ``tee`` must not stop a run.
-    """
+    """A console that replaces control characters, highlights nothing, and drops what it cannot write."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, **options)

@@ -35,12 +35,7 @@ def field_types(config_class: type) -> dict[str, Any]:
 
 
 def typed_value(key: str, value: Any, hint: Any) -> Any:
-    """
-    Return ``value`` as a plain Python value of the type ``hint``.
-
-    Raises:
-        ConfigError: it has another type.
-    """
+    """Return ``value`` as a plain value of the type ``hint``; a :class:`ConfigError` if it has another."""
     value = plain_value(value)
     if key == "seqpos_slice" and isinstance(value, list):
         value = tuple(value)
@@ -53,12 +48,7 @@ def typed_value(key: str, value: Any, hint: Any) -> Any:
 
 
 def require_types(config: Any, *, prefix: str = "") -> None:
-    """
-    Check the values of a config dataclass and convert them to plain ones; skip nested dataclasses.
-
-    Raises:
-        ConfigError: a value has the wrong type; names the key after ``prefix``.
-    """
+    """Check the values of a config dataclass and make them plain; skip nested dataclasses. Errors name the key."""
     for name, hint in field_types(type(config)).items():
         if name not in ("sae", "companions", "logger", "metadata"):
             setattr(config, name, typed_value(f"{prefix}{name}", getattr(config, name), hint))

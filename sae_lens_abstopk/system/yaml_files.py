@@ -25,12 +25,7 @@ def data_folder(name: str) -> Path:
 
 
 def shipped_file(source: str | Path, folder: Path, *, what: str) -> Path:
-    """
-    Return the file at ``source``, or the shipped one of that name in ``folder``.
-
-    Raises:
-        ConfigError: neither exists; names the shipped files.
-    """
+    """Return the file at ``source``, or the shipped one of that name in ``folder``; the error names those."""
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if str(source) in known:
         return folder / f"{source}.yaml"
@@ -107,11 +102,7 @@ TAG = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.SafeLoader):
-    """
-    YAML loader that reads ``3e-4`` as a number, ``12:30`` and dates as text, and rejects duplicate keys.
-
-    YAML 1.1 reads the first as a string, ``12:30`` as 750, and keeps the last of duplicate keys.
-    """
+    """YAML loader that reads ``3e-4`` as a number, ``12:30`` (750 in YAML 1.1) as text, and rejects duplicate keys."""
 
     @override
     def resolve(self, kind: type[yaml.Node], value: str | None, implicit: Any) -> str:

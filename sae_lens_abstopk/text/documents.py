@@ -71,10 +71,7 @@ def open_dataset(path: str, *, name: str | None = None, split: str = "train", st
     Open a data set: a Hub id, a local file or folder, or a folder written by ``save_to_disk``.
 
     Local files are .jsonl, .json, .parquet (also .gz and .zst), or .txt with one document a file; they have only the
-    split train and no configurations.
-
-    Raises:
-        ConfigError: it is missing or unreadable, or lacks the split.
+    split train and no configurations. A :class:`ConfigError` says why it cannot be read.
     """
     local = Path(path)
     with text_errors(path):
@@ -96,23 +93,13 @@ def open_dataset(path: str, *, name: str | None = None, split: str = "train", st
 
 
 def first_document(dataset: Text, path: str) -> dict[str, Any]:
-    """
-    Return the first document, by column.
-
-    Raises:
-        ConfigError: the data set is empty or cannot be read.
-    """
+    """Return the first document, by column; a :class:`ConfigError` if there is none."""
     with text_errors(path):
         return next(iter(dataset))
 
 
 def require_same_tokenizer(tokenizer: Any, spec: TextSpec) -> None:
-    """
-    Raise if token ids are of another tokenizer than the model's, according to ``sae_lens.json``.
-
-    Raises:
-        ConfigError: the vocabularies differ.
-    """
+    """Raise a :class:`ConfigError` if token ids are of another tokenizer, according to ``sae_lens.json``."""
     if tokenizer is None or not spec.is_dataset_tokenized:
         return
     path = spec.dataset_path

@@ -42,12 +42,7 @@ def was_saved(path: Path) -> bool:
 
 
 def local_files(path: Path) -> tuple[str, list[str]]:
-    """
-    Return the datasets builder for a file or folder, and the files that it reads.
-
-    Raises:
-        ConfigError: there is no text file, or files have several formats or splits.
-    """
+    """Return the datasets builder for a file or folder, and its files of one format and split, or raise an error."""
     files = [file for file in files_of(path) if format_of(file)]
     if not files:
         raise ConfigError(

@@ -10,12 +10,7 @@ TextPart = Literal["train", "held_out", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class TextSpec:
-    """
-    The documents of a data set and the tokens to read. Fields are keys of a training config.
-
-    Raises:
-        ConfigError: a value is out of range; names the key.
-    """
+    """The documents of a data set and the tokens to read. Fields are keys of a training config."""
 
     dataset_path: str
     """Hub id, or a local file or folder."""

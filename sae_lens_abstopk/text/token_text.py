@@ -15,11 +15,7 @@ FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenText:
-    """
-    Text of single tokens, looked up once each.
-
-    A token that is only part of a character is written as bytes: ``\\xe2\\x80``.
-    """
+    """Text of single tokens, looked up once each; a part of a character is written as bytes: ``\\xe2\\x80``."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
