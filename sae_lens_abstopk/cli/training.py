@@ -38,7 +38,7 @@ class ResumableCommand(TyperCommand):
 
 @app.command(cls=ResumableCommand)
 def train(
-    config: Annotated[str, Argument(help="YAML file, preset (pythia-70m) or preset with a variant (pythia-70m/topk).")],
+    config: Annotated[str, Argument(help="YAML file or preset (pythia-70m), or with a variant (pythia-70m/topk).")],
     overrides: Overrides = None,
     out: Out = None,
     resume: Annotated[
@@ -73,7 +73,7 @@ def train(
             changes.append(f"output_path={yaml_text(str(out))}")
         cfg = load_config(config, changes)
         if cfg.output_path is None:
-            name = re.sub(r"[/\\:]+", "-", re.sub(r"\.ya?ml$", "", config)).strip("-.")
+            name = re.sub(r"[/\\:]+", "-", re.sub(r"\.ya?ml(?=/|$)", "", config)).strip("-.")
             cfg.output_path = str(Path("runs") / name)
         if allow_changes is not None:
             if resume is None:

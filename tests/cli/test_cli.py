@@ -110,7 +110,7 @@ def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: 
         (["train", "pythia-70m", "sae.k=0"], r"sae\.k=0 .*1 .*8192"),
         (["train", "pythia-70m", "sae.k=[]"], r"sae\.k="),
         (["train", "pythia-70m", "k=3"], r"'sae\.k'"),
-        (["train", "pythia-70m", "lr="], "lr= .*float"),
+        (["train", "pythia-70m", "lr="], "lr=.*float"),
         (["train", "pythia-70m", "logger=wandb"], r"logger\.log_to_wandb=true"),
         (["train", "pythia-70m", "--allow-changes", "lr"], "--resume"),
         (["train", "pythia-70m", "hook_name=transformer.h.{layer}", "layer=null"], "layer=N"),

@@ -17,7 +17,7 @@ from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens_abstopk.saes.loading import import_architectures
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml
 from sae_lens_abstopk.training.config import checks, tracking_config
-from sae_lens_abstopk.training.config.presets import YAML, preset_names, read_raw, variant_names
+from sae_lens_abstopk.training.config.presets import YAML, preset_names, read_raw, split_variant, variant_names
 from sae_lens_abstopk.training.config.sae_section import NOT_IN_FILES
 from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -172,7 +172,9 @@ def keys_table() -> Table:
 def presets_table() -> Table:
     """Return a table of the presets and the SAEs that they train."""
     architecture = Column("architecture", max_width=len("batch_abstopk"))  # leaves room for the model
-    usage = f"With a variant: PRESET/{{{', '.join(variant_names())}}}, e.g. `abstopk train pythia-70m/topk layer=4`."
+    usage = (
+        f"With a variant, after a preset or a file: {', '.join(variant_names())}, e.g. `abstopk train mine.yaml/topk`."
+    )
     table = Table("preset", "model", "layer", architecture, "signed", "k", caption=usage, caption_justify="left")
     for name in preset_names():
         raw, _ = read_raw(name)
@@ -186,17 +188,17 @@ def presets_table() -> Table:
 
 
 def preset_text(name: str) -> str:
-    """Return the text of a config file, of a preset, or of a preset merged with a variant."""
+    """Return the text of a config file or preset, or of one merged with a variant."""
     raw, _ = read_raw(name)
-    if Path(name).suffix in YAML:
-        return Path(name).read_text(encoding="utf-8")
-    model, _, variant = name.partition("/")
-    if not variant:
-        file = data_folder("training_configs") / f"{model}.yaml"
-        text = file.read_text(encoding="utf-8")
-        return text.replace(read_yaml(file)["dataset_path"], raw["dataset_path"])  # the text beside it, from anywhere
-    merged = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
-    return f"# {model} with the variant {variant}\n{annotate(merged)}"
+    base, variant = split_variant(name)
+    if variant:
+        merged = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+        return f"# {base} with the variant {variant}\n{annotate(merged)}"
+    if Path(base).suffix in YAML:
+        return Path(base).read_text(encoding="utf-8")
+    file = data_folder("training_configs") / f"{base}.yaml"
+    text = file.read_text(encoding="utf-8")
+    return text.replace(read_yaml(file)["dataset_path"], raw["dataset_path"])  # the text beside it, from anywhere
 
 
 def main() -> None:

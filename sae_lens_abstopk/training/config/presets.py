@@ -6,15 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
-from sae_lens_abstopk.system.typed_values import typed_value
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, with_dataset_beside, yaml_value
+from sae_lens_abstopk.training.config.sae_section import CONFLICTS, apply_variant, set_key
 
 YAML = (".yaml", ".yml")
-SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_expansion_factor": "signed_share"}
-"""Shorthands that are multiples of ``d_in``, and the keys that they set."""
-_SHORTHANDS = SAE_SHORTHANDS | {"training_steps": "training_tokens"}
-CONFLICTS = _SHORTHANDS | {key: shorthand for shorthand, key in _SHORTHANDS.items()}
-"""Each shorthand and its key, both ways: the one given later wins."""
 
 
 def preset_names() -> list[str]:
@@ -28,58 +23,44 @@ def variant_names() -> list[str]:
 
 
 def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
-    """Read a config file or preset; return its mapping and a name for errors."""
+    """Read a config file or preset, with a variant if one follows; return its mapping and a name for errors."""
+    base, variant = split_variant(source)
+    path = Path(base)
+    if path.suffix not in YAML:
+        if base not in (known := preset_names()):
+            raise ConfigError(
+                f"config {str(source)!r}: {base!r} is not a .yaml file or a preset{did_you_mean(base, known)}; "
+                f"presets: {', '.join(known)}."
+            )
+        path = data_folder("training_configs") / f"{base}.yaml"
+    elif not path.is_file():
+        raise ConfigError(f"{path}: no such file. Presets: {', '.join(preset_names())}.")
+    if variant and variant not in (known := variant_names()):
+        raise ConfigError(
+            f"config {str(source)!r}: {variant!r} is not a variant{did_you_mean(variant, known)}; variants: "
+            f"{', '.join(known)}."
+        )
+    raw = read_yaml(path)
+    if variant:
+        apply_variant(raw, read_yaml(data_folder("training_configs") / "variants" / f"{variant}.yaml"))
+    return with_dataset_beside(path.parent, raw), str(source)
+
+
+def split_variant(source: str | Path) -> tuple[str, str]:
+    """Split ``"pythia-70m/topk"`` or ``"mine.yaml/topk"`` into the config and the variant, empty if there is none."""
     path = Path(source)
     if path.suffix in YAML:
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file. Presets: {', '.join(preset_names())}.")
-        return with_dataset_beside(path.parent, read_yaml(path)), str(path)
-    model, _, variant = str(source).partition("/")
-    for what, name, known in (("preset", model, preset_names()), ("variant", variant, variant_names())):
-        if name not in known and (name or what == "preset"):
-            raise ConfigError(
-                f"config {str(source)!r}: {name!r} is not a .yaml file or a {what}{did_you_mean(name, known)}; "
-                f"{what}s: {', '.join(known)} (variants are for presets only)."
-            )
-    folder = data_folder("training_configs")
-    raw = read_yaml(folder / f"{model}.yaml")
-    if variant and raw.get("companions"):
-        raise ConfigError(
-            f"config {str(source)!r}: {model} trains companions, so no variant can be laid over it; set the keys of "
-            "sae instead, or take the preset of a model."
-        )
-    if variant:
-        merge_variant(raw, read_yaml(folder / "variants" / f"{variant}.yaml"))
-    return with_dataset_beside(folder, raw), str(source)
+        return str(source), ""
+    if path.parent.suffix in YAML:
+        return str(path.parent), path.name
+    base, _, variant = str(source).partition("/")
+    return base, variant
 
 
 def named_config(config: str, file: Path) -> str:
     """Return ``config`` of a sweep or comparison ``file``: a preset, or a path, tried relative to the file first."""
     beside = file.parent / config
     return str(beside) if beside.suffix in YAML and beside.is_file() else config
-
-
-def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
-    """
-    Merge ``variant`` into ``raw``; drop keys of ``raw`` that conflict with the variant's.
-
-    The list ``remove`` of the variant names keys of ``sae`` to drop. A target ``k`` in its ``target_l0`` is the k of
-    ``raw``.
-    """
-    sae = raw.get("sae", {})
-    k = sae.get("k")
-    for key in typed_value("remove", variant.get("remove") or [], list[str]):
-        sae.pop(key, None)
-    for key, value in variant.items():
-        if key == "remove":
-            continue
-        if key == "target_l0":
-            value = {name: k if target == "k" else target for name, target in value.items()}
-        if isinstance(value, dict) and isinstance(raw.get(key), dict):
-            conflicting = {CONFLICTS.get(inner) for inner in value}
-            raw[key] = {name: each for name, each in raw[key].items() if name not in conflicting} | value
-        else:
-            _set(raw, key, value)
 
 
 def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, Any]) -> None:
@@ -92,6 +73,8 @@ def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, A
             ``logger`` changes these keys of the section only.
     """
     values = _as_mapping(changes)
+    if values.get("model_name", raw.get("model_name")) != raw.get("model_name") and isinstance(raw.get("sae"), dict):
+        raw["sae"].pop("d_in", None)  # it was the width of the other model
     if "{layer}" not in str(values.get("hook_name", "{layer}")):
         raw.pop("layer", None)  # it belonged to the hook of the file
     for key, value in values.items():
@@ -103,7 +86,7 @@ def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, A
             at = at.setdefault(section, {})
             if not isinstance(at, dict):
                 raise ConfigError(f"override {key!r}: {section!r} is a value, not a section.")
-        _set(at, last, value)
+        set_key(at, last, value)
 
 
 def _as_mapping(changes: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
@@ -122,8 +105,3 @@ def _as_mapping(changes: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
         values.pop(key, None)  # the last one wins
         values[key] = yaml_value(text)
     return values
-
-
-def _set(section: dict[str, Any], key: str, value: Any) -> None:
-    section.pop(CONFLICTS.get(key, ""), None)
-    section[key] = value

@@ -12,12 +12,17 @@ from sae_lens_abstopk.saes.traits import sparsity_coefficient
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean, require_range
 from sae_lens_abstopk.system.typed_values import field_types, typed_value
 from sae_lens_abstopk.training.config.checks import errors_in_section
-from sae_lens_abstopk.training.config.presets import SAE_SHORTHANDS, merge_variant
 
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
 """Keys of SAELens's config that are deprecated or record versions."""
 OUR_NAMES = {"abstopk": "sparse_abstopk", "sae_lens_abstopk": "abstopk"}
 """Architectures whose name in config files is not the registered one; SAELens's own is a baseline."""
+
+SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_expansion_factor": "signed_share"}
+"""Shorthands that are multiples of ``d_in``, and the keys that they set."""
+_SHORTHANDS = SAE_SHORTHANDS | {"training_steps": "training_tokens"}
+CONFLICTS = _SHORTHANDS | {key: shorthand for shorthand, key in _SHORTHANDS.items()}
+"""Each shorthand and its key, both ways: the one given later wins."""
 
 
 def offered_architectures() -> list[str]:
@@ -74,16 +79,39 @@ def _multiple_of_d_in(shorthand: str, values: dict[str, Any], where: str) -> int
     return max(1, round(values.pop(shorthand) * values["d_in"]))
 
 
-def companion_section(sae: Mapping[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:
+def companion_section(sae: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the section ``sae`` with a companion's changes, without keys that the companion's architecture lacks."""
-    merged: dict[str, Any] = {"sae": dict(sae)}
-    merge_variant(merged, {"sae": {k: v for k, v in changes.items() if k != "remove"}, "remove": changes.get("remove")})
-    keys = {"architecture", *_key_types(merged["sae"], where)}
+    removed = typed_value(f"{where}.remove", changes.get("remove") or [], list[str])
+    changes = {key: value for key, value in changes.items() if key != "remove"}
+    replaced = {*removed, *(CONFLICTS.get(key) for key in changes)}
+    merged = {key: value for key, value in sae.items() if key not in replaced} | changes
+    keys = {"architecture", *_key_types(merged, where)}
     if "target_l0" in changes:
         keys -= {"k", "k_fraction"}
     if {"k", "k_fraction"} & changes.keys():
         keys -= {"target_l0"}
-    return {key: value for key, value in merged["sae"].items() if key in changes or key in keys}
+    return {key: value for key, value in merged.items() if key in changes or key in keys}
+
+
+def apply_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
+    """
+    Replace the SAE of a config by that of a variant, at the same width and L0, without companions.
+
+    Keys that its architecture lacks are dropped, as are those of ``sae`` in the variant's list ``remove``.
+
+    Raises:
+        ConfigError: the variant holds L0 at the k of the config, and there is none.
+    """
+    for key in ("companions", "lr_multiples"):
+        raw.pop(key, None)
+    sae, targets = dict(raw.get("sae", {})), raw.pop("target_l0", {})
+    if "sae" in targets and not {"k", "k_fraction"} & sae.keys():
+        sae["k"] = targets["sae"]
+    raw["sae"] = companion_section(sae, variant["sae"] | {"remove": variant.get("remove")}, "sae")
+    if "target_l0" in variant:
+        if "k" not in sae:
+            raise ConfigError("the variant holds L0 at sae.k of the config, which has none; set sae.k there.")
+        raw["target_l0"] = {"sae": sae["k"]}
 
 
 def require_known_keys(raw: Mapping[Any, Any], known: Iterable[str], *, where: str = "", of: str = "") -> None:
@@ -115,3 +143,9 @@ def _key_types(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     if name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic":
         types["k"] = float
     return types | {shorthand: float for shorthand, target in SAE_SHORTHANDS.items() if target in types}
+
+
+def set_key(section: dict[str, Any], key: str, value: Any) -> None:
+    """Set a key of a section, and drop the one that stands for the same."""
+    section.pop(CONFLICTS.get(key, ""), None)
+    section[key] = value

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from sae_lens import SAE
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, load_config, train
 from sae_lens_abstopk.training.config.presets import preset_names, variant_names
 from sae_lens_abstopk.training.sweeps.sweep import load_sweep
+from tests.cli.test_cli import invoke
 from tests.conftest import small_run
 
 MODELS = [name for name in preset_names() if name != "quickstart"]
@@ -53,6 +55,35 @@ def test_another_variant_trains(variant: str, tiny_models: dict[str, Path], text
     own_kernels = {"mixed": "batch_abstopk", "topk": "sparse_topk", "batchtopk": "sparse_batchtopk"}
     assert result.saes["sae"].cfg.architecture() == own_kernels.get(variant, variant)
     assert (tmp_path / "run" / "sae_weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize("config", ["quickstart", "mine.yaml"])
+@pytest.mark.parametrize("variant", variant_names())
+def test_a_variant_can_follow_any_config(
+    config: str, variant: str, tiny_llama: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(
+        f"{{model_name: {tiny_llama}, hook_name: model.layers.1, dataset_path: {texts}, target_l0: {{sae: 57}},"
+        " lr_multiples: {other: 2}, companions: {other: {architecture: gated}},"
+        " n_batches_in_buffer: 32, sae: {architecture: jumprelu, d_sae: 256, l0_coefficient: 2}}"
+    )
+    cfg = load_config(f"{config}/{variant}", f"model_name={tiny_llama}")
+    assert cfg.sae.architecture().removeprefix("sparse_") == {"mixed": "batch_abstopk"}.get(variant, variant)
+    assert (cfg.target_l0.get("sae") or cfg.sae.to_dict()["k"]) == 57
+    assert (cfg.companions, cfg.lr_multiples, cfg.sae.d_sae) == ({}, {}, 256)
+
+
+def test_three_architectures_train_on_a_local_folder_of_weights_by_one_command_each(
+    tiny_llama: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = [f"model_name={tiny_llama}", "hook_name=model.layers.1", f"dataset_path={texts}", "training_steps=2"]
+    for variant in ("batch_abstopk", "topk", "jumprelu"):
+        small = [each for each in small_run(tiny_llama, texts) if not each.startswith(("model_name", "sae.d_in"))]
+        done = invoke("train", f"pythia-70m/{variant}", *dict.fromkeys([*mine, *small]))
+        assert done.exit_code == 0, done.output
+        assert SAE.load_from_disk(f"runs/pythia-70m-{variant}").cfg.d_in == 32
 
 
 def test_the_paper_sweep_covers_its_models_layers_and_variants() -> None:
