@@ -49,7 +49,6 @@ class ConceptResult:
 
     concept: str
     poles: tuple[str, str]
-    """Poles A and B."""
     latent: int
     """Best single latent, chosen on train."""
     steered_latent: int | None
@@ -67,23 +66,18 @@ class PublishedResults:
     """Measurements of one SAE."""
 
     tokens: int
-    """Number of kept tokens."""
     text: str
     held_out: bool
-    """Whether training never saw the text."""
     numbers: dict[str, NumberWithInterval]
     """Numbers by the names in ``results.RESULT_NAMES``."""
     examples: tuple[ContextExample, ...] = ()
-    """Contexts of both poles, grouped by latent."""
     concepts: tuple[ConceptResult, ...] = ()
     two_sidedness: tuple[int, ...] = ()
     """Live latents in equal bins of two-sidedness from 0 to 0.5."""
     weights_sha256: str | None = None
     """Hash of the measured weights, before the gauge was fixed."""
     loss_tokens: int | None = None
-    """Number of predicted tokens for Loss Recovered, if measured."""
     kept_tokens: str | None = None
-    """The token filter, in words."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +106,6 @@ class PublishedSAE:
     files: dict[str, PublishedFile]
     """Files by path in the repository."""
     base_model: str | None = None
-    """Hub id of the model."""
     signed_latents: int | None = None
     """Number of latents that may fire on both sides."""
 
@@ -164,11 +157,12 @@ class Manifest:
         for sae_id, sae in found.saes.items():
             for path in sae.files:
                 folder, _, name = path.rpartition("/")
-                if leads_up(path) or leads_up(sae_id) or folder != sae_id:
-                    raise ConfigError(f"{where} names {path!r}, which is not in the folder {sae_id!r}; it is not read.")
                 # a config.yaml would choose the model to run and its code
-                if name not in SAE_FILES:
-                    raise ConfigError(f"{where} names {path!r}; the files of an SAE are {', '.join(SAE_FILES)}.")
+                if leads_up(path) or leads_up(sae_id) or folder != sae_id or name not in SAE_FILES:
+                    raise ConfigError(
+                        f"{where} names {path!r}, and is not read; the files of an SAE are {', '.join(SAE_FILES)}, in "
+                        f"the folder {sae_id!r}."
+                    )
         return found
 
     def with_saes(self, saes: dict[str, PublishedSAE], *, license: str | None) -> Self:

@@ -9,19 +9,21 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 from sae_lens import SAE
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.hub.conflicts import (
-    earlier_manifest,
-    require_current_mirrors,
-    require_no_overwrite,
-    with_earlier_results,
+from sae_lens_abstopk.hub.manifest import (
+    CARD_FILENAME,
+    MANIFEST_FILENAME,
+    Manifest,
+    PublishedFile,
+    PublishedSAE,
+    published_file,
 )
-from sae_lens_abstopk.hub.hub_errors import hub_errors
-from sae_lens_abstopk.hub.manifest import CARD_FILENAME, MANIFEST_FILENAME, Manifest, PublishedFile, published_file
-from sae_lens_abstopk.hub.measuring import measure as measure_saes
 from sae_lens_abstopk.hub.model_card import model_card
-from sae_lens_abstopk.hub.repository import Repository, require_repo_id, require_write_token
+from sae_lens_abstopk.hub.plot import PLOT_FILENAME
+from sae_lens_abstopk.hub.repository import Repository, hub_errors, require_repo_id, require_write_token
+from sae_lens_abstopk.hub.results import measure as measure_saes
 from sae_lens_abstopk.hub.results import results_beside, results_by_id, with_measured
 from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
 from sae_lens_abstopk.saes.poles import PoleActivity
@@ -99,22 +101,17 @@ def publish(
             would stay. Nothing was sent.
         HubError: the Hub rejected the request or is unreachable. The release is complete or not there at all.
     """
-    if not isinstance(saes, Mapping):
-        raise ConfigError(f"saes={saes!r} must say by which id each is to be published: {{ID: FOLDER}}.")
-    if poles is not None and not isinstance(poles, Mapping):
-        raise ConfigError("poles must be by SAE id what measure_poles gives: poles={ID: measure_poles(FOLDER)}.")
     require_repo_id(repo_id)
     require_ids(list(saes), with_mirror=with_mirror)
     if dry_run_folder is not None:
         require_empty(Path(dry_run_folder))
     folders = {sae_id: Path(source) for sae_id, source in saes.items() if not isinstance(source, SAE)}
-    if measure and len(folders) < len(saes):
-        in_memory = ", ".join(sae_id for sae_id in saes if sae_id not in folders)
-        raise ConfigError(f"measure=True needs folders, and {in_memory} is in memory; save it, or give poles=.")
-    if not measure and (model_name is not None or text is not None or device != "auto"):
-        raise ConfigError("model_name, text and device are for measuring; add measure=True, or leave them out.")
-    known = results_by_id(one_or_more(results), saes) if results else results_beside(folders)
+    known, poles = results_by_id(one_or_more(results), saes) if results else results_beside(folders), poles or {}
     if measure:
+        if in_memory := saes.keys() - folders.keys():
+            raise ConfigError(
+                f"measure=True needs folders, and {', '.join(sorted(in_memory))} is in memory; save it, or give poles=."
+            )
         if dry_run_folder is None:  # contact the Hub before the long measurement
             require_write_token(repo_id)
             Repository.find(repo_id, revision, private=private)
@@ -123,7 +120,7 @@ def publish(
         measured, activity = measure_saes(
             folders, model_name=model_name, text=text, n_tokens=n_tokens, device=device, on_progress=on_progress
         )
-        known, poles = with_measured(known, measured), activity | dict(poles or {})
+        known, poles = with_measured(known, measured), {**activity, **poles}
     with TemporaryDirectory(prefix="abstopk-publish-") as temporary:
         folder = Path(temporary) / "release"  # other users cannot read the outer folder
         folder.mkdir()
@@ -133,16 +130,15 @@ def publish(
             shutil.copytree(folder, dry_run_folder, dirs_exist_ok=True)
             return _published(repo_id, revision, None, paths, staged, folder)
         repository = Repository.find(repo_id, revision, private=private)
-        before = earlier_manifest(repository)
-        staged = with_earlier_results(staged, before)
-        require_current_mirrors(repository, staged, before)
+        before = _earlier_manifest(repository)
+        staged = _with_earlier_results(staged, before)
+        _require_current_mirrors(repository, staged, before)
         paths = _with_card(before, staged, folder, repo_id, revision, license=license)
         changed = [path for path, file in paths.items() if not repository.has_same(path, file)]
         earlier = {path for sae_id in staged.saes.keys() & before.saes.keys() for path in before.saes[sae_id].files}
-        now = {path for sae in staged.saes.values() for path in sae.files}
-        removed = sorted((earlier - now) & repository.files.keys())
+        removed = sorted((earlier - _files(staged).keys()) & repository.files.keys())
         if not overwrite:
-            require_no_overwrite(repository, changed, removed, before, staged, license)
+            _require_no_overwrite(repository, changed, removed, before, staged, license)
         if CARD_FILENAME in changed:  # check before an empty repository is created
             _require_valid_card(paths[CARD_FILENAME].read_text(encoding="utf-8"), repo_id)
         message = f"Publish {', '.join(staged.saes)}"
@@ -166,11 +162,79 @@ def _with_card(
     return staged.paths | {name: folder / name for name in (CARD_FILENAME, MANIFEST_FILENAME)}
 
 
+def _files(staged: Staged) -> dict[str, PublishedFile]:
+    return {path: file for sae in staged.saes.values() for path, file in sae.files.items()}
+
+
 def _published(
     repo_id: str, revision: str, commit: str | None, changed: Iterable[str], staged: Staged, folder: Path
 ) -> Published:
-    files = {path: file for sae in staged.saes.values() for path, file in sae.files.items()}
-    files |= {name: published_file(folder / name) for name in (CARD_FILENAME, MANIFEST_FILENAME)}
+    files = _files(staged) | {name: published_file(folder / name) for name in (CARD_FILENAME, MANIFEST_FILENAME)}
     signed = {sae_id: sae for sae_id, sae in staged.saes.items() if sae.architecture in SIGNED_ARCHITECTURES}
     as_trained = [sae_id for sae_id, sae in signed.items() if sae.gauge == "as trained"]
     return Published(repo_id, revision, commit, tuple(changed), files, tuple(as_trained))
+
+
+def _earlier_manifest(repository: Repository) -> Manifest:
+    """Return the manifest in the repository, or an empty one; leave out SAEs whose weights were deleted there."""
+    if MANIFEST_FILENAME not in repository.files:
+        return Manifest({})
+    content = repository.download(MANIFEST_FILENAME).read_bytes()
+    found = Manifest.from_json(content, f"{MANIFEST_FILENAME} of {repository.repo_id}")
+    saes = {sae_id: sae for sae_id, sae in found.saes.items() if f"{sae_id}/{SAE_WEIGHTS_FILENAME}" in repository.files}
+    return replace(found, saes=saes)
+
+
+def _with_earlier_results(staged: Staged, before: Manifest) -> Staged:
+    """Add the published results and picture of unchanged weights to ``staged``, where no new results are given."""
+    saes = dict(staged.saes)
+    for sae_id, sae in staged.saes.items():
+        earlier = before.saes.get(sae_id)
+        if sae.results is None and earlier is not None and _same_weights(sae_id, sae, earlier):
+            plot = f"{sae_id}/{PLOT_FILENAME}"
+            kept = {plot: earlier.files[plot]} if plot in earlier.files else {}
+            saes[sae_id] = replace(sae, results=earlier.results, files=dict(sorted((kept | sae.files).items())))
+    return staged._replace(saes=saes)
+
+
+def _same_weights(sae_id: str, one: PublishedSAE, other: PublishedSAE) -> bool:
+    path = f"{sae_id}/{SAE_WEIGHTS_FILENAME}"
+    return path in one.files and one.files[path] == other.files.get(path)
+
+
+def _require_current_mirrors(repository: Repository, staged: Staged, before: Manifest) -> None:
+    for sae_id, sae in before.saes.items():
+        origin = sae.mirror_of
+        if origin is None or sae_id in staged.saes or origin not in staged.saes or origin not in before.saes:
+            continue
+        if not _same_weights(origin, staged.saes[origin], before.saes[origin]):
+            is_signed = staged.saes[origin].architecture in SIGNED_ARCHITECTURES
+            remedy = "add --mirror to replace it too" if is_signed else f"delete the folder {sae_id} there first"
+            raise ConfigError(f"{repository} has {sae_id}, the mirror of the earlier weights of {origin}; {remedy}.")
+
+
+def _require_no_overwrite(
+    repository: Repository,
+    changed: Sequence[str],
+    removed: Sequence[str],
+    before: Manifest,
+    staged: Staged,
+    license: str | None,
+) -> None:
+    """Raise ConfigError if files other than the manifest and an unedited card would be replaced or removed."""
+    if license and before.license and license != before.license:
+        raise ConfigError(
+            f"{repository} has the licence {before.license} for all SAEs, not {license}; leave --license out, or take "
+            "another repository, or change it for all with --overwrite."
+        )
+    replaced = {path for path in changed if path in repository.files and path != MANIFEST_FILENAME}
+    if CARD_FILENAME in replaced and before.card == published_file(repository.download(CARD_FILENAME)):
+        replaced.remove(CARD_FILENAME)
+    if replaced or removed:
+        canonical = {sae_id for sae_id, sae in before.saes.items() if sae.gauge == "canonical"}
+        lost = [sae_id for sae_id, sae in staged.saes.items() if sae.gauge != "canonical" and sae_id in canonical]
+        hint = f" The signs of {', '.join(lost)} are canonical there; --measure keeps them so." if lost else ""
+        raise ConfigError(
+            f"{repository} has other files at {', '.join(sorted([*replaced, *removed]))}; choose another SAE id or "
+            f"repository, or replace them with --overwrite.{hint}"
+        )

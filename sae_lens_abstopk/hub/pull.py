@@ -8,11 +8,10 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
 from sae_lens import SAE
 
-from sae_lens_abstopk.hub.hub_errors import hub_errors
 from sae_lens_abstopk.hub.manifest import MANIFEST_FILENAME, Manifest, PublishedSAE, published_file
-from sae_lens_abstopk.hub.repository import require_repo_id
+from sae_lens_abstopk.hub.repository import hub_errors, require_repo_id
 from sae_lens_abstopk.saes.loading import load_as_saved
-from sae_lens_abstopk.system.errors import ConfigError, HubError
+from sae_lens_abstopk.system.errors import ConfigError, HubError, require_choice
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,7 @@ def pull(repo_id: str, sae_id: str, *, revision: str = "main") -> Pulled:
         manifest = Manifest.from_json(manifest_path.read_bytes(), where)
     except ConfigError:
         manifest = Manifest.from_json(download(MANIFEST_FILENAME, commit, again=True).read_bytes(), where)
-    if sae_id not in manifest.saes:
-        raise ConfigError(f"{repo_id} has no SAE {sae_id!r}; it has {', '.join(manifest.saes)}.")
+    require_choice(f"the SAE of {repo_id}", sae_id, manifest.saes)
     record = manifest.saes[sae_id]
     for path, expected in record.files.items():
         if published_file(download(path, commit)) == expected:

@@ -1,20 +1,57 @@
-"""A repository on the Hub: look at its files, and add one commit."""
+"""A repository on the Hub: look at its files, add one commit, and turn errors of the client into a sentence."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    constants,
+    get_token,
+    hf_hub_download,
+)
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils.sha import git_hash
 
-from sae_lens_abstopk.hub.hub_errors import hub_errors
-from sae_lens_abstopk.system.errors import ConfigError, HubError
+from sae_lens_abstopk.system.errors import ConfigError, HubError, caused_by, causes
 from sae_lens_abstopk.system.files import file_sha256
 
 SHA256_DIGITS = 64
+CHANGED = "the repository has changed meanwhile; look at what is there now and run the command again"
+REMEDIES = {
+    401: "set HF_TOKEN or run `hf auth login`, and check the name",
+    403: "use a token with the rights to do this; a gated repository gives access on its page",
+    404: "check the name; a private repository needs a token that may see it",
+    409: CHANGED,
+    412: CHANGED,
+}
+
+
+@contextmanager
+def hub_errors(doing: str) -> Iterator[None]:
+    """Raise any error of the Hub's client, which does its own retries, as a HubError: "``doing`` failed", and why."""
+    try:
+        yield
+    except Exception as error:  # the client raises errors of several libraries
+        raise HubError(f"{doing} failed{_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    answers = [cause for cause in causes(error) if isinstance(cause, HfHubHTTPError)]
+    said = next((answer.server_message for answer in answers if answer.server_message), str(error))
+    said = " ".join(said.split())[:500].rstrip(".") or type(error).__name__
+    if caused_by(error, OfflineModeIsEnabled):
+        return f": {said}; unset HF_HUB_OFFLINE."
+    if not answers:
+        return f": {said}; check the network ({constants.ENDPOINT}) and run the command again."
+    status = answers[0].response.status_code
+    remedy = REMEDIES.get(status, "try again later; what has arrived is not sent again")
+    return f" ({status}): {said}." if status == 400 else f" ({status}): {said}; {remedy}."
 
 
 @dataclass(frozen=True)
@@ -54,6 +91,9 @@ class Repository:
             return cls(repo_id, revision, info.sha, files, exists=branch == revision)
         return cls(repo_id, revision, None, {}, exists=False)
 
+    def __str__(self) -> str:
+        return f"{self.repo_id} ({self.revision})"
+
     def has_same(self, path: str, local: Path) -> bool:
         """Return whether the file at ``path`` equals ``local``."""
         digest = self.files.get(path, "")
@@ -66,10 +106,7 @@ class Repository:
 
     def write(self, files: Mapping[str, Path], deleted: Iterable[str], message: str, *, private: bool) -> str | None:
         """
-        Write ``files`` and remove ``deleted`` in one commit; create a missing repository or branch.
-
-        Returns:
-            The head of the branch.
+        Write ``files`` and remove ``deleted`` in one commit, in a new repository or branch if missing; return its head.
 
         Raises:
             HubError: the Hub rejected the commit, or somebody else has committed meanwhile; the old release stays.
@@ -87,14 +124,9 @@ class Repository:
                 api.create_branch(self.repo_id, branch=self.revision, exist_ok=True)
             if not operations:
                 return self.commit
-            commit = api.create_commit(
-                self.repo_id,
-                operations,
-                commit_message=message,
-                revision=self.revision,
-                parent_commit=self.commit,
-            )
-        return commit.oid
+            return api.create_commit(
+                self.repo_id, operations, commit_message=message, revision=self.revision, parent_commit=self.commit
+            ).oid
 
 
 def require_repo_id(repo_id: str) -> None:

@@ -1,16 +1,17 @@
-"""Stage SAEs for publication: checked, in the canonical gauge, and loaded back."""
+"""Stage SAEs for publication: checked, portable, in the canonical gauge, and loaded back."""
 
 import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 import torch
 from sae_lens import SAE, TrainingSAE
 from sae_lens.constants import SPARSITY_FILENAME
+from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk.equivalents.gauge import canonical_gauge
 from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
@@ -22,13 +23,14 @@ from sae_lens_abstopk.hub.manifest import (
     published_file,
 )
 from sae_lens_abstopk.hub.plot import PLOT_BINS, PLOT_FILENAME, two_sidedness_svg
-from sae_lens_abstopk.hub.portable import with_portable_metadata
 from sae_lens_abstopk.hub.results import results_in_gauge
+from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.loading import load_as_saved, require_finite
 from sae_lens_abstopk.saes.measurable import require_scale
 from sae_lens_abstopk.saes.poles import POLE_ACTIVITY_FILENAME, PoleActivity, flipped_latents, pole_statistics
 from sae_lens_abstopk.saes.signed import is_signed, signed_latents
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import without_path
 
 SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 # metadata repeated on the card and in the manifest; model_weights is set if they are not those of model_name
@@ -37,6 +39,8 @@ TRAINING_KEYS = (
     *("exclude_special_tokens", "max_activation_norm", "hook_head_index", "training_tokens", "training_architecture"),
     *("training_architecture_details", "sae_lens_version", "sae_lens_training_version"),
 )
+# metadata that may be a local path or a Hub name, and loading options that are not published
+NAMES, PRIVATE = ("model_name", "dataset_path"), ("token", "use_auth_token", "cache_dir")
 
 
 class Staged(NamedTuple):
@@ -46,13 +50,26 @@ class Staged(NamedTuple):
     paths: dict[str, Path]
 
 
+def require_ids(sae_ids: Sequence[str], *, with_mirror: bool) -> None:
+    """Raise ConfigError if an id is not a valid folder name, or the id of a mirror is taken."""
+    for sae_id in sae_ids:
+        if not SAE_ID.fullmatch(sae_id) or sae_id in (CARD_FILENAME, MANIFEST_FILENAME):
+            raise ConfigError(
+                f"{sae_id!r} cannot be an SAE id; use letters, digits, '.', '_' and '-', and '/' between folders."
+            )
+        if with_mirror and f"{sae_id}{MIRROR_END}" in sae_ids:
+            raise ConfigError(
+                f"{sae_id}{MIRROR_END} would be an SAE and the mirror of {sae_id}; give one another id (ID=FOLDER)."
+            )
+
+
 def stage(
     saes: Mapping[str, SAE[Any] | Path | str],
     folder: Path,
     *,
     with_mirror: bool = False,
-    results: Mapping[str, PublishedResults] | None = None,
-    poles: Mapping[str, PoleActivity] | None = None,
+    results: Mapping[str, PublishedResults],
+    poles: Mapping[str, PoleActivity],
     base_model: str | None = None,
 ) -> Staged:
     """
@@ -69,35 +86,34 @@ def stage(
                 f"{sae_id!r} is an SAE in training; publish the folder of its run, or save it with "
                 "save_inference_model(FOLDER) and publish that folder."
             )
-        origin, own = (None, source) if isinstance(source, SAE) else (Path(source), load_as_saved(source))
+        place = folder / sae_id
+        place.mkdir(parents=True, exist_ok=True)
+        activity, measured = poles.get(sae_id), results.get(sae_id)
+        if isinstance(source, SAE):
+            own = source
+        else:
+            own = load_as_saved(source)
+            if activity is None and (Path(source) / POLE_ACTIVITY_FILENAME).is_file():
+                activity = PoleActivity.load(Path(source))
+            if (Path(source) / SPARSITY_FILENAME).is_file():
+                shutil.copyfile(Path(source) / SPARSITY_FILENAME, place / SPARSITY_FILENAME)
         require_scale(own, where=sae_id)
-        activity = (poles or {}).get(sae_id)
-        if activity is None and origin is not None and (origin / POLE_ACTIVITY_FILENAME).is_file():
-            activity = PoleActivity.load(origin)
-        measured = (results or {}).get(sae_id)
         if measured is not None and not signed_latents(own).all():
             # most dead poles would belong to latents without a second pole
             numbers = {name: number for name, number in measured.numbers.items() if name != "dead_poles"}
             measured = replace(measured, numbers=numbers)
-        sae = with_portable_metadata(own, base_model)
-        in_gauge = False
-        if activity is not None and is_signed(sae):
-            flipped = flipped_latents(activity.energy)
-            measured = measured and results_in_gauge(measured, flipped)
-            sae, activity = canonical_gauge(sae, activity.energy), activity.in_canonical_gauge()
-            in_gauge = True
-        (folder / sae_id).mkdir(parents=True, exist_ok=True)
-        if origin is not None and (origin / SPARSITY_FILENAME).is_file():
-            shutil.copyfile(origin / SPARSITY_FILENAME, folder / sae_id / SPARSITY_FILENAME)
-        if activity is not None:
-            activity.save(folder / sae_id)
+        sae = _portable_sae(own, base_model)
+        in_gauge = activity is not None and is_signed(sae)
         histogram = list(measured.two_sidedness) if measured is not None else []
         if activity is not None:
+            if in_gauge:
+                measured = measured and results_in_gauge(measured, flipped_latents(activity.energy))
+                sae, activity = canonical_gauge(sae, activity.energy), activity.in_canonical_gauge()
+            activity.save(place)
             shares = pole_statistics(activity.counts).two_sidedness
             histogram = torch.histc(shares[~shares.isnan()].float(), PLOT_BINS, min=0, max=0.5).int().tolist()
         if is_signed(sae) and histogram:
-            svg = two_sidedness_svg(histogram, sae.cfg.d_sae)
-            (folder / sae_id / PLOT_FILENAME).write_text(svg, encoding="utf-8")
+            (place / PLOT_FILENAME).write_text(two_sidedness_svg(histogram, sae.cfg.d_sae), encoding="utf-8")
         staged[sae_id] = _write(sae, folder, sae_id, measured, in_gauge=in_gauge, base_model=base_model)
         if with_mirror and is_signed(sae):
             mirror_id = f"{sae_id}{MIRROR_END}"
@@ -107,19 +123,29 @@ def stage(
     return Staged(staged, {path: folder / path for sae in staged.values() for path in sae.files})
 
 
-def require_ids(sae_ids: Sequence[str], *, with_mirror: bool) -> None:
-    """Raise ConfigError if there are no ids, one is not a valid folder name, or a mirror's id is taken."""
-    if not sae_ids:
-        raise ConfigError("no SAE was given to publish.")
-    for sae_id in sae_ids:
-        if not SAE_ID.fullmatch(sae_id) or sae_id in (CARD_FILENAME, MANIFEST_FILENAME):
-            raise ConfigError(
-                f"{sae_id!r} cannot be an SAE id; use letters, digits, '.', '_' and '-', and '/' between folders."
-            )
-        if with_mirror and f"{sae_id}{MIRROR_END}" in sae_ids:
-            raise ConfigError(
-                f"{sae_id}{MIRROR_END} would be an SAE and the mirror of {sae_id}; give one another id (ID=FOLDER)."
-            )
+def _portable_sae(sae: SAE[Any], base_model: str | None) -> SAE[Any]:
+    """Copy ``sae`` to the CPU, with the model's public name and no local path in its metadata."""
+    own = sae.cfg.metadata.get("model_name")
+    metadata = SAEMetadata(**_portable(sae.cfg.metadata.to_dict()))
+    if base_model is not None and (own is None or without_path(own) != own):
+        folder, metadata["model_name"] = metadata.get("model_name"), base_model
+        if folder not in (None, base_model.rpartition("/")[2]) and metadata.get("model_weights") is None:
+            metadata["model_weights"] = folder
+    return derive(type(sae), type(sae.cfg), sae, sae.state_dict(), metadata=metadata).to("cpu")
+
+
+def _portable(value: Any, key: str | None = None) -> Any:
+    """Return metadata without this machine's paths, tokens and caches."""
+    if isinstance(value, Mapping):
+        return {name: _portable(each, name) for name, each in value.items() if name not in PRIVATE}
+    if isinstance(value, list | tuple):
+        return [_portable(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if key in NAMES:
+        return without_path(value)
+    is_path = Path(value).is_absolute() or PureWindowsPath(value).is_absolute()
+    return PureWindowsPath(value).name if is_path else value
 
 
 def _write(
@@ -132,7 +158,7 @@ def _write(
     base_model: str | None,
     mirror_of: str | None = None,
 ) -> PublishedSAE:
-    """Save ``sae`` and its other files, check that it is finite and loads back unchanged, and record all files."""
+    """Save ``sae`` beside its other files, check that it is finite and loads back unchanged, and record all files."""
     where, place = f"the mirror of {mirror_of}" if mirror_of else sae_id, folder / sae_id
     require_finite(sae, where=where)
     sae.save_model(place)

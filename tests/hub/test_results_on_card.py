@@ -89,8 +89,6 @@ def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monk
     an_sae("abstopk").save_model(folder)  # other weights
     with pytest.raises(ConfigError, match="measure=True needs folders, and mine is in memory"):
         publish({"mine": an_sae()}, REPO, measure=True, dry_run_folder="memory")
-    with pytest.raises(ConfigError, match="are for measuring; add measure=True"):
-        publish({"layer3": folder}, REPO, text="other.jsonl", dry_run_folder="unmeasured")
     again = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "two")
     assert again.exit_code == 0, again.output
     assert "None were published with these weights." in Path("two/README.md").read_text()
