@@ -25,13 +25,8 @@ def measure_poles(
     """
     Measure firings and energy of both poles of an SAE's latents, on held-out text if its run has any.
 
-    Args:
-        folder: SAE folder; run settings come from the ``config.yaml`` in it or in the folder above it.
-        model_name: Model to run instead of the recorded one.
-        text: Dataset or file to read instead of the run's held-out text.
-        n_tokens: Tokens to read, rounded up to whole batches.
-        device: Device of the model; ``"auto"`` is CUDA if available, else the CPU.
-        on_progress: Called with (batches done, batches in all).
+    Options as in :func:`~.subjects.open_subjects`; ``n_tokens`` is rounded up to whole batches, and ``on_progress`` is
+    called with (batches done, batches in all).
 
     Raises:
         ConfigError: the SAE cannot be loaded, model or text is unknown, or the model overflows.

@@ -14,7 +14,7 @@ from sae_lens.constants import SAE_CFG_FILENAME
 from sae_lens_abstopk.model.language_model import PROCESSING
 from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.typed_values import from_keys
+from sae_lens_abstopk.system.typed_values import from_keys, typed_value
 from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, run_configs
 from sae_lens_abstopk.text.documents import CONVERSATIONS, TOKENS, first_document, open_dataset
 from sae_lens_abstopk.text.text_spec import TextSpec
@@ -134,9 +134,8 @@ def _resolved(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load_options(recorded: Any, folder: Path, *, is_loaded: bool) -> dict[str, Any]:
-    """Return the model's loading options that an SAE's metadata may set."""
-    if not isinstance(recorded, Mapping):
-        raise ConfigError(f"{folder}: model_from_pretrained_kwargs={recorded!r} in the metadata must be a mapping.")
+    """Return the model's loading options that an SAE's metadata, which are untrusted, may set."""
+    recorded = typed_value("model_from_pretrained_kwargs", recorded, Mapping[str, Any])
     if is_loaded:
         return {key: value for key, value in recorded.items() if key in PROCESSING}
     runs_code = [key for key in ("trust_remote_code", "code_revision") if recorded.get(key)]
@@ -177,12 +176,7 @@ def _text_instead(text: str, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text_keys(text: str) -> dict[str, Any]:
-    """
-    Return the config keys that a text and its options set; an existing path has no options.
-
-    Raises:
-        ConfigError: an option is unknown or has no value.
-    """
+    """Return the config keys that a text and its options set; an existing path has no options."""
     text = os.path.expanduser(text)
     path, *options = [text] if Path(text).exists() else re.split(r",(?=\w+=)", text)
     keys = {"dataset_path": path}

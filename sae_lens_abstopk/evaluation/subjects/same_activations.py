@@ -15,37 +15,33 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> None:
     """
-    Raise if SAEs cannot be measured on the same activations.
+    Raise ConfigError if SAEs read different hooks or models, or activations of different widths.
 
-    Args:
-        saes: At least one.
-        same_model: Whether all read one model, whatever their metadata say.
-
-    Raises:
-        ConfigError: they read different hooks or models, or have inputs of different widths.
+    With ``same_model`` they read one model, whatever their metadata say.
     """
-    hooks, widths = {read_by(sae) for sae in saes}, {sae.cfg.d_in for sae in saes}
-    if len(hooks) > 1 and len({_place(sae) for sae in saes}) > 1:
-        raise ConfigError(
-            f"the SAEs read different hooks ({', '.join(sorted(hooks))}); take those of one hook at a time."
-        )
-    weights = {repr(weights_of(sae)) for sae in saes}
-    if len(weights) > 1:
-        raise ConfigError(
-            f"the SAEs were trained on different weights of their model ({'; '.join(sorted(weights))}); evaluate each "
-            "by itself, and combine the results with `abstopk report`."
-        )
-    if len(widths) > 1:
-        raise ConfigError(
-            f"the SAEs read activations of different widths ({', '.join(map(str, sorted(widths)))}), so they are of "
-            "different models; give those of one model at a time."
-        )
+    hooks = {read_by(sae) for sae in saes}
+    places = {_place(sae) for sae in saes} if len(hooks) > 1 else hooks
     models = {Path(name).name for sae in saes if (name := sae.cfg.metadata.model_name)}
-    if len(models) > 1 and not same_model:
-        raise ConfigError(
-            f"the SAEs are of different models ({', '.join(sorted(models))}); give those of one model at a time, or, "
-            "if these are names of the same model, choose one with --model NAME."
-        )
+    for different, found, remedy in (
+        ("read different hooks", hooks if len(places) > 1 else (), "take those of one hook at a time"),
+        (
+            "were trained on different weights of their model",
+            {repr(weights_of(sae)) for sae in saes},
+            "evaluate each by itself, and combine the results with `abstopk report`",
+        ),
+        (
+            "read activations of different widths",
+            {str(sae.cfg.d_in) for sae in saes},
+            "they are of different models, so give those of one model at a time",
+        ),
+        (
+            "are of different models",
+            () if same_model else models,
+            "give those of one model at a time, or, if these are names of the same model, choose one with --model NAME",
+        ),
+    ):
+        if len(found) > 1:
+            raise ConfigError(f"the SAEs {different} ({', '.join(sorted(found))}); {remedy}.")
 
 
 def weights_of(sae: SAE[Any]) -> dict[str, Any]:

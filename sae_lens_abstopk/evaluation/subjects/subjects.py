@@ -83,7 +83,6 @@ class LoadedSAEs:
 
     @property
     def d_in(self) -> int:
-        """Width of the activations."""
         return next(iter(self.saes.values())).cfg.d_in
 
 
@@ -104,12 +103,10 @@ class Subjects(LoadedSAEs):
 
     @property
     def device(self) -> torch.device:
-        """Device of the SAEs and of the activations."""
         return next(iter(self.saes.values())).device
 
     @property
     def token_filter(self) -> TokenFilter:
-        """Token filter of every measurement."""
         return self.rules.token_filter
 
     def activation_facts(self) -> dict[str, Any]:
@@ -131,15 +128,9 @@ class Subjects(LoadedSAEs):
         """
         key = n_tokens, with_logits
         if key not in self._batches:
-            d_sae = max(sae.cfg.d_sae for sae in self.saes.values())
+            options: Any = {"part": self.part, "d_sae": max(sae.cfg.d_sae for sae in self.saes.values())}
             self._batches[key] = token_batches(
-                self.model,
-                self.model_spec,
-                self.text_spec,
-                n_tokens,
-                part=self.part,
-                d_sae=d_sae,
-                with_logits=with_logits,
+                self.model, self.model_spec, self.text_spec, n_tokens, with_logits=with_logits, **options
             )
         return self._batches[key]
 
@@ -165,18 +156,7 @@ def open_subjects(
     text: str | None = None,
     device: str = "auto",
 ) -> Subjects:
-    """
-    Load SAEs with their model and text.
-
-    Args:
-        sources: Folder, ``RELEASE:SAE_ID`` or SAE in memory; one or several, or a mapping with names.
-        model_name: Name or folder of the model to run instead of the recorded one.
-        text: Dataset or file to read instead of the run's held-out text.
-        device: Device of the model; ``"auto"`` is CUDA if available, else the CPU.
-
-    Raises:
-        ConfigError: as :func:`load_subject_saes`, or the model cannot be loaded.
-    """
+    """Load SAEs with their model and text; arguments and errors as in :func:`load_subject_saes`."""
     return load_subject_saes(sources, model=model_name, text=text, device=device).with_model()
 
 
@@ -204,8 +184,6 @@ def load_subject_saes(
     model = str(model) if isinstance(model, PurePath) else model
     text = None if text is None else str(text)
     listed: list[Source] = list(sources.values()) if isinstance(sources, Mapping) else one_or_more(sources)
-    if not listed:
-        raise ConfigError("no SAE was given; give one at least.")
     loaded = [load_sae(source) for source in listed]
     require_one_place(loaded, same_model=model is not None)
     names = list(sources) if isinstance(sources, Mapping) else _names(listed, loaded)
@@ -214,14 +192,10 @@ def load_subject_saes(
     saes = dict(zip(names, loaded, strict=True))
     shared_selection(saes)
     model_name = model if isinstance(model, str) or model is None else _name_in_memory(model, loaded[0])
+    is_loaded = isinstance(model, HookedRootModule)
     origins = [origin_of(source) for source in listed]
     specs = specs_of_sae(
-        Path(origins[0]),
-        loaded[0],
-        model_name=model_name,
-        text=text,
-        device=device,
-        is_loaded=not (model is None or isinstance(model, str)),
+        Path(origins[0]), loaded[0], model_name=model_name, text=text, device=device, is_loaded=is_loaded
     )
     require_device("device", specs.model.device)
     part: TextPart = "held_out" if text is None else "all"
@@ -239,20 +213,17 @@ def load_subject_saes(
 
 
 def _names(sources: Sequence[Source], saes: Sequence[SAE[Any]]) -> list[str]:
-    names = [sae.cfg.metadata.label or _default_name(source) for source, sae in zip(sources, saes, strict=True)]
+    def name(source: Source, sae: SAE[Any]) -> str:
+        own = source.cfg.architecture() if isinstance(source, SAE) else str(source)
+        return sae.cfg.metadata.label or (own if isinstance(source, SAE) or is_release(source) else Path(source).name)
+
+    names = list(map(name, sources, saes))
     if len(set(names)) == len(names):
         return names
     return [
         f"{name}-{number}" if isinstance(source, SAE) else str(source)
         for number, (name, source) in enumerate(zip(names, sources, strict=True), start=1)
     ]
-
-
-def _default_name(source: Source) -> str:
-    """Return the name of an SAE without a label."""
-    if isinstance(source, SAE):
-        return source.cfg.architecture()
-    return str(source) if is_release(source) else Path(source).name
 
 
 def _name_in_memory(model: Any, sae: SAE[Any]) -> str | None:
