@@ -27,12 +27,10 @@ POLE_STYLES = ("bold white on blue", "bold black on orange1")
 
 
 class Inspection(NamedTuple):
-    """Several SAEs on the same tokens of the same model."""
+    """Several SAEs on the same tokens of the same model: the results file, and what was counted for it."""
 
     results: Results
-    """The results file."""
     on_text: OnText
-    """Counts and contexts of every latent, by SAE."""
     tokenizer: Any
 
 
@@ -53,7 +51,7 @@ def inspect_saes(
         model_name: Model to run instead of the recorded one.
         text: Dataset or file to read instead of the run's held-out text.
         n_tokens: Tokens to evaluate on, rounded up to whole batches.
-        device: Device of the model; ``"auto"`` is CUDA if available, else the CPU.
+        device: Device of the model.
         on_progress: Called with (passes done, passes in all).
 
     Raises:
@@ -66,12 +64,7 @@ def inspect_saes(
 
 
 def refuse_to_write_over(path: Path) -> None:
-    """
-    Raise if ``path`` is a file, but not an earlier inspection.
-
-    Raises:
-        ConfigError: ``path`` is the results file of an evaluation, or no results file.
-    """
+    """Raise if ``path`` is a file, but not an earlier inspection."""
     if not path.exists():
         return
     try:
@@ -85,10 +78,7 @@ def refuse_to_write_over(path: Path) -> None:
 
 
 def print_inspection(inspection: Inspection, console: Console, *, latents: int = 3) -> None:
-    """
-    Print the table of ``inspection`` and, for each SAE with negative codes, the first ``latents`` of
-    :meth:`PoleContexts.suggested`.
-    """
+    """Print the table of ``inspection`` and, for each SAE with negative codes, contexts of ``latents`` latents."""
     console.print(metrics_table(inspection))
     console.print(_footnote(inspection), markup=False)
     for name, found in inspection.on_text.reconstruction.items():
@@ -106,9 +96,11 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
             positive, negative = found.pole_counts[:, latent].tolist()
             counts = f"  fired {positive:,} times positive, {negative:,} negative in {found.n_tokens:,} tokens"
             console.print(Text.assemble("\n", (f"latent {latent}", "bold"), counts))
-            for example in shown:
-                if example.latent == latent:
-                    _print_example(example, console)
+            for example in [example for example in shown if example.latent == latent]:
+                line = Text(f"  {POLE_NAMES[example.code < 0]} {code_text(example.code):>9}  ")
+                marked = console.color_system is None
+                line.append_text(highlighted(example, width=console.width - len(line), marked=marked))
+                console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def metrics_table(inspection: Inspection) -> Table:
@@ -151,12 +143,6 @@ def highlighted(example: ExampleRecord, *, width: int = 100, marked: bool = Fals
     text = Text(before if len(before) <= room else f"…{before[len(before) - room + 1 :]}")
     text.append(token, style=POLE_STYLES[example.code < 0])
     return text.append(after)
-
-
-def _print_example(example: ExampleRecord, console: Console) -> None:
-    line = Text(f"  {POLE_NAMES[example.code < 0]} {code_text(example.code):>9}  ")
-    line.append_text(highlighted(example, width=console.width - len(line), marked=console.color_system is None))
-    console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def _one_line(text: str) -> str:

@@ -18,22 +18,12 @@ _STEP = 1024
 
 
 @dataclass(frozen=True)
-class MeansProbe:
-    """Difference in means of x."""
-
-    direction: tuple[float, ...]
-    """Unit vector from pole A to pole B, [d_in]."""
-    norm: float
-    """Distance between the means."""
-
-
-@dataclass(frozen=True)
 class ActivationProbes:
     """The probes on the activations of one pair of poles; the same for every SAE that reads them."""
 
     scores: dict[str, ProbeRecord]
     """By method."""
-    difference_in_means: MeansProbe
+    difference_in_means: DifferenceInMeans
     C: float
     """Inverse penalty of the logistic regression, chosen on val."""
 
@@ -45,11 +35,8 @@ def probe_activations(representations: Representations, data: Labelled) -> Activ
     dense, dense_score = choose_and_test(
         [logistic_candidate(read, lambda rows, read=read: x(read, rows), data) for read in reads], data
     )
-    return ActivationProbes(
-        scores={DIFFERENCE_IN_MEANS: mean_score, LOGISTIC_REGRESSION: dense_score},
-        difference_in_means=MeansProbe(tuple(means.chosen.direction.tolist()), means.chosen.norm),
-        C=dense.chosen.C,
-    )
+    scores = {DIFFERENCE_IN_MEANS: mean_score, LOGISTIC_REGRESSION: dense_score}
+    return ActivationProbes(scores, means.chosen, dense.chosen.C)
 
 
 def _means(representations: Representations, data: Labelled, read: str) -> Candidate[DifferenceInMeans]:

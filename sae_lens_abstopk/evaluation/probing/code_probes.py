@@ -25,17 +25,6 @@ Side = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class SparseProbe:
-    """Logistic regression on the k latents whose means differ most, standardised, on train (2305.01610)."""
-
-    latents: tuple[int, ...]
-    """Strongest first; at most k."""
-    weights: tuple[float, ...]
-    """Weights of the raw codes, in the order of ``latents``; a positive weight speaks for B."""
-    C: float
-
-
-@dataclass(frozen=True)
 class CodeProbes:
     """The probes on the codes of one SAE for one pair of poles."""
 
@@ -45,8 +34,8 @@ class CodeProbes:
     """The latent of largest |AUROC - 0.5| on train."""
     pair: PairRecord
     """The sides, max(z, 0) or max(-z, 0), of lowest and of highest AUROC on train; both may be of one signed latent."""
-    sparse: tuple[SparseProbe, ...]
-    """By rising k."""
+    strongest: tuple[int, ...]
+    """The latents of the sparse probe with the largest k, strongest first."""
     best_coverage: LatentRecord
     """The latent of largest pole coverage on train, at the read position of largest coverage on val."""
     train_coverage: float
@@ -68,18 +57,11 @@ def probe_codes(representations: Representations, labelled: Sequence[Labelled], 
         scores = {read: of_read[i] for read, of_read in scored.items()}
         single, single_score = _single(codes, scores, data)
         pair, pair_score = _pair(codes, scores, data)
-        sparse = {f"{k}-sparse": _sparse(codes, scores, data, k) for k in SPARSITIES}
+        sparse = {k: _sparse(codes, scores, data, k) for k in SPARSITIES}
         best_coverage, train_coverage = _best_coverage(codes, scores, data)
-        found.append(
-            CodeProbes(
-                {SINGLE: single_score, PAIR: pair_score, **{name: score for name, (_, score) in sparse.items()}},
-                single,
-                pair,
-                tuple(probe for probe, _ in sparse.values()),
-                best_coverage,
-                train_coverage,
-            )
-        )
+        by_method = {SINGLE: single_score, PAIR: pair_score}
+        by_method |= {f"{k}-sparse": score for k, (_, score) in sparse.items()}
+        found.append(CodeProbes(by_method, single, pair, sparse[SPARSITIES[-1]][0], best_coverage, train_coverage))
     return found
 
 
@@ -124,11 +106,12 @@ def _side(of_sides: npt.NDArray[np.float64], flat: int) -> Side:
 
 def _sparse(
     codes: Codes, scores: Mapping[str, LatentScores], data: Labelled, k: int
-) -> tuple[SparseProbe, ProbeRecord]:
+) -> tuple[tuple[int, ...], ProbeRecord]:
+    """Logistic regression on the k latents whose means differ most, standardised, on train (2305.01610)."""
     latents = {read: found.strongest(k) for read, found in scores.items()}
     candidates = [logistic_candidate(read, partial(codes[read], latents[read]), data) for read in scores]
     best, score = choose_and_test(candidates, data)
-    return SparseProbe(tuple(latents[best.read]), tuple(best.chosen.weights.tolist()), best.chosen.C), score
+    return tuple(latents[best.read]), score
 
 
 def _best_coverage(codes: Codes, scores: Mapping[str, LatentScores], data: Labelled) -> tuple[LatentRecord, float]:

@@ -14,18 +14,15 @@ class DifferenceInMeans:
     """
     A linear read-out along mean(B) - mean(A); called with x [..., d_in] it gives scores [...], higher towards pole B.
 
-    Scores above ``threshold`` are called B. All tensors are float64, on the device of the first activations, or on the
-    CPU if the fitter was given ``d_in``.
+    All tensors are float64, on the device of the first activations, or on the CPU if the fitter was given ``d_in``.
     """
 
     direction: torch.Tensor
     """(mean_b - mean_a) / ||mean_b - mean_a||, [d_in]; zero if the means coincide."""
     mean_a: torch.Tensor
-    """Mean activation of pole A, [d_in]."""
     mean_b: torch.Tensor
-    """Mean activation of pole B, [d_in]."""
     threshold: float
-    """Score half-way between the means: direction . (mean_a + mean_b) / 2."""
+    """Score half-way between the means, above which x is called B: direction . (mean_a + mean_b) / 2."""
     n: tuple[int, int]
     """Examples of pole A and of pole B."""
 
@@ -35,7 +32,6 @@ class DifferenceInMeans:
         return (self.mean_b - self.mean_a).norm().item()
 
     def __call__(self, x: torch.Tensor | np.ndarray) -> torch.Tensor:
-        """Scores [...] of x [..., d_in]: direction . x, in units of the activation."""
         return torch.as_tensor(x).to(self.direction) @ self.direction
 
 
@@ -43,15 +39,12 @@ class DifferenceInMeansFitter:
     """
     Streams labelled activations into two float64 sums; ``.result`` is the fit so far.
 
-    Example::
+    The width is ``d_in``, or that of the first batch::
 
         fitter = DifferenceInMeansFitter()
         for x, pole in batches:
             fitter.update(x, pole)
         scores = fitter.result(x_test)
-
-    Args:
-        d_in: Width of the activations; by default that of the first batch.
     """
 
     def __init__(self, d_in: int | None = None) -> None:

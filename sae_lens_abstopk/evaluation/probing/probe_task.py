@@ -1,8 +1,4 @@
-"""
-Bidirectional probing: does one latent tell two opposite poles apart, and with a side for each?
-
-Everything is chosen on train and val and measured once on test; the formulas are in ``docs/protocols.md``.
-"""
+"""Bidirectional probing: does one latent tell two poles apart, with a side for each? See ``docs/protocols.md``."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -34,10 +30,7 @@ class TaskProbes:
     codes: CodeProbes
     activations: ActivationProbes
     permuted_codes: tuple[CodeProbes, ...]
-    """
-    Control: the same procedure after the poles were shuffled within train, val and test; 0.5 is expected of the mean.
-    Without intervals, as the range over the permutations is reported.
-    """
+    """Control: the same procedure after the poles were shuffled within train, val and test; without intervals."""
     permuted_activations: tuple[ActivationProbes, ...]
     untrained: CodeProbes | None
     """Control: the same procedure on the codes of an SAE with fresh weights."""
@@ -64,12 +57,13 @@ class TaskProber:
     """
     Probes SAEs for one pair of poles; the probes on x and the permutations are the same for all of them.
 
+    Latents, thresholds and weights come from the rows ``split.train``; read positions and penalties from val; test is
+    used once, to measure. Texts that the representations leave out are taken from all three.
+
     Args:
         representations: Of the texts, by :func:`~.representations.represent`.
         labels: 0 (pole A) or 1 (pole B) of each text.
-        split: Rows of ``train``, ``val`` and ``test``. Latents, thresholds and weights come from train; read positions
-            and penalties from val; test is used once, to measure. Texts that the representations leave out are taken
-            from all three.
+        split: Rows of each part.
         groups: Template or document of each text: parts must not share one, and intervals resample them.
         seed: Of the permutations and the resampling.
 

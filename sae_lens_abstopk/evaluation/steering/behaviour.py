@@ -95,20 +95,10 @@ def measure_behaviour(
     """
     Measure refusals and multiple choice unsteered, and under each intervention that adds, at its matched strengths.
 
-    The instructions are test texts of ``task``, on which no latent or direction was fitted. Of the random directions,
-    only the first is measured: each setting takes minutes.
-
-    Args:
-        subjects: Model and SAEs.
-        task: Pole A are instructions to refuse, pole B instructions to follow.
-        sae_name: Name of the SAE.
-        response: Of the same task and SAE.
-        instructions: Largest number of each pole.
-        max_new_tokens: Length of an answer.
-        questions: Multiple-choice questions; 0 for none.
-        unsteered: The unsteered result of another SAE of these subjects.
-        seed: Of the split, the choice of instructions and the intervals.
-        on_progress: Called with (settings done, total settings).
+    The instructions are test texts of ``task``, on which no latent or direction was fitted: pole A to refuse, pole B to
+    follow, at most ``instructions`` of each. ``response`` is of the same task and SAE; ``unsteered`` is the result of
+    another SAE of these subjects. Of the random directions, only the first is measured: each setting takes minutes.
+    ``on_progress`` is called with (settings done, total settings).
 
     Returns:
         Records by intervention, towards pole A and towards pole B (``"unsteered"`` has one); and the unsteered result.
@@ -166,7 +156,7 @@ def measure_behaviour(
 
 
 def _for_lm_eval(subjects: Subjects) -> dict[str, Any]:
-    """The model for lm_eval: the one in memory, or its name where TransformerLens replaced its layers."""
+    # the model in memory, or its name where TransformerLens replaced its layers
     model = subjects.model
     if isinstance(model, HookedProxyLM):
         return {"pretrained": model.model, "tokenizer": model.tokenizer}

@@ -34,7 +34,6 @@ class LatentScales:
     firings: tuple[int, ...]
     """Tokens on which each latent fired, with either sign."""
     n_tokens: int
-    """Tokens read."""
 
     def __call__(self, latent: int) -> float:
         """The scale of ``latent``; a ConfigError if it was not measured or did not fire."""
@@ -86,13 +85,8 @@ def latent_scale(
     """
     Measure the scale s of ``latents``, without running the layers above the hook.
 
-    Args:
-        model: As for :func:`steer`; it runs unsteered, in evaluation mode.
-        sae: The SAE.
-        batches: Token ids [batch, context]; 50,000 tokens give a latent that fires on 1 % of them 500 firings.
-        latents: Latents to measure.
-        token_filter: Tokens that count; by default those that :func:`steer` steers.
-        autocast: See :class:`TextModel`.
+    The model runs in evaluation mode. ``batches`` are token ids [batch, context]; a latent that fires on 1 % of tokens
+    has 500 firings in 50,000. The tokens that count are by default those that :func:`steer` steers.
 
     Raises:
         ConfigError: the SAE reads a single head, its codes are not finite, or the model has no such hook.

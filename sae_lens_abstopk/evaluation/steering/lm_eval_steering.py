@@ -43,13 +43,8 @@ def export_for_lm_eval(
     ``steer(..., token_filter=TokenFilter())``. A clamped latent cannot be exported: lm_eval's ``clamp`` sets the
     projection on a direction, not the code of a latent.
 
-    Args:
-        path: File to write; must end in ``.pt``.
-        model: The transformers model, SAELens's proxy of it, or its name or folder, of which only the config is read.
-        sae: The SAE.
-        intervention: A latent or direction that is added.
-        strength: alpha.
-        hook_name: The SAE's by default; must be the output of a module of the transformers model.
+    ``model`` is the transformers model, SAELens's proxy of it, or its name or folder, of which only the config is read.
+    ``hook_name``, by default the SAE's, must be the output of a module of the transformers model.
 
     Raises:
         ConfigError: the operator is not ``add``, the latent's SAE normalises as it runs, or the model has no such

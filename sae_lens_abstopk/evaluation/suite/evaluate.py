@@ -92,16 +92,11 @@ def evaluate(
     """
     saes = saes if isinstance(saes, Mapping) else one_or_more(saes)
     if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else saes)):
-        raise ConfigError(
-            "evaluate needs folders or RELEASE:SAE_ID, and was given an SAE in memory; save it by save_model(FOLDER), "
-            "or save_inference_model(FOLDER) if it is one in training, and give the folder."
-        )
+        raise ConfigError("evaluate reads SAEs from folders; save the one in memory by save_model(FOLDER).")
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     out = Path(out)
     tasks = tasks_of_suite(suite, local=local, seed=seed)
     loaded = load_subject_saes(saes, model=model_name, text=text, device=device)
-    if unknown := sorted(set(groups or {}) - set(loaded.saes)):
-        raise ConfigError(f"groups names {', '.join(unknown)}, not among the SAEs {', '.join(loaded.saes)}.")
     groups = seed_groups(loaded.saes, loaded.sources) if groups is None else groups
     measured_on = {"model": loaded.model_name, "text": loaded.text_name, "held_out": loaded.held_out, "seed": seed}
     refuse_overwriting(out, loaded.sources.values(), suite, measured_on)
@@ -123,12 +118,7 @@ def evaluate(
 
 
 def check_suite(suite: Suite, model_name: str, loaded_with: Mapping[str, Any] | None = None) -> None:
-    """
-    Check that a suite can run on SAEs of a model, loaded with these options, before they are trained.
-
-    Raises:
-        ConfigError: a task, the files it needs, or the model cannot be used.
-    """
+    """Check, before training, that a suite can run on SAEs of a model that is loaded with these options."""
     tasks = tasks_of_suite(suite)
     if suite.steering:
         read_model_config(model_name, loaded_with)
@@ -253,7 +243,7 @@ class _Evaluation:
 
 
 def _facts(task: Task) -> list[Any]:
-    """Return everything in a task that probes depend on."""
+    """Everything in a task that probes depend on."""
     return [task.digest, task.reads, task.poles, task.source, task.licence]
 
 

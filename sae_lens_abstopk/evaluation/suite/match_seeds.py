@@ -27,11 +27,9 @@ MAY_DIFFER = re.compile(
 
 def seed_groups(saes: Mapping[str, SAE[Any]], sources: Mapping[str, str]) -> dict[str, str]:
     """
-    Return the group name of each SAE: runs of a group differ only in the seed and in keys that change no step.
+    Return the group of each SAE, by name: runs of a group differ only in the seed and in keys that change no step.
 
-    Args:
-        saes: SAEs by name.
-        sources: Their folders; an SAE without the config of its run has no group.
+    ``sources`` are the folders; an SAE without the config of its run has no group.
     """
     seeds: dict[tuple[str, ...], dict[str, str]] = {}
     for name, folder in ((name, Path(source)) for name, source in sources.items()):
@@ -65,10 +63,7 @@ def match_seeds(
     """
     Match the decoders of all pairs of SAEs in a group; skip SAEs with too many latents, with a warning.
 
-    Args:
-        saes: SAEs by name.
-        groups: Group of each SAE.
-        on_progress: Called with (pairs done, pairs in all).
+    ``on_progress`` is called with (pairs done, pairs in all).
     """
     by_group: dict[str, list[str]] = {}
     for name, group in groups.items():

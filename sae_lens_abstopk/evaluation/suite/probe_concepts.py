@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.probing.activation_probes import concept_pca
+from sae_lens_abstopk.evaluation.probing.code_probes import CodeProbes
 from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS
 from sae_lens_abstopk.evaluation.probing.probe_task import TaskProber, TaskProbes
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
@@ -79,8 +80,8 @@ def probe_on_task(
             saes={sae: _record(found, saes[sae].W_dec) for sae, found in probes.items()},
             pca=pca,
         ),
-        candidates={sae: _candidates(found) for sae, found in probes.items()},
-        direction=(np.array(means.direction) * means.norm).tolist(),
+        candidates={sae: _candidates(found.codes) for sae, found in probes.items()},
+        direction=(means.direction * means.norm).tolist(),
     )
 
 
@@ -97,7 +98,7 @@ def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
 
 def _record(probes: TaskProbes, W_dec: torch.Tensor) -> SAETaskRecord:
     """Return the record of one SAE with the decoder ``W_dec`` [d_sae, d_in]."""
-    direction = torch.tensor(probes.activations.difference_in_means.direction, dtype=torch.float64)
+    direction = probes.activations.difference_in_means.direction
 
     def with_cosine(found: LatentRecord) -> LatentRecord:
         row = W_dec[found.latent].detach().cpu().double()
@@ -113,9 +114,8 @@ def _record(probes: TaskProbes, W_dec: torch.Tensor) -> SAETaskRecord:
     )
 
 
-def _candidates(probes: TaskProbes) -> list[int]:
+def _candidates(codes: CodeProbes) -> list[int]:
     """Return the best latents on train, best first."""
-    codes = probes.codes
     # at 0.5 it is one of many one-sided latents, all as good
     both_sided = [codes.best_coverage.latent] if codes.train_coverage > 0.5 else []
-    return list(dict.fromkeys([codes.single.latent, *both_sided, *codes.sparse[-1].latents]))
+    return list(dict.fromkeys([codes.single.latent, *both_sided, *codes.strongest]))

@@ -26,14 +26,8 @@ def refuse_overwriting(
     """
     Raise if results in ``out`` have SAEs, tasks, steered tasks or controls that the new ones lack, or another text.
 
-    Args:
-        out: Folder of the results.
-        sources: The SAEs; names may differ from earlier ones.
-        suite: The new measurements.
-        measured_on: Model, text, held out or not, and seed, by their keys in results.
-
-    Raises:
-        ConfigError: naming the results that would be lost, or their other format version.
+    ``sources`` are the SAEs, whose names may differ from earlier ones; ``measured_on`` has model, text, held out or
+    not, and seed, by their keys in results.
     """
     path = out / RESULTS_FILENAME
     if not path.is_file():

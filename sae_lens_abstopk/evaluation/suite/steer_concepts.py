@@ -33,12 +33,7 @@ SCALE_TOKENS = 16_384
 
 
 def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: SteeringOptions) -> None:
-    """
-    Check that the SAEs, the tokenizer and the words of every task are usable for steering.
-
-    Raises:
-        ConfigError: one is not.
-    """
+    """Check that the SAEs, the tokenizer and the words of every task can be used for steering."""
     for sae in subjects.saes.values():
         require_all_heads(sae, "the suite's steering")
     check_prompts(subjects.tokenizer, tasks, options)
@@ -56,12 +51,7 @@ def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: Steer
 
 
 def check_prompts(tokenizer: Any, tasks: Mapping[str, Task], options: SteeringOptions) -> None:
-    """
-    Check the prompts and words of the steered tasks with a tokenizer.
-
-    Raises:
-        ConfigError: there is no chat template for chat prompts, or the poles' words share their first tokens.
-    """
+    """Check that the tokenizer has a chat template for chat prompts, and other first tokens for each pole's words."""
     for name in map(task_key, options.tasks):
         part = tasks[name].steering
         assert part is not None  # tasks_of_suite has checked it

@@ -44,7 +44,7 @@ class BehaviourOptions(_Section):
     """Options of :func:`~.behaviour.measure_behaviour` at the chosen steering strengths."""
 
     task: TaskName = "refusal"
-    """A steered task whose texts are instructions to refuse (pole A) or to follow (pole B)."""
+    """A steered task of instructions to refuse (pole A) or to follow (pole B)."""
     instructions: Count = 24
     """Number of instructions for each pole."""
     max_new_tokens: Count = 24
@@ -68,10 +68,7 @@ class Suite(_Section):
     reconstruction: ReconstructionOptions = ReconstructionOptions()
     tasks: tuple[TaskName, ...] = ()
     texts_per_pole: Count | None = None
-    """
-    Texts sampled per pole, in proportion over the splits; None takes all. Poles are sampled independently, so a minimal
-    pair may lose one text.
-    """
+    """Texts sampled per pole, independently, so a minimal pair may lose one text; None takes all."""
     untrained: bool = True
     """Whether to probe SAEs with fresh weights too, as a control."""
     steering: SteeringOptions | None = None
@@ -103,12 +100,7 @@ def task_key(task: str) -> str:
 
 
 def load_suite(source: str | Path) -> Suite:
-    """
-    Load a suite by name or from a YAML file; task files beside it come before those in the current folder.
-
-    Raises:
-        ConfigError: it is missing, or a key or value is invalid.
-    """
+    """Load a suite by name or from a YAML file; task files beside it come before those in the current folder."""
     path = shipped_file(source, data_folder("evals") / "suites", what="suite")
     raw = {"name": path.stem, **read_yaml(path)}
     try:
@@ -118,13 +110,7 @@ def load_suite(source: str | Path) -> Suite:
 
 
 def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = None, seed: int = 0) -> dict[str, Task]:
-    """
-    Return the tasks of a suite with their sampled texts, by their names in the results.
-
-    Raises:
-        ConfigError: a task is missing, cannot be split or lacks the prompts that steering needs, ``local`` names
-            another task, or the seed is out of range.
-    """
+    """Return the tasks of a suite with their sampled texts, by their names in the results; raise if one is unfit."""
     require_range("seed", seed, at_least=0, at_most=2**32 - 1)
     keys = [task_key(name) for name in suite.tasks]
     files = {task_key(name): file for name, file in (local or {}).items()}
@@ -159,8 +145,7 @@ def drawn(task: Task, texts_per_pole: int | None, seed: int) -> Task:
     if texts_per_pole is None:
         return task
     rows = rows_of_both_poles(task.labels, texts_per_pole, seed)
-    own_split = None if task.own_split is None else tuple(task.own_split[row] for row in rows)
-    return replace(task, examples=tuple(task.examples[row] for row in rows), own_split=own_split)
+    return replace(task, examples=tuple(task.examples[row] for row in rows))
 
 
 def rows_of_both_poles(poles: np.ndarray, most: int, seed: int) -> np.ndarray:

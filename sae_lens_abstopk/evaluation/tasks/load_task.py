@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sae_lens_abstopk.evaluation.tasks.row_examples import FoundExample, examples_of_rows
+from sae_lens_abstopk.evaluation.tasks.row_examples import examples_of_rows
 from sae_lens_abstopk.evaluation.tasks.task import Scorer, Task, TaskSteering
 from sae_lens_abstopk.evaluation.tasks.task_schema import SteeringSection, TaskFile
 from sae_lens_abstopk.evaluation.tasks.task_templates import examples_of_templates
@@ -23,11 +23,9 @@ def task_names() -> list[str]:
 
 def load_task(name_or_path: str | Path, *, local: str | Path | None = None) -> Task:
     """
-    Read a task.
+    Read a task: one of :func:`task_names`, or a YAML file.
 
-    Args:
-        name_or_path: One of :func:`task_names`, or a YAML file.
-        local: A file or a folder that replaces the Hub data set of the task.
+    ``local`` is a file or a folder that replaces the Hub data set of the task.
 
     Raises:
         ConfigError: naming the file, the key, the value, what is allowed and the remedy. All keys are checked before
@@ -64,22 +62,20 @@ def check_task(raw: Mapping[Any, Any]) -> TaskFile:
 def build_task(task: TaskFile, folder: Path, local: Path | None = None) -> Task:
     """Build the task of a checked file in ``folder``; ``local`` replaces the path in the file."""
     if task.templates is None:
-        found = examples_of_rows(task, folder, local)
+        examples = examples_of_rows(task, folder, local)
     elif local is None:
-        found = [FoundExample(example, None) for example in examples_of_templates(task)]
+        examples = list(examples_of_templates(task))
     else:
         raise ConfigError(f"local={str(local)!r} has nothing to replace, as the texts are in the file itself.")
-    splits = tuple(split for _, split in found if split is not None)
     return Task(
         name=task.name,
         poles=(task.poles[0], task.poles[1]),
-        examples=tuple(example for example, _ in found),
+        examples=tuple(examples),
         reads=tuple(task.reads),
         steering=None if task.steering is None else _steering(task.steering, task.poles),
         licence=task.licence,
         source=task.source,
         about=task.about,
-        own_split=splits if len(splits) == len(found) else None,
     )
 
 

@@ -26,13 +26,6 @@ from sae_lens_abstopk.system.files import inside
 MANY_IN_BOTH = 0.05
 
 
-class FoundExample(NamedTuple):
-    """An example and its split in the source."""
-
-    example: Example
-    split: str | None
-
-
 class _Origin(NamedTuple):
     """The rows of one part."""
 
@@ -44,7 +37,7 @@ class _Origin(NamedTuple):
     """Name of the part in the task file, so that a digest does not depend on local paths."""
 
 
-def examples_of_rows(task: TaskFile, folder: Path, local: Path | None) -> list[FoundExample]:
+def examples_of_rows(task: TaskFile, folder: Path, local: Path | None) -> list[Example]:
     """Return the examples of the rows of a task file in ``folder``, or of their replacement at ``local``."""
     if local is None and task.local is not None and task.local.path is not None:
         local = inside(folder, task.local.path, where="local.path")
@@ -54,7 +47,7 @@ def examples_of_rows(task: TaskFile, folder: Path, local: Path | None) -> list[F
     if local is not None and not (local.is_dir() or (local.is_file() and len(parts) == 1)):
         names = ", ".join(part.file or part.split for part in parts)
         raise ConfigError(f"local={str(local)!r} must be {'the file' if len(parts) == 1 else 'a folder with'} {names}.")
-    found: list[FoundExample] = []
+    found: list[Example] = []
     for part in parts:
         origin = _origin(part, folder, local)
         for number, row in enumerate(origin.rows, start=1):
@@ -87,7 +80,7 @@ def _file_of_split(folder: Path, part: RowSource) -> Path:
     )
 
 
-def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int) -> Iterator[FoundExample]:
+def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int) -> Iterator[Example]:
     where = f"{origin.where}, row {number}"
     if rows.extract:
         row = with_extracted(row, rows.extract, where)
@@ -107,20 +100,20 @@ def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int
     for pole, pattern in texts:
         text = filled_pattern(row, pattern, where).strip()
         if not text:
-            raise ConfigError(f"{where}: the text is empty.")
+            continue
         marker = None
         if "marked" in task.reads and rows.marked is not None:
             marker = word_span(text, filled_pattern(row, rows.marked, where), where)
             if marker is None:
                 continue
-        yield FoundExample(Example(text, pole, group, marker), split)
+        yield Example(text, pole, group, marker, split)
 
 
-def _unique(found: list[FoundExample]) -> list[FoundExample]:
+def _unique(found: list[Example]) -> list[Example]:
     """Keep each text once, in the latest of train, val, test that has it; drop texts in both poles."""
     poles: dict[str, set[int]] = {}
     for item in found:
-        poles.setdefault(item.example.text, set()).add(item.example.pole)
+        poles.setdefault(item.text, set()).add(item.pole)
     n_both = sum(len(each) > 1 for each in poles.values())
     if n_both > MANY_IN_BOTH * len(poles):
         warnings.warn(
@@ -129,29 +122,29 @@ def _unique(found: list[FoundExample]) -> list[FoundExample]:
             stacklevel=2,
         )
     later = {None: 0, "train": 1, "val": 2, "test": 3}
-    best: dict[str, FoundExample] = {}
+    best: dict[str, Example] = {}
     for item in found:
-        text = item.example.text
+        text = item.text
         if len(poles[text]) == 1 and (text not in best or later[item.split] > later[best[text].split]):
             best[text] = item
     return list(best.values())
 
 
-def _limited(found: list[FoundExample], limit: int | None) -> list[FoundExample]:
+def _limited(found: list[Example], limit: int | None) -> list[Example]:
     """Keep at most ``limit`` texts per pole and split: whole groups, in the order of a hash."""
     if limit is None:
         return found
-    groups: dict[tuple[str | None, str], list[FoundExample]] = {}
+    groups: dict[tuple[str | None, str], list[Example]] = {}
     for item in found:
-        groups.setdefault((item.split, item.example.group), []).append(item)
+        groups.setdefault((item.split, item.group), []).append(item)
 
-    def hashed(items: list[FoundExample]) -> bytes:
-        return hashlib.sha256(repr(sorted(item.example.text for item in items)).encode()).digest()
+    def hashed(items: list[Example]) -> bytes:
+        return hashlib.sha256(repr(sorted(item.text for item in items)).encode()).digest()
 
     count: Counter[tuple[str | None, int]] = Counter()
     kept = []
     for items in sorted(groups.values(), key=hashed):
-        more = Counter((item.split, item.example.pole) for item in items)
+        more = Counter((item.split, item.pole) for item in items)
         if all(count[key] + n <= limit for key, n in more.items()):
             count += more
             kept += items

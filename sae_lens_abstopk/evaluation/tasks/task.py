@@ -29,6 +29,8 @@ class Example:
     """Template or document of the text; a group lies within one split."""
     marker: tuple[int, int] | None = None
     """Characters [start, end) of the marked word, for ``"marked"`` in :attr:`Task.reads`."""
+    split: str | None = None
+    """``"train"``, ``"val"`` or ``"test"``, if the source has splits."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class TaskSteering:
     """Prompts and words that measure steering along the concept."""
 
     prompts: tuple[str, ...]
-    """Prompts, neutral between the poles; split into val and test by prompt."""
+    """Neutral between the poles."""
     tokens: tuple[tuple[str, ...], tuple[str, ...]]
     """Continuations for A and for B; each is scored by its first token."""
     scorer: Scorer | None
@@ -63,16 +65,10 @@ class TaskSplit(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """
-    A concept with two poles, as data; :func:`~.load_task.load_task` reads one.
-
-    Raises:
-        ConfigError: a text occurs twice, a group is in two splits, or there are too few groups to split.
-    """
+    """A concept with two poles, as data; raises if a text occurs twice or its groups cannot be split."""
 
     name: str
     poles: tuple[str, str]
-    """Names of pole A and pole B."""
     examples: tuple[Example, ...] = field(repr=False)
     reads: tuple[str, ...] = ("last", "mean")
     """Read positions of a text: ``"last"`` token, ``"mean"`` over tokens, ``"marked"`` word."""
@@ -80,8 +76,6 @@ class Task:
     licence: str = ""
     source: str = ""
     about: str = ""
-    own_split: tuple[str, ...] | None = field(default=None, repr=False)
-    """``"train"``, ``"val"`` or ``"test"`` for every example, if the source has splits."""
 
     def __post_init__(self) -> None:
         texts = self.texts
@@ -95,12 +89,12 @@ class Task:
                     f"the group {group!r} is in both {split_of[group]} and {name}; leave out the splits of the source, "
                     "or use groups that lie within one split."
                 )
-        names = sorted(set(self._splits)) or ["train"]
-        if len(names) > 1 and "train" not in names:
-            raise ConfigError(f"the splits of the source are {', '.join(names)}; use one of them as train.")
+        names = set(self._splits) or {"train"}
+        if len(names) > 1:
+            names.add("train")
         groups = {(e.pole, name, e.group) for e, name in zip(self.examples, self._splits, strict=True)}
         count = Counter((pole, name) for pole, name, _ in groups)
-        for pole, name in itertools.product((0, 1), names):
+        for pole, name in itertools.product((0, 1), sorted(names)):
             is_cut = len(names) == 1 or (len(names) == 2 and name == "train")
             if count[pole, name] < (least := FOLDS if is_cut else 1):
                 raise ConfigError(
@@ -126,13 +120,19 @@ class Task:
         return [example.marker for example in self.examples]
 
     @property
+    def own_split(self) -> tuple[str, ...] | None:
+        """The split of each example in the source; None if one has none."""
+        splits = tuple(example.split for example in self.examples if example.split is not None)
+        return splits if len(splits) == len(self.examples) else None
+
+    @property
     def _splits(self) -> tuple[str, ...]:
-        return self.own_split if self.own_split is not None else ("train",) * len(self.examples)
+        return self.own_split or ("train",) * len(self.examples)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the texts with their poles, groups, marked words and splits, as hex digits."""
-        own = self.own_split if self.own_split is not None else [None] * len(self.examples)
+        own = self.own_split or (None,) * len(self.examples)
         lines = (
             json.dumps([e.text, e.pole, e.group, e.marker, split], ensure_ascii=False) + "\n"
             for e, split in zip(self.examples, own, strict=True)

@@ -53,12 +53,9 @@ def file_rows(path: Path) -> list[Row]:
             "load_task(..., local=PATH)."
         )
     try:
-        rows = list(_conllu(path) if path.suffix == ".conllu" else _read(path))
+        return list(_conllu(path) if path.suffix == ".conllu" else _read(path))
     except Exception as error:  # any error of datasets, pandas or pyarrow
         raise ConfigError(f"{path} cannot be read as {path.suffix[1:]}: {error or 'it is empty'}.") from error
-    if not rows:
-        raise ConfigError(f"{path} has no rows.")
-    return rows
 
 
 def _read(path: Path) -> Iterator[Row]:

@@ -163,19 +163,18 @@ class TaskFile(_Section):
         return self
 
     def _check_rows(self, rows: Rows, key: str) -> None:
-        if not rows.parts or rows.text is None:
-            raise ConfigError(f"{key}.{'text' if rows.parts else 'from'} is missing.")
-        whole = [part.pole for part in rows.parts if part.pole is not None]
+        parts = rows.parts or []
+        whole = [part.pole for part in parts if part.pole is not None]
         if isinstance(rows.text, dict):
             fits = set(rows.text) == set(self.poles) and rows.label is None and not whole
-        elif len(whole) == len(rows.parts):
+        elif len(whole) == len(parts):
             fits = set(whole) == set(self.poles)
         else:
             fits = rows.label is not None and {pole for pole in (rows.labels or {}).values() if pole} == set(self.poles)
-        if not fits:
+        if not (fits and parts and rows.text):
             raise ConfigError(
-                f"{key} does not say which row belongs to which pole: give label and labels, which lead to both poles "
-                f"{self.poles}, or a pole for every entry of from, or a text for each pole."
+                f"{key} needs from and text, and must say which row belongs to which pole: by label and labels, which "
+                f"lead to both poles {self.poles}, or a pole for every entry of from, or a text for each pole."
             )
         if (rows.split is None) != (rows.splits is None):
             raise ConfigError(f"{key}.split names a column and {key}.splits its values; give both or neither.")

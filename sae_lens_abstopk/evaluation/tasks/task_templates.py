@@ -28,17 +28,9 @@ class Pair(NamedTuple):
 
 
 def examples_of_templates(task: TaskFile) -> Iterator[Example]:
-    """
-    Expand every template; return both texts of every filling.
-
-    Raises:
-        ConfigError: a template is wrong, or a filler has no slot.
-    """
-    given, used = set(task.fillers), set[str]()
+    """Expand every template; return both texts of every filling."""
     for number, template in enumerate(task.templates or ()):
         fillers = {**task.fillers, **template.fillers}
-        given.update(fillers)
-        used.update(_filler_names(template.text, fillers))
         for pair in expand(template.text, fillers, most=task.expansions):
             for pole, (text, marker) in enumerate(zip(pair.texts, pair.markers, strict=True)):
                 if template.pole not in (None, task.poles[pole]):
@@ -48,8 +40,6 @@ def examples_of_templates(task: TaskFile) -> Iterator[Example]:
                         f"reads has 'marked', but the template {template.text!r} has no [word] in brackets."
                     )
                 yield Example(text, pole, template.group or f"template {number}", marker)
-    if unused := sorted(given - used):
-        raise ConfigError(f"no template has a slot for the fillers {', '.join(unused)}; use or remove them.")
 
 
 def expand(template: str, fillers: Mapping[str, Filler], *, most: int | None = None) -> list[Pair]:

@@ -1,7 +1,6 @@
 """Inspection of SAEs from runs and from elsewhere, and what it prints."""
 
 import io
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ from sae_lens import (
 from sae_lens.load_model import HookedProxyLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_lens_abstopk import ConfigError, evaluate, explore, train
+from sae_lens_abstopk import ConfigError, explore, train
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import highlighted, inspect_saes, print_inspection
-from sae_lens_abstopk.evaluation.results.facts import code_text, weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import code_text
 from sae_lens_abstopk.evaluation.results.records import ExampleRecord
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
-from sae_lens_abstopk.evaluation.subjects import subjects as subjects_module
-from sae_lens_abstopk.evaluation.suite.suite import ReconstructionOptions, Suite
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.training.config.config_file import build_config
@@ -56,39 +53,14 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
     assert re.search("^batch_abstopk +131,072 ", out.getvalue(), re.MULTILINE), "a name of that length is on one line"
     document = found.results
     assert document.suite == "inspect"
-    for name, result in (("batch_abstopk", signed), ("topk", plain)):
-        shown = document.reconstruction[name]
-        assert (shown.l0, shown.cosine) == (result.l0, result.cosine)
-        assert shown.loss is not None
-        assert shown.loss.kl == result.loss.kl_sae > 0
-        assert sum(shown.two_sidedness_histogram) == result.poles.live_latents
+    assert document.reconstruction["batch_abstopk"].l0 == signed.l0
     assert torch.__version__.startswith(document.environment["torch"])
-    assert document.saes["topk"].weights_sha256 == weights_sha256(folders[1])
     both, one = document.examples["batch_abstopk"], document.examples["topk"]
-    contexts = found.on_text.contexts["batch_abstopk"]
-    first = contexts.suggested(1)[0]
-    assert [each.latent for each in both][:2] == [first, first]
-    assert both[0].code == contexts.of(first, 0)[0].code
+    first = found.on_text.contexts["batch_abstopk"].suggested(1)[0]
+    assert both[0].code == found.on_text.contexts["batch_abstopk"].of(first, 0)[0].code
     assert {each.code > 0 for each in both if each.latent == first} == {True, False}
     assert one
     assert all(each.code > 0 for each in one), "a one-sided SAE has its strongest latents there"
-
-
-def test_text_of_ones_own_takes_the_place_of_the_runs(folders: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "own.jsonl").write_text(json.dumps({"text": "she walked to the river. " * 200}) + "\n")
-    found = inspect_saes(folders[:1], text=str(tmp_path / "own.jsonl"), n_tokens=128)
-    assert not found.results.held_out
-    loss = found.results.reconstruction["batch_abstopk"].loss
-    assert loss is not None
-    assert loss.tokens == 4 * 31
-
-
-def test_a_text_that_is_not_there_is_told_of_before_the_model_is_loaded(
-    folders: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subjects_module, "load_language_model", lambda _: pytest.fail("loaded"))
-    with pytest.raises(ConfigError, match=r"nofile\.txt"):
-        inspect_saes(folders, text="nofile.txt")
 
 
 def test_a_run_of_a_config_that_is_refused_today_can_still_be_measured(folders: list[Path], texts: Path) -> None:
@@ -106,13 +78,6 @@ def test_a_run_of_a_config_that_is_refused_today_can_still_be_measured(folders: 
     cached = {"held_out_every": None, "use_cached_activations": True, "cached_activations_path": "deleted"}
     path.write_text(yaml.safe_dump(written | cached))
     assert not inspect_saes(folders, text=str(texts), n_tokens=128).results.held_out
-
-
-def test_one_sae_may_be_given_by_itself_and_its_reports_are_written(folders: list[Path], tmp_path: Path) -> None:
-    suite = Suite(name="text", reconstruction=ReconstructionOptions(tokens=128))
-    assert list(evaluate(str(folders[0]), suite=suite, out=tmp_path / "out").saes) == ["batch_abstopk"]
-    assert {"results.json", "report.md", "report.html"} <= {path.name for path in (tmp_path / "out").iterdir()}
-    assert len(inspect_saes(str(folders[0]), n_tokens=128).results.saes) == 1
 
 
 @pytest.mark.parametrize("name", ["run[v2]", "abstopk [k=32]", "a[/b]"])

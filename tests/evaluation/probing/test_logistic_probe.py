@@ -29,14 +29,6 @@ def test_it_is_scikit_learns_pipeline_with_the_penalty_of_lowest_log_loss_on_val
     np.testing.assert_allclose(probe(other[0]), expected, atol=1e-2)
 
 
-def test_one_feature_is_not_shrunk_to_always_the_larger_pole() -> None:
-    generator = np.random.default_rng(0)
-    labels = (generator.random(400) < 0.25).astype(int)
-    features = (3 * labels + generator.normal(size=400))[:, None]
-    probe = fit_logistic((features[:200], labels[:200]), (features[200:], labels[200:]))
-    assert ((probe(features) > 0) == labels).mean() > 0.9
-
-
 def test_features_that_never_vary_are_harmless() -> None:
     features, labels = data(0)
     features[:, 3] = 7

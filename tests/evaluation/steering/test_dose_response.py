@@ -137,15 +137,11 @@ def at_neutral_cost(
     return dose_response(planted.model, planted.sae, planted.part, both, on_progress=on_progress, **measured)
 
 
-def test_doses_are_measured_once_each_and_the_cost_is_that_of_neutral_text(
-    planted: Planted, tokenizer: PreTrainedTokenizerFast
-) -> None:
+def test_doses_are_measured_once_each(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> None:
     progress: list[tuple[int, ...]] = []
-    found = at_neutral_cost(planted, tokenizer, 0.05, strengths=[1, 2], on_progress=lambda *done: progress.append(done))
+    at_neutral_cost(planted, tokenizer, 0.05, strengths=[1, 2], on_progress=lambda *done: progress.append(done))
     # the baseline; of each intervention four doses and two matched ones; of the clamp, 0 as well
     assert progress == [(i, 14) for i in range(1, 15)]
-    rise = [dose.neutral_nll - found.baseline.means.neutral_nll for dose in found.records["latent"].doses[:2]]
-    assert found.records["latent"].towards_a.reached == (max(rise) >= 0.1)
 
 
 def test_at_matched_strength_the_neutral_cost_is_the_budget_whatever_the_prompts(
@@ -184,14 +180,6 @@ def test_the_latent_is_chosen_on_val_and_all_else_measured_on_test_with_the_bos_
     assert read == [*split_prompts(PROMPTS).test, *NEUTRAL_TEXTS]
     assert sorted({*split_prompts(PROMPTS).val, *split_prompts(PROMPTS).test}) == sorted(PROMPTS)
     assert counts == {int(bos)}
-
-
-def test_a_latent_whose_positive_side_is_pole_a_is_turned_towards_pole_b(planted: Planted) -> None:
-    both = equal_norm_interventions(planted.sae, latent=PLANTED, scale=2.0, orientation=-1, n_random=0)
-    assert [each.name for each in both] == ["latent", "clamp"]
-    for each in both:
-        edited = each.edit(planted.sae, 1.0)(torch.zeros(1, 32))[0]
-        torch.testing.assert_close(edited, -2 * planted.direction)
 
 
 @pytest.mark.parametrize("normalisation", ["none", "layer_norm", "constant_norm_rescale"])

@@ -91,12 +91,6 @@ def test_text_is_held_out_where_every_sae_kept_it_back(trained: Path, tmp_path: 
     assert not was_held_out(subjects.text_spec, alone, subjects.saes["b"])
 
 
-def test_text_is_read_once_for_equal_calls(trained: Path) -> None:
-    subjects = open_subjects(trained)
-    assert subjects.batches(256) is subjects.batches(256)
-    assert len(subjects.batches(128)) < len(subjects.batches(256))
-
-
 @pytest.mark.slow
 def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
     trained: Path, asking: dict[str, Any], chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -141,7 +135,6 @@ WORDS = "'a b' 'mine=~/runs/x' /data/home/me /home/mean"
     [
         ("/bin/abstopk", f"abstopk eval {WORDS}"),
         ("/lib/sae_lens_abstopk/__main__.py", f"abstopk eval {WORDS}"),
-        ("/lib/ipykernel_launcher.py", "Python"),
         ("/lib/pytest/__main__.py", "Python"),
     ],
 )
@@ -200,19 +193,8 @@ def test_seeds_of_a_comparison_are_matched_with_each_other(
     assert {record.group for record in results.saes.values()} == {"abstopk k=3", "topk k=3"}
     written = read_results(tmp_path / "runs" / "results" / "results.json")
     assert written.model_dump_json() == results.model_dump_json()
-    assert {record.training["seed"] for record in results.saes.values()} == {0, 1}
-    assert {record.training["variant"] for record in results.saes.values()} == {"abstopk", "topk"}
     topk = results.saes["topk k=3 seed 1"].training
-    of_config = ("lr", "train_batch_size_tokens")
-    assert {key: topk[key] for key in ("k", *of_config)} == {"k": 3, **{key: raw_config[key] for key in of_config}}
-    # the same seeds are found where nobody says what they are seeds of
-    runs = {f"abstopk-{seed}": tmp_path / "runs" / f"k3_seed{seed}" for seed in (0, 1)}
-    folders = runs | {name.replace("abstopk", "topk"): run / "topk" for name, run in runs.items()}
-    alone = evaluate(folders, suite=Suite(reconstruction=suite.reconstruction), out=tmp_path / "out", console=QUIET)
-    assert [(pair.first, pair.second) for pair in alone.stability] == [
-        ("abstopk-0", "abstopk-1"),
-        ("topk-0", "topk-1"),
-    ]
+    assert (topk["k"], topk["seed"], topk["variant"], topk["lr"]) == (3, 1, "topk", raw_config["lr"])
     # beside a second k they are the same
     more = tmp_path / "c.yaml"
     more.write_text(yaml.safe_dump(content | {"k": [3, 4]}))

@@ -59,27 +59,20 @@ def test_files_of_tasks_are_looked_for_beside_the_suite(
 
 def test_mistakes_are_refused_before_anything_runs(tmp_path: Path, small: dict[str, Any], trained: Path) -> None:
     in_memory: Any = SAE.load_from_disk(trained)
+    behaviour = {**small["steering"], "behaviour": {"task": small["tasks"][0]}}
     mistakes: list[tuple[Any, dict[str, Any], str]] = [
         ([trained], {"suite": "ful"}, r"suite 'ful' is neither a \.yaml file nor one of full, probing"),
         ([trained], {"local": {"sst2": tmp_path}}, "not among the tasks .*temperature"),
         ([tmp_path / "nothing"], {}, "no such folder; an SAE of the Hub is named RELEASE:SAE_ID"),
         ([trained], {"suite": Suite(**{**small, "texts_per_pole": 4})}, "texts_per_pole=4: .*needs at least 5"),
+        ([trained], {"suite": Suite(**{**small, "steering": behaviour})}, "'temperature' must be a refusal task"),
         ([trained], {"seed": -1}, "seed=-1 must be at least 0 and at most 4294967295"),
-        ({"mine": trained}, {"groups": {"mine": "a", "yours": "a"}}, "groups names yours, not among the SAEs mine"),
-        *((saes, {}, r"an SAE in memory; save it by save_model\(FOLDER\)") for saes in (in_memory, {"a": in_memory})),
+        *((saes, {}, r"save the one in memory by save_model\(FOLDER\)") for saes in (in_memory, {"a": in_memory})),
     ]
     for saes, options, message in mistakes:
         with pytest.raises(ConfigError, match=message):
             evaluate(saes, **{"suite": Suite(**small), "out": tmp_path / "out"} | options)
     assert not (tmp_path / "out").exists()
-
-
-def test_behaviour_is_refused_for_texts_that_are_not_instructions(
-    trained: Path, small: dict[str, Any], tmp_path: Path
-) -> None:
-    steering = {**small["steering"], "behaviour": {"task": small["tasks"][0]}}
-    with pytest.raises(ConfigError, match=r"behaviour\.task='temperature' must be a refusal task"):
-        evaluate([trained], suite=Suite(**{**small, "steering": steering}), out=tmp_path / "out")
 
 
 def test_steering_that_cannot_run_is_refused_before_anything_is_measured(

@@ -21,20 +21,10 @@ def test_seeds_of_many_latents_are_not_matched_with_a_warning(monkeypatch: pytes
     assert len(warned) == 2
     assert [(pair.first, pair.second) for pair in found] == [("a", "b")]
     assert found[0].mean_cosine == pytest.approx(1, abs=1e-6)
-
-
-def test_each_number_of_a_match_has_its_own_field(monkeypatch: pytest.MonkeyPatch) -> None:
     similarity, latents = torch.tensor([0.8, 0.95]), torch.arange(2)
-    match = DictionaryMatch(latents, latents, -similarity, similarity)
-    monkeypatch.setattr(matching, "match_saes", lambda *_: match)
-    (found,) = match_seeds({"a": topk_sae(), "b": topk_sae()}, dict.fromkeys("ab", "topk"))
-    assert found.model_dump() == {
-        "first": "a",
-        "second": "b",
-        "mean_cosine": pytest.approx(0.875),
-        "share_above_0_7": 1.0,
-        "share_above_0_9": 0.5,
-    }
+    monkeypatch.setattr(matching, "match_saes", lambda *_: DictionaryMatch(latents, latents, -similarity, similarity))
+    (pair,) = match_seeds({"a": small, "b": small}, dict.fromkeys("ab", "topk"))
+    assert (pair.mean_cosine, pair.share_above_0_7, pair.share_above_0_9) == (pytest.approx(0.875), 1.0, 0.5)
 
 
 def test_saes_whose_runs_differ_in_their_seed_alone_are_seeds_of_one_variant(tmp_path: Path) -> None:

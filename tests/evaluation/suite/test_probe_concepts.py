@@ -43,14 +43,9 @@ def test_a_task_is_probed_by_groups_on_the_split_of_the_seed(trained: Path, smal
 def test_the_latent_of_best_coverage_may_steer_only_if_it_covers_both_poles(
     on_train: float, candidates: list[int]
 ) -> None:
-    codes = SimpleNamespace(
-        single=SimpleNamespace(latent=4),
-        best_coverage=SimpleNamespace(latent=0),
-        train_coverage=on_train,
-        sparse=[SimpleNamespace(latents=(9,)), SimpleNamespace(latents=(7, 4, 3))],
-    )
-    probes: Any = SimpleNamespace(codes=codes)
-    assert _candidates(probes) == candidates
+    best, covering = SimpleNamespace(latent=4), SimpleNamespace(latent=0)
+    codes: Any = SimpleNamespace(single=best, best_coverage=covering, train_coverage=on_train, strongest=(7, 4, 3))
+    assert _candidates(codes) == candidates
 
 
 @torch.no_grad()

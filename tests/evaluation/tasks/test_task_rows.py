@@ -31,10 +31,7 @@ def test_rows_of_every_format_are_the_same_task(tmp_path: Path) -> None:
     ]
     assert len({task.digest for task in tasks}) == 1
     assert tasks[0].examples[1] == Example("Review, number 1", 0, "a0")
-
-
-def test_columns_of_csv_are_read_as_text(tmp_path: Path) -> None:
-    lines = [f"{i:03},{('true', 'false')[i % 2]},NA" for i in range(12)]
+    lines = [f"{i:03},{('true', 'false')[i % 2]},NA" for i in range(12)]  # columns of CSV are text
     (tmp_path / "rows.csv").write_text("body,mood,author\n" + "\n".join(lines))
     labels = {"true": "good", "false": "bad"}
     task = load_task(written(tmp_path, rows_file(labels=labels, text="{author} {body}")))
@@ -108,20 +105,13 @@ def test_splits_of_the_source_are_kept_and_what_it_lacks_is_made(tmp_path: Path)
 
 def test_a_text_that_comes_twice_is_kept_in_test_and_one_with_both_labels_nowhere(tmp_path: Path) -> None:
     rows = [f"text {i},{i % 2},{part}" for part in ("train", "test") for i in range(20)]
-    rows += ["text 3,1,train", "both,0,train", "both,1,test", *(f"more {i},{i % 2},train" for i in range(12))]
+    rows += ["text 3,1,train", *(f"both {i},{pole},test" for i in range(3) for pole in (0, 1))]
+    rows += [f"more {i},{i % 2},train" for i in range(12)]
     (tmp_path / "rows.csv").write_text("body,mood,part\n" + "\n".join(rows))
-    task = load_task(written(tmp_path, rows_file(split="part", splits={"train": "train", "test": "test"})))
-    assert {e.text for e, s in zip(task.examples, task.own_split or (), strict=True) if s == "test"} == {
-        f"text {i}" for i in range(20)
-    }
-    assert "both" not in {e.text for e in task.examples}
-
-
-def test_texts_of_both_poles_are_counted_where_they_are_many(tmp_path: Path) -> None:
-    rows = [f"text {i},{(i + rater) % 2},{i}" for i in range(30) for rater in range(1 + (i < 3))]
-    (tmp_path / "rows.csv").write_text("body,mood,author\n" + "\n".join(rows))
-    with pytest.warns(UserWarning, match="3 of 30 texts are in rows of both poles"):
-        assert len(load_task(written(tmp_path, rows_file(group="author"))).examples) == 27
+    with pytest.warns(UserWarning, match="3 of 35 texts are in rows of both poles"):
+        task = load_task(written(tmp_path, rows_file(split="part", splits={"train": "train", "test": "test"})))
+    assert {e.text for e in task.examples if e.split == "test"} == {f"text {i}" for i in range(20)}
+    assert not any(e.text.startswith("both") for e in task.examples)
 
 
 def test_rows_without_a_label_can_be_left_out_and_long_fields_are_read(tmp_path: Path) -> None:
@@ -132,10 +122,6 @@ def test_rows_without_a_label_can_be_left_out_and_long_fields_are_read(tmp_path:
         load_task(written(tmp_path, content))
     content["rows"]["labels"] |= {None: None}
     assert len(load_task(written(tmp_path, content)).examples) == 20
-    (tmp_path / "rows.csv").write_text(
-        "body,mood,author\n" + "".join(f"{r['body']},{i % 2},{i}\n" for i, r in enumerate(rows))
-    )
-    assert len(load_task(written(tmp_path, rows_file(group="author"))).examples) == 30
 
 
 def test_a_limit_keeps_whole_groups_and_does_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
@@ -159,6 +145,3 @@ def test_rows_of_files_of_one_name_are_not_of_one_group(tmp_path: Path) -> None:
     rows = {"from": parts, "label": None, "labels": None}
     task = load_task(written(tmp_path, rows_file(**rows)))
     assert len({example.group for example in task.examples}) == 20
-    used = [{**part, "use": use} for part, use in zip(parts, ("train", "test"), strict=True)]
-    with pytest.raises(ConfigError, match="pole A has 0 groups of texts in test"):
-        load_task(written(tmp_path, rows_file(**{**rows, "from": used})))

@@ -54,10 +54,5 @@ def test_prefixes_are_looked_for_at_the_start(text: str, score: float) -> None:
     assert pole_score(REFUSAL, text) == score
 
 
-def test_words_that_begin_with_a_space_as_tokens_do_are_the_same_words() -> None:
-    assert pole_score(Scorer(kind="words", patterns=((" hot",), (" cold",))), "It was very cold.") == 1
-    assert pole_score(Scorer(kind="prefixes", patterns=((" Sorry",), ())), "Sorry, no.") == -1
-
-
 def test_a_pole_without_words_scores_for_the_other_alone() -> None:
-    assert pole_score(Scorer(kind="words", patterns=((), ("she",))), "she and he") == 1
+    assert pole_score(Scorer(kind="words", patterns=((), (" she",))), "she and he") == 1
