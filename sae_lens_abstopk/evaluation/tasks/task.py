@@ -20,8 +20,6 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Example:
-    """A text of one pole."""
-
     text: str
     pole: int
     """0 for pole A, 1 for pole B."""
@@ -35,7 +33,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A rule for the pole of a generated text (see :func:`~.text_scorers.pole_score`)."""
+    """See :func:`~.text_scorers.pole_score`."""
 
     kind: Literal["words", "prefixes"]
     patterns: tuple[tuple[str, ...], tuple[str, ...]]
@@ -44,8 +42,6 @@ class Scorer:
 
 @dataclass(frozen=True)
 class TaskSteering:
-    """Prompts and words that measure steering along the concept."""
-
     prompts: tuple[str, ...]
     """Neutral between the poles."""
     tokens: tuple[tuple[str, ...], tuple[str, ...]]

@@ -27,11 +27,7 @@ class _Section(BaseModel):
 
 
 class RowSource(_Section):
-    """One file, or one split of a Hub data set."""
-
-    file: str | None = Field(
-        None, description="a file beside the task file: .csv, .tsv, .jsonl, .json, .parquet, .conllu"
-    )
+    file: str | None = Field(None, description="a file beside the task file, such as data.csv")
     hub: str | None = Field(None, description="the id of a Hub data set, e.g. stanfordnlp/sst2")
     config: str | None = Field(None, description="the configuration of the Hub data set")
     split: str = Field("train", description="the split of the Hub data set")
@@ -46,27 +42,17 @@ class RowSource(_Section):
 
 
 class Rows(_Section):
-    """Texts from rows with columns."""
-
-    parts: list[RowSource] | None = Field(
-        None, alias="from", min_length=1, description="a list of files or Hub data sets"
-    )
+    parts: list[RowSource] | None = Field(None, alias="from", min_length=1, description="a list of files or data sets")
     text: str | dict[str, str] | None = Field(
-        None, description="a column, a pattern such as '{prompt} {answer}', or one of these for each pole"
+        None, description="a column, a pattern '{prompt} {answer}', or both poles'"
     )
     label: str | None = Field(None, description="the column that says the pole")
-    labels: dict[Any, str | None] | None = Field(
-        None, description="from values of the label column to poles; null leaves rows out"
-    )
+    labels: dict[Any, str | None] | None = Field(None, description="from values to poles; null leaves rows out")
     group: str | None = Field(None, description="a column or a pattern of columns; left out: every row by itself")
     marked: str | None = Field(None, description="the column with the word to read, which must stand in the text")
     split: str | None = Field(None, description="the column that says the split")
-    splits: dict[Any, Split | None] | None = Field(
-        None, description="from values of the split column to train, val, test; null leaves rows out"
-    )
-    extract: dict[str, re.Pattern[str]] | None = Field(
-        None, description="from a column to a regular expression whose named groups become columns"
-    )
+    splits: dict[Any, Split | None] | None = Field(None, description="from values to train, val, test; null: left out")
+    extract: dict[str, re.Pattern[str]] | None = Field(None, description="a regular expression with named groups")
     limit: int | None = Field(None, ge=1, description="the most texts of a pole and split; groups stay whole")
 
 
@@ -77,8 +63,6 @@ class Local(Rows):
 
 
 class Template(_Section):
-    """A template with its own fillers."""
-
     text: str = Field(description="a text with {slots} and {words of A|words of B}")
     fillers: dict[str, Filler] = Field(default={}, description="as fillers, for this template only")
     group: str | None = Field(None, description="templates with the same group are never split apart")
@@ -104,17 +88,9 @@ class ScorerSection(_Section):
 
 
 class SteeringSection(_Section):
-    """Measurement of steering along the concept."""
-
-    prompts: Annotated[list[Written], AfterValidator(_distinct)] = Field(
-        min_length=4, description="at least 4 prompts that lean to neither pole"
-    )
-    tokens: dict[str, WrittenTexts] = Field(
-        description="a list of continuations for each pole, with their leading space"
-    )
-    scorer: ScorerSection | None = Field(
-        None, description="{kind: words, POLE_A: [...], POLE_B: [...]} or {kind: prefixes, POLE_A: [...]}"
-    )
+    prompts: Annotated[list[Written], AfterValidator(_distinct)] = Field(min_length=4, description="at least 4 prompts")
+    tokens: dict[str, WrittenTexts] = Field(description="a list of continuations for each pole, with leading space")
+    scorer: ScorerSection | None = Field(None, description="{kind: words, POLE_A: [...], POLE_B: [...]}, or prefixes")
     chat: bool = Field(False, description="true if the prompts are user turns of a chat")
 
 
@@ -132,9 +108,7 @@ class TaskFile(_Section):
         default=["last", "mean"], min_length=1, description="a list of last, mean, marked"
     )
     templates: list[Template] | None = Field(None, min_length=1, description="texts, or {text, fillers, group, pole}")
-    fillers: dict[str, Filler] = Field(
-        default={}, description="from the name of a slot to a list of texts, or of rows of texts"
-    )
+    fillers: dict[str, Filler] = Field(default={}, description="from a slot to a list of texts, or of rows of texts")
     expansions: int | None = Field(None, ge=1, description="the most fillings of one template, a whole number")
     rows: Rows | None = Field(None, description="texts from files or the Hub")
     local: Local | None = Field(None, description="where the files are that replace the Hub, and how they differ")

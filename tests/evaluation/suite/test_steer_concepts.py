@@ -90,20 +90,7 @@ def test_each_number_of_a_dose_response_has_its_own_field() -> None:
     baseline = Dose(0.0, (1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0), (("said", "so"), ("then",)))
     means = {"log_odds": 1.5, "neutral_nll": 3.5, "generated_nll": 5.5, "score": 7.5}
     assert baseline.means.model_dump() == {"strength": 0.0, "text": "said", **means}
-    prompts, options = PromptSplit(("a",), ("b", "c")), DoseOptions(samples=2)
-    choice = LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5))
-    assert _record(DoseResponse(prompts, options, baseline, (), {}, {}), choice, {}).model_dump() == {
-        "latent": 3,
-        "orientation": -1,
-        "scale": 12.5,
-        "latent_chosen_by": str(choice),
-        "strength_chosen_by": "neutral cost of 0.1 nats per token, searched for between the doses",
-        "prompts": (1, 2),
-        "text_prompt": "b",
-        "samples": 2,
-        "baseline_log_odds": 1.5,
-        "baseline_generated_nll": 5.5,
-        "baseline_neutral_nll": 3.5,
-        "interventions": {},
-        "behaviour": {},
-    }
+    response = DoseResponse(PromptSplit(("a",), ("b", "c")), DoseOptions(samples=2), baseline, (), {}, {})
+    found = _record(response, LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5)), {})
+    assert (found.baseline_log_odds, found.baseline_generated_nll, found.baseline_neutral_nll) == (1.5, 5.5, 3.5)
+    assert (found.latent, found.orientation, found.prompts, found.text_prompt) == (3, -1, (1, 2), "b")
