@@ -65,16 +65,8 @@ def inspect_saes(
 
 def refuse_to_write_over(path: Path) -> None:
     """Raise if ``path`` is a file, but not an earlier inspection."""
-    if not path.exists():
-        return
-    try:
-        suite = read_results(path).suite
-    except ConfigError as error:
-        raise ConfigError(f"{error} Move that file away, or name another.") from None
-    if suite != INSPECTION:
-        raise ConfigError(
-            f"{path} has the results of the suite {suite!r}, which would be written over; name another file."
-        )
+    if path.exists() and (suite := read_results(path).suite) != INSPECTION:
+        raise ConfigError(f"{path} has results of the suite {suite!r}, which would be written over; name another file.")
 
 
 def print_inspection(inspection: Inspection, console: Console, *, latents: int = 3) -> None:

@@ -57,10 +57,8 @@ class Labelled:
         for name, rows in self.split._asdict().items():
             poles = sorted(set(self.labels[rows].tolist()))
             if poles != [0, 1]:
-                raise ConfigError(
-                    f"the {name} part has {len(rows)} texts with poles {poles}; it needs both 0 (A) and 1 (B): give "
-                    "more groups, or another split seed."
-                )
+                part = f"the {name} part has {len(rows)} texts with poles {poles}"
+                raise ConfigError(f"{part}; it needs both 0 (A) and 1 (B): give more groups, or another split seed.")
             for row in rows.tolist():
                 group = row if self.groups is None else self.groups[row]
                 if owner.setdefault(group, name) != name:

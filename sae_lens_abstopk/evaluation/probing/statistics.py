@@ -1,7 +1,6 @@
 """Statistics of scores for two poles: AUROC, exact with ties, pole coverage and the threshold of most right answers."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +12,10 @@ Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 
 
-class ColumnAUROC(NamedTuple):
-    """AUROC of each column of codes for pole B (label 1), [d_sae]; 0.5 is chance."""
-
-    signed: Floats
-    """AUROC of the code z."""
-    positive: Floats
-    """AUROC of the positive part, max(z, 0)."""
-    negative: Floats
-    """AUROC of the negative part, max(-z, 0)."""
-
-
-def column_auroc(codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArray[np.integer]]) -> list[ColumnAUROC]:
+def column_auroc(codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArray[np.integer]]) -> list[Floats]:
     """
-    AUROC of every column of ``codes`` [n, d_sae], for each of ``labellings``: [n] in {0, 1}, both of which occur.
+    AUROC [3, d_sae] of z, of max(z, 0) and of max(-z, 0), for each column z of ``codes`` [n, d_sae] and each of
+    ``labellings``: [n] in {0, 1}, both of which occur.
 
     (pairs in which the label-1 text is higher + 1/2 of tied pairs) / pairs: the Mann-Whitney statistic, from ranks that
     all labellings share, exact up to the last division. Takes some ten times the memory of ``codes``.
@@ -43,8 +32,7 @@ def column_auroc(codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArra
     # a side keeps the ranks of its own firings; all other texts are tied at 0
     positive = np.where(above, ranks, (n - above.sum(0) + 1) / 2)
     negative = np.where(below, ranks, (below.sum(0) + 1 + n) / 2)
-    sides = of_ranks(ranks), of_ranks(positive), 1 - of_ranks(negative)
-    return [ColumnAUROC(*aurocs) for aurocs in zip(*sides, strict=True)]
+    return list(np.stack([of_ranks(ranks), of_ranks(positive), 1 - of_ranks(negative)], axis=1))
 
 
 def auroc(scores: npt.ArrayLike, labels: npt.NDArray[np.integer]) -> float:

@@ -77,12 +77,14 @@ def require_constant(sae: SAE[Any]) -> None:
 def steered_module(model: nn.Module, sae: SAE[Any], *, hook_name: str | None = None) -> str:
     """lm_eval's name of the module whose output it would steer; raises if it cannot steer this model, or there."""
     name, hf = hook_name or sae.cfg.metadata.hook_name, transformers_model(model)
-    if hf is not None:
+    if hf is not None and len({weight.device for weight in hf.parameters()}) == 1:
         place, base = find_place(hf, name), getattr(hf, "base_model", hf)
         for within, module in base.named_modules():
             if module is place.module and within:
                 return within
-    raise ConfigError(f"lm_eval steers modules inside the base model of a transformers model; {name} is none here.")
+    raise ConfigError(
+        f"lm_eval steers modules inside the base model of a transformers model on one device; {name} is none here."
+    )
 
 
 def require_lm_eval() -> Any:
@@ -110,19 +112,14 @@ def multiple_choice(
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[float, ...]:
     """
-    Run lm_eval on ``questions`` with its model type ``hf``, or ``steered`` with a steering file.
+    For each question: 1 if lm_eval gives its right answer the highest log-likelihood, else 0.
 
     Args:
-        pretrained: Name or folder of a transformers model, or the model itself.
-        tokenizer: Of a model given itself; it is not changed.
+        pretrained: A transformers model with its ``tokenizer``, or a name or folder to load to ``device`` with the
+            options ``model_kwargs`` of ``from_pretrained``.
         questions: JSONL with ``question``, ``choices`` and ``answer`` (an index); the shipped ones by default.
         steering: A file by :func:`export_for_lm_eval`.
         limit: Questions from the start; all by default.
-        device: For a model that is loaded.
-        model_kwargs: Options of ``from_pretrained`` for a model that is loaded, such as a dtype.
-
-    Returns:
-        For each question, in order: 1 if its right answer has the highest log-likelihood, else 0.
 
     Raises:
         ConfigError: lm_eval is not installed, a file is missing, or a question is incomplete.
@@ -169,8 +166,8 @@ def _require_questions(path: Path) -> None:
     """Raise unless lm_eval can score every question; it would count a bad index as a wrong answer."""
     for number, row in enumerate(file_rows(path), start=1):
         choices, answer = row.get("choices"), row.get("answer")
-        fits = isinstance(row.get("question"), str) and isinstance(choices, list) and type(answer) is int
-        if not fits or not 0 <= answer < len(choices):
+        fits = isinstance(choices, list) and type(answer) is int and 0 <= answer < len(choices)
+        if not (fits and isinstance(row.get("question"), str)):
             raise ConfigError(
                 f"{path}, line {number}: a question needs question (text), choices (a list) and answer (an index of "
                 f"choices, from 0), not choices={choices!r} and answer={answer!r}."

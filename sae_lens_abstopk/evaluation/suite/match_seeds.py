@@ -74,11 +74,8 @@ def match_seeds(
         on_progress(i, len(pairs))
         larger = max(saes[name].cfg.d_sae for name in (first, second))
         if larger > LARGEST_MATCHED:
-            warnings.warn(
-                f"the stability of {first} and {second} is not measured: {larger:,} latents would take hours and much "
-                f"memory; up to {LARGEST_MATCHED:,} are matched.",
-                stacklevel=2,
-            )
+            why = f"of {larger:,} latents only up to {LARGEST_MATCHED:,} are matched, as time and memory grow"
+            warnings.warn(f"the stability of {first} and {second} is not measured: {why}.", stacklevel=2)
             continue
         match = match_saes(saes[first], saes[second])
         found.append(

@@ -42,8 +42,6 @@ def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: Steer
             try:
                 require_constant(sae)
                 steered_module(subjects.model, sae, hook_name=subjects.model_spec.hook_name)
-                if len({weight.device for weight in subjects.model.parameters()}) > 1:
-                    raise ConfigError("lm_eval steers a model on one device, and this one is on several.")
             except ConfigError as error:
                 raise ConfigError(
                     f"steering.behaviour cannot ask {name} multiple-choice questions: {error} Or set questions: 0."

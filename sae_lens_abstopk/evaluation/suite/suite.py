@@ -81,16 +81,11 @@ class Suite(_Section):
         if self.steering is None:
             return self
         if others := set(self.steering.tasks) - set(self.tasks):
-            raise ValueError(
-                f"steering.tasks has {', '.join(sorted(others))}, missing from `tasks`; add them there, as steering "
-                "uses the latents found by probing."
-            )
+            names = ", ".join(sorted(others))
+            raise ValueError(f"steering.tasks has {names}, missing from `tasks`; add them, as steering needs probes.")
         behaviour = self.steering.behaviour
         if behaviour and behaviour.task not in self.steering.tasks:
-            raise ValueError(
-                f"steering.behaviour.task={behaviour.task!r} is not among steering.tasks; add it there, where its "
-                "strengths are chosen."
-            )
+            raise ValueError(f"steering.behaviour.task={behaviour.task!r} is not among steering.tasks; add it there.")
         return self
 
 
@@ -131,10 +126,8 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
         asked = tasks[task_key(suite.steering.behaviour.task)]
         part = asked.steering
         if not (part and part.chat and part.scorer and part.scorer.kind == "prefixes"):
-            raise ConfigError(
-                f"steering.behaviour.task={asked.name!r} must be a refusal task (chat prompts, a scorer of kind "
-                "prefixes); use 'refusal'."
-            )
+            needed = "a refusal task (chat prompts, a scorer of kind prefixes)"
+            raise ConfigError(f"steering.behaviour.task={asked.name!r} must be {needed}; use 'refusal'.")
         if suite.steering.behaviour.questions:
             require_lm_eval()
     return tasks

@@ -27,8 +27,6 @@ MANY_IN_BOTH = 0.05
 
 
 class _Origin(NamedTuple):
-    """The rows of one part."""
-
     part: RowSource
     rows: Iterable[Row]
     where: str
@@ -74,10 +72,8 @@ def _file_of_split(folder: Path, part: RowSource) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    raise ConfigError(
-        f"local={str(folder)!r} has no file for the split {part.split!r} of {part.hub}; give one of "
-        f"{', '.join(path.name for path in candidates)}, with the columns of the Hub data set."
-    )
+    names = ", ".join(path.name for path in candidates)
+    raise ConfigError(f"local={str(folder)!r} has no file for the split {part.split!r} of {part.hub}: {names}.")
 
 
 def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int) -> Iterator[Example]:

@@ -82,8 +82,7 @@ class Task:
         for group, name in zip(self.groups, self._splits, strict=True):
             if split_of.setdefault(group, name) != name:
                 raise ConfigError(
-                    f"the group {group!r} is in both {split_of[group]} and {name}; leave out the splits of the source, "
-                    "or use groups that lie within one split."
+                    f"the group {group!r} is in both {split_of[group]} and {name}; leave out the splits, or use others."
                 )
         names = set(self._splits) or {"train"}
         if len(names) > 1:

@@ -109,20 +109,14 @@ def filled_pattern(row: Row, pattern: str, where: str) -> str:
 
 
 def mapped_value(row: Row, name: str, names: Mapping[Any, str | None], key: str, where: str) -> str | None:
-    """
-    Look up the value of column ``name`` in ``names``, the key ``key`` of a task file.
-
-    YAML and CSV may write a label as number or as text, so both are compared as text.
-    """
+    """Look up, as text, the value of column ``name`` in ``names``, the key ``key`` of a task file."""
     value = None if name in row and row[name] is None else column(row, name, where)
     by_text = {str(k): v for k, v in names.items()}
     if str(value) not in by_text:
         unquoted = any(isinstance(k, bool) for k in names)
         hint = " Quote yes, no, true and false, which YAML reads as truth values." if unquoted else ""
-        raise ConfigError(
-            f"{where}: {key} does not list the value {value!r} ({', '.join(by_text)}); add it, with null to leave such "
-            f"rows out.{hint}"
-        )
+        listed = ", ".join(by_text)
+        raise ConfigError(f"{where}: {key} does not list the value {value!r} ({listed}); add it, or null for it.{hint}")
     return by_text[str(value)]
 
 
@@ -139,11 +133,7 @@ def with_extracted(row: Row, patterns: Mapping[str, re.Pattern[str]], where: str
 
 
 def word_span(text: str, word: str, where: str) -> tuple[int, int] | None:
-    """
-    Return the span of ``word`` in ``text``, as a whole word, else inside another (can|not).
-
-    None if it occurs several times.
-    """
+    """Return the span of ``word`` in ``text``, whole, else inside another (can|not); None if it is there twice."""
     whole = list(re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text))
     found = whole or list(re.finditer(re.escape(word), text))
     if not found:

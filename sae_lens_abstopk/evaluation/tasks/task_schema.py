@@ -150,10 +150,10 @@ class TaskFile(_Section):
                 f"{key} needs from and text, and must say which row belongs to which pole: by label and labels, which "
                 f"lead to both poles {self.poles}, or a pole for every entry of from, or a text for each pole."
             )
-        if (rows.split is None) != (rows.splits is None):
-            raise ConfigError(f"{key}.split names a column and {key}.splits its values; give both or neither.")
-        if "marked" in self.reads and rows.marked is None:
-            raise ConfigError(f"reads has 'marked', but {key}.marked does not name the column with the word.")
+        if (rows.split is None) != (rows.splits is None) or ("marked" in self.reads and rows.marked is None):
+            raise ConfigError(
+                f"{key}: split needs splits, the values of that column; marked in reads needs {key}.marked."
+            )
 
     def _check_steering(self, part: SteeringSection) -> None:
         scored = part.scorer and set(part.scorer.patterns)

@@ -36,9 +36,7 @@ def examples_of_templates(task: TaskFile) -> Iterator[Example]:
                 if template.pole not in (None, task.poles[pole]):
                     continue
                 if "marked" in task.reads and marker is None:
-                    raise ConfigError(
-                        f"reads has 'marked', but the template {template.text!r} has no [word] in brackets."
-                    )
+                    raise ConfigError(f"reads has 'marked', but the template {template.text!r} has no [word].")
                 yield Example(text, pole, template.group or f"template {number}", marker)
 
 
@@ -53,11 +51,7 @@ def expand(template: str, fillers: Mapping[str, Filler], *, most: int | None = N
       ``{capital.2~3}`` takes the column three rows further, cyclically.
     - ``[word]``: the marked word.
 
-    Args:
-        most: Keep at most this many fillings, drawn by a hash of the template, the same on every machine.
-
-    Raises:
-        ConfigError: a slot has no filler, braces do not match, or both poles have the same text.
+    At most ``most`` fillings are kept, drawn by a hash of the template, the same on every machine.
     """
     names = _filler_names(template, fillers)
     sizes = [len(fillers[name]) for name in names]
@@ -78,9 +72,9 @@ def _name_of(slot: str, fillers: Mapping[str, Filler], template: str) -> str:
     for name in (slot, slot[0].lower() + slot[1:]):
         if name in fillers:
             return name
+    known = ", ".join(fillers) or "none"
     raise ConfigError(
-        f"the template {template!r} has the slot {{{slot}}}, for which there is no filler; fillers: "
-        f"{', '.join(fillers) or 'none'}."
+        f"the template {template!r} has the slot {{{slot}}}, for which there is no filler; fillers: {known}."
     )
 
 
@@ -91,10 +85,8 @@ def _fill(template: str, fillers: Mapping[str, Filler], row_of: Mapping[str, int
         columns = [row] if isinstance(row, str) else row
         number = int(slot[2] or 1)
         if not 1 <= number <= len(columns) or (slot[2] is None and len(columns) > 1):
-            raise ConfigError(
-                f"the template {template!r}: {slot[0]} must name one of the {len(columns)} columns of {name}, such as "
-                f"{{{name}.1}}."
-            )
+            where = f"the template {template!r}: {slot[0]}"
+            raise ConfigError(f"{where} must name one of the {len(columns)} columns of {name}, such as {{{name}.1}}.")
         parts = columns[number - 1].split("|")
         if slot[1] != name:
             parts = [part[:1].upper() + part[1:] for part in parts]

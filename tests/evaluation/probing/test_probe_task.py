@@ -1,27 +1,19 @@
 """Planted directions, which the probes must find and the controls must not, without a look at test."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from sae_lens import StandardSAE, StandardSAEConfig
-from sae_lens.load_model import load_model
-from sae_lens.saes.sae import SAEMetadata
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.probing.code_probes import probe_codes
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
 from sae_lens_abstopk.evaluation.probing.probe_task import PERMUTATIONS, TaskProber, TaskProbes
-from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
-from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.representations import Representations, represent
-from sae_lens_abstopk.model.text_batches import ReadingRules, text_batches
+from sae_lens_abstopk.model.representations import Representations
 from tests.evaluation.same_numbers import assert_same
 from tests.evaluation.stored_arrays import stored_arrays
 
@@ -279,58 +271,3 @@ def test_parts_without_a_pole_or_with_a_common_group_are_refused(wrong: dict[str
     given: dict[str, Any] = {"labels": data.labels, "split": data.split, "groups": None} | wrong
     with data.stored() as stored, pytest.raises(ConfigError, match=sentence):
         TaskProber(stored, **given)
-
-
-HOOK = "model.layers.2"
-
-
-@pytest.fixture(scope="module")
-def concept_model(tiny_llama: Path) -> tuple[ModelPasses, torch.Tensor]:
-    """A model whose residual stream at the hook moves along a known direction, one way for an X and one for a Y."""
-    model = load_model("AutoModelForCausalLM", str(tiny_llama), device="cpu", hook_names=[HOOK]).eval()
-    direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
-    direction /= direction.norm()
-    ids = {sign: model.tokenizer(letter)["input_ids"][-1] for letter, sign in (("X", -1), ("Y", 1))}
-    with torch.no_grad():
-        embedding = model.model.get_input_embeddings().weight
-        # weak layers: what goes in at the bottom is what the hook sees
-        embedding.mul_(50)
-        for sign, token in ids.items():
-            embedding[token] = sign * 20 * direction
-    return ModelPasses(model, HOOK), direction
-
-
-def test_a_concept_planted_in_a_model_is_found_from_its_texts(
-    concept_model: tuple[ModelPasses, torch.Tensor], tokenizer: Any
-) -> None:
-    passes, direction = concept_model
-    generator = np.random.default_rng(0)
-    places = ["river", "film", "glacier", "lighthouse", "snow", "end", "night"]
-    labels = np.tile([0, 1], 100)
-    texts = [f"{' '.join(generator.choice(places, 3))} and {'XY'[pole]}" for pole in labels]
-    split = TaskSplit(np.arange(120), np.arange(120, 160), np.arange(160, 200))
-    record = SAEMetadata(hook_name=HOOK, prepend_bos=False, seqpos_slice=(1, None))
-    signed = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=32, d_sae=64, metadata=record))
-    plain = StandardSAE(StandardSAEConfig(d_in=32, d_sae=64, metadata=record))
-    for sae in (signed, plain):
-        sae.W_enc.data[:, PLANTED] = direction
-    signed.threshold.data.fill_(5.0)
-    rules = ReadingRules.of_saes({"signed": signed}, tokenizer)
-    train_texts = [texts[row] for row in split.train]
-    sample = torch.cat([b.activations[b.kept] for b in text_batches(passes, tokenizer, train_texts, rules=rules)])
-    fresh = untrained_sae(signed, sample)
-    on = [(sae.encode(sample) != 0).sum().item() for sae in (fresh, signed)]
-    assert on[0] == pytest.approx(on[1], rel=0.02)
-    saes = {"signed": signed, "plain": plain, "fresh": fresh}
-    with represent(passes, tokenizer, saes, texts) as stored:
-        prober = TaskProber(stored, labels, split)
-        of_signed, of_plain = prober.probe("signed", untrained_name="fresh"), prober.probe("plain")
-    assert of_signed.codes.single.latent == PLANTED
-    assert of_signed.codes.single.orientation == 1
-    assert of_signed.codes.scores["single latent"].auroc.value > 0.99
-    assert of_signed.activations.scores["difference in means"].auroc.value > 0.99
-    assert of_signed.activations.difference_in_means(direction) > 0.95
-    assert of_signed.codes.single.coverage.value > 0.97
-    assert of_plain.codes.best_coverage.coverage.value <= 0.5
-    permuted = of_signed.scores()["single latent, permuted"].auroc
-    assert permuted.low < 0.5 < permuted.high

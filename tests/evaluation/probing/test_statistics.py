@@ -24,10 +24,10 @@ def test_every_column_is_scikit_learns_with_ties_and_either_side(codes, random) 
     (found,) = column_auroc(codes, [labels])
     for column in range(codes.shape[1]):
         z = codes[:, column]
-        assert found.signed[column] == pytest.approx(roc_auc_score(labels, z), abs=1e-12)
-        assert found.positive[column] == pytest.approx(roc_auc_score(labels, np.maximum(z, 0)), abs=1e-12)
-        assert found.negative[column] == pytest.approx(roc_auc_score(labels, np.maximum(-z, 0)), abs=1e-12)
-        assert auroc(z, labels) == pytest.approx(found.signed[column], abs=1e-12)
+        assert found[0, column] == pytest.approx(roc_auc_score(labels, z), abs=1e-12)
+        assert found[1, column] == pytest.approx(roc_auc_score(labels, np.maximum(z, 0)), abs=1e-12)
+        assert found[2, column] == pytest.approx(roc_auc_score(labels, np.maximum(-z, 0)), abs=1e-12)
+        assert auroc(z, labels) == pytest.approx(found[0, column], abs=1e-12)
 
 
 def test_many_labellings_share_a_sort_and_change_no_bit() -> None:

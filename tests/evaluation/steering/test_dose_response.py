@@ -99,25 +99,21 @@ def test_the_planted_direction_moves_the_log_odds_monotonically_both_ways(measur
         assert sum(map(abs, random)) / 2 <= 0.4 * abs(effect), "of equal norm"
 
 
-def test_a_symmetric_latent_is_found_symmetric(measured: DoseResponse) -> None:
+def test_a_symmetric_latent_is_found_symmetric_and_text_and_cost_follow_the_dose(measured: DoseResponse) -> None:
     effects = mean_log_odds(measured, "latent")
     for minus, plus in zip(effects[:4], reversed(effects[5:]), strict=True):
         assert min(-minus, plus) / max(-minus, plus) > 0.9
-    summary = measured.records["latent"]
-    assert summary.log_odds_symmetry.value > 0.7  # at 4, as neither direction costs the budget
-    assert summary.towards_a.log_odds.low > 0
-    assert summary.towards_b.log_odds.low > 0
-
-
-def test_the_generated_text_and_the_cost_follow_the_dose(measured: DoseResponse) -> None:
-    low, *_, high = measured.records["latent"].doses
+    record, unsteered = measured.records["latent"], measured.baseline.means
+    assert record.symmetry.value > 0.7  # at 4, as neither direction costs the budget
+    assert record.towards_a.log_odds.low > 0
+    assert record.towards_b.log_odds.low > 0
+    low, *_, high = record.doses
     assert low.score is not None
     assert high.score is not None
     assert low.score < 0 < high.score
     texts = measured.doses["latent"][-1].texts
     assert [len(samples) for samples in texts] == [3] * 4
     assert high.text == texts[0][0]
-    unsteered = measured.baseline.means
     for dose in (low, high):
         assert dose.generated_nll > unsteered.generated_nll
         assert dose.neutral_nll != unsteered.neutral_nll

@@ -16,7 +16,7 @@ def test_seeds_of_many_latents_are_not_matched_with_a_warning(monkeypatch: pytes
     small, large = (topk_sae() for _ in range(2))
     large.cfg.d_sae = 99
     monkeypatch.setattr(matching, "LARGEST_MATCHED", 64)
-    with pytest.warns(UserWarning, match="stability of [ab] and c is not measured: 99 latents") as warned:
+    with pytest.warns(UserWarning, match="stability of [ab] and c is not measured: of 99 latents") as warned:
         found = match_seeds({"a": small, "b": small, "c": large}, dict.fromkeys("abc", "topk"))
     assert len(warned) == 2
     assert [(pair.first, pair.second) for pair in found] == [("a", "b")]

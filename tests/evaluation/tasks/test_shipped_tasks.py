@@ -96,12 +96,6 @@ def test_every_word_of_the_truth_task_is_in_as_many_true_as_false_statements(shi
     assert words[0] == words[1]
 
 
-def test_poles_have_texts_of_the_same_length_in_words(shipped: dict[str, Task]) -> None:
-    for name, task in shipped.items():
-        length = [np.mean([len(e.text.split()) for e in task.examples if e.pole == p]) for p in (0, 1)]
-        assert abs(length[0] - length[1]) < (1.0 if name != "language" else 1.5), name
-
-
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_task_has_its_steering_part(shipped: dict[str, Task], name: str) -> None:
     steering = shipped[name].steering
@@ -111,14 +105,8 @@ def test_every_shipped_task_has_its_steering_part(shipped: dict[str, Task], name
     assert min(map(len, steering.tokens)) >= 4
     assert steering.scorer is not None
     a, b = steering.scorer.patterns
-    if name == "refusal":
-        assert steering.scorer.kind == "prefixes"
-        assert {"I'm sorry", "I cannot", "As an AI"} <= set(a)
-        assert b == ()
-    else:
-        assert steering.scorer.kind == "words"
-        assert not set(a) & set(b)
-        assert all(word == word.lower() for word in (*a, *b) if name != "language")
+    assert steering.scorer.kind == ("prefixes" if name == "refusal" else "words")
+    assert not set(a) & set(b)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

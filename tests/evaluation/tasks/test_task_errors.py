@@ -49,7 +49,7 @@ BAD_FILES: list[tuple[dict[str, Any], str]] = [
     (rows_file(label=None), "must say which row belongs to which pole"),
     (rows_file(text={"good": "body"}), "must say which row belongs to which pole"),
     (rows_file(labels={1: "good"}), r"rows .* which lead to both poles"),
-    (rows_file(split="part"), r"rows\.split names a column and rows\.splits its values"),
+    (rows_file(split="part"), "rows: split needs splits"),
     (rows_file(extract={"body": "("}), r"rows\.extract\.body='\('.*regular expression"),
     (rows_file(extract={"body": "(?P<a>x)"}), r"body='Review, number 0' does not match"),
     (rows_file(**{"from": [{"file": "rows.csv", "use": "dev"}]}), r"rows\.from\.0\.use='dev'.*'val' or 'test'"),
