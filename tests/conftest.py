@@ -68,9 +68,7 @@ def wandb_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 @pytest.fixture
 def default_signals() -> Iterator[None]:
-    """
-    SIGTERM and SIGHUP end a process, as they do unless ``nohup``, or a runner of SAELens before, has changed that.
-    """
+    """SIGTERM and SIGHUP end a process, whatever ``nohup``, or a runner of SAELens before, has set."""
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
@@ -112,22 +110,13 @@ def bos_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast
 
 
 def tiny_configs() -> dict[str, PreTrainedConfig]:
-    """
-    Configs of tiny models of the same classes as the models of the presets, by preset, and of one whose layers give a
-    tuple.
-    """
+    """Configs of tiny models of the classes of the presets, by preset, and of one whose layers give a tuple."""
     tokens: dict[str, Any] = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     common: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 26, "num_attention_heads": 2, **tokens}
     grouped: dict[str, Any] = {**common, "num_key_value_heads": 1, "intermediate_size": 48}
     gemma3_text = {**grouped, "head_dim": 16}
-    vision = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "image_size": 28,
-        "patch_size": 14,
-    }
+    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    vision |= {"image_size": 28, "patch_size": 14}
     return {
         "pythia-70m": GPTNeoXConfig(**common, intermediate_size=48),
         "gpt2": GPT2Config(n_embd=32, n_layer=26, n_head=2, **tokens),

@@ -7,7 +7,6 @@ import pytest
 import torch
 from rich.console import Console
 from sae_lens.load_model import HookedProxyLM
-from torch.nn import Module
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, OPTConfig, T5Config
 from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
@@ -42,25 +41,6 @@ def test_a_hook_or_width_that_does_not_fit_is_refused_before_the_weights_are_rea
         changed(raw_config, key, value)
     with pytest.raises(ConfigError, match=sentence):
         check_hook(build_config(raw_config))
-
-
-@pytest.mark.parametrize(
-    ("hook", "model_class"),
-    [
-        ("model.layers.2", "AutoModelForCausalLM"),
-        ("model.layers.2.mlp", "AutoModelForCausalLM"),
-        ("blocks.2.hook_resid_post", "TransformerBridge"),
-    ],
-)
-def test_models_load_in_each_class_with_the_hook(raw_config: dict[str, Any], hook: str, model_class: str) -> None:
-    cfg = build_config(raw_config | {"hook_name": hook, "model_class_name": model_class})
-    check_hook(cfg)
-    model = model_of(cfg)
-    _, cache = model.run_with_cache(
-        model.to_tokens("a b c", prepend_bos=False, truncate=False, move_to_device=False, padding_side=None),
-        names_filter=[hook],
-    )
-    assert cache[hook].shape[-1] == 32
 
 
 @pytest.mark.parametrize(
@@ -162,9 +142,7 @@ def test_a_context_longer_than_a_table_of_positions_is_refused(
             check_hook(build_config(of_model | {"context_size": longest + 1}))
 
 
-def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     moved_to: list[str] = []
 
@@ -180,12 +158,6 @@ def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
     assert moved_to == ["cpu"]
     language_model.load_bridge("pythia-70m-deduped", "cpu", {"device_map": "auto"})
     assert moved_to == ["cpu"], "a model that is spread over devices stays there"
-    loaded = []
-    monkeypatch.setattr(language_model, "require_tokenizer", lambda *_: None)
-    monkeypatch.setattr(language_model, "load_model", lambda kind, name, **_: loaded.append((kind, name)) or Module())
-    of_lens = {"model_name": "pythia-160m", "model_class_name": "HookedTransformer"}
-    model_of(build_config(raw_config | of_lens))
-    assert loaded == [("HookedTransformer", "pythia-160m")]
 
 
 @pytest.mark.parametrize("preset", ["gpt2", "llama-3.1-8b", "gemma-2-2b"])
@@ -198,7 +170,7 @@ def test_a_folder_without_tokenizer_files_or_a_chat_template_is_refused_before_t
 ) -> None:
     monkeypatch.setattr(language_model, "load_transformers_model", None)  # reading weights would fail
     shutil.copy(tiny_models[preset] / "config.json", tmp_path)
-    with pytest.raises(ConfigError, match=r"no tokenizer files that can be read.* from_pretrained\(BASE"):
+    with pytest.raises(ConfigError, match=r"no tokenizer files that can be read.*from_pretrained\(BASE"):
         model_of(build_config(raw_config | {"model_name": str(tmp_path)}))
     with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
         model_of(build_config(raw_config | {"use_chat_formatting": True}))

@@ -137,13 +137,8 @@ def test_the_loss_with_one_head_replaced_is_saelens_own(bridge: Any) -> None:
     ],
 )
 def test_a_head_that_is_not_there_is_refused(bridge: Any, hook: str, head: int, sentence: str) -> None:
-    for read in (
-        ModelPasses(bridge, hook, head_index=head).clean,
-        ModelPasses(bridge, hook, head_index=head).activations,
-    ):
-        with pytest.raises(ConfigError) as refused:
-            read(tokens())
-        assert sentence in str(refused.value)
+    with pytest.raises(ConfigError, match=sentence):
+        ModelPasses(bridge, hook, head_index=head).clean(tokens())
 
 
 def test_losses_are_the_models_own(tiny_models: dict[str, Path]) -> None:

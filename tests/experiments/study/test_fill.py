@@ -65,25 +65,3 @@ def test_layers_filled_together_hold_what_their_own_runs_store(of_layer: Any, mo
     assert lm_batches <= passes[0].n_passes < 1.5 * lm_batches  # not twice as many
     fill.fill(together)
     assert len(passes) == 1  # nothing was left to do
-
-
-def test_a_fill_that_was_stopped_goes_on_where_it_was(of_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stopped(fill.SharedPasses):
-        def __call__(self, *args: Any, **options: Any) -> Any:
-            if self.n_passes == 21:
-                raise KeyboardInterrupt
-            return super().__call__(*args, **options)
-
-    at_once, in_parts = ([of_layer(layer, folder) for layer in (0, 2)] for folder in ("at once", "in parts"))
-    fill.fill(at_once)
-    with monkeypatch.context() as patch:
-        patch.setattr(fill, "SharedPasses", Stopped)
-        with pytest.raises(KeyboardInterrupt):
-            fill.fill(in_parts)
-    before = stored(in_parts[0])
-    assert 0 < len(before) < TOKENS
-    fill.fill(in_parts)
-    for whole, parts in zip(at_once, in_parts, strict=True):
-        shortest = min(len(stored(whole)), len(stored(parts)))
-        assert shortest >= TOKENS
-        assert torch.equal(stored(whole)[:shortest], stored(parts)[:shortest])

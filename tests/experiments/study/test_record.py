@@ -3,24 +3,13 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from experiments.study import record
-from experiments.study.record import differing_tasks, rounded, steered_numbers
 from experiments.study.runs import Run
-from tests.evaluation.results_document import results_document
 
 RUN = Run(15, 8, 29, "mixed", 1)
-
-
-def test_tasks_whose_examples_differ_between_lines_are_named() -> None:
-    def line(**sizes: int) -> dict[str, Any]:
-        return {"tasks": {name: {"texts": [n, 10, 10], "groups": 5} for name, n in sizes.items()}}
-
-    assert differing_tasks([]) == []
-    assert differing_tasks([line(tense=30, number=30), line(number=29, gender=7), line(tense=30)]) == ["number"]
 
 
 def test_what_two_commands_record_at_a_time_is_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,27 +42,3 @@ def test_records_of_other_text_end_the_command(tmp_path: Path) -> None:
     record.require_text_of_record(tmp_path, [None, "abc"], "abc")
     with pytest.raises(SystemExit, match=r"other text \(abc\), not def"):
         record.require_text_of_record(tmp_path, [None, "abc"], "def")
-
-
-def test_steering_keeps_its_directions_apart() -> None:
-    record = results_document(tasks={"gender": ("he", "she")}).steering["gender"]["topk"]
-    found: dict[str, Any] = steered_numbers(record)
-    assert (found["latent"], found["baseline_log_odds"]) == (record.latent, rounded(record.baseline_log_odds))
-    for name, one in record.interventions.items():
-        assert found["interventions"][name]["symmetry"]["value"] == one.symmetry.value
-        first, kept = one.doses[0], found["interventions"][name]["doses"]
-        assert len(kept) == len(one.doses)
-        assert kept[0] == [
-            first.strength,
-            rounded(first.log_odds - record.baseline_log_odds),
-            rounded(first.neutral_nll - record.baseline_neutral_nll),
-        ]
-        for side in ("towards_a", "towards_b"):
-            shown, effect = found["interventions"][name][side], getattr(one, side)
-            assert (shown["strength"], shown["reached"]) == (effect.strength, effect.reached)
-            for key in ("log_odds", "generated_cost", "neutral_cost"):
-                assert shown[key]["value"] == getattr(effect, key).value
-    for shown, one in zip(found["behaviour"]["latent"], record.behaviour["latent"], strict=True):
-        assert shown["strength"] == one.strength
-        assert shown["refused_harmful"]["value"] == one.refused_harmful.value
-        assert shown["refused_harmless"]["value"] == one.refused_harmless.value

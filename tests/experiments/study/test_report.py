@@ -3,8 +3,6 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
-from math import isnan
 from statistics import mean
 from typing import Any
 
@@ -12,7 +10,6 @@ import pytest
 
 from experiments.study import columns, concept_tables, record, report, runs, tables
 from experiments.study.random_directions import MATCHED, random_lines
-from tests.experiments.study.test_study import SMALL
 
 
 def run(variant: str, seed: int = 0, *, layer: int = 15, k: int = 57, fvu: float = 1.0, **more: Any) -> dict[str, Any]:
@@ -65,14 +62,6 @@ def averages(table: str) -> list[float]:
     return [number for numbers in found.values() for number in (*numbers, mean(numbers))]
 
 
-def test_a_pair_of_seeds_counts_once_and_a_tie_has_no_density() -> None:
-    first = {"name": "seed0", "stability": {"seed1": 0.5, "seed2": 0.7}}
-    second = {"name": "seed1", "stability": {"seed0": 0.5}}
-    assert sorted(columns.stability([first, second, {"name": "seed2", "stability": {}}])) == [0.5, 0.7]
-    assert columns.best_density({"best_coverage": [0.6, 0.5, 0.7], "best_density": 0.3}) == 0.3
-    assert isnan(columns.best_density({"best_coverage": [0.5, 0.5, 0.5], "best_density": 0.3}))
-
-
 def test_variants_are_compared_seed_by_seed() -> None:
     study = runs.read_study()
     lines = [run("mixed_32nd", 0, fvu=0.9), run("topk", 0), run("mixed_32nd", 1, fvu=1.1), run("topk", 1)]
@@ -94,27 +83,6 @@ def test_variants_are_compared_seed_by_seed() -> None:
     ]
 
 
-def test_the_criterion_is_met_if_fvu_exceeds_none_and_latents_live() -> None:
-    def dead(line: dict[str, Any], latents: int) -> dict[str, Any]:
-        return {**line, "training": {"dead_latents": latents}}
-
-    lines = [run(variant, layer=layer) for variant in ("topk", "abstopk") for layer in (8, 15)]
-    lines += [run("topk", layer=22), run("topk", 1, fvu=2.0)]
-    # lower but dead; equal to one and lower than none; higher in the mean of its seeds
-    lines += [
-        dead(run("mixed_8th", layer=8, fvu=0.9), 11),
-        dead(run("mixed_8th"), 10),
-        run("mixed_8th", layer=22, fvu=1.01),
-    ]
-    lines += [run("mixed_32nd", fvu=0.9), run("mixed_32nd", 1, fvu=2.3), run("mixed_64th", 2, layer=8, fvu=0.5)]
-    assert tables.criterion_table(lines, runs.read_study()).splitlines()[2:] == [
-        "| mixed_8th | topk -10.0%, abstopk -10.0%, dead 1.10% | topk +0.0%, abstopk +0.0%, dead 1.00% "
-        "| topk +1.0%, dead 0.00% | 15 |",
-        "| mixed_32nd | - | topk +2.5%, abstopk -10.0%, dead 0.00% | - | none |",
-        "| mixed_64th | dead 0.00% | - | - | none |",
-    ]
-
-
 @pytest.mark.parametrize(
     ("page", "variants"),
     [
@@ -133,28 +101,6 @@ def test_the_cost_of_a_sign_on_a_page_is_the_recorded_one(page: str, variants: t
         places = [columns.by_variant(lines, layer=layer, expansion=8, k=57) for layer in (8, 15, 22)]
         costs = [100 * mean(tables.excesses(found[variant], found[other])) for found in places]
         assert f"{min(costs):{form}} to {max(costs):{form}} %" in text, variant
-
-
-def test_differences_are_paired_by_task_and_a_control_belongs_to_one_seed() -> None:
-    names = ("tense", "public/ud_tense", "gender", "size")
-
-    def line(variant: str, seed: int, covered: Sequence[float], sparse: float = 0.9) -> dict[str, Any]:
-        tasks = {
-            task: {
-                "auroc": {"single latent": [0.9, 0.8, 1.0], "5-sparse": [sparse, 0.8, 1.0]},
-                "best_coverage": [value, None, None],
-            }
-            for task, value in zip(names, covered, strict=True)
-        }
-        return {**SMALL["main"], "variant": variant, "seed": seed, "tasks": tasks}
-
-    lines = [line("abstopk", 0, (0.9, 0.7, 0.5, 0.6)), line("abstopk", 1, (0.7, 0.6, 0.5, 0.5))]
-    lines += [line("topk", 0, (0.5, 0.5, 0.5, 0.5), sparse=0.8)]
-    control = {"name": "matched0", "best_coverage": {task: [0.5, 0, 1] for task in names}}
-    table = concept_tables.difference_table(lines, [control], SMALL).splitlines()
-    assert table[2] == "| abstopk - topk | 4 | +0.000 | +0.100 | - |"
-    assert table[3].startswith("| abstopk, seed 0 - density-matched control | 4 | - | - | +0.175 [")
-    assert table[4].startswith("| the same, without tense | 2 | - | - | +0.050 [")
 
 
 def test_public_sets_are_resampled_with_the_shipped_task_of_their_concept() -> None:

@@ -28,8 +28,6 @@ from experiments.study import (
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.provenance import processor
-from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.step_control import DivergedError
 from tests.equivalents.test_mirror import inputs, signed
 from tests.evaluation.task_files import CONCEPT
 
@@ -189,7 +187,6 @@ def test_a_study_resumes_and_fills_the_pages(
     rates = runs.tuned_rates()
     n_left = sum(line["training"]["lr"] != rates[line["variant"]] for line in lines.values())
     assert f"7 runs, {4 - n_left} of them recorded" in capsys.readouterr().out
-    check_refusals(small_study, tmp_path, capsys)
 
     monkeypatch.setattr(figures, "PICTURES", tmp_path / "pictures")
     monkeypatch.setattr(report, "CSV", tmp_path / "tables")
@@ -247,56 +244,6 @@ def check_tuning(small_study: SmallStudy) -> None:
     points = json.loads(tune.TUNING.read_text())["points"]
     assert [point["variant"] for point in points[2:]] == ["topk_2F", "topk_2F", "standard", "standard"]
     assert runs.tuned_rates() == tune.best(points, SMALL["rates"], 1e-3)
-
-
-def check_refusals(small_study: SmallStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Other settings, other text and an unknown task."""
-
-    def refused(*arguments: str) -> str:
-        with pytest.raises(SystemExit):
-            small_study.command(study, *arguments)
-        return capsys.readouterr().err
-
-    small_study.write(variants={**SMALL["variants"], "mixed": {"architecture": "batch_abstopk", "signed_share": 0.5}})
-    assert "is of a run with other settings: sae.signed_share is 0.25 there, 0.5 here" in refused("--dry-run")
-    small_study.write()
-    assert "--local names public/sst; the tasks are " in refused("--local", "public/sst=folder")
-    text, work = small_study.text, small_study.work
-    small_study.text = tmp_path / "other.jsonl"
-    small_study.text.write_text(text.read_text() * 2)
-    assert "was trained on other text than" in refused("--dry-run")
-    small_study.work = tmp_path / "elsewhere"
-    small_study.command(study, "--dry-run")
-    assert "7 runs, 0 of them recorded" in capsys.readouterr().out
-    small_study.text, small_study.work = text, work
-
-
-@pytest.mark.slow
-def test_a_run_that_diverges_is_left_out_and_not_tried_again(
-    small_study: SmallStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked: list[str] = []
-    plain, how = runs.train, "the loss of 'sae' is nan at step 5"
-
-    def diverging(cfg: TrainingConfig, **options: Any) -> Any:
-        asked.append(Path(str(cfg.output_path)).name)
-        if "topk_2F_seed0" in asked[-1]:
-            Path(str(cfg.output_path)).mkdir(parents=True)
-            raise DivergedError(how)
-        return plain(cfg, **options)
-
-    monkeypatch.setattr(runs, "train", diverging)
-    small_study.command(tune, "--jobs", "1", "--variants", "topk_2F")
-    tuned = json.loads(tune.TUNING.read_text())
-    assert [(point["fvu"], point["diverged"]) for point in tuned["points"]] == [(None, how)] * 2
-    assert tuned["best"] == {}
-    small_study.command(study, "--jobs", "1", "--only", "x2_k4_topk_2F")
-    assert record.diverged() == {TOPK: how}
-    assert list(record.recorded()) == ["layer2_x2_k4_topk_2F_seed1"]
-    assert f"{TOPK} diverged and is left out" in capsys.readouterr().out
-    small_study.command(study, "--jobs", "1", "--only", "x2_k4_topk_2F")
-    assert len(asked) == 3
-    assert "2 runs, 2 of them recorded; 0 to be done now" in capsys.readouterr().out
 
 
 @pytest.mark.slow
