@@ -7,11 +7,7 @@ from typing import Any
 
 import torch
 from sae_lens import SAE, SAETrainer
-from sae_lens.constants import (
-    ACTIVATION_SCALER_CFG_FILENAME,
-    SAE_CFG_FILENAME,
-    SAE_WEIGHTS_FILENAME,
-)
+from sae_lens.constants import ACTIVATION_SCALER_CFG_FILENAME, SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
 from sae_lens.constants import ACTIVATION_WHITENING_FILENAME as WHITENING
 from sae_lens.saes.sae import TrainingSAEConfig
 from safetensors import SafetensorError, safe_open

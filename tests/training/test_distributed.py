@@ -10,13 +10,7 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.sparse import (
-    EncoderWeights,
-    candidates,
-    select_over_batch,
-    select_over_ranks,
-    select_per_token,
-)
+from sae_lens_abstopk.sparse import EncoderWeights, candidates, select_over_batch, select_over_ranks, select_per_token
 from sae_lens_abstopk.sparse.encoder import top_entries
 from sae_lens_abstopk.system.ranks import OtherRankError, gathered, n_ranks, nth_highest, this_rank, together
 from sae_lens_abstopk.training import distributed

@@ -16,13 +16,7 @@ import pytest
 import torch
 from datasets import Array2D, Dataset, Features, Sequence, Value
 from rich.console import Console
-from sae_lens import (
-    SAE,
-    LanguageModelSAERunnerConfig,
-    LanguageModelSAETrainingRunner,
-    LoggingConfig,
-    SAETrainer,
-)
+from sae_lens import SAE, LanguageModelSAERunnerConfig, LanguageModelSAETrainingRunner, LoggingConfig, SAETrainer
 from sae_lens.registry import get_sae_training_class
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedTokenizerFast

@@ -45,8 +45,7 @@ def test_a_checkpoint_starts_a_new_run_from_its_weights(
 
 
 @pytest.mark.parametrize(
-    ("stock", "ours"),
-    [("sae_lens_abstopk", "abstopk"), ("topk", "sparse_topk"), ("batchtopk", "sparse_batchtopk")],
+    ("stock", "ours"), [("sae_lens_abstopk", "abstopk"), ("topk", "sparse_topk"), ("batchtopk", "sparse_batchtopk")]
 )
 def test_a_checkpoint_of_saelens_own_trainer_starts_a_run_of_the_same_sae(
     raw_config: dict[str, Any], tmp_path: Path, stock: str, ours: str

@@ -33,6 +33,12 @@ WITHOUT_EFFECT = {
     "eval_batch_size_prompts": "store_batch_size_prompts is the batch of the language model there too",
 }
 """Keys of SAELens that a run does not read, each with its replacement."""
+LOGGER_WITHOUT_EFFECT = {
+    "eval_every_n_wandb_logs": "perf_log_freq says after how many steps Loss Recovered is measured",
+    "log_activations_store_to_wandb": "checkpoints hold the position and the mixing buffer (checkpoint_freq)",
+    "log_optimizer_state_to_wandb": "the state of the optimiser is in the checkpoints (checkpoint_freq)",
+}
+"""Keys of SAELens's logger that a run does not read, each with its replacement."""
 AT_LEAST = {
     **dict.fromkeys(("training_tokens", "train_batch_size_tokens", "n_batches_in_buffer", "dead_feature_window"), 1),
     **dict.fromkeys(("feature_sampling_window", "perf_tokens", "checkpoints_kept", "n_batches_for_norm_estimate"), 1),

@@ -23,15 +23,10 @@ from sae_lens_abstopk.training.config.sae_section import (
     require_known_keys,
     require_one_of_each,
 )
-from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
-from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.config.training_config import TrackingConfig, TrainingConfig
 
 RUN_SHORTHANDS = {"layer": int | None, "training_steps": int}
-SECTIONS = {
-    "sae": "sae.k=32",
-    "logger": "logger.log_to_wandb=true",
-    "companions": "companions.topk.architecture=topk",
-}
+SECTIONS = {"sae": "sae.k=32", "logger": "logger.log_to_wandb=true", "companions": "companions.topk.architecture=topk"}
 """Sections of a config file, each with an example of an override."""
 
 

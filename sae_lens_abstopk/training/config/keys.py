@@ -16,11 +16,10 @@ from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
 from sae_lens_abstopk.saes.loading import import_architectures
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml
-from sae_lens_abstopk.training.config import checks, tracking_config
+from sae_lens_abstopk.training.config.checks import LOGGER_WITHOUT_EFFECT, WITHOUT_EFFECT
 from sae_lens_abstopk.training.config.presets import YAML, preset_names, read_raw, split_variant, variant_names
 from sae_lens_abstopk.training.config.sae_section import NOT_IN_FILES
-from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
-from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.config.training_config import TrackingConfig, TrainingConfig
 
 # keys that SAELens's docstrings leave out, and shorthands, which exist in files only
 EXTRA = {
@@ -88,7 +87,7 @@ def key_docs() -> dict[str, KeyDoc]:
         for config_class in classes:
             for doc in _class_docs(config_class, prefix):
                 docs.setdefault(doc.name, doc)
-    without_effect = {*checks.WITHOUT_EFFECT, *(f"logger.{key}" for key in tracking_config.WITHOUT_EFFECT)}
+    without_effect = {*WITHOUT_EFFECT, *(f"logger.{key}" for key in LOGGER_WITHOUT_EFFECT)}
     return {key: doc for key, doc in sorted(docs.items()) if key not in without_effect}
 
 

@@ -16,14 +16,7 @@ from safetensors.torch import load_file, save_file
 from sae_lens_abstopk.model.model_shape import model_files
 from sae_lens_abstopk.saes.measurable import ESTIMATED
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
-from sae_lens_abstopk.system.files import (
-    file_sha256,
-    inside,
-    lack_of_space,
-    sync,
-    why_not_written,
-    write_whole,
-)
+from sae_lens_abstopk.system.files import file_sha256, inside, lack_of_space, sync, why_not_written, write_whole
 from sae_lens_abstopk.system.folder_lock import LOCK, acquire
 from sae_lens_abstopk.text.text_files import same_text_files, text_files
 from sae_lens_abstopk.training.config.training_config import TrainingConfig

@@ -14,7 +14,7 @@ from sae_lens import LoggingConfig
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.system.yaml_files import flat_keys
-from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
+from sae_lens_abstopk.training.config.training_config import TrackingConfig
 from sae_lens_abstopk.training.interruption import caused_by_signal
 from sae_lens_abstopk.training.tracking.loggers import COLUMNS, MetricLogger, failure_note
 

@@ -224,10 +224,7 @@ def test_the_command_resumes_with_and_without_a_path(stopped: dict[str, Any], tm
             f"resume_from_checkpoint='{tmp_path}' is not a whole checkpoint: it has no checkpoin",
         ),
         (["--resume", "sae.k=5"], "sae.k is 4 there, 5 here"),
-        (
-            [],
-            "already holds a run (metrics.csv, checkpoints); name another folder",
-        ),
+        ([], "already holds a run (metrics.csv, checkpoints); name another folder"),
     ):
         refused = invoke("train", str(config), *arguments)
         assert refused.exit_code == 2

@@ -20,10 +20,7 @@ from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.source import activation_cache
-from sae_lens_abstopk.training.source.activation_cache import (
-    ActivationCache,
-    CacheNotWrittenError,
-)
+from sae_lens_abstopk.training.source.activation_cache import ActivationCache, CacheNotWrittenError
 from tests.training.checkpoints.test_checkpoint import Usage
 
 
@@ -225,10 +222,7 @@ def test_a_model_that_was_trained_on_is_another_one(
 
 @pytest.mark.parametrize(
     ("damage", "problem"),
-    [
-        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"), "is damaged"),
-        (Path.unlink, "cannot be read"),
-    ],
+    [(lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"), "is damaged"), (Path.unlink, "cannot be read")],
 )
 def test_a_damaged_shard_is_refused(cache: ActivationCache, damage: Any, problem: str) -> None:
     list(cache.blocks(lambda n: numbered(9, n)))

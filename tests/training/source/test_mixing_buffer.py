@@ -39,9 +39,7 @@ def test_batches_are_those_of_saelens(
 
 
 @given(
-    sizes=st.lists(st.integers(0, 40), max_size=12),
-    mix_fraction=st.sampled_from([0.0, 0.5]),
-    taken=st.integers(0, 30),
+    sizes=st.lists(st.integers(0, 40), max_size=12), mix_fraction=st.sampled_from([0.0, 0.5]), taken=st.integers(0, 30)
 )
 def test_a_buffer_refilled_with_the_rows_of_another_goes_on_with_its_batches(
     sizes: list[int], mix_fraction: float, taken: int

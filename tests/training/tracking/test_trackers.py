@@ -20,7 +20,7 @@ from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.training import training_loop
 from sae_lens_abstopk.training.config.config_file import build_config
-from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
+from sae_lens_abstopk.training.config.training_config import TrackingConfig
 from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.tracking.loggers import Loggers
