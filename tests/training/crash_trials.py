@@ -21,7 +21,7 @@ from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.checkpoints import checkpoint, run_checkpoints
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
-from tests.training.exactness import differences, final_state
+from tests.training.runs import differences, final_state
 
 KILLS_A_RUN = 5
 STARTED, WRITING = b"s", b"w"

@@ -46,15 +46,6 @@ def test_estimates_are_those_of_saelens_and_take_as_many_batches(kinds: list[str
     assert torch.equal(next(stream), next(again))
 
 
-def test_what_a_checkpoint_brought_along_is_kept() -> None:
-    known, new = trainer(NORM), trainer(NORM)
-    known.activation_scaler.scaling_factor = 0.5
-    estimate_scales([known, new], batches(), n_batches=N_BATCHES)
-    assert known.activation_scaler.scaling_factor == 0.5
-    assert new.activation_scaler.scaling_factor not in (None, 0.5)
-    estimate_scales([known], iter(()), n_batches=N_BATCHES)
-
-
 @pytest.mark.parametrize("kind", ["none", NORM, WHITENING])
 def test_the_metrics_of_a_step_are_in_the_units_of_the_raw_activations(kind: str) -> None:
     each = trainer(kind)

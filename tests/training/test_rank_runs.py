@@ -30,9 +30,8 @@ from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.source.activation_source import NonFiniteActivationsError
 from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
-from tests.training.exactness import differences, final_state, rows_without_speed
 from tests.training.rank_processes import SECONDS, forked, on_ranks
-from tests.training.runs import one_epoch, signals_in
+from tests.training.runs import differences, final_state, one_epoch, rows_without_speed, signals_in
 
 ROOT = Path(__file__).parents[2]
 STEPS = 12

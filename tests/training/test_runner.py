@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import gc
 import io
 import json
 import shutil
@@ -31,7 +30,6 @@ from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.source.activation_source import NonFiniteActivationsError
 from sae_lens_abstopk.training.source.language_model_source import BATCHES_PER_CAST, LanguageModelSource
 from sae_lens_abstopk.training.tracking.loggers import COLUMNS
-from sae_lens_abstopk.training.trainers import new_trainer
 from tests.specs import documents_of
 from tests.training.runs import QUIET, one_epoch, run_of, trained
 
@@ -159,24 +157,6 @@ def test_a_run_that_trains_on_massive_activations_says_so_once(
     if told:
         lacking = "max_norm_multiple=10 'seqpos_slice=[1,null]' exclude_special_tokens=true"
         assert said[0].endswith(f"leave them out as the presets do: {lacking}")
-
-
-def test_a_trained_sae_holds_nothing_of_its_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    trainers = []
-
-    def new(*args: Any) -> Any:
-        trainer = new_trainer(*args)
-        step = trainer.sae.training_forward_pass
-        # as the trainer of a rank does
-        trainer.sae.training_forward_pass = lambda step_input: step(step_input) if trainer else None
-        trainers.append(weakref.ref(trainer))
-        return trainer
-
-    monkeypatch.setattr(runner_module, "new_trainer", new)
-    result = trained(raw_config | {"perf_log_freq": 0})
-    gc.collect()
-    assert result.saes["sae"].W_dec.isfinite().all()
-    assert [trainer() for trainer in trainers] == [None]
 
 
 def test_codes_of_a_step_are_gone_before_the_next(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

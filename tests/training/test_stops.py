@@ -31,8 +31,7 @@ from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.source.activation_source import NoBatchError
 from sae_lens_abstopk.training.step_control import DivergedError
 from tests.cli.test_cli import invoke
-from tests.training.exactness import differences
-from tests.training.runs import run_of, signals_in, state_of
+from tests.training.runs import differences, run_of, signals_in, state_of
 
 
 @pytest.mark.usefixtures("default_signals")

@@ -122,7 +122,9 @@ class RunCheckpoints:
             for path in set_newer_aside(self.root, folder, first.n_training_samples):
                 self._say(f"a newer checkpoint was renamed to {path}")
             for name, path in self.metrics.items():
-                _replace(path, sae_folder(folder, name) / path.name)
+                # the row of the last step follows its checkpoint
+                if first.n_training_steps < self.cfg.total_training_steps or not path.is_file():
+                    _replace(path, sae_folder(folder, name) / path.name)
         self._say(f"going on after step {first.n_training_steps} from {folder}")
         then = read_yaml(folder / CONFIG_FILENAME)
         if (lr_then := float(then["lr"])) != self.cfg.lr:

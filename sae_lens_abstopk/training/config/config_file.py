@@ -21,7 +21,7 @@ from sae_lens_abstopk.training.config.sae_section import (
     build_sae_config,
     companion_section,
     require_known_keys,
-    require_one_of_each,
+    require_not_both,
 )
 from sae_lens_abstopk.training.config.training_config import TrackingConfig, TrainingConfig
 
@@ -64,7 +64,7 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
     raw = {key: typed_value(key, value, types[key]) for key, value in raw.items()}
     sae_section, logger = raw.pop("sae", {}), raw.pop("logger", {})
     _resolve_layer(raw)
-    require_one_of_each(raw, [("training_steps", "training_tokens")])
+    require_not_both(raw, [("training_steps", "training_tokens")])
     if "training_steps" in raw:
         batch = raw.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
         raw["training_tokens"] = raw.pop("training_steps") * batch

@@ -49,7 +49,7 @@ def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingS
     name = str(raw.pop("architecture", "abstopk"))
     require_known_keys(raw, types, where=where, of=f" of the architecture {name}")
     values = {key: typed_value(f"{where}.{key}", value, types[key]) for key, value in raw.items()}
-    require_one_of_each(values, SAE_SHORTHANDS.items(), where=where)
+    require_not_both(values, SAE_SHORTHANDS.items(), where=where)
     if "expansion_factor" in values and "d_in" in values:
         values["d_sae"] = _multiple_of_d_in("expansion_factor", values, where)
     for key in ("d_in", "d_sae"):
@@ -60,13 +60,13 @@ def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingS
     if "signed_expansion_factor" in values:
         values["signed_share"] = _multiple_of_d_in("signed_expansion_factor", values, where) / values["d_sae"]
     if name == "jumprelu" and "k" in values:
-        require_one_of_each(values, [("target_l0", "k")], where=where)
+        require_not_both(values, [("target_l0", "k")], where=where)
         values["target_l0"] = float(values.pop("k"))
     with errors_in_section(where):
         return sae_config_class(name, where=where)(**values)
 
 
-def require_one_of_each(values: Mapping[str, Any], pairs: Iterable[tuple[str, str]], *, where: str = "") -> None:
+def require_not_both(values: Mapping[str, Any], pairs: Iterable[tuple[str, str]], *, where: str = "") -> None:
     """Raise a :class:`ConfigError` if a shorthand and its key, which stand for the same, both have a value."""
     for shorthand, key in pairs:
         if values.get(shorthand) is not None and values.get(key) is not None:

@@ -17,8 +17,7 @@ from sae_lens_abstopk.training.config.config_file import build_config, load_conf
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import write_config
 from tests.cli.test_cli import invoke
-from tests.training.exactness import rows_without_speed
-from tests.training.runs import begin, run_of
+from tests.training.runs import rows_without_speed, run_of
 
 
 def test_another_config_is_refused_by_its_keys_unless_they_are_harmless(stopped: dict[str, Any]) -> None:
@@ -53,13 +52,6 @@ def test_an_end_of_the_schedule_is_the_same_whether_it_is_written_or_left_to_the
     config.write_text(yaml.safe_dump(document | {"lr_end": 2e-4}))
     with pytest.raises(ConfigError, match=r"lr_end is 0\.0002 there, 0\.0001 here"):
         run_of(stopped)
-
-
-def test_a_note_says_when_the_environment_has_changed(stopped: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.training.checkpoints.training_state.environment", lambda _: {"torch": "0.1"})
-    said = io.StringIO()
-    begin(run_of(stopped, Console(file=said)))
-    assert "not be those of an uninterrupted run to the last bit: torch" in said.getvalue()
 
 
 def test_the_device_that_the_saes_were_moved_to_is_not_a_setting(stopped: dict[str, Any], tmp_path: Path) -> None:

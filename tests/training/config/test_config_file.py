@@ -28,7 +28,6 @@ from sae_lens_abstopk.training.config.keys import annotate
 from sae_lens_abstopk.training.config.presets import apply_overrides, preset_names, variant_names
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import write_config
-from sae_lens_abstopk.training.trainers import new_sae
 
 CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
     data_folder("training_configs").glob("variants/*.yaml")
@@ -363,15 +362,6 @@ def test_a_step_that_an_older_torch_gets_wrong_on_a_gpu_is_refused(
     cfg = build_config(raw_config | {"sae": wide, "device": device} | batch)
     with pytest.raises(ConfigError, match="install torch 2") if refused else contextlib.nullcontext():
         require_safe_kernels(cfg)
-
-
-def test_an_sae_in_half_precision_has_thresholds_in_single_precision_and_may_have_a_target_l0(
-    raw_config: dict[str, Any],
-) -> None:
-    jumprelu = {"architecture": "jumprelu", "dtype": "bfloat16", "d_in": 32, "d_sae": 64}
-    cfg = build_config(raw_config | {"sae": jumprelu, "target_l0": {"sae": 5.0}})
-    sae: Any = new_sae(cfg.sae, 0)
-    assert (sae.W_dec.dtype, sae.threshold.dtype) == (torch.bfloat16, torch.float32)
 
 
 def test_overrides_may_be_a_mapping_or_what_wandb_calls_its_config(raw_config: dict[str, Any], tmp_path: Path) -> None:

@@ -9,10 +9,8 @@ import pytest
 import yaml
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.runner import TrainingRun
-from sae_lens_abstopk.training.sweeps import comparison as comparison_module
 from sae_lens_abstopk.training.sweeps.comparison import load_comparison, run_comparison
 from tests.training.runs import QUIET
 
@@ -60,14 +58,6 @@ def test_every_variant_is_trained_at_every_k_and_seed_and_nothing_twice(
     (stopped / "sae_weights.safetensors").unlink()
     run_comparison(again, console=QUIET)  # the run that was stopped is started again or gone on with
     assert (stopped / "sae_weights.safetensors").is_file()
-
-
-def test_a_comparison_of_which_another_process_trains_a_run_says_so_in_place_of_evaluating(
-    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(comparison_module, "train_unfinished", lambda *_, **__: ["k3_seed1"])
-    with pytest.raises(TrainingStopped, match=r"other processes are training k3_seed1\."):
-        run_comparison(load_comparison(written(raw_config, tmp_path), out=tmp_path / "runs"), console=QUIET)
 
 
 @pytest.mark.parametrize(

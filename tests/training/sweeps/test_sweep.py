@@ -6,7 +6,7 @@ import pickle
 import re
 import shlex
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.system.folder_lock import run_folder_lock
 from sae_lens_abstopk.training import training_loop as loop_module
-from sae_lens_abstopk.training.checkpoints.checkpoint import CheckpointError
-from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.config.presets import apply_overrides
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -116,20 +114,6 @@ def test_what_another_process_trains_meanwhile_is_passed_over(
     assert begun == ["base_sae.k-2", "base_sae.k-5"]
     assert "[2/3] base_sae.k-3  done" in done.output
     assert re.search(r"base_sae\.k-5 is passed over: .* is being written by process \d+", done.output)
-
-
-def test_a_signal_ends_a_sweep_where_progress_cannot_be_saved_either(
-    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: Callable[..., None]
-) -> None:
-    def no_room(*_: Any) -> None:
-        raise CheckpointError("no room")
-
-    stop_after(1)
-    monkeypatch.setattr(RunCheckpoints, "save", no_room)
-    output = tmp_path / "runs"
-    with pytest.raises(CheckpointError, match="no room"):
-        run_sweep(load_sweep(swept(raw_config, tmp_path)), output, console=Console(quiet=True))
-    assert [path.name for path in output.iterdir()] == ["base_sae.k-2"]
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["", "checkpoint_path"])

@@ -1,6 +1,5 @@
 import csv
 import io
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -66,22 +65,3 @@ def test_a_logger_that_fails_warns_once_and_stops_nothing(tmp_path: Path) -> Non
     assert warnings == ["warning: Failing failed (ConnectionError: the server is gone); the run goes on without it."]
     assert (failing.calls, failing.closes) == (2 + GIVE_UP, 0)
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 11
-
-
-class FullDisk(CsvLogger):
-    """Has room again from step 6 on."""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        if step < 6:
-            raise OSError(28, "no space left")
-        super().log(metrics, step)
-
-
-def test_the_file_is_written_to_again_when_there_is_room(tmp_path: Path) -> None:
-    warnings: list[str] = []
-    logger = Loggers([FullDisk(tmp_path / "metrics.csv")], warnings.append)
-    for step in range(1, 8):
-        logger.log({"fvu": 0.1}, step)
-    logger.close()
-    assert [line[0] for line in (tmp_path / "metrics.csv").read_text().splitlines()] == ["s", "6", "7"]
-    assert len(warnings) == 1
