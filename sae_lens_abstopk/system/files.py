@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rich.filesize import decimal
@@ -20,8 +21,11 @@ SAMPLES, SAMPLE_BYTES = 64, 2**14
 def cache_folder() -> Path:
     """Return ``ABSTOPK_CACHE``, or a folder in the user's cache."""
     if own := os.environ.get("ABSTOPK_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sae-lens-abstopk"
+        return Path(os.path.expanduser(own))
+    caches = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if caches.startswith("~"):  # there is no home folder, as in some containers
+        caches = tempfile.gettempdir()
+    return Path(caches, "sae-lens-abstopk")
 
 
 def file_sha256(path: Path) -> str:

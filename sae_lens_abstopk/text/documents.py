@@ -172,7 +172,7 @@ def _in_saelens_columns(dataset: Text, first: dict[str, Any], spec: TextSpec) ->
         known, renamed, wanted = (*CONVERSATIONS, "text"), "messages", "turns with a role and content, or text"
     elif spec.is_dataset_tokenized:
         known, renamed, wanted = TOKENS, "tokens", f"lists of at least context_size={spec.context_size} token ids"
-    column = column if named else next((name for name in known if name in first), None)
+    column = column if named else next((name for name in known if name in first), known[0])
     if column not in first:
         wanted += "; for token ids, set is_dataset_tokenized=true" if first.keys() & set(TOKENS) else ""
         missing = spec.column_name if named else " or ".join(known)
@@ -181,33 +181,34 @@ def _in_saelens_columns(dataset: Text, first: dict[str, Any], spec: TextSpec) ->
             f"that holds {wanted}."
         )
 
-    def require_document(row: dict[str, Any]) -> None:
-        found = row[column]
+    if spec.use_chat_formatting or spec.is_dataset_tokenized:
+        found = first[column]
         if spec.use_chat_formatting:
             turns = found if isinstance(found, list) and found else [found]
             right = isinstance(found, str) or all(
-                isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in turns
+                isinstance(t, dict) and {"role", "content"} <= t.keys() for t in turns
             )
-        elif spec.is_dataset_tokenized:
+        else:
             right = isinstance(found, list) and all(isinstance(token, int) for token in found)
             right = right and len(found) >= spec.context_size
-        else:
-            right = isinstance(found, str | None)
         if not right:
-            raise ConfigError(f"column {column!r} of dataset_path={path!r} must hold {wanted}; it has {found!s:.100}.")
-
-    if spec.use_chat_formatting or spec.is_dataset_tokenized:
-        require_document(first)
+            raise _wrong_document(column, path, wanted, found)
         if not named:
             return dataset
         dataset = dataset.select_columns([column])
         return dataset if column in known else dataset.rename_column(column, renamed)
 
+    # without the spec in its closure, so that datasets finds the result of an earlier run in its cache
     def text_of(row: dict[str, Any]) -> dict[str, str]:
-        require_document(row)
+        if not isinstance(row[column], str | None):
+            raise _wrong_document(column, path, "text", row[column])
         return {"text": row[column] or ""}
 
     return dataset.map(text_of, remove_columns=[name for name in first if name != "text" or column != "text"])
+
+
+def _wrong_document(column: str, path: str, wanted: str, found: Any) -> ConfigError:
+    return ConfigError(f"column {column!r} of dataset_path={path!r} must hold {wanted}; it has {found!s:.100}.")
 
 
 def _keep_part(dataset: Text, n: int, held_out: bool, conversations: bool) -> Text:
