@@ -145,7 +145,7 @@ def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
     [
         ({"trust_remote_code": True, "code_revision": "x"}, "trust_remote_code, code_revision"),
         ({"attn_implementation": "someone/kernel"}, "attn_implementation"),
-        (["trust_remote_code"], "mapping"),
+        (["trust_remote_code"], "Mapping"),
     ],
 )
 def test_an_sae_does_not_decide_that_code_is_run(
