@@ -19,8 +19,8 @@ from sae_lens_abstopk.system.terminal import printable
 
 # contexts of each pole of each latent
 CONTEXTS = 3
+# name of the suite in the results
 INSPECTION = "inspect"
-"""Name of the suite in the results."""
 POLE_NAMES = ("positive", "negative")
 # colour-blind safe blue and orange
 POLE_STYLES = ("bold white on blue", "bold black on orange1")

@@ -7,9 +7,14 @@ import numpy.typing as npt
 from sklearn.decomposition import PCA
 
 from sae_lens_abstopk.evaluation.probing.difference_in_means import DifferenceInMeans, DifferenceInMeansFitter
-from sae_lens_abstopk.evaluation.probing.logistic_probe import logistic_candidate
 from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS, LOGISTIC_REGRESSION
-from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, Rows, choose_and_test
+from sae_lens_abstopk.evaluation.probing.probe_score import (
+    Candidate,
+    Labelled,
+    Rows,
+    choose_and_test,
+    logistic_candidate,
+)
 from sae_lens_abstopk.evaluation.results.records import PCARecord, ProbeRecord
 from sae_lens_abstopk.model.representations import Representations
 

@@ -8,9 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_lens_abstopk.evaluation.probing.latent_scores import LatentScores, score_latents
-from sae_lens_abstopk.evaluation.probing.logistic_probe import logistic_candidate
 from sae_lens_abstopk.evaluation.probing.method_names import PAIR, SINGLE
-from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, Rows, choose_and_test
+from sae_lens_abstopk.evaluation.probing.probe_score import (
+    Candidate,
+    Labelled,
+    Rows,
+    choose_and_test,
+    logistic_candidate,
+)
 from sae_lens_abstopk.evaluation.probing.statistics import pole_coverage, single_coverage
 from sae_lens_abstopk.evaluation.results.bootstrap import Statistic
 from sae_lens_abstopk.evaluation.results.records import LatentRecord, PairRecord, ProbeRecord

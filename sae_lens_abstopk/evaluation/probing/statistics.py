@@ -84,11 +84,7 @@ def single_coverage(codes: npt.NDArray[np.floating], orientation: int, labels: n
 
 
 def accuracy_threshold(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
-    """
-    The threshold on ``scores`` [n] above which calling B is right most often, the lowest of equals.
-
-    It lies half-way between two scores, or is -inf or inf if it is best to call everything B or A.
-    """
+    """The threshold on ``scores`` [n] above which calling B is right most often, half-way between two; or infinite."""
     order = np.argsort(scores, kind="stable")
     ranked, is_b = scores[order].astype(np.float64), labels[order] == 1
     # right answers with the threshold below all scores, then above each of them in turn

@@ -63,17 +63,14 @@ def steer(
     Args:
         model: A transformers model, SAELens's proxy of one, HookedSAETransformer or TransformerBridge.
         sae: Any SAELens SAE; optional with ``direction`` and ``hook_name``.
-        latent: Index j; or else
-        direction: A direction [d_in] of any norm.
+        latent: Index j, or else a ``direction`` [d_in] of any norm.
         strength: alpha; optional with ``ablate``.
-        operator: ``add``, ``clamp`` or ``ablate``.
         pole: With ``ablate``: the pole to remove; both by default.
         scale: s, or :class:`LatentScales`, for ``add`` and ``clamp``. With the default 1 the strength is a code
             (``latent``) or an added norm (``direction``).
         hook_name: Another hook than the SAE's; a name of transformers or TransformerLens.
         token_filter: Another filter than the SAE's; ``TokenFilter()`` edits the first position and special tokens too.
-        prompt: False edits only the last token of each pass, so of the prompt only its last token. Needs a KV cache,
-            which ``generate`` has by default.
+        prompt: False edits only the last token of each pass, so of the prompt only its last token; with a KV cache.
 
     Raises:
         ConfigError: the arguments do not go together; the SAE's codes are not of single tokens of the model's own

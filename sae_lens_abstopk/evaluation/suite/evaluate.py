@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,8 +83,7 @@ def evaluate(
         groups: The variant of each SAE, shared by seeds; by default from :func:`~.match_seeds.seed_groups`.
         seed: Seed of splits, samples and intervals.
         device: Device of the model; ``"auto"`` is CUDA if available, else the CPU.
-        console: Shows progress; by default the terminal.
-        on_progress: Called instead, with (stage, done, total).
+        console: Shows progress; or ``on_progress`` is called with (stage, done, total).
 
     Raises:
         ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used, ``out`` has
@@ -160,7 +159,12 @@ class _Evaluation:
         )
         on_text = parts.get("reconstruction", TextRecords, self.suite.reconstruction.model_dump(), self._on_text)
         geometry = parts.get("geometry", dict[str, GeometryRecord], [], self._geometry)
-        stability = parts.get("stability", list[StabilityRecord], dict(self.groups), self._stability)
+        stability = parts.get(
+            "stability",
+            list[StabilityRecord],
+            dict(self.groups),
+            lambda: match_seeds(subjects.saes, self.groups, on_progress=partial(self.on_progress, "stability")),
+        )
         probed = self._probing(parts)
         for found in probed.values():
             for name, sae in found.record.saes.items():
@@ -215,12 +219,8 @@ class _Evaluation:
         return found
 
     def _on_text(self) -> TextRecords:
-        found = read_text(
-            self.subjects,
-            self.suite.reconstruction.tokens,
-            contexts=CONTEXTS,
-            on_progress=lambda done, total: self.on_progress("reconstruction", done, total),
-        )
+        tokens, on_progress = self.suite.reconstruction.tokens, partial(self.on_progress, "reconstruction")
+        found = read_text(self.subjects, tokens, contexts=CONTEXTS, on_progress=on_progress)
         return TextRecords(
             {name: reconstruction_record(result) for name, result in found.reconstruction.items()},
             {name: examples(kept, self.subjects.tokenizer) for name, kept in found.contexts.items()},
@@ -233,13 +233,6 @@ class _Evaluation:
             found[name] = geometry_record(sae)
             self.on_progress("geometry", i, len(self.subjects.saes))
         return found
-
-    def _stability(self) -> list[StabilityRecord]:
-        return match_seeds(
-            self.subjects.saes,
-            self.groups,
-            on_progress=lambda done, total: self.on_progress("stability", done, total),
-        )
 
 
 def _facts(task: Task) -> list[Any]:

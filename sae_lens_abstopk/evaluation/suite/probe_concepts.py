@@ -1,6 +1,7 @@
 """Probe every SAE on one task of a suite."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def probe_on_task(
         reads=task.reads,
         markers=task.markers,
         rules=subjects.rules,
-        on_progress=lambda done, total: on_progress(f"{name}: texts", done, total),
+        on_progress=partial(on_progress, f"{name}: texts"),
     ) as representations:
         prober = TaskProber(representations, labels, task.split(seed), groups=task.groups, seed=seed)
         probes: dict[str, TaskProbes] = {}

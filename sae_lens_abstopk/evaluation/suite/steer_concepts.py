@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,11 +87,8 @@ def steer_on_task(
         scales = latent_scale(subjects.model, sae, batches, latents=candidates, **reading)
         firing = [latent for latent, n in zip(scales.latents, scales.firings, strict=True) if n > 0]
         if not firing:  # there is no scale for steering
-            warnings.warn(
-                f"{sae_name} is left out of steering by {name}: none of its {len(scales.latents)} candidate latents "
-                f"fires in {scales.n_tokens:,} tokens of text.",
-                stacklevel=2,
-            )
+            why = f"none of its {len(candidates)} candidate latents fires in {scales.n_tokens:,} tokens of text."
+            warnings.warn(f"{sae_name} is left out of steering by {name}: {why}", stacklevel=2)
             continue
         try:
             choice = choose_latent(subjects.model, sae, part, firing, scales, seed=seed, **reading)
@@ -111,7 +109,7 @@ def steer_on_task(
                 seed=seed_of_task,
             ),
             options=options,
-            on_progress=lambda done, total: on_progress(f"{name}: steering {sae_name}", done, total),  # noqa: B023
+            on_progress=partial(on_progress, f"{name}: steering {sae_name}"),
             seed=seed,
             **reading,
         )
@@ -125,7 +123,7 @@ def steer_on_task(
                 **options.behaviour.model_dump(exclude={"task"}),
                 unsteered=unsteered,
                 seed=seed,
-                on_progress=lambda done, total: on_progress(f"{name}: behaviour {sae_name}", done, total),  # noqa: B023
+                on_progress=partial(on_progress, f"{name}: behaviour {sae_name}"),
             )
         found[sae_name] = _record(response, choice, behaviour)
     return found

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sae_lens_abstopk import ConfigError, DifferenceInMeans, DifferenceInMeansFitter
 from sae_lens_abstopk.evaluation.probing.activation_probes import concept_pca
-from sae_lens_abstopk.evaluation.probing.logistic_probe import CS, fit_logistic
+from sae_lens_abstopk.evaluation.probing.probe_score import CS, fit_logistic
 
 
 def data(n: int = 200, d: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
