@@ -96,6 +96,8 @@ def evaluate(
     out = Path(out)
     tasks = tasks_of_suite(suite, local=local, seed=seed)
     loaded = load_subject_saes(saes, model=model_name, text=text, device=device)
+    if unknown := sorted(set(groups or {}) - set(loaded.saes)):
+        raise ConfigError(f"groups names {', '.join(unknown)}, not among the SAEs {', '.join(loaded.saes)}.")
     groups = seed_groups(loaded.saes, loaded.sources) if groups is None else groups
     measured_on = {"model": loaded.model_name, "text": loaded.text_name, "held_out": loaded.held_out, "seed": seed}
     refuse_overwriting(out, loaded.sources.values(), suite, measured_on)

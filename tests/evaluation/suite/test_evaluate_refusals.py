@@ -66,6 +66,7 @@ def test_mistakes_are_refused_before_anything_runs(tmp_path: Path, small: dict[s
         ([tmp_path / "nothing"], {}, "no such folder; an SAE of the Hub is named RELEASE:SAE_ID"),
         ([trained], {"suite": Suite(**{**small, "texts_per_pole": 4})}, "texts_per_pole=4: .*needs at least 5"),
         ([trained], {"suite": Suite(**{**small, "steering": behaviour})}, "'temperature' must be a refusal task"),
+        ({"mine": trained}, {"groups": {"yours": "a"}}, "groups names yours, not among the SAEs mine"),
         ([trained], {"seed": -1}, "seed=-1 must be at least 0 and at most 4294967295"),
         *((saes, {}, r"save the one in memory by save_model\(FOLDER\)") for saes in (in_memory, {"a": in_memory})),
     ]
