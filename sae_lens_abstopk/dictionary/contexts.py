@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,27 +44,17 @@ class Firings(NamedTuple):
 
 class CodeBatch:
     """
-    Codes [n, d_sae] of the tokens at ``where`` [n, 2] (row and position) in ``tokens`` [batch, context].
+    Codes [n, d_sae], dense or sparse, of the tokens at ``where`` [n, 2] (row, position) in ``tokens`` [batch, context].
 
     Everything is brought to the CPU as firings; the codes themselves stay where they are.
     """
 
-    def __init__(self, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor, firings: Firings) -> None:
-        self.codes, self.where, self.tokens, self.firings = codes, where, tokens, firings
+    def __init__(self, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
+        self.codes, self.where, self.tokens = codes.to_dense() if codes.is_sparse else codes, where.cpu(), tokens.cpu()
+        rows, latents = self.codes.nonzero(as_tuple=True)
+        self.firings = Firings(rows.cpu(), latents.cpu(), self.codes[rows, latents].float().cpu())
         self._row_at = torch.full(tokens.shape, -1, dtype=torch.int64)
-        self._row_at[where[:, 0], where[:, 1]] = torch.arange(len(where))
-
-    @classmethod
-    def of(cls, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> Self:
-        """Make the batch from dense or sparse COO ``codes``, as an :class:`~reconstruction.Observer` gets them."""
-        codes = codes.to_dense() if codes.is_sparse else codes
-        rows, latents = codes.nonzero(as_tuple=True)
-        values = codes[rows, latents].float()
-        return cls(codes, where.cpu(), tokens.cpu(), Firings(rows.cpu(), latents.cpu(), values.cpu()))
-
-    @property
-    def n_tokens(self) -> int:
-        return len(self.where)
+        self._row_at[self.where[:, 0], self.where[:, 1]] = torch.arange(len(where))
 
     def token_ids(self, chosen: torch.Tensor) -> torch.Tensor:
         """Return the token of each of the ``chosen`` firings, int64 [n]."""
@@ -147,8 +137,7 @@ class GroupTop:
 
 class PoleContexts:
     """
-    Keeps ``n`` firings of each pole of each latent with the tokens around them: the strongest, at most one of each row
-    of the text, so that they are not one passage over and over.
+    Keeps the ``n`` strongest firings of each pole of each latent, one a text row, with the tokens around them.
 
     Holds [2 * d_sae, n, before + 1 + after] tokens and codes, however long the text. Pole 0 is the positive one.
     """
@@ -162,7 +151,7 @@ class PoleContexts:
 
     def update(self, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
         """Add codes [n, d_sae] of the tokens at ``where`` [n, 2] (row and position) in ``tokens`` [batch, context]."""
-        self.add(CodeBatch.of(codes, where, tokens))
+        self.add(CodeBatch(codes, where, tokens))
 
     def add(self, batch: CodeBatch, scores: torch.Tensor | None = None) -> None:
         """Add a batch; with ``scores`` [N], the firings with the highest scores are kept, also several of one row."""
@@ -175,7 +164,7 @@ class PoleContexts:
         groups = firings.poles * self.d_sae + firings.latents
         self.fires += torch.bincount(groups, minlength=2 * self.d_sae).view(2, -1)
         self.top.update(groups, firings.values.abs() if scores is None else scores, windows, sources=rows)
-        self.n_tokens += batch.n_tokens
+        self.n_tokens += len(batch.where)
 
     def of(self, latent: int, pole: int) -> list[Context]:
         """Return the contexts of pole 0 (positive) or 1 (negative) of ``latent``, highest score first."""
@@ -206,10 +195,9 @@ class PoleContexts:
         """
         The ``n`` latents to look at first: those whose weaker pole peaks highest, sparse two-sided ones first.
 
-        Latents with one pole come after those with two, sparse ones first, by the peak of that pole; dead ones come
-        last, and equals by their number. Sparse latents fire on at most ``DENSE`` of the tokens (the others are on
-        everywhere and hard to read), two-sided ones have ``EVEN`` of their firings on the weaker pole. The peak of a
-        pole is the mean of its strongest codes, with 0 for each that it lacks because it fired in too few rows.
+        Latents with one pole come after those with two, by the peak of that pole; dead ones come last. Sparse latents
+        fire on at most ``DENSE`` of the tokens, two-sided ones have ``EVEN`` of their firings on the weaker pole. The
+        peak of a pole is the mean of its strongest codes, with 0 for each that it lacks.
         """
         total, (weaker, stronger) = self.fires.sum(0), self.strength.mean(-1).sort(dim=0).values
         sparse = total <= DENSE * self.n_tokens

@@ -25,20 +25,14 @@ REFINED_AT_ONCE = 4096
 
 @dataclass(frozen=True, eq=False)
 class AntipodalPairs:
-    """Pairs of latents whose decoder rows point in opposite directions, the most opposed first."""
+    """Pairs first < second of latents with opposite decoder rows, int64 [n], by ascending cosine, float64 [n]."""
 
     first: torch.Tensor
-    """The smaller index of each pair, int64 [n]."""
     second: torch.Tensor
-    """The larger index, int64 [n]."""
     cosine: torch.Tensor
-    """cos(d_first, d_second), float64 [n], ascending."""
     total: int
     """Pairs below the threshold; more than ``n`` only where ``LISTED`` cut the list."""
     threshold: float
-
-    def __len__(self) -> int:
-        return len(self.first)
 
     @property
     def latents(self) -> int:
@@ -47,10 +41,7 @@ class AntipodalPairs:
 
 
 class NearestDecoders(NamedTuple):
-    """
-    For each latent, the k most aligned latents by falling cosine and the k most opposed by rising cosine: int64 and
-    float32 [F, k]; -1 and NaN for a latent whose row is zero.
-    """
+    """The k most aligned and most opposed latents of each, int64 and float32 [F, k]; -1 and NaN for a zero row."""
 
     nearest: torch.Tensor
     nearest_cosine: torch.Tensor
@@ -63,10 +54,8 @@ def antipodal_pairs(W_dec: torch.Tensor, *, threshold: float = ANTIPODAL) -> Ant
     """
     All pairs i < j with cos(d_i, d_j) < ``threshold``, exactly: pairs near it are settled in double precision.
 
-    Every pair of rows is looked at once, in blocks of at most ``BLOCK_ROWS`` rows by as many columns as keep a block
-    within ``BLOCK_ENTRIES`` entries; no [F, F] matrix is held. A row of norm zero has no direction and is in no pair.
-
-    ``W_dec`` [F, D] may be of any float type and scale, on any device; the pairs are on the CPU.
+    ``W_dec`` [F, D] may be of any float type and scale, on any device; no [F, F] matrix is held, and the pairs are on
+    the CPU. A row of norm zero has no direction and is in no pair.
     """
     require_range("threshold", threshold, above=-1, below=0)
     unit = unit_rows(W_dec)
@@ -110,8 +99,10 @@ def nearest_decoders(W_dec: torch.Tensor, k: int) -> NearestDecoders:
             block[itself] = -sign * torch.inf
             best = block.topk(k, dim=1, largest=sign > 0)
             empty = zero[chunk, None]
-            found.append((best.indices.masked_fill(empty, -1).cpu(), best.values.masked_fill(empty, torch.nan).cpu()))
-    return NearestDecoders(*_stacked(nearest), *_stacked(opposed))
+            cosines = best.values.clamp(-1, 1).masked_fill(empty, torch.nan)
+            found.append((best.indices.masked_fill(empty, -1).cpu(), cosines.cpu()))
+    columns = [torch.cat(part) for found in (nearest, opposed) for part in zip(*found, strict=True)]
+    return NearestDecoders(*columns)
 
 
 def unit_rows(rows: torch.Tensor) -> torch.Tensor:
@@ -141,27 +132,19 @@ def _exact_cosines(rows: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torc
     return torch.cat(parts)
 
 
-def _stacked(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    indices, cosines = zip(*parts, strict=True)
-    return torch.cat(indices), torch.cat(cosines).clamp(-1, 1)
-
-
 @dataclass(frozen=True)
 class DictionaryMatch:
-    """The one-to-one matching of two dictionaries that has the largest sum of similarities."""
+    """The one-to-one matching of the latents of two dictionaries, int64 [n], that has the largest similarity."""
 
     first: torch.Tensor
-    """Latents of the first dictionary, int64 [n], n being the size of the smaller one."""
     second: torch.Tensor
-    """Matched latents of the second dictionary, int64 [n]."""
     cosine: torch.Tensor
-    """Cosine of each matched pair, float32 [n], sign kept: a signed latent may come back with its poles swapped."""
+    """Float32 [n], sign kept: a signed latent may come back with its poles swapped."""
     similarity: torch.Tensor
     """Absolute cosine if one of the two is signed, else the cosine, float32 [n]."""
 
     @property
     def mean_matched_cosine(self) -> float:
-        """Mean similarity of the matched pairs."""
         return self.similarity.mean().item()
 
     def share_above(self, threshold: float) -> float:
@@ -183,9 +166,8 @@ def match_dictionaries(
     Match decoder rows [F, D] one to one with [F', D], by ``scipy.optimize.linear_sum_assignment``.
 
     ``signed``, bool [F] and [F'], says which latents may fire on both sides. Turning such a latent around changes
-    nothing, so it is matched on the absolute cosine; two one-sided latents are matched on the cosine. Holds a float64
-    matrix [F, F'] beside two in float32, and another while it is solved where F > F'. All rows count, those of dead
-    latents too, whose directions are arbitrary. A row of norm zero has similarity 0 with all.
+    nothing, so it is matched on the absolute cosine. Dead latents count too, whose directions are arbitrary. Holds up
+    to two float64 matrices [F, F'] beside two in float32.
     """
     cosine = (unit_rows(first) @ unit_rows(second).to(first.device).T).clamp_(-1, 1).cpu()
     similarity = torch.where(signed[0].cpu()[:, None] | signed[1].cpu(), cosine.abs(), cosine)

@@ -20,19 +20,14 @@ CLEAN, ZERO, MEAN = "(clean)", "(zero ablation)", "(mean ablation)"
 
 @dataclass(frozen=True)
 class LossRecovered:
-    """
-    Mean next-token cross-entropy (nats) over all predicted tokens: clean, through the SAE, and ablated.
-
-    Only activations of kept tokens are replaced; the others stay as they are in every pass.
-    """
+    """Mean next-token cross-entropy (nats) over all tokens; only the activations of kept tokens are replaced."""
 
     n_tokens: int
     ce_clean: float
     ce_sae: float
     ce_zero: float
-    """Kept activations replaced by zero."""
     ce_mean: float
-    """Kept activations replaced by their mean over the evaluated tokens."""
+    """Activations replaced by their mean over the evaluated tokens."""
     kl_sae: float | None = None
     """Mean KL(clean || through the SAE), in nats; SAELens's ``kl_div_with_sae`` adds each context's last position."""
 
@@ -154,16 +149,9 @@ class ReconstructionSums:
 
     def result(self, loss: LossRecovered | None) -> Reconstruction:
         assert self.counts is not None
-        return Reconstruction(
-            n_tokens=self.n_tokens,
-            mse=self.mse(),
-            nmse=self.nmse(),
-            fvu=self.fvu(),
-            cosine=self.cosine(),
-            l0=int(self.counts.sum()) / max(self.n_tokens, 1),
-            pole_counts=self.counts,
-            loss=loss,
-        )
+        l0 = int(self.counts.sum()) / max(self.n_tokens, 1)
+        measured = (self.mse(), self.nmse(), self.fvu(), self.cosine())
+        return Reconstruction(self.n_tokens, *measured, l0, self.counts, loss)
 
 
 class Observer(Protocol):
@@ -187,12 +175,12 @@ def evaluate_reconstruction(
     on_pass: Callable[[], None] | None = None,
 ) -> dict[str, Reconstruction]:
     """
-    Measure several SAEs that read one hook on the same tokens.
+    Measure several SAEs that read one hook on the same batches of token ids [batch, context].
 
     Args:
         passes: The language model and the hook.
         saes: Name to SAE.
-        batches: Token ids [batch, context] each.
+        batches: Read twice with ablations: for the mean as well.
         token_filter: Tokens left out here keep their activation when the others are replaced.
         with_loss: Also run the model with every SAE and both ablations.
         with_kl: With the loss and no ``reference``, also measure how far the predictions move.

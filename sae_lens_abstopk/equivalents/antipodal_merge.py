@@ -76,18 +76,16 @@ def merge_antipodal(
     Fold each antipodal pair of a ReLU, JumpReLU or TopK SAE into one signed latent of a ``signed_jumprelu`` SAE.
 
     With rows scaled to unit decoder norm, latents i and j become u = ((w_i - w_j) . x + b_i - b_j) / 2 on the direction
-    d_i - d_j, on where either was: where u > theta_i - (b_i + b_j) / 2, or -u > theta_j - (b_i + b_j) / 2. That is
-    exact for a mirrored SAE, where w_j, b_j, d_j are those of i with the other sign, and an approximation elsewhere.
-    Where the encoder columns are opposite, the codes move by (b_i + b_j) / 2 and the on-regions stay on their own sides
-    of u = 0: a threshold that would be negative is 0, so the part of a region that lies across is lost. All other
-    latents stay as they are, one-sided. A latent in several pairs goes to the most opposed one.
+    d_i - d_j, on where either was: where u > theta_i - (b_i + b_j) / 2, or -u > theta_j - (b_i + b_j) / 2, with
+    negative thresholds set to 0. That is exact for a mirrored SAE, and an approximation elsewhere. All other latents
+    stay as they are, one-sided. A latent in several pairs goes to the most opposed one.
 
     Args:
         sae: ``standard``, ``jumprelu`` or ``topk``, from a release or a folder.
         threshold: Decoder cosine below which two latents are a pair, between -1 and 0; -0.7 by default.
-        activations: [n, d_in] as the SAE reads them, on any device. With them, the direction of each pair is scaled to
-            fit what the two wrote (least squares), and the report has coactivation and both reconstructions. A ``topk``
-            SAE needs them: its threshold is the one at which as many latents are on.
+        activations: [n, d_in]. With them, the direction of each pair is scaled to fit what the two wrote (least
+            squares), and the report has coactivation and both reconstructions. A ``topk`` SAE needs them: its threshold
+            is the one at which as many latents are on.
 
     Raises:
         ConfigError: another kind of SAE, a threshold out of range, or activations missing, of another shape or not
@@ -120,13 +118,8 @@ def merge_antipodal(
         before, after = (_quality(one, activations) for one in (sae, made))
     encoder_cosine = torch.cosine_similarity(old.W_enc[:, first], old.W_enc[:, second], dim=0)
     columns = (part.tolist() for part in (latent, first, second, cosine, encoder_cosine))
-    return AntipodalMerge(
-        sae=made,
-        pairs=tuple(MergedPair(*pair) for pair in zip(*columns, coactivation, strict=True)),
-        sources=torch.stack([positive, negative]),
-        before=before,
-        after=after,
-    )
+    pairs = tuple(MergedPair(*pair) for pair in zip(*columns, coactivation, strict=True))
+    return AntipodalMerge(made, pairs, torch.stack([positive, negative]), before, after)
 
 
 def _threshold_form(sae: SAE[Any], activations: torch.Tensor | None) -> _Latents:
@@ -178,15 +171,9 @@ def _signed(sae: SAE[Any], old: _Latents, positive: torch.Tensor, negative: torc
     label = sae.cfg.metadata.label
     metadata = metadata_of_other_latents(sae.cfg.metadata, label=label and label.removesuffix(MIRROR_END))
     metadata["merged_antipodal_pairs"] = int(paired.sum())
-    return derive(
-        SignedJumpReLUSAE,
-        SignedJumpReLUSAEConfig,
-        sae,
-        weights | {"threshold": above, "negative_threshold": below},
-        d_sae=len(positive),
-        pole_thresholds=True,
-        metadata=metadata,
-    )
+    weights |= {"threshold": above, "negative_threshold": below}
+    cfg: dict[str, Any] = {"d_sae": len(positive), "pole_thresholds": True, "metadata": metadata}
+    return derive(SignedJumpReLUSAE, SignedJumpReLUSAEConfig, sae, weights, **cfg)
 
 
 def _on_activations(

@@ -29,12 +29,10 @@ RULE = (
 
 
 class MirroredLatents(NamedTuple):
-    """The signed latent and the pole that each mirrored latent stands for."""
+    """The latent of the signed SAE, and its pole (0 is positive), of each mirrored latent; int64 [width]."""
 
     latent: torch.Tensor
-    """Index in the signed SAE, int64 [width]."""
     pole: torch.Tensor
-    """0 for the positive pole, 1 for the negative one, int64 [width]."""
 
 
 def mirror(

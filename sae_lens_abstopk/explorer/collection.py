@@ -78,7 +78,7 @@ class Collector:
         """Add codes [n, d_sae] of the tokens at ``where`` [n, 2] (row and position) in ``tokens`` [batch, context]."""
         # seeded by the batch number, so that a resumed pass draws the same sample
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.n_batches)
-        batch = CodeBatch.of(codes, where, tokens)
+        batch = CodeBatch(codes, where, tokens)
         firings, poles = batch.firings, batch.firings.poles
         priority = torch.rand(len(firings.values), generator=generator)
         self.strongest.add(batch)

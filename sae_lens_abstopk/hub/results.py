@@ -22,7 +22,7 @@ from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberW
 from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.saes.loading import load_as_saved, load_sae
 from sae_lens_abstopk.saes.measurable import read_by
-from sae_lens_abstopk.saes.poles import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.saes.signed import is_signed
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -164,11 +164,9 @@ def measure(
         groups[read_by(sae), metadata.model_name, weights, TokenSelection.of_sae(sae), has_limit][sae_id] = folder
     for group in groups.values():
         subjects = open_subjects(group, model_name=model_name, text=text, device=device)
-        sums = {sae_id: PoleActivitySums(sae.cfg.d_sae) for sae_id, sae in subjects.saes.items() if is_signed(sae)}
+        sums = {sae_id: PoleActivity.zeros(sae.cfg.d_sae) for sae_id, sae in subjects.saes.items() if is_signed(sae)}
 
-        def observe(
-            sae_id: str, codes: torch.Tensor, *_: torch.Tensor, sums: dict[str, PoleActivitySums] = sums
-        ) -> None:
+        def observe(sae_id: str, codes: torch.Tensor, *_: torch.Tensor, sums: dict[str, PoleActivity] = sums) -> None:
             if sae_id in sums:
                 sums[sae_id].update(codes)
 
@@ -176,7 +174,7 @@ def measure(
             subjects, n_tokens, contexts=CONTEXTS, with_loss=False, observer=observe, on_progress=on_progress
         )
         results |= results_of(text_results(subjects, found, suite="publish", settings={"tokens": n_tokens}))
-        poles |= {sae_id: each.result for sae_id, each in sums.items()}
+        poles |= sums
     return results, poles
 
 

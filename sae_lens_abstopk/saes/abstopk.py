@@ -21,9 +21,7 @@ class AbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, SAELensAbsTopKTrainingSA
     """
     Config for training a per-token AbsTopK SAE (arXiv 2510.00404), saved as SAELens's own ``abstopk``.
 
-    ``k`` is an integer from 1 to d_sae; the other options are those of :class:`.SignedTrainingSAEConfig`. SAELens uses
-    the name ``abstopk`` itself, so in training it is ``sparse_abstopk``; the saved inference SAE is a stock one and
-    loads without this package.
+    SAELens uses the name ``abstopk`` itself, so in training it is ``sparse_abstopk``.
     """
 
     traits: ClassVar[Traits] = Traits(signed=True, k_per="token")

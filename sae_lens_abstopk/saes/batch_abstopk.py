@@ -86,9 +86,8 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
     """
     Training SAE with batch-level signed selection.
 
-    ``topk_threshold`` (a float64 scalar) follows the smallest magnitude that a batch kept, in the units of the
-    selection; saving folds it, with the decoder norms, into the threshold of a ``signed_jumprelu`` SAE. It starts at
-    the first batch's value, while SAELens's ``batchtopk``, and so ``sparse_batchtopk``, averages from 0.
+    ``topk_threshold`` (a float64 scalar) follows the smallest magnitude that a batch kept, from the first batch's value
+    on; saving folds it, with the decoder norms, into the threshold of a ``signed_jumprelu`` SAE.
     """
 
     cfg: BatchAbsTopKTrainingSAEConfig  # type: ignore[assignment]

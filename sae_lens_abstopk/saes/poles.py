@@ -77,15 +77,31 @@ def flipped_latents(energy: Float[Tensor, "2 F"]) -> Bool[Tensor, " F"]:
     return energy[1] > energy[0]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class PoleActivity:
-    """Firings and energy of both poles of every latent over some tokens."""
+    """Firings and energy of both poles of every latent, summed over tokens; the positive row comes first."""
 
     counts: Int[Tensor, "2 F"]
-    """Firings, positive row first."""
     energy: Float[Tensor, "2 F"]
-    """Sum of z^2 over the tokens in float64, positive row first."""
+    """Sum of z^2 in float64."""
     n_tokens: int
+
+    @classmethod
+    def zeros(cls, d_sae: int) -> Self:
+        return cls(torch.zeros(2, d_sae, dtype=torch.int64), torch.zeros(2, d_sae, dtype=torch.float64), 0)
+
+    def update(self, codes: Float[Tensor, "... F"]) -> Self:
+        """Add codes, in place."""
+        flat = codes.detach().flatten(0, -2)
+        where = flat.nonzero(as_tuple=True)
+        latents, values = where[1].cpu(), flat[where].cpu()
+        # float32 squares, float64 sums: half precision would lose the small codes
+        energy = values.float().square().double()
+        for pole, on in enumerate((values > 0, values < 0)):
+            self.counts[pole] += torch.bincount(latents[on], minlength=flat.shape[1])
+            self.energy[pole].index_add_(0, latents[on], energy[on])
+        self.n_tokens += len(flat)
+        return self
 
     def in_canonical_gauge(self) -> Self:
         """Return the activity of the SAE after ``canonical_gauge`` with these energies."""
@@ -111,29 +127,3 @@ class PoleActivity:
                 return cls(file.get_tensor("counts"), file.get_tensor("energy"), n_tokens)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path} is missing or damaged ({error}); measure_poles() measures anew.") from error
-
-
-class PoleActivitySums:
-    """Running sums of :class:`PoleActivity` with fixed memory."""
-
-    def __init__(self, d_sae: int) -> None:
-        self._counts = torch.zeros(2, d_sae, dtype=torch.int64)
-        self._energy = torch.zeros(2, d_sae, dtype=torch.float64)
-        self._n_tokens = 0
-
-    def update(self, codes: Float[Tensor, "... F"]) -> "PoleActivitySums":
-        flat = codes.detach().flatten(0, -2)
-        where = flat.nonzero(as_tuple=True)
-        latents, values = where[1].cpu(), flat[where].cpu()
-        # float32 squares, float64 sums: half precision would lose the small codes
-        energy = values.float().square().double()
-        for pole, on in enumerate((values > 0, values < 0)):
-            self._counts[pole] += torch.bincount(latents[on], minlength=flat.shape[1])
-            self._energy[pole].index_add_(0, latents[on], energy[on])
-        self._n_tokens += len(flat)
-        return self
-
-    @property
-    def result(self) -> PoleActivity:
-        """The sums so far."""
-        return PoleActivity(self._counts.clone(), self._energy.clone(), self._n_tokens)

@@ -37,9 +37,8 @@ class SignedJumpReLUSAE(JumpReLUSAE):
     """
     Inference form of the batch-level signed SAEs: z_j = u_j * 1[|u_j| > threshold_j], threshold [d_sae].
 
-    The code of a token never depends on its batch. Equal to SAELens's JumpReLU SAE on the
-    doubled dictionary ([u, -u], [W_dec; -W_dec]). With ``pole_thresholds``, z_j = u_j where u_j > threshold_j or
-    -u_j > negative_threshold_j [d_sae]; infinity there makes a latent one-sided.
+    With ``pole_thresholds``, z_j = u_j where u_j > threshold_j or -u_j > negative_threshold_j [d_sae]; infinity there
+    makes a latent one-sided.
     """
 
     cfg: SignedJumpReLUSAEConfig  # type: ignore[assignment]

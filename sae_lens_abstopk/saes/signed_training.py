@@ -51,14 +51,11 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
 
 
 class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
-    """
-    SAELens's AbsTopK training SAE with the options of :class:`SignedTrainingSAEConfig`.
-
-    ``pole_counts`` [2, d_sae] holds how often each latent fired in training, positive row first (see ``pole_window``).
-    """
+    """SAELens's AbsTopK training SAE with the options of :class:`SignedTrainingSAEConfig`."""
 
     cfg: SignedTrainingSAEConfig  # type: ignore[assignment]
     pole_counts: Tensor
+    """Firings in training, [2, d_sae], positive row first (see ``pole_window``)."""
 
     def __init__(self, cfg: SignedTrainingSAEConfig, use_error_term: bool = False) -> None:
         super().__init__(cast(Any, cfg), use_error_term)

@@ -20,11 +20,8 @@ def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -
     """
     Encode, select, decode and sum the losses, with gradients only where latents are on.
 
-    Rescaling by decoder norms needs no term of its own here: the norms cancel in the reconstruction, so they matter
-    only to the selection and to the codes that are reported.
-
-    Returns:
-        As SAELens's step, but ``feature_acts`` is a COO tensor [B, F], and ``hidden_pre`` [N] are its pre-activations.
+    The result is that of SAELens's step, but ``feature_acts`` is a COO tensor [B, F], with pre-activations
+    ``hidden_pre`` [N]. Decoder norms cancel in the reconstruction: they matter only to selection and reported codes.
     """
     functions: Any = sae  # SAELens does not type the functions that it sets on an SAE
     # half precision would change the selection
@@ -44,9 +41,8 @@ def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -
             losses["auxiliary_reconstruction_loss"] = losses["mse_loss"].new_zeros(())
             if len(dead := step_input.dead_neuron_mask.nonzero().squeeze(1)):
                 residual = (step_input.sae_in - sae_out).detach()
-                losses["auxiliary_reconstruction_loss"] = dead_latent_loss(
-                    sae, x_BD - centre_D, residual, dead, encoder
-                )
+                loss = dead_latent_loss(sae, x_BD - centre_D, residual, dead, encoder)
+                losses["auxiliary_reconstruction_loss"] = loss
         detached = codes._replace(values=codes.values.detach())
     return TrainStepOutput(
         sae_in=step_input.sae_in,
@@ -85,8 +81,8 @@ def dead_latent_loss(
     """
     SAELens's auxiliary loss (Appendix A.2 of arXiv 2406.04093), computed on the columns of the ``dead`` latents only.
 
-    Pre-activations on a closed side count too: a latent that is always there would otherwise get no gradient. If not
-    all are used, those nearest to firing come first.
+    Pre-activations on a closed side count too, or a latent that stays there would get no gradient. Those nearest to
+    firing come first.
     """
     full = residual_BD.shape[-1] // 2
     k = min(full, len(dead))

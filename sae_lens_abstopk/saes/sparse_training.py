@@ -78,11 +78,7 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
 
 
 class SparseTrainingSAE(TopKTrainingSAE):
-    """
-    A TopK-like training SAE that uses :func:`sparse_training_step` if it can, else SAELens's own step.
-
-    An architecture defines ``get_activation_fn`` for the dense step and ``select`` for the sparse one.
-    """
+    """A TopK-like training SAE that uses :func:`sparse_training_step` if it can, else SAELens's own step."""
 
     cfg: SparseTrainingSAEConfig  # type: ignore[assignment]
 

@@ -21,11 +21,7 @@ def require_activations(x: Float[Tensor, "n ..."], d_in: int) -> None:
 
 
 class ThresholdFitter:
-    """
-    Fitter of the threshold theta that on average ``k`` magnitudes a token exceed.
-
-    A histogram over float32 bits keeps memory fixed; theta is exact to 1 part in 4,096, on the side of fewer latents.
-    """
+    """Fitter of the threshold that on average ``k`` magnitudes a token exceed, to 1 part in 4,096, or fewer."""
 
     def __init__(self, k: float) -> None:
         self.k = k

@@ -21,11 +21,7 @@ from sae_lens_abstopk.system.ranks import least, n_ranks
 
 @dataclass(kw_only=True)
 class SparseTopKTrainingSAEConfig(SparseTrainingSAEConfig):
-    """
-    Config for training a TopK SAE on the sparse kernels, saved as SAELens's own ``topk``.
-
-    ``k`` is an integer from 1 to d_sae; the other options are those of :class:`.SparseTrainingSAEConfig`.
-    """
+    """Config for training a TopK SAE on the sparse kernels, saved as SAELens's own ``topk``."""
 
     traits: ClassVar[Traits] = Traits(k_per="token")
 
@@ -55,11 +51,7 @@ class SparseTopKTrainingSAE(SparseTrainingSAE):
 
 @dataclass(kw_only=True)
 class SparseBatchTopKTrainingSAEConfig(BatchSelectionConfig):
-    """
-    Config for training a BatchTopK SAE on the sparse kernels, saved as SAELens's own ``jumprelu``.
-
-    Options are those of :class:`.BatchSelectionConfig`.
-    """
+    """Config for training a BatchTopK SAE on the sparse kernels, saved as SAELens's own ``jumprelu``."""
 
     traits: ClassVar[Traits] = Traits(k_per="batch")
 
@@ -74,11 +66,7 @@ class SparseBatchTopKTrainingSAEConfig(BatchSelectionConfig):
 
 
 class SparseBatchTopKTrainingSAE(BatchSelectionSAE):
-    """
-    Training SAE that keeps the k * B largest positive latents of a batch of B tokens.
-
-    Its threshold is SAELens's running average from 0, still low after a short run.
-    """
+    """Training SAE that keeps the k * B largest positive latents; its threshold starts at 0, as SAELens's."""
 
     cfg: SparseBatchTopKTrainingSAEConfig  # type: ignore[assignment]
 

@@ -29,10 +29,10 @@ def select_per_token(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], k: int
 @torch.no_grad()
 def select_over_batch(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], n_keep: int) -> SparseCodes:
     """
-    Select the ``n_keep`` highest entries of the whole batch, with values u (before ``scale``).
+    Select the ``n_keep`` highest entries of the whole batch, exactly, with values u (before ``scale``).
 
     If candidates prove nothing, the pool has the best entries of each token, twice the mean number to keep; a token
-    that may need more is computed again for twice as many. The result is exact.
+    that may need more is computed again for twice as many.
     """
     n_tokens, d_sae = len(x_BD), encoder.W_enc.shape[1]
     found = find_candidates(encoder, x_BD, n_keep, per_token=False)

@@ -45,7 +45,7 @@ def test_antipodal_pairs_are_those_of_the_dense_matrix(
     i, j = torch.triu_indices(n, n, 1)
     expected = {(a, b) for a, b in zip(i.tolist(), j.tolist(), strict=True) if dense[a, b] < threshold}
     assert set(zip(found.first.tolist(), found.second.tolist(), strict=True)) == expected
-    assert len(found) == found.total == len(expected)
+    assert len(found.first) == found.total == len(expected)
     assert found.latents == len({latent for pair in expected for latent in pair})
     torch.testing.assert_close(found.cosine, dense[found.first, found.second])
     assert bool((found.cosine.diff() >= 0).all())
@@ -66,7 +66,7 @@ def test_the_most_opposed_pairs_are_kept_and_all_are_counted(monkeypatch: pytest
     monkeypatch.setattr(geometry, "LISTED", 20)
     monkeypatch.setattr(geometry, "BLOCK_ROWS", 7)
     cut = antipodal_pairs(rows)
-    assert (len(cut), cut.total) == (20, everything.total)
+    assert (len(cut.first), cut.total) == (20, everything.total)
     assert torch.equal(cut.cosine, everything.cosine[:20])
     assert torch.equal(cut.first, everything.first[:20])
 

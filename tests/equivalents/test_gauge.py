@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.equivalents.gauge import canonical_gauge
 from sae_lens_abstopk.equivalents.mirror import mirror, unmirror
-from sae_lens_abstopk.saes.poles import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.saes.signed import signed_latents
 from tests.equivalents.test_mirror import ARCHITECTURES, F, inputs, signed
 
 
 def activity(sae: Any, *, seed: int = 3) -> PoleActivity:
-    return PoleActivitySums(F).update(sae.encode(inputs(torch.float32, 200, seed=seed))).result
+    return PoleActivity.zeros(F).update(sae.encode(inputs(torch.float32, 200, seed=seed)))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -63,14 +63,14 @@ def test_two_saes_that_differ_in_gauge_alone_become_the_same() -> None:
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=4))
 def test_activity_adds_up_over_batches_of_any_shape(sizes: list[int]) -> None:
     codes = torch.randn(sum(sizes), 5, generator=torch.Generator().manual_seed(0)).round(decimals=1)
-    whole = PoleActivitySums(5).update(codes).result
-    parts = PoleActivitySums(5)
+    whole = PoleActivity.zeros(5).update(codes)
+    parts = PoleActivity.zeros(5)
     for part in codes.split(sizes):
         parts.update(part[None])
-    assert torch.equal(parts.result.counts, whole.counts)
-    torch.testing.assert_close(parts.result.energy, whole.energy)
+    assert torch.equal(parts.counts, whole.counts)
+    torch.testing.assert_close(parts.energy, whole.energy)
     torch.testing.assert_close(whole.energy.sum(0), codes.double().square().sum(0), rtol=1e-6, atol=1e-6)
-    assert parts.result.n_tokens == len(codes)
+    assert parts.n_tokens == len(codes)
 
 
 def test_activity_is_saved_beside_the_weights_and_prunes_a_mirror(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def sample_of(codes: torch.Tensor, n_tokens: int = 100) -> CofiringSample:
     """A sample of one batch, all of it unless ``n_tokens`` is fewer."""
     where = torch.stack([torch.zeros(len(codes), dtype=torch.int64), torch.arange(len(codes))], dim=1)
     sample = CofiringSample(codes.shape[1], n_tokens)
-    sample.add(CodeBatch.of(codes, where, torch.zeros(1, len(codes), dtype=torch.int64)), torch.Generator())
+    sample.add(CodeBatch(codes, where, torch.zeros(1, len(codes), dtype=torch.int64)), torch.Generator())
     return sample
 
 
@@ -45,7 +45,7 @@ def test_joint_firings_are_counted_with_their_sides() -> None:
 
 def test_joint_firings_are_counted_on_a_share_of_each_batch() -> None:
     where = torch.stack([torch.zeros(20, dtype=torch.int64), torch.arange(20)], dim=1)
-    sample, batch = CofiringSample(2, 8), CodeBatch.of(torch.ones(20, 2), where, torch.zeros(1, 20, dtype=torch.int64))
+    sample, batch = CofiringSample(2, 8), CodeBatch(torch.ones(20, 2), where, torch.zeros(1, 20, dtype=torch.int64))
     for taken in (3, 6, 8, 8):
         sample.add(batch, torch.Generator())
         assert sample.tokens_seen == taken

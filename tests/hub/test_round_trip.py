@@ -18,7 +18,7 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens_abstopk import ConfigError, publish, pull, train
 from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.hub.manifest import Manifest
-from sae_lens_abstopk.saes.poles import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.cli.test_cli import invoke
 from tests.equivalents.test_mirror import F, inputs, poles_of, signed
@@ -27,7 +27,7 @@ from tests.hub.server import READER, WRITER, HubServer
 
 
 def activity(sae: Any) -> PoleActivity:
-    return PoleActivitySums(F).update(sae.encode(inputs(torch.float32, 200))).result
+    return PoleActivity.zeros(F).update(sae.encode(inputs(torch.float32, 200)))
 
 
 def card_of(hub: HubServer, branch: str = "main") -> str:

@@ -8,7 +8,7 @@ import torch
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.saes.codec import require_finite_codes
-from sae_lens_abstopk.saes.poles import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.saes.poles import PoleActivity
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def measure_poles(
     subjects = open_subjects(folder, model_name=model_name, text=text, device=device)
     (sae,) = subjects.saes.values()
     batches, passes = subjects.batches(n_tokens), subjects.passes
-    sums = PoleActivitySums(sae.cfg.d_sae)
+    sums = PoleActivity.zeros(sae.cfg.d_sae)
     for done, tokens in enumerate(batches, 1):
         activations = passes.activations(tokens)
         _, x = subjects.token_filter.mask_and_rows(tokens, activations, passes.hook_name)
@@ -43,5 +43,5 @@ def measure_poles(
         sums.update(codes)
         if on_progress is not None:
             on_progress(done, len(batches))
-    subjects.token_filter.require_any(sums.result.n_tokens)
-    return sums.result
+    subjects.token_filter.require_any(sums.n_tokens)
+    return sums

@@ -68,11 +68,6 @@ def _metadata(found: dict[str, Any], n_tokens: int) -> SAEMetadata:
     keys = ("model_name", "hook_point", "dataset", "seq_len")
     names = ("model_name", "hook_name", "dataset_path", "context_size")
     facts = {name: found[key] for name, key in zip(names, keys, strict=True) if key in found}
-    return SAEMetadata(
-        **facts,
-        model_class_name="HookedTransformer",
-        training_architecture=SAE_NAME,
-        training_architecture_details={"k": found["k"]},
-        converted_from="AbsTopK reference code",
-        threshold_tokens=n_tokens,
-    )
+    facts |= {"training_architecture": SAE_NAME, "training_architecture_details": {"k": found["k"]}}
+    facts |= {"converted_from": "AbsTopK reference code", "threshold_tokens": n_tokens}
+    return SAEMetadata(**facts, model_class_name="HookedTransformer")
