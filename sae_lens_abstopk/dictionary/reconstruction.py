@@ -4,7 +4,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 
@@ -154,10 +153,8 @@ class ReconstructionSums:
         return Reconstruction(self.n_tokens, *measured, l0, self.counts, loss)
 
 
-class Observer(Protocol):
-    """Called with codes [n, d_sae] of an SAE at the rows and positions ``where`` [n, 2] of a batch of tokens."""
-
-    def __call__(self, name: str, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor, /) -> None: ...
+Observer = Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor], None]
+"""Called with an SAE's name and codes [n, d_sae], their rows and positions [n, 2], and the batch of tokens."""
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ def require_activations(x: Float[Tensor, "n ..."], d_in: int) -> None:
 
 
 class ThresholdFitter:
-    """Fitter of the threshold that on average ``k`` magnitudes a token exceed, to 1 part in 4,096, or fewer."""
+    """Fits the threshold that on average ``k`` magnitudes a token exceed, or fewer: exact to 1 part in 4,096."""
 
     def __init__(self, k: float) -> None:
         self.k = k

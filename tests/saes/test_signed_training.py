@@ -26,14 +26,8 @@ from sae_lens_abstopk import BatchAbsTopKTrainingSAEConfig as Batch
 from sae_lens_abstopk import MatryoshkaBatchAbsTopKTrainingSAEConfig as Nested
 from sae_lens_abstopk.saes.centring import geometric_median, initialize_b_dec
 from sae_lens_abstopk.saes.codec import ScaledCodec
-from sae_lens_abstopk.saes.topk import (
-    SparseBatchTopKTrainingSAE,
-    SparseBatchTopKTrainingSAEConfig,
-    SparseTopKTrainingSAE,
-    SparseTopKTrainingSAEConfig,
-)
 from tests.saes.test_signed_saes import per_batch, per_token, step, tokens
-from tests.saes.test_sparse_step import matryoshka
+from tests.saes.test_sparse_step import batchtopk, matryoshka, topk
 
 NORMALISATIONS = ["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm", "covariance_whitening"]
 
@@ -174,9 +168,8 @@ def test_folding_the_activation_scale_is_not_undone_by_the_unit_norm(tmp_path: P
     again: Any = TrainingSAE.load_from_disk(tmp_path)
     assert again.W_enc.T.is_contiguous()
     again.save_inference_model(tmp_path / "inference")
-    torch.testing.assert_close(
-        again.W_enc.detach().norm(dim=0), folded, rtol=1e-6, atol=0
-    )  # the layout in memory rounds
+    # the layout in memory rounds
+    torch.testing.assert_close(again.W_enc.detach().norm(dim=0), folded, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("make", [per_token, per_batch])
@@ -219,30 +212,20 @@ def test_poles_are_counted_and_old_counts_fade() -> None:
     assert output.metrics["dead_poles"]() == sae.pole_statistics().dead_poles  # type: ignore[operator]
 
 
-def train_a_little(sae: Any, *, steps: int = 60, shift: float = 3.0, data: torch.Tensor | None = None) -> torch.Tensor:
+def train_a_little(sae: Any, *, steps: int = 60) -> torch.Tensor:
     """Train with SAELens's own trainer, folds included; returns the raw activations it saw."""
-    x = tokens(256, seed=2) * 2 + shift if data is None else data
-    batches = iter([x] * (steps + 4))
-    cfg = SAETrainerConfig(
-        total_training_samples=steps * len(x),
-        train_batch_size_samples=len(x),
-        lr=1e-2,
-        lr_end=1e-2,
-        n_batches_for_norm_estimate=2,
-    )
-    SAETrainer(cfg=cfg, sae=sae, data_provider=batches).fit()
+    x = tokens(256, seed=2) * 2 + 3
+    schedule: dict[str, Any] = {"lr": 1e-2, "lr_end": 1e-2, "n_batches_for_norm_estimate": 2}
+    cfg = SAETrainerConfig(total_training_samples=steps * len(x), train_batch_size_samples=len(x), **schedule)
+    SAETrainer(cfg=cfg, sae=sae, data_provider=iter([x] * (steps + 4))).fit()
     return x
 
 
 @pytest.mark.parametrize("rescale", [False, True])
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
 def test_the_saved_threshold_selects_what_the_batch_selected(normalisation: str, rescale: bool, tmp_path: Path) -> None:
-    sae = per_batch(
-        normalize_activations=normalisation,
-        rescale_acts_by_decoder_norm=rescale,
-        aux_loss_coefficient=0,
-        topk_threshold_lr=0.5,
-    )
+    options = {"normalize_activations": normalisation, "rescale_acts_by_decoder_norm": rescale}
+    sae = per_batch(**options, aux_loss_coefficient=0, topk_threshold_lr=0.5)
     x = train_a_little(sae)
     sae.save_inference_model(tmp_path)
     saved = SAE.load_from_disk(tmp_path)
@@ -268,7 +251,7 @@ def test_the_threshold_follows_the_least_kept_magnitude() -> None:
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_in_evaluation_mode_hooks_see_the_codes_that_are_used(signed: bool) -> None:
-    sae = per_batch() if signed else SparseBatchTopKTrainingSAE(SparseBatchTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
+    sae: Any = per_batch() if signed else batchtopk()
     step(sae, tokens(64))
     sae.eval()
     codes, cache = sae.run_with_cache(tokens(12))
@@ -280,7 +263,7 @@ def test_in_evaluation_mode_hooks_see_the_codes_that_are_used(signed: bool) -> N
 
 
 def test_a_batchtopk_in_evaluation_mode_reconstructs_as_what_it_saves(tmp_path: Path) -> None:
-    sae = SparseBatchTopKTrainingSAE(SparseBatchTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
+    sae = batchtopk()
     train_a_little(sae, steps=5)
     sae.eval()
     sae.save_inference_model(tmp_path)
@@ -315,7 +298,7 @@ def test_training_checkpoints_round_trip(make: Any, backend: str, tmp_path: Path
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_what_was_saved_in_training_loads_for_inference_as_the_stock_sae(signed: bool, tmp_path: Path) -> None:
-    sae = per_token() if signed else SparseTopKTrainingSAE(SparseTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
+    sae: Any = per_token() if signed else topk()
     step(sae, tokens(10))
     sae.save_model(tmp_path / "training")
     loaded = SAE.load_from_disk(tmp_path / "training")
