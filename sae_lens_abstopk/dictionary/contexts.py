@@ -51,10 +51,11 @@ class CodeBatch:
 
     def __init__(self, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
         self.codes, self.where, self.tokens = codes.to_dense() if codes.is_sparse else codes, where.cpu(), tokens.cpu()
+        self.n_tokens = len(where)
         rows, latents = self.codes.nonzero(as_tuple=True)
         self.firings = Firings(rows.cpu(), latents.cpu(), self.codes[rows, latents].float().cpu())
         self._row_at = torch.full(tokens.shape, -1, dtype=torch.int64)
-        self._row_at[self.where[:, 0], self.where[:, 1]] = torch.arange(len(where))
+        self._row_at[self.where[:, 0], self.where[:, 1]] = torch.arange(self.n_tokens)
 
     def token_ids(self, chosen: torch.Tensor) -> torch.Tensor:
         """Return the token of each of the ``chosen`` firings, int64 [n]."""
@@ -164,7 +165,7 @@ class PoleContexts:
         groups = firings.poles * self.d_sae + firings.latents
         self.fires += torch.bincount(groups, minlength=2 * self.d_sae).view(2, -1)
         self.top.update(groups, firings.values.abs() if scores is None else scores, windows, sources=rows)
-        self.n_tokens += len(batch.where)
+        self.n_tokens += batch.n_tokens
 
     def of(self, latent: int, pole: int) -> list[Context]:
         """Return the contexts of pole 0 (positive) or 1 (negative) of ``latent``, highest score first."""

@@ -13,7 +13,7 @@ N_BINS = 2 ** (31 - DROPPED_BITS)
 
 def require_activations(x: Float[Tensor, "n ..."], d_in: int) -> None:
     """Raise a ConfigError unless ``x`` holds finite activations of the width ``d_in``."""
-    if len(x) == 0 or x[0].numel() != d_in or not x.isfinite().all():
+    if x.ndim < 2 or len(x) == 0 or x[0].numel() != d_in or not x.isfinite().all():
         raise ConfigError(
             f"activations have the shape {list(x.shape)}; this SAE needs [n, {d_in}], without rows that are NaN or "
             "infinite."

@@ -44,7 +44,10 @@ def convert_reference(weights: Path, activations: torch.Tensor | Path) -> Signed
     shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
     require_shapes(tensors, shapes, weights)
     if isinstance(activations, Path):
-        activations = next(iter(read_tensors(activations).values()))
+        file, held = activations, list(read_tensors(activations).values())
+        if len(held) != 1:
+            raise ConfigError(f"{file} holds {len(held)} tensors; give a file with one, [n, {d_in}].")
+        activations = held[0]
     require_activations(activations, d_in)
     cfg = SignedJumpReLUSAEConfig(
         d_in=d_in,
