@@ -102,40 +102,6 @@ def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: 
     assert (tmp_path / "n.json").is_file()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["train", "pythia-70n"], "'pythia-70m'"),
-        (["train", "pythia-70m", "sae.kk=3"], "'kk'"),
-        (["train", "pythia-70m", "sae.k=0"], r"sae\.k=0.* 1 .*8192"),
-        (["train", "pythia-70m", "sae.k=[]"], r"sae\.k="),
-        (["train", "pythia-70m", "k=3"], r"'sae\.k'"),
-        (["train", "pythia-70m", "lr="], "lr=.*float"),
-        (["train", "pythia-70m", "logger=wandb"], r"logger\.log_to_wandb=true"),
-        (["train", "pythia-70m", "--allow-changes", "lr"], "--resume"),
-        (["train", "pythia-70m", "hook_name=transformer.h.{layer}", "layer=null"], "layer=N"),
-        (["sweep", "paper", "layer=3", "--dry-run"], "layer.* grid"),
-        (["sweep", "paper", "hook_name=a.1", "--dry-run"], "layer.* grid"),
-        (["sweep", "paper", "output_path=x", "--dry-run"], "output_path|--out"),
-        (["train", "gpt2", "layer=3", "output_path=x", "--out", "y"], "--out and output_path="),
-        (["configs", "gpt2", "--keys"], "--keys"),
-        (["inspect", "/nowhere"], "/nowhere: no such folder"),
-        (["sweep", "nothing"], "'nothing' .*paper"),
-        (["configs", "gpt3"], "'gpt2'"),
-        (["quickstart", "lr=-1"], r"lr=-1\.0 .*above 0"),
-    ],
-)
-def test_a_mistake_is_answered_in_one_sentence(
-    arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
-    done = invoke(*arguments)
-    assert done.exit_code == 2
-    assert re.search(sentence, " ".join(done.stderr.split())), done.stderr
-    assert not list(tmp_path.iterdir()), "nothing is written"
-
-
 def test_a_config_is_shown_whole_and_a_hook_without_a_layer_leaves_the_layer_out() -> None:
     hook = "hook_name=blocks.12.hook_resid_post"
     shown = invoke("train", "gemma-2-2b", "model_class_name=TransformerBridge", hook, "lr=1e-4", "--dry-run")
@@ -211,16 +177,6 @@ def test_every_command_that_runs_a_model_takes_a_device_and_refuses_one_that_is_
     done = invoke(command, str(folders[0]), *MEASURING[command], "--device", "cuda:1")
     assert done.exit_code == 2
     assert re.search("cuda:1.*CUDA", " ".join(done.output.split()))
-
-
-def test_a_device_is_refused_where_nothing_is_measured(tmp_path: Path) -> None:
-    for arguments, said in (
-        (("mirror", "sae", "--out", str(tmp_path / "m")), "dead.poles"),
-        (("publish", "sae", "--repo", "me/mine"), "--device .*without --measure"),
-    ):
-        done = invoke(*arguments, "--device", "cpu")
-        assert done.exit_code == 2
-        assert re.search(said, done.output)
 
 
 @pytest.mark.usefixtures("default_signals")
