@@ -108,6 +108,8 @@ COMMANDS: dict[str, str] = {
     "mirror {dir}/sae --out {dir}/a_file": "a_file.*empty folder.*--out",
     "mirror sae --out {dir}/m --device cpu": "--device .*without --prune-dead-poles",
     f"{EXPLORE} {{dir}}/sae {{dir}}/sae": "3 SAEs",
+    "explore {dir}/none --out {dir}/out": "none: no such folder",
+    "explore {dir}/sae --out {dir}": "is neither empty nor an explorer's site",
     f"{EXPLORE} --labeler http://x": "--labeler-model NAME",
     f"{EXPLORE} --labeler-model m --yes": "--labeler-model and --yes .*without --labeler",
     f"{EXPLORE} --latents 50": "--latents .*without --steer or --labeler",

@@ -5,36 +5,16 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from playwright.sync_api import Browser, sync_playwright
-from sae_lens import TopKSAE, TopKSAEConfig
 
-from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.explorer.concepts import load_concepts
 from sae_lens_abstopk.explorer.exploration import Exploration
 from tests.evaluation.results_document import results_document
 from tests.explorer.planted import PLANTED, planted_exploration
 from tests.explorer.reader import Reader
-from tests.saes.test_signed_saes import with_random_weights
-
-
-@pytest.fixture
-def stream_saes() -> dict[str, Any]:
-    """A signed and a one-sided SAE with random weights, for :class:`~tests.explorer.streams.FakePasses`."""
-    signed = with_random_weights(SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=8, d_sae=20)))
-    with torch.no_grad():
-        signed.threshold.fill_(5.0)
-    return {"signed": signed, "topk": with_random_weights(TopKSAE(TopKSAEConfig(d_in=8, d_sae=16, k=3)))}
-
-
-@pytest.fixture
-def batches() -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(2)
-    return [torch.randint(0, 50, (3, 12), generator=generator) for _ in range(6)]
 
 
 @pytest.fixture(scope="session")

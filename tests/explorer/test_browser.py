@@ -22,6 +22,7 @@ VIEWS = (
     "#/latent/1/3",
     f"#/compare/{PLANTED}",
 )
+CONCEPTS = ("#/concept/0", "#/concept/1")
 
 
 def first_latent(page: Page) -> str:
@@ -204,10 +205,8 @@ def test_the_pole_of_another_signed_sae_is_named(browser: Browser, exploration: 
     reversed_order = replace(exploration, saes=dict(reversed(exploration.saes.items())))
     with Reader(browser, reversed_order.write(tmp_path / "site")) as made:
         page = made.open("#/compare/3")
-        assert (
-            page.locator(".pole .side").all_inner_texts()[3]
-            == f"signed {PLANTED}, cosine 1.00 with +d, its negative pole"
-        )
+        last = page.locator(".pole .side").all_inner_texts()[3]
+        assert last == f"signed {PLANTED}, cosine 1.00 with +d, its negative pole"
 
 
 def test_an_address_of_nothing_says_so_and_invisible_characters_are_escaped_as_in_the_data(reader: Reader) -> None:
@@ -233,12 +232,12 @@ def test_a_file_that_could_not_be_loaded_is_asked_for_again(reader: Reader) -> N
 
 
 def test_a_closed_pole_is_told_from_one_that_never_fired(reader: Reader) -> None:
-    page = reader.open(f"#/latent/0/{CLOSED}")
-    assert "Closed: this latent has one side by construction." in page.inner_text(".pole.negative")
-    page = reader.open(f"#/latent/0/{QUIET}")
-    assert "Never fires on this side in this text." in page.inner_text(".pole.negative")
-    page = reader.open("#/overview/0")
-    assert "closed poles\n1" in page.inner_text("aside .figures")
+    for latent, note in (
+        (CLOSED, "Closed: this latent has one side by construction."),
+        (QUIET, "Never fires on this side"),
+    ):
+        assert note in reader.open(f"#/latent/0/{latent}").inner_text(".pole.negative")
+    assert "closed poles\n1" in reader.open("#/overview/0").inner_text("aside .figures")
 
 
 def test_a_dot_of_the_scatter_opens_its_latent(reader: Reader) -> None:
@@ -305,9 +304,9 @@ def test_the_keyboard_goes_down_the_table_and_along_wide_code(reader: Reader) ->
 
 
 @pytest.mark.parametrize("width", [360, 768, 3840])
-def test_nothing_overflows_sideways(browser: Browser, site: Path, width: int) -> None:
-    with Reader(browser, site, viewport={"width": width, "height": 800}) as made:
-        for address in VIEWS:
+def test_nothing_overflows_sideways(browser: Browser, evaluated_site: Path, width: int) -> None:
+    with Reader(browser, evaluated_site, viewport={"width": width, "height": 800}) as made:
+        for address in (*VIEWS, *CONCEPTS):
             page = made.open(address)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, address
         page = made.open("#/overview/0")
@@ -318,9 +317,9 @@ def test_nothing_overflows_sideways(browser: Browser, site: Path, width: int) ->
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_violation(browser: Browser, site: Path, scheme: str) -> None:
-    with Reader(browser, site, color_scheme=scheme) as made:
-        for address in VIEWS:
+def test_axe_finds_no_serious_violation(browser: Browser, evaluated_site: Path, scheme: str) -> None:
+    with Reader(browser, evaluated_site, color_scheme=scheme) as made:
+        for address in (*VIEWS, *CONCEPTS):
             page = made.open(address)
             assert serious_violations(page) == [], address
         page.keyboard.press("?")

@@ -10,16 +10,15 @@ import torch
 from rich.console import Console
 from sae_lens.load_model import load_model
 from transformers import AutoModelForCausalLM
-from typer.testing import CliRunner
 
 from sae_lens_abstopk import ConfigError, explore
-from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
 from sae_lens_abstopk.explorer import pass_cache
 from sae_lens_abstopk.explorer.steered import STRENGTHS
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.system.folder_lock import run_folder_lock
 from sae_lens_abstopk.text.token_text import TokenText
+from tests.cli.test_cli import invoke
 from tests.evaluation.results_document import results_document
 
 
@@ -60,8 +59,7 @@ def test_an_sae_and_a_model_in_memory_will_do(folders: list[Path], tiny_llama: P
 
 def test_the_command_writes_a_site_and_extends_a_pass(folders: list[Path], tmp_path: Path) -> None:
     def run(tokens: int) -> Any:
-        arguments = ["explore", str(folders[0]), "--out", str(tmp_path / "site"), "--tokens", str(tokens)]
-        return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, arguments)
+        return invoke("explore", str(folders[0]), "--out", str(tmp_path / "site"), "--tokens", str(tokens))
 
     with run_folder_lock(tmp_path / "site"):
         assert "site' is being written by process" in run(256).stderr
@@ -134,14 +132,3 @@ def test_mistakes_are_answered_before_anything_runs(
     results_document().write(tmp_path / "results.json")
     with pytest.raises(ConfigError, match="none of the SAEs measured there"):
         explore(folders[0], results=str(tmp_path / "results.json"))
-    (tmp_path / "mine.txt").write_text("")
-    new = str(tmp_path / "new")
-    for arguments, said in (
-        ([str(folders[0]), "--out", str(tmp_path)], "is neither empty"),
-        ([str(tmp_path / "nowhere"), "--out", new], "nowhere"),
-        ([str(folders[0]), "--labeler", "http://x/v1", "--out", new], "--labeler-model NAME"),
-    ):
-        done = CliRunner().invoke(app, ["explore", *arguments])
-        assert done.exit_code == 2
-        assert said in " ".join(done.output.split())
-    assert not Path(new).exists()

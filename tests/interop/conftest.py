@@ -10,10 +10,13 @@ from sae_lens.saes.sae import SAEMetadata
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.model.language_model import load_bridge
+from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.text.documents import open_dataset
 
 HOOK, LAYER, D, F, L0 = "model.layers.2", 2, 32, 64, 6
 CONTEXT = 32
+BLOCKS = "blocks.2.hook_resid_post"
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +62,11 @@ def signed_folder(tiny_llama: Path, texts: Path, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("signed") / "sae"
     sae.save_model(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def passes(tiny_llama: Path) -> ModelPasses:
+    return ModelPasses(load_bridge(str(tiny_llama), "cpu", {}).eval(), BLOCKS)
 
 
 @pytest.fixture

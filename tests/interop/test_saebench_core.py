@@ -13,13 +13,11 @@ from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.interop import saebench_evals
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
 from sae_lens_abstopk.interop.saebench_evals import saebench_patches
-from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from tests.interop.conftest import CONTEXT, F
+from tests.interop.conftest import BLOCKS, CONTEXT, F
 
 pytestmark = pytest.mark.interop
-BLOCKS = "blocks.2.hook_resid_post"
 SPECIAL = (0, 1)
 
 
@@ -49,11 +47,6 @@ def core(signed_folder: Path, texts: Path, tmp_path_factory: pytest.TempPathFact
             signed_folder, out=tmp_path_factory.mktemp("core"), evals=["core"], text=str(texts), n_tokens=1000
         )
     return Recorded(result, batches)
-
-
-@pytest.fixture(scope="module")
-def passes(tiny_llama: Path) -> ModelPasses:
-    return ModelPasses(load_bridge(str(tiny_llama), "cpu", {}).eval(), BLOCKS)
 
 
 def masked(batches: list[torch.Tensor]) -> torch.Tensor:

@@ -13,13 +13,11 @@ from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.interop.saebench import run_saebench
 from sae_lens_abstopk.interop.saebench_evals import saebench_patches
-from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.system.errors import ConfigError
-from tests.interop.conftest import F
+from tests.interop.conftest import BLOCKS, F
 
 pytestmark = pytest.mark.interop
-HOOK = "blocks.2.hook_resid_post"
 D = 8
 
 
@@ -32,11 +30,6 @@ def axes() -> SignedJumpReLUSAE:
         sae.W_dec.copy_(torch.eye(D))
         sae.threshold.fill_(0.5)
     return sae
-
-
-@pytest.fixture(scope="module")
-def passes(tiny_llama: Path) -> ModelPasses:
-    return ModelPasses(load_bridge(str(tiny_llama), "cpu", {}).eval(), HOOK)
 
 
 def test_absorption_finds_a_letter_at_a_negative_pole_through_the_mirror_alone(axes: SAE[Any]) -> None:
@@ -111,7 +104,7 @@ def test_autointerp_shows_the_contexts_of_each_pole_through_the_mirror(passes: M
     latent = int(((codes > 0).sum((0, 1)).minimum((codes < 0).sum((0, 1)))).argmax())
     found: dict[str, list[Any]] = {}
     for name, sae, shown in (("as is", signed, [latent]), ("mirrored", mirror(signed), [latent, F + latent])):
-        sae.cfg.metadata.hook_name = HOOK
+        sae.cfg.metadata.hook_name = BLOCKS
         _standardize_sae_cfg(sae.cfg)
         torch.manual_seed(0)
         config: Any = AutoInterpEvalConfig(n_latents=None, override_latents=shown, llm_batch_size=16)

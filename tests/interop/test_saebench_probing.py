@@ -13,14 +13,12 @@ from sae_lens_abstopk.evaluation.tasks.load_task import load_task
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
 from sae_lens_abstopk.interop.saebench_evals import saebench_patches
 from sae_lens_abstopk.interop.saebench_input import ClassSet, class_set
-from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text_batches import ReadingRules, text_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from tests.interop.conftest import LAYER, F
+from tests.interop.conftest import BLOCKS, LAYER, F
 
 pytestmark = pytest.mark.interop
-HOOK = "blocks.2.hook_resid_post"
 TASKS = ("gender", "size")
 
 
@@ -29,11 +27,6 @@ def results(signed_folder: Path, texts: Path, tmp_path_factory: pytest.TempPathF
     out = tmp_path_factory.mktemp("probing")
     found = run_saebench(signed_folder, out=out, evals=["sparse_probing", "tpp"], text=str(texts), tasks=TASKS)
     return {result.evaluation: result for result in found}
-
-
-@pytest.fixture(scope="module")
-def passes(tiny_llama: Path) -> ModelPasses:
-    return ModelPasses(load_bridge(str(tiny_llama), "cpu", {}).eval(), HOOK)
 
 
 @torch.no_grad()
@@ -57,7 +50,7 @@ def activations(passes: ModelPasses, texts: ClassSet) -> tuple[dict[str, torch.T
     from sae_bench.evals.sparse_probing.main import get_dataset_activations
 
     with saebench_patches(passes.model, [texts]):
-        return get_dataset_activations(texts.name, SparseProbingEvalConfig(), passes.model, 32, LAYER, HOOK, "cpu")
+        return get_dataset_activations(texts.name, SparseProbingEvalConfig(), passes.model, 32, LAYER, BLOCKS, "cpu")
 
 
 def test_the_best_pole_by_saebench_has_the_accuracy_that_signed_codes_give(

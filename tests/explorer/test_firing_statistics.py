@@ -1,13 +1,15 @@
-"""Histograms whose range grows with the codes."""
+"""Histograms whose range grows with the codes, and joint firings of latents."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_lens_abstopk.explorer.firing_statistics import GrowingHistograms, LogHistograms
+from sae_lens_abstopk.dictionary.code_batch import CodeBatch
+from sae_lens_abstopk.explorer.firing_statistics import CofiringSample, GrowingHistograms, LogHistograms
 
 
 @given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=60), st.integers(1, 60))
@@ -62,3 +64,33 @@ def test_codes_below_the_smallest_normal_number_are_counted() -> None:
     histograms = GrowingHistograms(2)
     histograms.add(torch.tensor([0]), torch.tensor([1]), torch.tensor([1e-39]))
     assert histograms.counts.sum() == 1
+
+
+def batch_of(codes: torch.Tensor) -> CodeBatch:
+    where = torch.stack([torch.zeros(len(codes), dtype=torch.int64), torch.arange(len(codes))], dim=1)
+    return CodeBatch.of(codes, where, torch.zeros(1, len(codes), dtype=torch.int64))
+
+
+def test_joint_firings_are_counted_on_a_share_of_each_batch() -> None:
+    sample = CofiringSample(2, 8)
+    for taken in (3, 6, 8, 8):
+        sample.add(batch_of(torch.ones(20, 2)), torch.Generator())
+        assert sample.tokens_seen == taken
+
+
+def test_joint_firings_are_those_of_all_pairs_at_once_and_ties_go_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.explorer.firing_statistics.ONE_IN", 1)
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(60, 300, generator=generator).sign() * (torch.rand(60, 300, generator=generator) < 0.3)
+    sample = CofiringSample(300, 100)
+    sample.add(batch_of(codes), torch.Generator())
+    on, signs = codes.abs().numpy(), codes.numpy()
+    together, agreement = on.T @ on, signs.T @ signs
+    overlap = together / np.sqrt(np.outer(together.diagonal(), together.diagonal()))
+    overlap[together < 5] = 0
+    np.fill_diagonal(overlap, 0)
+    best = np.argsort(-overlap, axis=1, kind="stable")[:, :4]
+    for latent, (row, others) in enumerate(zip(sample.top(4), best, strict=True)):
+        same_side = (1 + agreement[latent, others] / together[latent, others]) / 2
+        expected = zip(others.tolist(), overlap[latent, others].tolist(), same_side.tolist(), strict=True)
+        assert row == list(expected)
