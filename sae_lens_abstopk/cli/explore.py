@@ -38,7 +38,7 @@ def explore(
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.explorer.labeler import Labeler
         from sae_lens_abstopk.explorer.pass_cache import PASSES_KEPT, passes_folder
-        from sae_lens_abstopk.explorer.serve import serve_until_interrupted, server
+        from sae_lens_abstopk.explorer.serve import server
         from sae_lens_abstopk.explorer.site import ANSWERS, check_site_folder
         from sae_lens_abstopk.system.folder_lock import run_folder_lock
         from sae_lens_abstopk.system.terminal import passes_bar
@@ -94,4 +94,6 @@ def explore(
         console.print(f"the last {PASSES_KEPT} passes over texts are kept in {passes_folder()}", soft_wrap=True)
         console.out(page)
         if serve:
-            serve_until_interrupted(out, port=port, console=console)
+            with server(out, port=port) as running:
+                console.print(f"http://127.0.0.1:{running.server_port}/ until Ctrl-C", soft_wrap=True)
+                running.serve_forever()

@@ -92,13 +92,7 @@ def neuronpedia(
         layer = layer_of(str(loaded.cfg.metadata.hook_name)) if layer is None else layer
         with run_folder_lock(out, key="out"):
             found = run_explore(
-                sae,
-                model=model,
-                text=text,
-                n_tokens=tokens,
-                checkpoint=passes_folder(),
-                device=device,
-                console=console,
+                sae, model=model, text=text, n_tokens=tokens, checkpoint=passes_folder(), device=device, console=console
             )
             with passes_bar(console, "writing") as on_progress:
                 files = write_neuronpedia(

@@ -56,7 +56,6 @@ class Catalogue:
         self.compared_with, self.matches = compared_with, matches
         self.scale = collected.strengths.quantile(SCALE_QUANTILE)
         self.pole_scale = torch.stack([collected.strengths.quantile(SCALE_QUANTILE, pole) for pole in (0, 1)])
-        """Scale of each pole, [2, d_sae]."""
         self.closed = ~open_poles(sae).cpu() & (collected.pole_counts == 0)
         """Poles that cannot fire, bool [2, d_sae]."""
         self.W_dec = sae.W_dec.detach().float().cpu()

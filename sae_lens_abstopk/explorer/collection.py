@@ -31,7 +31,6 @@ class CollectionSettings:
     sampled: int = 12
     """Contexts of each pole drawn uniformly from its firings."""
     before: int = 20
-    """Tokens shown before the firing."""
     after: int = 8
     tokens_sampled: int = 32
     """Firings of each pole, drawn uniformly, for its top tokens."""
@@ -67,7 +66,6 @@ class Collector:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens seen, without those filtered out."""
         return self.strongest.n_tokens
 
     def suggested(self, n: int) -> list[int]:

@@ -80,10 +80,7 @@ def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[
 
     if probed is not None:
         single = probed.probes[SINGLE].auroc if SINGLE in probed.probes else None
-        for role, best, auroc in (
-            (BEST_SINGLE, probed.latent, single),
-            (BEST_COVERAGE, probed.best_coverage, None),
-        ):
+        for role, best, auroc in ((BEST_SINGLE, probed.latent, single), (BEST_COVERAGE, probed.best_coverage, None)):
             scores = {"auroc": _interval(auroc), "coverage": _interval(best.coverage)}
             add(role, best.latent, best.orientation, **scores, cosine=short(best.direction_cosine))
         pair = probed.pair

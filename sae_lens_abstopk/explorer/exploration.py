@@ -69,13 +69,7 @@ class Exploration:
         return self.saes[name]
 
     def latent(self, index: int, *, sae: str | None = None) -> LatentCard:
-        """
-        Return the card of one latent, by default of the first SAE.
-
-        Raises:
-            ConfigError: the SAE was not explored.
-            IndexError: it has no such latent.
-        """
+        """Return the card of one latent, by default of the first SAE; IndexError if it has no such latent."""
         catalogue = self.catalogue(sae)
         return LatentCard(catalogue.name, catalogue[index], signed=catalogue.fires_negatively)
 
@@ -97,11 +91,7 @@ class Exploration:
         return scale
 
     def labelled(self, labeler: Labeler, latents: Sequence[int], *, on_progress: PassProgress | None = None) -> Self:
-        """
-        Let a language model name ``latents`` of the first SAE, and check it on planted ones first.
-
-        Errors are those of :meth:`Labeler.judge`.
-        """
+        """Let a language model name ``latents`` of the first SAE, and check it on planted ones first."""
         right, first = labeler.check(), self.catalogue()
         judgements = labeler.judge([first[index] for index in latents], on_progress=on_progress)
         score = f"right on {right} of {len(planted())} planted ones"

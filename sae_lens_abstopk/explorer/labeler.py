@@ -32,10 +32,9 @@ BUSY = (429, 500, 502, 503, 504)
 
 
 class AskingCost(NamedTuple):
-    """Estimated cost of labelling, before anything is sent."""
+    """Estimated cost of labelling: questions without and with a cached answer, and tokens."""
 
     requests: int
-    """Questions without a cached answer."""
     cached: int
     prompt_tokens: int
     answer_tokens: int
@@ -83,12 +82,7 @@ class Labeler:
         return AskingCost(len(new), len(prompts) - len(new), round(tokens), ANSWER_TOKENS * len(new))
 
     def judge(self, latents: Sequence[Latent], *, on_progress: PassProgress | None = None) -> dict[int, Judgement]:
-        """
-        Judge ``latents``; the result lacks those with an unreadable answer.
-
-        Raises:
-            ConfigError: the endpoint is unreachable or answers with an error.
-        """
+        """Judge ``latents``, without those with an unreadable answer; ConfigError if the endpoint fails."""
         found = {}
         for number, latent in enumerate(latents, start=1):
             judgement = self._ask(self._prompt_of(latent))

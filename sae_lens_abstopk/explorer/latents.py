@@ -24,11 +24,10 @@ class ShownContext(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """A token whose logit a direction changes."""
+    """A token whose logit a direction changes, by standard deviations over the vocabulary."""
 
     text: str
     by: float
-    """Change in standard deviations over the vocabulary."""
 
 
 class Neighbour(NamedTuple):
@@ -73,7 +72,6 @@ class Pole:
     """Whether the SAE can never fire on this side."""
     fires: int
     density: float
-    """Share of tokens on which it fires."""
     scale: float
     """99th percentile of |code| over its firings, to within a histogram bin; 0 if it never fired."""
     tokens: tuple[TopToken, ...]
@@ -93,15 +91,13 @@ class Pole:
 
 @dataclass(frozen=True)
 class Latent:
-    """One latent with both sides."""
+    """One latent with both sides, the positive one first."""
 
     index: int
     poles: tuple[Pole, Pole]
-    """Both poles, the positive one first."""
     two_sidedness: float
     """min(p+, p-) / (p+ + p-); NaN if it never fired."""
     scale: float
-    """99th percentile of |code| over its firings, to within a histogram bin."""
     limit: float
     """Upper end of the histograms."""
     norm: float
@@ -111,7 +107,6 @@ class Latent:
     cofiring: tuple[Cofiring, ...]
     steered: tuple[SteeredText, ...]
     relation: str | None
-    """Judged relation of the poles, if any."""
 
     @property
     def positive(self) -> Pole:
@@ -133,7 +128,6 @@ class Provenance:
 
     model: str
     model_source: str
-    """Name or folder of the model."""
     hook: str
     text: str
     held_out: bool

@@ -44,19 +44,11 @@ def write_neuronpedia(
     The features of a signed SAE are those of its mirror, which is the SAE to upload with them; those of any other SAE
     are its latents. A feature that never fired has no contexts and no histogram; none is skipped.
 
-    Args:
-        exploration: Result of :func:`sae_lens_abstopk.explore`.
-        folder: New or empty.
-        model_id: Neuronpedia's id of the model, such as ``gpt2-small``.
-        sae_set: Name of the set of SAEs, such as ``res-abstopk``.
-        sae: Name of the SAE in ``exploration``; the first by default.
-        layer: Layer of the hook; by default from its name.
-        suffix: Distinguishes SAEs of one set and layer.
-        on_progress: Called with (features written, features in all).
+    ``sae`` is the first of ``exploration`` by default, and ``layer`` is in the hook's name. ``suffix`` distinguishes
+    SAEs of one set and layer. ``on_progress`` is called with (features written, features in all).
 
     Raises:
-        ConfigError: the folder is not empty, the SAE is not in ``exploration``, the hook's name has no layer, or as
-            :func:`sides`.
+        ConfigError: the folder is not empty, the SAE was not explored, its hook has no layer, or as :func:`sides`.
     """
     catalogue = exploration.catalogue(sae)
     check_features_folder(folder)
@@ -92,12 +84,7 @@ def layer_of(hook: str) -> int:
 
 
 def sides(catalogue: Catalogue) -> tuple[int, ...]:
-    """
-    Return the sides that become features: 0 (positive), and for a signed SAE also 1.
-
-    Raises:
-        ConfigError: latents of another architecture fired on their negative sides, so there is no mirror.
-    """
+    """Return the sides that become features: 0, and for a signed SAE 1; ConfigError for codes without a mirror."""
     if catalogue.architecture in SIGNED_ARCHITECTURES:
         return (0, 1)
     if catalogue.fires_negatively:

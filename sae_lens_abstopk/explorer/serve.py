@@ -6,7 +6,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import ConfigError
@@ -48,20 +47,8 @@ class _PrivateHandler(SimpleHTTPRequestHandler):
 
 
 def server(folder: Path, *, port: int = 0) -> ThreadingHTTPServer:
-    """
-    Make a server of ``folder`` on 127.0.0.1 that answers only its own pages; port 0 picks a free one.
-
-    Raises:
-        ConfigError: the port is taken or not allowed.
-    """
+    """Make a server of ``folder`` on 127.0.0.1 that answers only its own pages; ConfigError if the port is taken."""
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), partial(_PrivateHandler, directory=str(folder)))
     except OSError as error:
         raise ConfigError(f"port={port} cannot be served on ({error.strerror}); use another, or 0.") from None
-
-
-def serve_until_interrupted(folder: Path, *, port: int, console: Console) -> None:
-    """Serve ``folder`` and print the address, until Ctrl-C."""
-    with server(folder, port=port) as running:
-        console.print(f"http://127.0.0.1:{running.server_port}/ until Ctrl-C", soft_wrap=True)
-        running.serve_forever()

@@ -121,23 +121,17 @@ def summary(sae: Catalogue) -> dict[str, float | None]:
     }
 
 
-class _Strings(dict[str, int]):
-    """Table of strings, so that each is written once per file."""
-
-    def number(self, text: str) -> int:
-        return self.setdefault(text, len(self))
-
-
 def overview(sae: Catalogue) -> dict[str, Any]:
     """Return the first page's data, column by column; positive poles before negative ones."""
-    collected, strings = sae.collected, _Strings()
+    collected = sae.collected
+    strings: dict[str, int] = {}  # each is written once per file
     tokens: tuple[list[list[int]], ...] = ([], [])
     labels: tuple[list[str], ...] = ([], [])
     for index in range(len(sae)):
         for pole in (0, 1):
             top = sae.pole_tokens(index, pole)
             labels[pole].append(sae.label(index, pole, top))
-            tokens[pole].append([strings.number(token.text) for token in top[:TOKENS_TO_SEARCH]])
+            tokens[pole].append([strings.setdefault(token.text, len(strings)) for token in top[:TOKENS_TO_SEARCH]])
     return {
         "architecture": sae.architecture,
         "tokens": collected.n_tokens,
@@ -159,16 +153,18 @@ def overview(sae: Catalogue) -> dict[str, Any]:
 
 def shard(latents: Iterable[Latent]) -> dict[str, Any]:
     """Return the data of some latents' pages, with their table of strings."""
-    strings = _Strings()
+    strings: dict[str, int] = {}
     return {"latents": [_json(latent, strings) for latent in latents], "strings": list(strings)}
 
 
-def _json(value: Any, strings: _Strings) -> Any:
+def _json(value: Any, strings: dict[str, int]) -> Any:
     """Convert dataclasses to objects and tuples to arrays, with numbers for strings and four digits for floats."""
     if isinstance(value, float):
         return short(value)
     if isinstance(value, tuple):
-        return [strings.number(each) if isinstance(each, str) else _json(each, strings) for each in value]
+        return [
+            strings.setdefault(each, len(strings)) if isinstance(each, str) else _json(each, strings) for each in value
+        ]
     if isinstance(value, Latent | Pole):
         return {field.name: _json(getattr(value, field.name), strings) for field in fields(value)}
     return value

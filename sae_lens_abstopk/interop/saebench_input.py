@@ -74,7 +74,6 @@ class BenchInput:
     sae: SAE[Any]
     model: HookedRootModule
     model_name: str
-    """Name of the model, without the path of a local folder."""
     device: str
     dataset: Any
     """Text for ``core``; None if it does not run."""
@@ -84,7 +83,6 @@ class BenchInput:
     tasks: tuple[ClassSet, ...]
     """Data sets that replace SAEBench's own; empty to keep those."""
     n_tokens: int
-    """Number of tokens for ``core``."""
     seed: int
 
     @property

@@ -254,11 +254,7 @@ FILES: dict[str, tuple[Arrange, str, str]] = {
     "SAE whose config is not JSON": (text_of("{", "sae/cfg.json"), MEASURE, "could not be loaded as an SAE"),
     "SAE whose config lacks a key": (text_of('{"d_in": 32}', "sae/cfg.json"), MEASURE, r"cfg\.json"),
     "SAE that reads another width": (sae_metadata(hook_name="lm_head"), MEASURE, "lm_head.* 300 .*32"),
-    "SAE without a model": (
-        sae_metadata(model_name=None),
-        "inspect {dir}/sae --text {dir}/good.jsonl",
-        "--model NAME",
-    ),
+    "SAE without a model": (sae_metadata(model_name=None), "inspect {dir}/sae --text {dir}/good.jsonl", "--model NAME"),
     "suite with an unknown task": (suite_with(TASK, tasks=["gendr"]), SUITE, "gendr"),
     "suite that steers a task without prompts": (
         lambda folder: suite_with(TASK, steering={"tasks": [str(folder / "t.yaml")]})(folder),

@@ -68,9 +68,7 @@ def spoilt(content: dict[str, Any], edits: list[Any], names: bool) -> dict[str, 
 
 
 many = settings(
-    max_examples=3_000,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=3_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

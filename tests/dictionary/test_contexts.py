@@ -70,12 +70,13 @@ def test_random_scores_keep_a_uniform_sample() -> None:
     assert all(len(set(row)) == 4 for row in kept.payload["index"].tolist())
 
 
-def test_dead_latents_are_the_last_to_be_looked_at() -> None:
-    codes = torch.zeros(100, 4)
-    codes[0, 0], codes[1, 0] = 3.0, -3.0  # sparse, on both sides
-    codes[:, 1] = torch.tensor([5.0, -5.0]).repeat(50)  # dense
-    codes[0, 2] = 9.0  # one-sided; 3 is dead
+def test_sparse_two_sided_latents_are_suggested_first_then_by_strength_and_dead_ones_last() -> None:
+    codes = torch.zeros(100, 7)
+    codes[:, 0] = torch.tensor([9.0, -9.0]).repeat(50)  # dense
+    codes[:, 6] = 9.0  # dense and one-sided
+    codes[0, 2], codes[1, 1], codes[2, 5] = 2.0, 3.0, 2.0  # one-sided; 4 is dead
+    codes[3, 3], codes[4, 3] = 1.0, -1.0
     where = torch.stack([torch.zeros(100, dtype=torch.int64), torch.arange(100)], dim=1)
-    collected = PoleContexts(4, n=1)
+    collected = PoleContexts(7, n=1)
     collected.update(codes, where, torch.zeros(1, 100, dtype=torch.int64))
-    assert collected.suggested(4) == [0, 1, 2, 3]
+    assert collected.suggested(7) == [3, 0, 1, 2, 5, 6, 4]

@@ -7,11 +7,10 @@ import pytest
 import torch
 from sae_lens import TopKSAE, TopKSAEConfig
 
-from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig, explore
+from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.explorer import pass_cache
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.pass_cache import PASSES_KEPT
-from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.saes.test_signed_saes import with_random_weights
 
@@ -135,25 +134,6 @@ def test_samples_are_drawn_from_all_firings_and_not_from_the_strongest() -> None
         assert 70 < codes.mean() < 130
 
 
-def suggested(codes: torch.Tensor) -> list[int]:
-    where = torch.stack([torch.zeros(100, dtype=torch.int64), torch.arange(100)], dim=1)
-    collector = Collector(codes.shape[1], CollectionSettings(strongest=1, sampled=1, tokens_sampled=1))
-    collector.update(codes, where, torch.zeros(1, 100, dtype=torch.int64))
-    return collector.suggested(codes.shape[1])
-
-
-def test_sparse_two_sided_latents_are_suggested_first_then_by_strength() -> None:
-    codes = torch.zeros(100, 6)
-    codes[:, 0], codes[::2, 0] = 9.0, -9.0  # dense
-    codes[0, 2], codes[1, 1], codes[2, 5] = 2.0, 3.0, 2.0  # one-sided; 4 is dead
-    codes[3, 3], codes[4, 3] = 1.0, -1.0
-    assert suggested(codes) == [3, 0, 1, 2, 5, 4]
-    one_sided = torch.zeros(100, 4)
-    one_sided[:, 0] = 9.0  # dense
-    one_sided[0, 1], one_sided[1, 3] = 2.0, 3.0  # 2 is dead
-    assert suggested(one_sided) == [3, 1, 0, 2]
-
-
 def equal(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor):
         return torch.equal(a.nan_to_num(), b.nan_to_num())
@@ -272,14 +252,3 @@ def test_only_the_last_used_passes_are_kept(
         run(stream_saes, batches[:1], checkpoint=tmp_path, passes=passes)
         assert passes.calls == 0, "a pass that is used stays"
     assert len(list(tmp_path.iterdir())) == PASSES_KEPT
-
-
-def test_a_second_exploration_does_not_run_the_model(
-    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = explore(folders, n_tokens=256, checkpoint=tmp_path)
-    monkeypatch.setattr(ModelPasses, "activations", None)
-    second = explore(folders, n_tokens=256, checkpoint=tmp_path)
-    for name in first.saes:
-        assert equal(first.saes[name].collected, second.saes[name].collected)
-    assert second.write(tmp_path / "site").is_file()

@@ -187,11 +187,7 @@ def test_sae_probes_through_saebench_and_on_the_signed_sae_as_it_is(
     accuracy = {}
     for as_is in (False, True):
         (result,) = run_saebench(
-            signed_folder,
-            out=tmp_path / str(as_is),
-            evals=["sparse_probing_sae_probes"],
-            text=str(texts),
-            as_is=as_is,
+            signed_folder, out=tmp_path / str(as_is), evals=["sparse_probing_sae_probes"], text=str(texts), as_is=as_is
         )
         accuracy[as_is] = result.metrics["sae"]["sae_top_5_test_accuracy"]
         assert result.metrics["llm"]["llm_test_accuracy"] > 0.4
