@@ -115,11 +115,6 @@ TASK: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
-def test_a_spoilt_task_is_loaded_or_refused(tmp_path: Path) -> None:
-    check(written(load_task, tmp_path / "t.yaml"), TASK)
-
-
 def manifest_of_a_release() -> Any:
     results = PublishedResults(10, "text", held_out=True, numbers={"fvu": NumberWithInterval(0.1, 0.0, 0.2)})
     files = {"a/cfg.json": PublishedFile("0" * 64, 1)}
@@ -137,8 +132,15 @@ def config_of_an_sae() -> Any:
     return TopKSAEConfig(d_in=4, d_sae=8, k=2).to_dict() | {"metadata": {"model_name": "m", "hook_name": "h"}}
 
 
+SUITE = {
+    "reconstruction": {"tokens": 10},
+    "tasks": ["gender", "refusal"],
+    "steering": {"tasks": ["refusal"], "strengths": [1], "behaviour": {"task": "refusal"}},
+}
 SHARD = {"file": "activations-00000.safetensors", "rows": [1, 2], "sha256": "0" * 64}
 FILES: dict[str, tuple[Any, Callable[[Path], object]]] = {
+    "t.yaml": (TASK, load_task),
+    "s.yaml": (SUITE, load_suite),
     "abstopk.json": (manifest_of_a_release(), lambda path: Manifest.from_json(path.read_bytes(), "it")),
     "results.json": (json.loads(results_document().model_dump_json()), read_results),
     "activations.json": ({"defined_by": {}, "max_norm": 1.0, "skipped_batches": 0, "shards": [SHARD]}, read_cache),
@@ -153,7 +155,7 @@ FILES: dict[str, tuple[Any, Callable[[Path], object]]] = {
 def test_a_spoilt_file_is_read_or_refused(name: str, tmp_path: Path) -> None:
     whole, read = FILES[name]
     TopKSAE(TopKSAEConfig(d_in=4, d_sae=8, k=2)).save_model(tmp_path)
-    check(written(read, tmp_path / name), whole, settings(many, max_examples=500))
+    check(written(read, tmp_path / name), whole, settings(many, max_examples=1000))
 
 
 @pytest.mark.parametrize("metadata", [None, [], 3])
@@ -162,13 +164,3 @@ def test_an_sae_whose_metadata_are_none_is_refused(metadata: Any, tmp_path: Path
     (tmp_path / "cfg.json").write_text(json.dumps(config_of_an_sae() | {"metadata": metadata}))
     with pytest.raises(ConfigError, match="could not be loaded as an SAE"):
         load_as_saved(tmp_path)
-
-
-@pytest.mark.slow
-def test_a_spoilt_suite_is_loaded_or_refused(tmp_path: Path) -> None:
-    whole = {
-        "reconstruction": {"tokens": 10},
-        "tasks": ["gender", "refusal"],
-        "steering": {"tasks": ["refusal"], "strengths": [1], "behaviour": {"task": "refusal"}},
-    }
-    check(written(load_suite, tmp_path / "s.yaml"), whole, settings(many, max_examples=2000))
