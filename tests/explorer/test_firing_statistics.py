@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_lens_abstopk.dictionary.code_batch import CodeBatch
+from sae_lens_abstopk.dictionary.contexts import CodeBatch
 from sae_lens_abstopk.explorer.firing_statistics import CofiringSample, GrowingHistograms, LogHistograms
 
 
