@@ -68,7 +68,7 @@ def test_codes_below_the_smallest_normal_number_are_counted() -> None:
 
 def batch_of(codes: torch.Tensor) -> CodeBatch:
     where = torch.stack([torch.zeros(len(codes), dtype=torch.int64), torch.arange(len(codes))], dim=1)
-    return CodeBatch.of(codes, where, torch.zeros(1, len(codes), dtype=torch.int64))
+    return CodeBatch(codes, where, torch.zeros(1, len(codes), dtype=torch.int64))
 
 
 def test_joint_firings_are_counted_on_a_share_of_each_batch() -> None:
