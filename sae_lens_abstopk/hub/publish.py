@@ -24,7 +24,7 @@ from sae_lens_abstopk.hub.model_card import model_card
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.repository import Repository, hub_errors, require_repo_id, require_write_token
 from sae_lens_abstopk.hub.results import measure as measure_saes
-from sae_lens_abstopk.hub.results import results_beside, results_by_id, with_measured
+from sae_lens_abstopk.hub.results import results_beside, results_by_id
 from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
 from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
@@ -120,7 +120,10 @@ def publish(
         measured, activity = measure_saes(
             folders, model_name=model_name, text=text, n_tokens=n_tokens, device=device, on_progress=on_progress
         )
-        known, poles = with_measured(known, measured), {**activity, **poles}
+        poles = {**activity, **poles}
+        for sae_id, found in measured.items():
+            own = known.get(sae_id, found)
+            known[sae_id] = replace(own, examples=own.examples or found.examples)
     with TemporaryDirectory(prefix="abstopk-publish-") as temporary:
         folder = Path(temporary) / "release"  # other users cannot read the outer folder
         folder.mkdir()

@@ -11,11 +11,10 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS, SINGLE, UNTRAINED
-from sae_lens_abstopk.evaluation.results.facts import CONTEXTS, weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import CONTEXTS, read_text, text_results, weights_sha256
 from sae_lens_abstopk.evaluation.results.records import SAETaskRecord, SteeringRecord, TaskRecord
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
-from sae_lens_abstopk.evaluation.results.text_measurement import read_text, text_results
-from sae_lens_abstopk.evaluation.subjects.same_activations import weights_of
+from sae_lens_abstopk.evaluation.subjects.sae_specs import weights_of
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite.results_folder import RESULTS_FILENAME
 from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberWithInterval, PublishedResults
@@ -176,18 +175,6 @@ def measure(
         results |= results_of(text_results(subjects, found, suite="publish", settings={"tokens": n_tokens}))
         poles |= sums
     return results, poles
-
-
-def with_measured(
-    results: Mapping[str, PublishedResults], measured: Mapping[str, PublishedResults]
-) -> dict[str, PublishedResults]:
-    """Merge given ``results`` over ``measured`` ones, by SAE id; keep contexts that they lack."""
-    return {
-        sae_id: replace(results[sae_id], examples=results[sae_id].examples or found.examples)
-        if sae_id in results
-        else found
-        for sae_id, found in measured.items()
-    }
 
 
 def results_in_gauge(results: PublishedResults, flipped: torch.Tensor) -> PublishedResults:

@@ -1,46 +1,56 @@
 """A complete results document with plausible numbers, for tests of what is read from it."""
 
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, TypeVar, get_args
+
 import numpy as np
 
-from sae_lens_abstopk.evaluation.results.records import (
-    BehaviourRecord,
-    DoseRecord,
-    GeometryRecord,
-    Interval,
-    InterventionRecord,
-    LatentRecord,
-    LossRecord,
-    PairRecord,
-    PCARecord,
-    PoleEffectRecord,
-    ProbeRecord,
-    ReconstructionRecord,
-    SAERecord,
-    SAETaskRecord,
-    StabilityRecord,
-    SteeringRecord,
-    TaskRecord,
-)
+from sae_lens_abstopk.evaluation.results import records
+from sae_lens_abstopk.evaluation.results.records import Interval, Record
 from sae_lens_abstopk.evaluation.results.schema import Results
 
 POLES = {"gender": ("he", "she"), "sentiment": ("positive", "negative"), "tense": ("past", "present")}
 METHODS = ("single latent", "pair", "1-sparse", "2-sparse", "5-sparse", "16-sparse")
 ON_ACTIVATIONS = ("difference in means", "logistic regression")
+R = TypeVar("R", bound=Record)
+
+
+class Draw:
+    """Records of plausible numbers."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+
+    def number(self, low: float = 0.3, high: float = 0.95) -> float:
+        return float(self.random.uniform(low, high))
+
+    def interval(self, low: float = 0.3, high: float = 0.95) -> Interval:
+        value = self.number(low, high)
+        return Interval(value=value, low=value - 0.04, high=value + 0.04, n_units=8)
+
+    def record(self, kind: type[R], **given: Any) -> R:
+        """A record with ``given`` values; required numbers and intervals that are not given are drawn."""
+        for name, field in kind.model_fields.items():
+            wanted = get_args(field.annotation)[0] if isinstance(field.annotation, UnionType) else field.annotation
+            if name not in given and wanted in (int, float, Interval):
+                drawn = {int: int(self.random.integers(1, 60)), float: self.number(), Interval: self.interval()}
+                given[name] = drawn[wanted]
+        return kind(**given)
 
 
 def results_document(
     *,
-    saes: dict[str, str | None] | None = None,
-    tasks: dict[str, tuple[str, str]] | None = None,
+    saes: Mapping[str, str | None] | None = None,
+    tasks: Mapping[str, tuple[str, str]] | None = None,
     text: str = "and so they went on.",
     seed: int = 0,
 ) -> Results:
     """Of ``saes`` (name to group; those with "topk" in the name are one-sided) on ``tasks`` (name to poles)."""
-    draw = np.random.default_rng(seed)
+    draw = Draw(seed)
     saes = {"batch_abstopk": None, "topk": None} if saes is None else saes
     tasks = POLES if tasks is None else tasks
-    probed = {name: _task(poles, saes, draw) for name, poles in tasks.items()}
-    names = list(saes)
+    first, *others = list(saes) or [""]
     return Results(
         created="2025-01-02T03:04:05+00:00",
         command="abstopk eval runs/a runs/b --suite full --out out",
@@ -57,29 +67,22 @@ def results_document(
         saes={name: _sae(name, index, group) for index, (name, group) in enumerate(saes.items())},
         reconstruction={name: _reconstruction(name, draw) for name in saes},
         geometry={
-            name: GeometryRecord(
-                antipodal_pairs=int(draw.integers(0, 90)),
-                antipodal_threshold=-0.7,
-                latents_in_antipodal_pairs=int(draw.integers(0, 150)),
-                decoder_norm_quantiles=sorted(draw.uniform(0.9, 1.4, 5).tolist()),
-            )
+            name: draw.record(records.GeometryRecord, antipodal_threshold=-0.7, decoder_norm_quantiles=_quantiles(draw))
             for name in saes
         },
         stability=[
-            StabilityRecord(
-                first=names[0], second=name, mean_cosine=0.613, share_above_0_7=0.412, share_above_0_9=0.207
-            )
-            for name in names[1:]
-            if saes[name] is not None and saes[name] == saes[names[0]]
+            draw.record(records.StabilityRecord, first=first, second=name, mean_cosine=0.613)
+            for name in others
+            if saes[name] is not None and saes[name] == saes[first]
         ],
-        concept_cosines={a: {b: 1.0 if a == b else float(draw.uniform(-0.4, 0.4)) for b in tasks} for a in tasks},
-        tasks=probed,
+        concept_cosines={a: {b: 1.0 if a == b else draw.number(-0.4, 0.4) for b in tasks} for a in tasks},
+        tasks={name: _task(poles, saes, draw) for name, poles in tasks.items()},
         steering={name: {sae: _steering(text, draw) for sae in saes} for index, name in enumerate(tasks) if index != 1},
     )
 
 
-def _sae(name: str, index: int, group: str | None) -> SAERecord:
-    return SAERecord(
+def _sae(name: str, index: int, group: str | None) -> records.SAERecord:
+    return records.SAERecord(
         folder=name,
         architecture="topk" if _one_sided(name) else "signed_jumprelu",
         d_in=576,
@@ -94,141 +97,105 @@ def _one_sided(name: str) -> bool:
     return "topk" in name and "abstopk" not in name
 
 
-def _interval(value: float, spread: float, units: int = 8) -> Interval:
-    return Interval(value=value, low=value - spread, high=value + spread, n_units=units)
+def _quantiles(draw: Draw) -> list[float]:
+    return sorted(draw.random.uniform(0, 1.4, 5).tolist())
 
 
-def _reconstruction(name: str, draw: np.random.Generator) -> ReconstructionRecord:
-    one_sided = _one_sided(name)
-    ce_sae = float(draw.uniform(2.75, 2.85))
-    return ReconstructionRecord(
-        tokens=50_610,
-        mse=float(draw.uniform(400, 500)),
-        nmse=float(draw.uniform(0.05, 0.08)),
-        fvu=float(draw.uniform(0.19, 0.21)),
-        cosine=float(draw.uniform(0.95, 0.97)),
-        l0=float(draw.uniform(55, 60)),
-        dead_latents=int(draw.integers(0, 60)),
-        dead_poles=4500 if one_sided else int(draw.integers(0, 60)),
-        live_latents=4540,
-        two_sidedness=0.0 if one_sided else float(draw.uniform(0.3, 0.45)),
-        two_sidedness_histogram=[4540, *[0] * 9] if one_sided else sorted(draw.integers(100, 900, 10).tolist()),
-        density_quantiles={
-            "positive": sorted(draw.uniform(0, 0.03, 5).tolist()),
-            "negative": [0.0] * 5 if one_sided else sorted(draw.uniform(0, 0.03, 5).tolist()),
-        },
-        loss=LossRecord(
-            tokens=51_000,
-            ce_clean=2.7,
-            ce_sae=ce_sae,
-            ce_zero=9.1,
-            ce_mean=7.4,
-            recovered_zero=(9.1 - ce_sae) / (9.1 - 2.7),
-            recovered_mean=(7.4 - ce_sae) / (7.4 - 2.7),
-            kl=float(draw.uniform(0.08, 0.15)),
-        ),
-    )
+def _reconstruction(name: str, draw: Draw) -> records.ReconstructionRecord:
+    given: dict[str, Any] = {
+        "two_sidedness_histogram": sorted(draw.random.integers(100, 900, 10).tolist()),
+        "density_quantiles": {"positive": _quantiles(draw), "negative": _quantiles(draw)},
+    }
+    if _one_sided(name):
+        given = {
+            "dead_poles": 4500,
+            "two_sidedness": 0.0,
+            "two_sidedness_histogram": [4540, *[0] * 9],
+            "density_quantiles": {"positive": _quantiles(draw), "negative": [0.0] * 5},
+        }
+    loss = draw.record(records.LossRecord, tokens=51_000)
+    return draw.record(records.ReconstructionRecord, tokens=50_610, live_latents=4540, loss=loss, **given)
 
 
-def _task(poles: tuple[str, str], saes: dict[str, str | None], draw: np.random.Generator) -> TaskRecord:
-    def probe(value: float) -> ProbeRecord:
-        return ProbeRecord(
-            read="mean",
-            auroc=_interval(value, 0.04),
-            accuracy=_interval(value - 0.05, 0.05),
-            train_auroc=value + 0.01,
-            val_auroc=value,
-        )
+def _task(poles: tuple[str, str], saes: Mapping[str, str | None], draw: Draw) -> records.TaskRecord:
+    def probes(ending: str, names: tuple[str, ...], low: float, high: float) -> dict[str, records.ProbeRecord]:
+        return {
+            name + ending: draw.record(
+                records.ProbeRecord, read="mean", auroc=draw.interval(low, high), accuracy=draw.interval(low, high)
+            )
+            for name in names
+        }
 
-    on_activations = {name: probe(float(draw.uniform(0.92, 0.96))) for name in ON_ACTIVATIONS}
-    on_activations |= {f"{name}, permuted": probe(float(draw.uniform(0.4, 0.6))) for name in ON_ACTIVATIONS}
+    on_activations = probes("", ON_ACTIVATIONS, 0.92, 0.96) | probes(", permuted", ON_ACTIVATIONS, 0.4, 0.6)
 
-    def sae_task(name: str) -> SAETaskRecord:
-        probes = {method: probe(float(draw.uniform(0.78, 0.95))) for method in METHODS} | on_activations
-        probes |= {f"{method}, permuted": probe(float(draw.uniform(0.38, 0.62))) for method in METHODS}
-        probes |= {f"{method}, untrained SAE": probe(float(draw.uniform(0.5, 0.7))) for method in METHODS}
-        most = 0.45 if _one_sided(name) else 0.9
-
-        def latent() -> LatentRecord:
-            coverage = _interval(float(draw.uniform(0.3, most)), 0.04)
-            cosine = -float(draw.uniform(0.1, 0.6))
-            return LatentRecord(
-                latent=int(draw.integers(4608)),
+    def sae_task(name: str) -> records.SAETaskRecord:
+        def latent() -> records.LatentRecord:
+            return draw.record(
+                records.LatentRecord,
+                latent=int(draw.random.integers(4608)),
                 orientation=-1,
-                coverage=coverage,
-                direction_cosine=cosine,
+                coverage=draw.interval(0.3, 0.45 if _one_sided(name) else 0.9),
+                direction_cosine=-draw.number(0.1, 0.6),
                 density=0.125,
             )
 
-        return SAETaskRecord(
-            probes=probes,
+        return records.SAETaskRecord(
+            probes=probes("", METHODS, 0.78, 0.95)
+            | on_activations
+            | probes(", permuted", METHODS, 0.38, 0.62)
+            | probes(", untrained SAE", METHODS, 0.5, 0.7),
             latent=latent(),
-            pair=PairRecord(latent_a=3, sign_a=1, latent_b=7, sign_b=-1, coverage=_interval(0.81, 0.05)),
+            pair=draw.record(records.PairRecord, latent_a=3, sign_a=1, latent_b=7, sign_b=-1),
             best_coverage=latent(),
-            coverage_controls={"permuted": _interval(0.47, 0.02), "untrained SAE": _interval(0.52, 0.04)},
+            coverage_controls={"permuted": draw.interval(), "untrained SAE": draw.interval()},
         )
 
     labels = [0] * 40 + [1] * 40
-    return TaskRecord(
+    coordinates = [(float(draw.random.normal(4 * pole - 2)), draw.number()) for pole in labels]
+    return records.TaskRecord(
         poles=poles,
-        digest=f"{draw.integers(10**12):064d}",
+        digest=f"{draw.random.integers(10**12):064d}",
         source="written for this project",
         licence="MIT",
         texts=(346, 115, 115),
         test_groups=7,
         majority=0.5,
         saes={name: sae_task(name) for name in saes},
-        pca=PCARecord(
-            coordinates=[(float(draw.normal(4 * pole - 2)), float(draw.normal())) for pole in labels],
-            labels=labels,
-            explained=[0.31, 0.12],
-        ),
+        pca=records.PCARecord(coordinates=coordinates, labels=labels, explained=[0.31, 0.12]),
     )
 
 
-def _steering(text: str, draw: np.random.Generator) -> SteeringRecord:
-    def effect(sign: int, slope: float) -> PoleEffectRecord:
-        return PoleEffectRecord(
-            strength=sign * float(draw.uniform(1, 4)),
-            reached=sign > 0,
-            log_odds=_interval(2.5 * slope * float(draw.uniform(0.7, 1.1)), 0.3),
-            score=_interval(0.3 * slope, 0.1),
-            generated_cost=_interval(0.5, 0.1),
-            neutral_cost=_interval(0.2, 0.05),
-            log_odds_area=_interval(slope, 0.2),
-        )
-
-    def intervention(slope: float) -> InterventionRecord:
-        return InterventionRecord(
+def _steering(text: str, draw: Draw) -> records.SteeringRecord:
+    def intervention(slope: float) -> records.InterventionRecord:
+        return draw.record(
+            records.InterventionRecord,
             doses=[
-                DoseRecord(
+                draw.record(
+                    records.DoseRecord,
                     strength=strength,
-                    log_odds=-0.3 + slope * strength + float(draw.normal(0, 0.05)),
-                    score=0.1 * strength * slope,
-                    generated_nll=2.6 + 0.12 * strength**2,
+                    log_odds=-0.3 + slope * strength + draw.number(-0.05, 0.05),
                     neutral_nll=3.1 + 0.05 * strength**2,
                     text=f"{strength:+g} {text}",
                 )
                 for strength in (-4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
             ],
-            towards_a=effect(-1, slope),
-            towards_b=effect(1, slope),
-            symmetry=_interval(float(draw.uniform(0.5, 0.9)), 0.08),
+            towards_a=draw.record(records.PoleEffectRecord, strength=-draw.number(1, 4), reached=False),
+            towards_b=draw.record(records.PoleEffectRecord, strength=draw.number(1, 4), reached=True),
         )
 
-    def behaviour(strength: float) -> BehaviourRecord:
-        return BehaviourRecord(
+    def behaviour(strength: float) -> records.BehaviourRecord:
+        change = draw.interval() if strength else None
+        return draw.record(
+            records.BehaviourRecord,
             strength=strength,
             reached=strength >= 0,
-            refused_harmful=_interval(0.6 - 0.2 * strength, 0.1),
-            refused_harmless=_interval(0.1, 0.05),
-            multiple_choice=_interval(0.45, 0.06),
-            multiple_choice_change=_interval(-0.02, 0.03) if strength else None,
+            multiple_choice_change=change,
             answer=f"{strength:+g} {text}",
         )
 
     slopes = {"latent": 0.9, "clamp": 0.8, "difference_in_means": 1.2, "random_0": 0.05, "random_1": -0.04}
-    return SteeringRecord(
+    return draw.record(
+        records.SteeringRecord,
         latent=2154,
         orientation=1,
         scale=12.5,
@@ -238,7 +205,6 @@ def _steering(text: str, draw: np.random.Generator) -> SteeringRecord:
         text_prompt="I think that",
         samples=3,
         baseline_log_odds=-0.3,
-        baseline_generated_nll=2.6,
         baseline_neutral_nll=3.1,
         interventions={name: intervention(slope) for name, slope in slopes.items()},
         behaviour={"unsteered": [behaviour(0)], "latent": [behaviour(-1.5), behaviour(2.0)]},

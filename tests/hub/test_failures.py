@@ -106,35 +106,11 @@ def test_a_refusal_is_one_error_and_no_release(
         assert hub.count("PUT", CDN) == sent == 1, "the weights were there already"
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "failure"),
-    [
-        ("PUT", CDN, {"status": 500}),
-        ("PUT", CDN, {"drop": "before"}),
-        ("POST", PREUPLOAD, {"status": 502}),
-        ("POST", BATCH, {"status": 429}),
-    ],
-)
-def test_the_client_retries_an_upload(
-    hub: HubServer, tmp_path: Path, method: str, path: str, failure: dict[str, Any]
-) -> None:
-    fault = hub.add_fault(method, path, times=1, **failure)
-    done = publish({"mine": saved(tmp_path)}, REPO)
-    assert fault.met == 1
-    assert len(hub.repos[REPO].commits) == 2, "the first of the repository, and ours"
-    assert done.commit == hub.repos[REPO].branches["main"] == pull(REPO, "mine").commit
-
-
 def test_after_a_commit_whose_answer_was_lost_the_same_command_finds_all_there(hub: HubServer, tmp_path: Path) -> None:
     hub.add_fault("POST", COMMIT, drop="after", times=1)
     with pytest.raises(HubError, match="run the command again"):
         publish({"mine": saved(tmp_path)}, REPO)
     assert publish({"mine": saved(tmp_path)}, REPO).changed == ()
-
-
-def test_a_page_of_a_proxy_in_place_of_an_answer_is_an_error(hub: HubServer, tmp_path: Path) -> None:
-    hub.add_fault("POST", PREUPLOAD, status=200, body=b"<html>")
-    refused(hub, saved(tmp_path), "check the network")
 
 
 def test_a_commit_of_somebody_else_in_between_is_not_overwritten(hub: HubServer, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """What an evaluation found is on the model card, beside the weights that it is of."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from sae_lens_abstopk.evaluation.results.records import ExampleRecord, Interval
 from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, NumberWithInterval, PublishedResults, PublishedSAE
 from sae_lens_abstopk.hub.model_card import bold_text, model_card
-from sae_lens_abstopk.hub.results import results_of, with_measured
+from sae_lens_abstopk.hub.results import results_of
 from sae_lens_abstopk.hub.staging import stage
 from sae_lens_abstopk.saes.poles import PoleActivity
 from tests.cli.test_cli import invoke
@@ -172,16 +171,6 @@ def test_the_card_says_which_tokens_and_how_many_latents_its_numbers_are_about(t
     assert "| `model.layers.3` (`blocks.3.hook_resid_post`) |" in card
     assert "The loss recovered of `layer3` is approximate: a quotable number needs 50,000 predicted tokens." in card
     assert f'SAE.from_pretrained("{REPO}", "layer3", dtype="bfloat16")' in card, "as it is stored"
-
-
-def test_contexts_that_the_results_lack_are_those_that_were_measured() -> None:
-    example = ContextExample(latent=3, pole=0, code=2.5, before="", token="x", after="")
-    without = PublishedResults(10, "t", False, {"l0": NumberWithInterval(3.0)}, weights_sha256="a")
-    measured = replace(without, numbers={}, examples=(example,))
-    assert with_measured({"mine": without}, {"mine": measured}) == {"mine": replace(without, examples=(example,))}
-    assert with_measured({}, {"mine": measured}) == {"mine": measured}
-    own = replace(without, examples=(replace(example, token="y"),))
-    assert with_measured({"mine": own}, {"mine": measured}) == {"mine": own}
 
 
 @pytest.mark.parametrize("flips", [False, True])

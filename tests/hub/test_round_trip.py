@@ -1,6 +1,5 @@
 """What is published loads again, bit for bit: here, with SAELens alone, and by the commands."""
 
-import json
 import os
 import re
 import subprocess
@@ -13,7 +12,6 @@ import torch
 import yaml
 from rich.console import Console
 from sae_lens import SAE, JumpReLUSAE, TopKSAE, TopKSAEConfig
-from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, publish, pull, train
 from sae_lens_abstopk.equivalents.mirror import mirror
@@ -21,7 +19,7 @@ from sae_lens_abstopk.hub.manifest import Manifest
 from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.cli.test_cli import invoke
-from tests.equivalents.test_mirror import F, inputs, poles_of, signed
+from tests.equivalents.test_mirror import F, inputs, poles_of
 from tests.hub.published import REPO, an_sae, saved
 from tests.hub.server import READER, WRITER, HubServer
 
@@ -129,17 +127,6 @@ def test_a_second_sae_joins_the_first_and_the_card_has_both(hub: HubServer, tmp_
         pull(REPO, "three")
 
 
-def test_a_non_negative_sae_goes_along_without_a_mirror(hub: HubServer, tmp_path: Path) -> None:
-    plain = TopKSAE(TopKSAEConfig(d_in=8, d_sae=F, k=3))
-    publish({"mine": saved(tmp_path), "topk": plain}, REPO, with_mirror=True)
-    manifest = Manifest.from_json(hub.repos[REPO].files()["abstopk.json"].content, "here")
-    assert list(manifest.saes) == ["mine", "mine_mirror", "topk"]
-    card = card_of(hub)
-    assert "The codes of `mine` are **signed**" in card
-    assert "With SAELens alone (mine_mirror, topk):" in card
-    assert "The signs of `mine` are as training left them" in card
-
-
 def test_the_mirror_of_weights_that_are_replaced_does_not_stay(hub: HubServer, tmp_path: Path) -> None:
     publish({"mine": saved(tmp_path)}, REPO, with_mirror=True)
     other, before = saved(tmp_path, "abstopk"), hub.repos[REPO].branches["main"]
@@ -241,16 +228,6 @@ def test_a_conflict_is_refused_and_leaves_nothing(
         assert pull(REPO, "one").manifest.license == options.get("license", "mit")
 
 
-@pytest.mark.usefixtures("hub")
-def test_heads_are_read_as_saelens_reads_them(tmp_path: Path) -> None:
-    metadata = SAEMetadata(hook_name="blocks.3.attn.hook_z")
-    sae: Any = signed("abstopk", metadata=metadata, reshape_activations="hook_z")
-    sae.save_model(tmp_path / "mine")
-    publish({"mine": tmp_path / "mine"}, REPO)
-    x = torch.randn(2, 5, 2, 4)  # heads, and what each writes
-    assert torch.equal(pull(REPO, "mine").sae(x), SAE.load_from_disk(tmp_path / "mine")(x))
-
-
 def test_a_dry_run_writes_the_release_and_asks_nothing_of_the_hub(hub: HubServer, tmp_path: Path) -> None:
     folder = saved(tmp_path)
     done = invoke("publish", str(folder), "--repo", REPO, "--mirror", "--dry-run", "--out", str(tmp_path / "release"))
@@ -277,40 +254,10 @@ def not_finite(folder: Path) -> None:
     sae.save_model(folder)
 
 
-def as_in_a_checkpoint(folder: Path) -> None:
-    cfg = json.loads((folder / "cfg.json").read_text())
-    (folder / "cfg.json").write_text(json.dumps(cfg | {"normalize_activations": "expected_average_only_in"}))
-
-
-def changed_width(folder: Path) -> None:
-    cfg = json.loads((folder / "cfg.json").read_text())
-    (folder / "cfg.json").write_text(json.dumps(cfg | {"d_sae": 12}))
-
-
-@pytest.mark.parametrize(
-    ("damage", "sentence"),
-    [
-        (lambda folder: (folder / "sae_weights.safetensors").unlink(), "could not be loaded as an SAE"),
-        (lambda folder: (folder / "cfg.json").unlink(), r"cfg\.json is missing"),
-        (not_finite, r": 1 of 192 values of W_dec are NaN or infinite"),
-        (changed_width, "could not be loaded as an SAE"),
-        (as_in_a_checkpoint, "the scale is not in its weights yet, as in a checkpoint"),
-    ],
-)
-def test_an_sae_that_nobody_could_use_is_refused_before_anything_is_asked(
-    hub: HubServer, tmp_path: Path, damage: Any, sentence: str
-) -> None:
-    folder = saved(tmp_path)
-    damage(folder)
-    with pytest.raises(ConfigError, match=sentence):
-        publish({"mine": folder}, REPO)
-    assert hub.requests == []
-
-
 @pytest.mark.parametrize(
     ("saes", "repo", "sentence"),
     [
-        (["a", "b/a"], REPO, "'a' is given twice"),
+        (["a", "b/a"], REPO, "SAE 'a' must have the form ID=FOLDER, with each name once"),
         (["../x=a"], REPO, "cannot be an SAE id"),
         (["x=a", "x_mirror=b", "--mirror"], REPO, "would be an SAE and the mirror of x"),
         (["README.md=a"], REPO, "cannot be an SAE id"),
@@ -400,3 +347,14 @@ close(sae.encode(x), expected["batch"])
     assert examples
     assert all((example.code > 0) == (example.pole == 0) for example in examples)
     assert f"| {examples[0].latent} | positive |" in card
+
+
+def test_a_non_negative_sae_goes_along_without_a_mirror(hub: HubServer, tmp_path: Path) -> None:
+    plain = TopKSAE(TopKSAEConfig(d_in=8, d_sae=F, k=3))
+    publish({"mine": saved(tmp_path), "topk": plain}, REPO, with_mirror=True)
+    manifest = Manifest.from_json(hub.repos[REPO].files()["abstopk.json"].content, "here")
+    assert list(manifest.saes) == ["mine", "mine_mirror", "topk"]
+    card = card_of(hub)
+    assert "The codes of `mine` are **signed**" in card
+    assert "With SAELens alone (mine_mirror, topk):" in card
+    assert "The signs of `mine` are as training left them" in card

@@ -1,12 +1,14 @@
-"""Figures of SAEs: reconstruction against L0, and two-sidedness of latents."""
+"""Figures of SAEs and of concepts: reconstruction against L0, two-sidedness; cosines and texts of concepts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import fmean
 
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 
-from sae_lens_abstopk.evaluation.figures.style import GREY, legend_below, marks, panel
-from sae_lens_abstopk.evaluation.results.merging import MergedResults
+from sae_lens_abstopk.evaluation.figures.style import GREY, POLE_COLOURS, legend_below, marks, panel
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.results.records import ReconstructionRecord
 
 
@@ -73,3 +75,52 @@ def two_sidedness_figure(merged: MergedResults) -> Figure | None:
 def is_two_sided(found: ReconstructionRecord) -> bool:
     """Return whether any latent fires on both sides."""
     return found.two_sidedness != 0 and sum(found.two_sidedness_histogram) > 0
+
+
+def cosines_figure(cosines: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Draw the matrix of cosines between concepts."""
+    names = list(cosines)
+    values = np.array([[cosines[row].get(column, np.nan) for column in names] for row in names], dtype=float)
+    size = max(2.5, 1.1 + 0.24 * len(names))
+    figure, axes = panel(height=size)
+    # values near 0 fade into the page, light or dark
+    middle = to_rgba(GREY, 0.12)
+    colours = LinearSegmentedColormap.from_list("poles", [POLE_COLOURS[0], middle, POLE_COLOURS[1]])
+    axes.pcolormesh(np.ma.masked_invalid(values), cmap=colours, vmin=-1, vmax=1)
+    middles = np.arange(len(names)) + 0.5
+    axes.set_xticks(middles, labels=names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(middles, labels=names)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for (row, column), cosine in np.ndenumerate(values):
+        if len(names) <= 12 and cosine == cosine:
+            axes.text(column + 0.5, row + 0.5, f"{cosine:.2f}", ha="center", va="center", fontsize=6)
+    return figure
+
+
+def pca_figure(task: MergedTask) -> Figure | None:
+    """Draw the texts of one concept in the first two principal components of the activations."""
+    pca = task.record.pca
+    if pca is None or not pca.coordinates:
+        return None
+    figure, axes = panel()
+    coordinates, labels = np.array(pca.coordinates), np.array(pca.labels)
+    for pole, name in enumerate(task.record.poles):
+        x, y = coordinates[labels == pole].T
+        face = POLE_COLOURS[pole] if pole == 0 else "none"
+        axes.plot(
+            x,
+            y,
+            "oD"[pole],
+            color=POLE_COLOURS[pole],
+            markerfacecolor=face,
+            markersize=3,
+            label=f"{name} ({'AB'[pole]})",
+        )
+    first, second = (f"component {index + 1} ({share:.0%})" for index, share in enumerate(pca.explained[:2]))
+    axes.set_xlabel(first)
+    axes.set_ylabel(second)
+    legend_below(figure)
+    return figure

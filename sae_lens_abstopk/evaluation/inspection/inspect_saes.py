@@ -8,10 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sae_lens_abstopk.evaluation.results.facts import code_text, examples
+from sae_lens_abstopk.evaluation.results.facts import OnText, code_text, examples, read_text, text_results
 from sae_lens_abstopk.evaluation.results.records import ExampleRecord
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
-from sae_lens_abstopk.evaluation.results.text_measurement import OnText, read_text, text_results
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.system.errors import ConfigError

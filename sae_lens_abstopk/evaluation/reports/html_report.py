@@ -8,10 +8,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from sae_lens_abstopk.evaluation.figures.intervals import auroc_figure, coverage_figure, methods_figure
-from sae_lens_abstopk.evaluation.figures.of_concepts import cosines_figure, pca_figure
 from sae_lens_abstopk.evaluation.figures.of_saes import (
+    cosines_figure,
     fvu_figure,
     is_two_sided,
+    pca_figure,
     recovered_figure,
     two_sidedness_figure,
 )

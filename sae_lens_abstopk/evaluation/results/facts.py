@@ -1,12 +1,14 @@
-"""Facts in a results file: the run, and each SAE's identity, reconstruction, decoder and strongest contexts."""
+"""Measure SAEs on plain text, and facts in a results file: the run, identity, reconstruction, decoder, contexts."""
 
 import math
 import shlex
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from sae_lens import SAE
@@ -14,7 +16,7 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.dictionary.geometry import antipodal_pairs
-from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.dictionary.reconstruction import Observer, Reconstruction, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.results.records import (
     ExampleRecord,
     GeometryRecord,
@@ -22,12 +24,14 @@ from sae_lens_abstopk.evaluation.results.records import (
     ReconstructionRecord,
     SAERecord,
 )
+from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
 from sae_lens_abstopk.system.files import file_sha256, home_as_tilde
 from sae_lens_abstopk.system.provenance import commit, environment, processor
 from sae_lens_abstopk.text.token_text import TokenText
 
-LATENTS, CONTEXTS = 4, 2
+CONTEXTS = 2
+"""Strongest contexts of a pole that are kept."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _RECORDED = (
     *("training_architecture", "training_tokens", "training_architecture_details", "context_size"),
@@ -55,21 +59,17 @@ def run_facts(subjects: Subjects) -> dict[str, Any]:
 def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERecord:
     """Identify an SAE from ``source``, its folder or its release and id."""
     digest = weights_sha256(source)
+    training = {key: sae.cfg.metadata[key] for key in _RECORDED if key in sae.cfg.metadata}
+    training |= {"k": sae.cfg.k} if hasattr(sae.cfg, "k") else {}
     return SAERecord(
         folder=Path(source).name if digest else source,
         architecture=sae.cfg.architecture(),
         d_in=sae.cfg.d_in,
         d_sae=sae.cfg.d_sae,
         weights_sha256=digest,
-        training=training_facts(sae),
+        training=training,
         group=group,
     )
-
-
-def training_facts(sae: SAE[Any]) -> dict[str, Any]:
-    """Return the training facts in an SAE's metadata, and its k if any."""
-    found = {key: sae.cfg.metadata[key] for key in _RECORDED if key in sae.cfg.metadata}
-    return found | ({"k": sae.cfg.k} if hasattr(sae.cfg, "k") else {})
 
 
 def config_facts(sae: SAE[Any]) -> dict[str, Any]:
@@ -139,10 +139,8 @@ def code_text(code: float) -> str:
     return f"{code:+.{max(0, 2 - math.floor(math.log10(abs(code))))}f}"
 
 
-def examples(
-    contexts: PoleContexts, tokenizer: Any, *, latents: int = LATENTS, n: int = CONTEXTS
-) -> list[ExampleRecord]:
-    """Return ``n`` contexts of each pole of the first ``latents`` of :meth:`PoleContexts.suggested`."""
+def examples(contexts: PoleContexts, tokenizer: Any, *, latents: int = 4, n: int = CONTEXTS) -> list[ExampleRecord]:
+    """Return ``n`` contexts of each pole of the first ``latents`` of :meth:`PoleContexts.suggested`, as text."""
     text_of = TokenText(tokenizer)
     return [
         ExampleRecord(
@@ -156,3 +154,68 @@ def examples(
         for pole in (0, 1)
         for context in contexts.of(latent, pole)[:n]
     ]
+
+
+class OnText(NamedTuple):
+    """The results of one pass over plain text, by SAE."""
+
+    reconstruction: dict[str, Reconstruction]
+    contexts: dict[str, PoleContexts]
+
+
+def read_text(
+    subjects: Subjects,
+    n_tokens: int,
+    *,
+    contexts: int,
+    with_loss: bool = True,
+    observer: Observer | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> OnText:
+    """
+    Measure SAEs on their text and keep the strongest contexts.
+
+    Args:
+        subjects: The SAEs with model and text.
+        n_tokens: Tokens to read, rounded up to whole batches.
+        contexts: Number of contexts of each pole of each latent.
+        with_loss: Also measure Loss Recovered and divergence, which runs the whole model.
+        observer: Called with every batch of codes.
+        on_progress: Called with (passes done, passes in all).
+    """
+    batches, saes = subjects.batches(n_tokens, with_logits=with_loss), subjects.saes
+    kept = {name: PoleContexts(sae.cfg.d_sae, contexts) for name, sae in saes.items()}
+    total, done = len(batches) * (3 + len(saes) if with_loss else 1), count(1)
+
+    def observe(name: str, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
+        kept[name].update(codes, where, tokens)
+        if observer is not None:
+            observer(name, codes, where, tokens)
+
+    found = evaluate_reconstruction(
+        subjects.passes,
+        saes,
+        batches,
+        token_filter=subjects.token_filter,
+        with_loss=with_loss,
+        with_kl=with_loss,
+        observer=observe,
+        on_pass=lambda: on_progress(next(done), total) if on_progress else None,
+    )
+    return OnText(found, kept)
+
+
+def text_results(subjects: Subjects, found: OnText, *, suite: str, settings: dict[str, Any]) -> Results:
+    """Make a results file from :func:`read_text`; ``suite`` names a measurement without a suite."""
+    return Results(
+        **run_facts(subjects),
+        suite=suite,
+        settings=settings,
+        seed=0,
+        saes={name: sae_record(sae, subjects.sources[name]) for name, sae in subjects.saes.items()},
+        reconstruction={name: reconstruction_record(each) for name, each in found.reconstruction.items()},
+        geometry={},
+        examples={name: examples(kept, subjects.tokenizer) for name, kept in found.contexts.items()},
+        tasks={},
+        steering={},
+    )

@@ -11,8 +11,12 @@ from sae_lens import SAE
 from torch import nn
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.evaluation.subjects.sae_specs import explaining_options, specs_of_sae, was_held_out
-from sae_lens_abstopk.evaluation.subjects.same_activations import require_one_place
+from sae_lens_abstopk.evaluation.subjects.sae_specs import (
+    explaining_options,
+    require_one_place,
+    specs_of_sae,
+    was_held_out,
+)
 from sae_lens_abstopk.model.check_hook import check_activations
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_language_model, warn_of_other_weights

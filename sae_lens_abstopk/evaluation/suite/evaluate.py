@@ -16,6 +16,7 @@ from sae_lens_abstopk.evaluation.results.facts import (
     config_facts,
     examples,
     geometry_record,
+    read_text,
     reconstruction_record,
     run_facts,
     sae_record,
@@ -28,7 +29,6 @@ from sae_lens_abstopk.evaluation.results.records import (
     SteeringRecord,
 )
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.evaluation.results.text_measurement import read_text
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
 from sae_lens_abstopk.evaluation.suite.match_seeds import match_seeds, seed_groups
 from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask, probe_on_task, untrained_saes

@@ -10,12 +10,16 @@ import pytest
 
 from sae_lens_abstopk.evaluation.figures.files import KINDS, write_figure
 from sae_lens_abstopk.evaluation.figures.intervals import auroc_figure, coverage_figure, methods_figure
-from sae_lens_abstopk.evaluation.figures.of_concepts import cosines_figure, pca_figure
-from sae_lens_abstopk.evaluation.figures.of_saes import fvu_figure, recovered_figure, two_sidedness_figure
+from sae_lens_abstopk.evaluation.figures.of_saes import (
+    cosines_figure,
+    fvu_figure,
+    pca_figure,
+    recovered_figure,
+    two_sidedness_figure,
+)
 from sae_lens_abstopk.evaluation.figures.of_steering import dose_response_figure, effect_cost_figure, symmetry_figure
 from sae_lens_abstopk.evaluation.figures.style import GREY, mark_of, marks, paper_style
 from sae_lens_abstopk.evaluation.results.merging import merge_results
-from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
 from sae_lens_abstopk.system.errors import ConfigError
 from tests.cli.test_cli import invoke
@@ -114,14 +118,6 @@ def test_intervals_are_those_of_the_file() -> None:
         assert span.get_segments()[0][:, 0] == pytest.approx([interval.low, interval.high])
 
 
-def test_an_interval_below_the_axis_widens_it() -> None:
-    document = results_document(tasks=ONE)
-    low = Interval(value=0.2, low=0.1, high=0.3, n_units=7)
-    document.tasks["gender"].saes["topk"].probes["single latent, permuted"].auroc = low
-    assert axes_of(drawn(auroc_figure, document)).get_xlim()[0] == pytest.approx(0.08)
-    assert axes_of(drawn(auroc_figure, document, "pair")).get_xlim()[0] == pytest.approx(0.28)
-
-
 def test_the_curves_of_steering_are_the_doses_at_neutral_cost() -> None:
     document = results_document(saes={"a": None}, tasks=ONE)
     record = document.steering["gender"]["a"]
@@ -141,16 +137,6 @@ def test_concepts_are_drawn_with_their_cosines_and_texts() -> None:
     assert mesh.get_array().tolist() == [list(row.values()) for row in document.concept_cosines.values()]
     points = lines(pca_figure(merged.tasks[0]))
     assert [len(points[name][0][0]) for name in ("he (A)", "she (B)")] == [40, 40]
-
-
-@pytest.mark.parametrize("draw", [dose_response_figure, effect_cost_figure])
-def test_long_names_of_saes_do_not_run_into_each_other(draw: Any) -> None:
-    name = "layer15_expansion8_k57_matryoshka_batch_abstopk_with_unit_norm_encoder_seed0"
-    tasks = {"gender": ("he", "she"), "unsteered": ("a", "b"), "tense": ("was", "is")}
-    figure = drawn(draw, results_document(saes={name: None}, tasks=tasks))
-    figure.draw_without_rendering()
-    first, second = (axes.title.get_window_extent() for axes in figure.axes if axes.get_title())
-    assert first.x1 < second.x0
 
 
 def test_two_sidedness_is_a_share_of_the_live_latents_of_saes_with_two_sides() -> None:

@@ -108,21 +108,6 @@ def test_the_markdown_says_where_the_numbers_come_from() -> None:
         assert part in head
 
 
-def test_a_loss_recovered_on_few_tokens_says_so() -> None:
-    document = results_document()
-    assert "over 51,000 predicted tokens. KL" in markdown_of(document)
-    for found in document.reconstruction.values():
-        assert found.loss is not None
-        found.loss.tokens = 2_000
-    assert "over 2,000 predicted tokens, fewer than the 50,000" in markdown_of(document)
-
-
-def test_what_an_sae_of_one_side_has_not_is_a_dash() -> None:
-    cells = {name: row(section(markdown_of(results_document()), "By SAE"), name) for name in ("topk", "batch_abstopk")}
-    assert cells["topk"][-2:] == ["-", "-"]
-    assert "-" not in cells["batch_abstopk"]
-
-
 def test_texts_that_were_not_read_as_meant_are_told() -> None:
     document = results_document(tasks={"size": ("small", "large"), "age": ("old", "young")})
     document.tasks["size"].fallbacks = {"last_moved": 4, "unfiltered": 2, "marked_left_out": 3, "truncated": 1_300}
@@ -130,14 +115,6 @@ def test_texts_that_were_not_read_as_meant_are_told() -> None:
     shown = markdown_of(document)
     assert "Texts of size: 2 without a token that is kept, 3 left out with their marked token, 1,300 cut." in shown
     assert "Texts of age" not in shown
-
-
-def test_random_directions_share_a_row_with_their_range() -> None:
-    document = results_document()
-    cells = row(markdown_of(document), "gender", "topk", "2 random")
-    interventions = document.steering["gender"]["topk"].interventions
-    values = [interventions[f"random_{index}"].towards_b.log_odds.value or 0.0 for index in range(2)]
-    assert cells[5] == f"{sum(values) / 2:.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def test_seeds_of_a_variant_are_shown_with_mean_and_range() -> None:
@@ -166,13 +143,3 @@ def test_a_name_does_not_break_a_markdown_table() -> None:
     assert r"a\|b \`c\` [d]\(http://e) \_f\_" in line
     header = section(shown, "By SAE").strip().splitlines()[0]
     assert len(re.findall(r"(?<!\\)\|", line)) == header.count("|")
-
-
-def test_lengths_of_training_are_shown_where_they_differ() -> None:
-    document = results_document()
-    assert "training tokens" not in markdown_of(document)
-    first, second, *_ = document.saes.values()
-    first.training["training_tokens"], second.training["training_tokens"] = 2_000_000, ["of", "another", "tool"]
-    shown = markdown_of(document)
-    assert "training tokens" in shown
-    assert "| 2,000,000 |" in shown

@@ -23,18 +23,6 @@ def test_results_without_accuracy_are_those_of_the_same_sae_with_it(newest_first
     assert merged.tasks[0].saes == newer.tasks[merged.tasks[0].name].saes
 
 
-def test_results_of_other_saes_and_suites_are_shown_together() -> None:
-    first = results_document(saes={"a": None}, tasks={"gender": ("he", "she")})
-    second = results_document(saes={"b": None}, tasks={"gender": ("he", "she"), "tense": ("past", "present")})
-    second.tasks["gender"].digest = first.tasks["gender"].digest
-    merged = merge_results([first, second])
-    assert merged.names == ["a", "b"]
-    assert [(task.name, list(task.saes)) for task in merged.tasks] == [("gender", ["a", "b"]), ("tense", ["b"])]
-    shown = markdown_of(first, second)
-    assert "Result 2:" in shown
-    assert row(section(shown, "By SAE"), "b")[1] == "signed_jumprelu"
-
-
 def test_the_same_sae_is_one_unless_its_numbers_differ() -> None:
     whole = results_document()
     tasks_only = whole.model_copy(update={"reconstruction": {}, "geometry": {}})
@@ -105,3 +93,15 @@ def test_saes_that_were_trained_in_other_ways_are_no_seeds_of_one_variant() -> N
     for record in document.saes.values():
         record.training["lr"] = 1e-3
     assert {(sae.variant, sae.curve) for sae in merge_results([document]).saes} == {("a k=9", "a")}
+
+
+def test_results_of_other_saes_and_suites_are_shown_together() -> None:
+    first = results_document(saes={"a": None}, tasks={"gender": ("he", "she")})
+    second = results_document(saes={"b": None}, tasks={"gender": ("he", "she"), "tense": ("past", "present")})
+    second.tasks["gender"].digest = first.tasks["gender"].digest
+    merged = merge_results([first, second])
+    assert merged.names == ["a", "b"]
+    assert [(task.name, list(task.saes)) for task in merged.tasks] == [("gender", ["a", "b"]), ("tense", ["b"])]
+    shown = markdown_of(first, second)
+    assert "Result 2:" in shown
+    assert row(section(shown, "By SAE"), "b")[1] == "signed_jumprelu"

@@ -44,14 +44,6 @@ def test_the_csv_has_the_numbers_in_full_and_what_was_swept() -> None:
     assert [second[key] for key in ("sae", "k", "group", "loss_kl", "nmse")] == ["topk, wide", "32", "", "", ""]
 
 
-def test_tables_of_many_rows_are_left_to_the_files() -> None:
-    document = results_document(saes={f"s{i}": None for i in range(21)}, tasks={"a": ("x", "y"), "b": ("x", "y")})
-    print_report(merge_results([document]), console := Console(width=200, file=io.StringIO(), color_system=None))
-    assert isinstance(console.file, io.StringIO)
-    assert "42 rows, which are in report.md and report.html" in console.file.getvalue()
-    assert "s20" in console.file.getvalue(), "of one row an SAE"
-
-
 def test_on_a_narrow_terminal_no_number_is_cut() -> None:
     document = results_document(saes={f"[bold]a_name_of_some_length_{seed}": "variant" for seed in range(2)})
     for width in (60, 80, 200):

@@ -34,16 +34,6 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(n: int) -> None:
     assert 0.90 <= hits / 300 <= 0.98
 
 
-def test_a_seed_draws_the_same_resamples_again_and_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, labels = np.random.default_rng(0).normal(size=(2, 100))
-    statistic = ResampledAUROC(scores, (labels > 0).astype(int))
-    found = bootstrap(statistic, 100, seed=3)
-    assert found == bootstrap(statistic, 100, seed=3)
-    assert found != bootstrap(statistic, 100, seed=4)
-    monkeypatch.setattr("sae_lens_abstopk.evaluation.results.bootstrap._CHUNK_BYTES", 8 * 100 * 7)
-    assert found == bootstrap(statistic, 100, seed=3)
-
-
 def test_resamples_without_a_value_are_left_out_until_they_are_half() -> None:
     def seldom(share: float):
         generator = np.random.default_rng(0)
@@ -62,6 +52,11 @@ def test_equal_resamples_and_a_single_group_give_no_interval(
     assert (found.low, found.high, str(found)) == (None, None, mean)
 
 
-def test_groups_must_fit_the_rows() -> None:
-    with pytest.raises(ValueError, match="one group a row"):
-        mean_estimate([1.0, 2.0], groups=["a"])
+def test_a_seed_draws_the_same_resamples_again_and_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, labels = np.random.default_rng(0).normal(size=(2, 100))
+    statistic = ResampledAUROC(scores, (labels > 0).astype(int))
+    found = bootstrap(statistic, 100, seed=3)
+    assert found == bootstrap(statistic, 100, seed=3)
+    assert found != bootstrap(statistic, 100, seed=4)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.results.bootstrap._CHUNK_BYTES", 8 * 100 * 7)
+    assert found == bootstrap(statistic, 100, seed=3)

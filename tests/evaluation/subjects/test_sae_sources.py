@@ -78,37 +78,6 @@ def test_an_sae_from_elsewhere_needs_a_text_and_a_model(tiny_llama: Path, texts:
     assert found.results.reconstruction["sae"].l0 == 4
 
 
-def test_a_folder_that_holds_no_sae_is_refused(folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such folder"):
-        load_sae(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match=r"holds no SAE: cfg\.json is missing"):
-        load_sae(tmp_path)
-    for name, damage, sentence in (
-        ("truncated", lambda path: path.write_bytes(path.read_bytes()[:500]), "could not be loaded as an SAE"),
-        ("missing", lambda path: path.unlink(), "could not be loaded as an SAE"),
-    ):
-        shutil.copytree(folders[0], tmp_path / name)
-        damage(tmp_path / name / "sae_weights.safetensors")
-        with pytest.raises(ConfigError, match=sentence):
-            load_sae(tmp_path / name)
-    shutil.copytree(folders[0], tmp_path / "strange")
-    cfg = tmp_path / "strange" / "cfg.json"
-    cfg.write_text(cfg.read_text().replace("signed_jumprelu", "strange"))
-    with pytest.raises(ConfigError, match="SAELens knows no architecture 'strange'"):
-        load_sae(tmp_path / "strange")
-    cfg.write_text(cfg.read_text().replace("strange", "batch_abstopk"))
-    with pytest.raises(ConfigError, match=r"strange is a checkpoint: it holds an SAE in training, .* 'batch_abstopk'"):
-        load_sae(tmp_path / "strange")
-
-
-def test_an_sae_of_another_tool_is_told_from_an_unknown_architecture(tmp_path: Path) -> None:
-    (tmp_path / "cfg.json").write_text('{"expansion_factor": 32, "k": 8, "signed": true}')
-    with pytest.raises(
-        ConfigError, match=r"not an SAE in SAELens's format: its cfg\.json lacks '\w+'\. Convert one of eai"
-    ):
-        load_sae(tmp_path)
-
-
 def test_a_release_without_a_label_is_called_by_all_of_its_name(
     folders: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,3 +178,16 @@ def test_a_config_of_another_tool_or_hook_says_nothing_of_an_sae(
     monkeypatch.chdir(folders[0])
     with pytest.raises(ConfigError, match="give --text"):
         specs_of_sae(Path("some-release:layer_2"), sae)
+
+
+def test_a_folder_without_an_sae_for_use_says_what_it_is(folders: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(folders[0], tmp_path / "sae")
+    cfg = tmp_path / "sae" / "cfg.json"
+    for content, sentence in (
+        ('{"expansion_factor": 32, "k": 8, "signed": true}', r"its cfg\.json lacks '\w+'\. Convert one of eai"),
+        (cfg.read_text().replace("signed_jumprelu", "strange"), "SAELens knows no architecture 'strange'"),
+        (cfg.read_text().replace("signed_jumprelu", "batch_abstopk"), "is a checkpoint: it holds an SAE in training"),
+    ):
+        cfg.write_text(content)
+        with pytest.raises(ConfigError, match=sentence):
+            load_sae(tmp_path / "sae")

@@ -1,7 +1,6 @@
 """SAEs that are measured together: the same model, weights, hook and kind of token."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ from sae_lens.load_model import HookedProxyLM
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_lens_abstopk import ConfigError, evaluate, explore, steer
+from sae_lens_abstopk import ConfigError, explore, steer
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
 from sae_lens_abstopk.evaluation.subjects import subjects as subjects_module
 from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes, open_subjects
-from sae_lens_abstopk.evaluation.suite.suite import Suite
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from tests.evaluation.results_document import results_document
 from tests.evaluation.steerable import signed_sae
 from tests.evaluation.subjects.other_metadata import with_metadata
 
@@ -44,14 +41,6 @@ def test_a_model_in_memory_is_on_a_device_that_metrics_can_be_computed_on(
     monkeypatch.setattr(ModelPasses, "device", torch.device("mps"))
     with pytest.raises(ConfigError, match="the model's device='mps' is not a torch device"):
         subjects.with_model()
-
-
-def test_saes_of_different_hooks_are_refused(folders: list[Path], tmp_path: Path) -> None:
-    shutil.copytree(folders[0], tmp_path / "other")
-    cfg = tmp_path / "other" / "cfg.json"
-    cfg.write_text(cfg.read_text().replace("model.layers.2", "model.layers.3"))
-    with pytest.raises(ConfigError, match="read different hooks"):
-        inspect_saes([folders[0], tmp_path / "other"])
 
 
 @pytest.mark.parametrize(
@@ -159,15 +148,6 @@ def test_a_model_in_memory_is_asked_for_its_own_name_of_the_hook(
         UserWarning, match=r"weights that HookedTransformer processes \(fold_ln=True\), and this HookedProxyLM"
     ):
         load_subject_saes(sae, model=proxy, text=str(texts)).with_model(proxy)
-
-
-def test_what_an_evaluation_would_write_over_is_told_before_the_model_is_loaded(
-    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subjects_module, "load_language_model", lambda _: pytest.fail("loaded"))
-    results_document().write(tmp_path / "results.json")
-    with pytest.raises(ConfigError, match="would write over"):
-        evaluate(folders[0], suite=Suite(name="text"), out=tmp_path)
 
 
 def test_a_model_that_was_processed_is_told_from_the_one_that_was_trained_on() -> None:
