@@ -112,7 +112,7 @@ def publish(
     """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.hub import publish as run_publish
-        from sae_lens_abstopk.hub.show import files_tree
+        from sae_lens_abstopk.hub.pull import files_tree
         from sae_lens_abstopk.system.terminal import passes_bar
 
         if not dry_run:
@@ -163,7 +163,7 @@ def pull(
     """Download a published SAE, check the hash of every file, and show the numbers of its card."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.hub import pull as run_pull
-        from sae_lens_abstopk.hub.show import pulled_table
+        from sae_lens_abstopk.hub.pull import pulled_table
 
         pulled = run_pull(repo, sae_id, revision=revision)
         console.print(pulled_table(pulled))

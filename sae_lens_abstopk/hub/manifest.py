@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter, ValidationError
 from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_FILENAME
 
-from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.saes.poles import POLE_ACTIVITY_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import file_sha256, leads_up
@@ -16,6 +15,7 @@ from sae_lens_abstopk.system.provenance import version_of
 
 MANIFEST_FILENAME = "abstopk.json"
 CARD_FILENAME = "README.md"
+PLOT_FILENAME = "two_sidedness.svg"
 SAE_FILES = (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_FILENAME, POLE_ACTIVITY_FILENAME, PLOT_FILENAME)
 """Files of an SAE in a release; no others are downloaded."""
 FORMAT = 1

@@ -9,8 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from sae_lens_abstopk.evaluation.reports.reconstruction_tables import LOSS_TOKENS
 from sae_lens_abstopk.evaluation.results.facts import code_text
-from sae_lens_abstopk.hub.manifest import Manifest, NumberWithInterval
-from sae_lens_abstopk.hub.plot import PLOT_FILENAME
+from sae_lens_abstopk.hub.manifest import PLOT_FILENAME, Manifest, NumberWithInterval
 from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES
 from sae_lens_abstopk.model.hook_places import transformer_lens_name
 from sae_lens_abstopk.saes.load_note import needed_import

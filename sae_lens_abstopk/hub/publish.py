@@ -15,13 +15,13 @@ from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.hub.manifest import (
     CARD_FILENAME,
     MANIFEST_FILENAME,
+    PLOT_FILENAME,
     Manifest,
     PublishedFile,
     PublishedSAE,
     published_file,
 )
 from sae_lens_abstopk.hub.model_card import model_card
-from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.repository import Repository, hub_errors, require_repo_id, require_write_token
 from sae_lens_abstopk.hub.results import measure as measure_saes
 from sae_lens_abstopk.hub.results import results_beside, results_by_id

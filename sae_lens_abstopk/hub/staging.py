@@ -18,11 +18,11 @@ from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.hub.manifest import (
     CARD_FILENAME,
     MANIFEST_FILENAME,
+    PLOT_FILENAME,
     PublishedResults,
     PublishedSAE,
     published_file,
 )
-from sae_lens_abstopk.hub.plot import PLOT_BINS, PLOT_FILENAME, two_sidedness_svg
 from sae_lens_abstopk.hub.results import results_in_gauge
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.loading import load_as_saved, require_finite
@@ -41,6 +41,8 @@ TRAINING_KEYS = (
 )
 # metadata that may be a local path or a Hub name, and loading options that are not published
 NAMES, PRIVATE = ("model_name", "dataset_path"), ("token", "use_auth_token", "cache_dir")
+PLOT_BINS = 25
+WIDTH, HEIGHT, MARGIN = 640, 240, 44
 
 
 class Staged(NamedTuple):
@@ -113,7 +115,7 @@ def stage(
             shares = pole_statistics(activity.counts).two_sidedness
             histogram = torch.histc(shares[~shares.isnan()].float(), PLOT_BINS, min=0, max=0.5).int().tolist()
         if is_signed(sae) and histogram:
-            (place / PLOT_FILENAME).write_text(two_sidedness_svg(histogram, sae.cfg.d_sae), encoding="utf-8")
+            (place / PLOT_FILENAME).write_text(_two_sidedness_svg(histogram, sae.cfg.d_sae), encoding="utf-8")
         staged[sae_id] = _write(sae, folder, sae_id, measured, in_gauge=in_gauge, base_model=base_model)
         if with_mirror and is_signed(sae):
             mirror_id = f"{sae_id}{MIRROR_END}"
@@ -183,4 +185,39 @@ def _write(
         training={key: metadata[key] for key in TRAINING_KEYS if metadata.get(key) is not None},
         results=results,
         files={f"{sae_id}/{path.name}": published_file(path) for path in sorted(place.iterdir()) if path.is_file()},
+    )
+
+
+def _two_sidedness_svg(latents: Sequence[int], d_sae: int) -> str:
+    """
+    Draw a histogram of min(p+, p-) / (p+ + p-) over the live latents; heights are square roots.
+
+    Args:
+        latents: Live latents in equal bins from 0 to 0.5.
+        d_sae: Number of all latents.
+    """
+    bins, live, tallest = len(latents), sum(latents), max(*latents, 1)
+    width, base = WIDTH - 2 * MARGIN, HEIGHT - MARGIN
+    step, bars = width / bins, ""
+    for place, count in enumerate(latents):
+        height = (base - MARGIN) * (count / tallest) ** 0.5
+        share = f"{0.5 * place / bins:.2f} to {0.5 * (place + 1) / bins:.2f}"
+        bars += (
+            f'<rect x="{MARGIN + place * step:.1f}" y="{base - height:.1f}" width="{step - 1:.1f}" '
+            f'height="{height:.1f}"><title>{share}: {count:,} latents</title></rect>'
+        )
+    ticks = "".join(
+        f'<text x="{MARGIN + width * share / 0.5:.0f}" y="{base + 16}" text-anchor="middle">{share:g}</text>'
+        for share in (0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    )
+    label = f"Histogram of two-sidedness over {live:,} live latents of {d_sae:,}; the tallest bar has {tallest:,}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
+        f'role="img" font-family="sans-serif" font-size="12" fill="#333"><title>{label}</title>'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
+        f'<text x="{MARGIN}" y="24">{live:,} live latents; tallest bar {tallest:,}, heights by the square root</text>'
+        f'<g fill="#3b6fb6">{bars}</g>'
+        f'<line x1="{MARGIN}" y1="{base}" x2="{WIDTH - MARGIN}" y2="{base}" stroke="#333"/>{ticks}'
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">share of the weaker pole in a latent\'s firings '
+        "(0.5 is even)</text></svg>\n"
     )

@@ -59,13 +59,11 @@ class Fault:
     path: str
     """Regular expression that is searched for."""
     status: int | None = None
-    drop: str | None = None
-    """"before" or "after" the request took effect."""
+    drop: bool = False
+    """Whether the connection ends after the request took effect."""
     damage: Callable[[bytes], bytes] | None = None
     """Changes the body of a download; a shorter one ends the connection early."""
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b'{"error": "told to fail"}'
-    """Of the answer with ``status``."""
     times: int = 10**9
     met: int = 0
 
@@ -129,10 +127,7 @@ class Handler(BaseHTTPRequestHandler):
             self.fault.times -= 1
             self.fault.met += 1
             if self.fault.status is not None:
-                self.answer(self.fault.body, self.fault.status, self.fault.headers)
-                return
-            if self.fault.drop == "before":
-                self.close_connection = True
+                self.answer({"error": "told to fail"}, self.fault.status, self.fault.headers)
                 return
         if self.token not in (None, WRITER, READER):
             self.answer({"error": "Invalid credentials"}, 401)
@@ -149,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(
         self, content: Any, status: int = 200, headers: dict[str, str] | None = None, *, promised: int | None = None
     ) -> None:
-        if self.fault is not None and self.fault.drop == "after":
+        if self.fault is not None and self.fault.drop:
             self.close_connection = True
             return
         body = content if isinstance(content, bytes) else json.dumps(content).encode()

@@ -107,7 +107,7 @@ def test_a_refusal_is_one_error_and_no_release(
 
 
 def test_after_a_commit_whose_answer_was_lost_the_same_command_finds_all_there(hub: HubServer, tmp_path: Path) -> None:
-    hub.add_fault("POST", COMMIT, drop="after", times=1)
+    hub.add_fault("POST", COMMIT, drop=True, times=1)
     with pytest.raises(HubError, match="run the command again"):
         publish({"mine": saved(tmp_path)}, REPO)
     assert publish({"mine": saved(tmp_path)}, REPO).changed == ()

@@ -1,7 +1,7 @@
 """A results file: one JSON document, whose schema is published in ``evals/results.schema.json``."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,7 +74,7 @@ def read_results(path: str | Path) -> Results:
         ConfigError: it is missing, has a wrong key (the first is named), or measures an SAE or a task that it does not
             list.
     """
-    path, remedy = Path(path), "write it again with `abstopk eval`"
+    path = Path(path)
     if not path.is_file():
         raise ConfigError(
             f"{path}: no such results file; `abstopk eval` writes one as results.json, `abstopk inspect --json` a "
@@ -82,23 +82,20 @@ def read_results(path: str | Path) -> Results:
         )
     try:
         document = Results.model_validate_json(path.read_bytes())
+        problem = next(_unlisted(document), None)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
+        document, problem = None, f"{where}: {first['msg'].lower()}"
+    if document is None or problem:
         raise ConfigError(
-            f"{path} is not a results file of this version: {where}: {first['msg'].lower()}; {remedy}."
-        ) from None
-    if unlisted := next(_unlisted(document), None):
-        where, kind, name, listed = unlisted
-        raise ConfigError(
-            f"{path} is inconsistent: {where} has the {kind} {name!r}, which is not in {kind}s ({', '.join(listed)}); "
-            f"{remedy}."
+            f"{path} is not a results file of this version: {problem}; write it again with `abstopk eval`."
         )
     return document
 
 
-def _unlisted(document: Results) -> Iterator[tuple[str, str, str, Iterable[str]]]:
-    """Yield references to unlisted SAEs and tasks: place, kind, name, listed names."""
+def _unlisted(document: Results) -> Iterator[str]:
+    """Describe references to SAEs and tasks that the document does not list."""
     named = {
         "reconstruction": document.reconstruction.keys(),
         "geometry": document.geometry.keys(),
@@ -107,8 +104,10 @@ def _unlisted(document: Results) -> Iterator[tuple[str, str, str, Iterable[str]]
         **{f"steering.{task}": found.keys() for task, found in document.steering.items()},
     }
     for where, names in named.items():
-        yield from ((where, "sae", name, document.saes) for name in names - document.saes.keys())
-    yield from (("steering", "task", name, document.tasks) for name in document.steering.keys() - document.tasks.keys())
+        for name in names - document.saes.keys():
+            yield f"{where} has the sae {name!r}, which is not in saes ({', '.join(document.saes)})"
+    for name in document.steering.keys() - document.tasks.keys():
+        yield f"steering has the task {name!r}, which is not in tasks ({', '.join(document.tasks)})"
 
 
 def schema() -> str:
