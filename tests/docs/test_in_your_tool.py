@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from tests.cli.test_cli import invoke
 from tests.docs.test_pages import blocks
+from tests.saes.converters.test_converters import reference_weights
 from tests.saes.test_signed_saes import with_random_weights
 
 
@@ -23,8 +24,9 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
     sae = with_random_weights(SignedJumpReLUSAE(cfg))
     sae.threshold.data.fill_(4.0)
     sae.save_model("runs/quickstart")
+    reference_weights(Path("checkpoints"))
     scope: dict[str, Any] = {}
-    assert [kind for kind, _ in blocks("in-your-tool")] == ["bash", *["python"] * 6, "bash", *["python"] * 2]
+    assert [kind for kind, _ in blocks("in-your-tool")] == ["bash", *["python"] * 6, "bash", *["python"] * 3]
     for kind, code in blocks("in-your-tool"):
         if kind == "bash":
             arguments = shlex.split(code)[1:]
@@ -33,7 +35,8 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
             done = invoke(*arguments)
             assert done.exit_code == 0, done.output
         else:
-            exec(code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny_llama)), scope)
+            small = code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny_llama)).replace("768", "8")
+            exec(small, scope)
     assert scope["kept"].tolist() == [[False] + [True] * (scope["tokens"].shape[1] - 1)]
     torch.testing.assert_close(scope["loss"], loss_without_first_token(scope), rtol=1e-4, atol=1e-4)
     assert (scope["codes"] < 0).any()
@@ -45,6 +48,7 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
     vector = steered["steering_vector"] * steered["steering_coefficient"]
     torch.testing.assert_close(vector, -24.0 * scope["signed"].W_dec[7].detach())
     assert len(scope["merged"].pairs) == 64
+    assert SAE.load_from_disk("converted").cfg.d_sae == scope["converted"].cfg.d_sae
 
 
 def loss_without_first_token(scope: dict[str, Any]) -> torch.Tensor:
