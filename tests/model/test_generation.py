@@ -34,7 +34,9 @@ def test_padded_batches_give_what_single_texts_give(text_model: tuple[str, TextM
     batch, found = texts.encode(TEXTS), []
     assert batch.mask.sum(1).tolist() == [len(row) for row in tokenizer(TEXTS)["input_ids"]]
     for strength in (0.0, 20.0):
-        with steer(texts.model, signed_sae(hook_of(kind), seqpos_slice=(1, None)), latent=5, strength=strength):
+        with steer(
+            texts.model, signed_sae(hook_of(kind), seqpos_slice=(1, None)), latent=5, strength=strength, scale=1.0
+        ):
             found.append(texts.nll(batch))
             next_logits = texts.next_logits(batch)
             for i, text in enumerate(TEXTS):

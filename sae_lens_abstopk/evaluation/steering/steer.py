@@ -66,8 +66,8 @@ def steer(
         latent: Index j, or else a ``direction`` [d_in] of any norm.
         strength: alpha; optional with ``ablate``.
         pole: With ``ablate``: the pole to remove; both by default.
-        scale: s, or :class:`LatentScales`, for ``add`` and ``clamp``. With the default 1 the strength is a code
-            (``latent``) or an added norm (``direction``).
+        scale: s, or :class:`LatentScales`; a latent needs it for ``add`` and ``clamp``. With 1 the strength is a code
+            (``latent``), or an added norm (``direction``, whose default it is).
         hook_name: Another hook than the SAE's; a name of transformers or TransformerLens.
         token_filter: Another filter than the SAE's; ``TokenFilter()`` edits the first position and special tokens too.
         prompt: False edits only the last token of each pass, so of the prompt only its last token; with a KV cache.
@@ -149,6 +149,11 @@ def steering_edit(
     if not 0 <= latent < sae.cfg.d_sae:
         raise ConfigError(f"latent={latent} is not in this SAE, which has latents 0 to {sae.cfg.d_sae - 1}.")
     latent = index(latent)
+    if scale is None and strength:
+        raise ConfigError(
+            f"latent={latent} needs scale=, the usual size of its code, which explore(...) or latent_scale(...) give, "
+            "or scale=1 for a strength in codes."
+        )
     amount = strength * float(scale(latent) if callable(scale) else 1.0 if scale is None else scale)
     written = written_by(sae, latent)
     if operator == "add":

@@ -73,19 +73,21 @@ class MlflowLogger:
         if goes_on and noted.is_file() and self._reopened(run_id := noted.read_text(encoding="utf-8")):
             self._run = run_id
             return
-        self._run = self._client.create_run(self._experiment(cfg.mlflow_experiment), run_name=name).info.run_id
+        # MLflow's own default is a folder mlruns in the current one
+        files = None if uri else (Path(parameters["output_path"]).resolve().parent / "mlartifacts").as_uri()
+        self._run = self._client.create_run(self._experiment(cfg.mlflow_experiment, files), run_name=name).info.run_id
         noted.write_text(self._run, encoding="utf-8")
         flat = [Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in flat_keys(parameters).items()]
         for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
             self._client.log_batch(self._run, params=flat[start : start + _PARAMETERS_AT_ONCE])
 
-    def _experiment(self, name: str) -> str:
+    def _experiment(self, name: str, files: str | None) -> str:
         """Return the id of an experiment, made if missing; another run may make it at the same time."""
         from mlflow.exceptions import MlflowException
 
         if (found := self._client.get_experiment_by_name(name)) is None:
             try:
-                return self._client.create_experiment(name)
+                return self._client.create_experiment(name, artifact_location=files)
             except MlflowException:
                 if (found := self._client.get_experiment_by_name(name)) is None:
                     raise

@@ -120,5 +120,5 @@ def test_answers_are_greedy_and_change_under_steering(
     assert_same(measure_refusal(texts, harmful, harmless, max_new_tokens=4), found)
     assert len(found.harmful_texts) == 2
     assert found.harmful.value == np.mean([refuses(text) for text in found.harmful_texts])
-    with steer(model, signed_sae(HOOKS["gpt2"]), latent=5, strength=50.0):
+    with steer(model, signed_sae(HOOKS["gpt2"]), latent=5, strength=50.0, scale=1.0):
         assert measure_refusal(texts, harmful, harmless, max_new_tokens=4).harmful_texts != found.harmful_texts

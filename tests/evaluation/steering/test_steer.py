@@ -99,7 +99,7 @@ def test_each_generated_token_is_steered_with_the_cache_as_without(kind: str, mo
     written, found = sae.W_dec[5].detach() * 4, []
     # with a cache, a bridge's layers (TransformerLens 3.9, transformers 5.24) see only the newest token
     for cached in (False, True) if kind != "bridge" else (False,):
-        with steer(model, sae, latent=5, strength=4.0):
+        with steer(model, sae, latent=5, strength=4.0, scale=1.0):
             found.append(generated(model, tokens, cached))
     assert all(torch.equal(tokens, found[0]) for tokens in found)
     # an edit written by hand: at every position but the first, without a cache
@@ -144,7 +144,7 @@ def test_left_padding_moves_the_first_position_and_is_not_steered(kind: str, mod
     sae = signed_sae(hook, seqpos_slice=(1, None))
     padded = torch.cat([torch.ones(1, 3, dtype=torch.int64), tokens], dim=1)
     mask = (torch.arange(10) >= 3).long()[None]
-    with steer(model, sae, latent=5, strength=20.0):
+    with steer(model, sae, latent=5, strength=20.0, scale=1.0):
         steered = activations_of(model, hook, padded, attention_mask=mask)
     change = (steered - activations_of(model, hook, padded, attention_mask=mask))[0]
     assert not change[:4].any()
@@ -158,11 +158,11 @@ def test_special_tokens_and_massive_activations_are_left_alone(models: Models) -
     limit = norms[[2, 3, 5, 6]].max().item() * 0.999
     sae = signed_sae(exclude_special_tokens=True, max_activation_norm=limit, seqpos_slice=(1, None))
     clean = activations_of(model, hook, tokens)
-    with steer(model, sae, latent=5, strength=20.0):
+    with steer(model, sae, latent=5, strength=20.0, scale=1.0):
         changed = (activations_of(model, hook, tokens) - clean)[0].any(-1)
     assert changed.tolist() == [False, *(norms[1:4] <= limit).tolist(), False, *(norms[5:] <= limit).tolist()]
     assert changed.any()
-    with steer(model, sae, latent=5, strength=20.0, token_filter=EVERYWHERE):
+    with steer(model, sae, latent=5, strength=20.0, scale=1.0, token_filter=EVERYWHERE):
         assert bool((activations_of(model, hook, tokens) - clean)[0].any(-1).all())
 
 
@@ -173,7 +173,9 @@ def test_a_model_that_runs_its_last_layers_on_the_last_tokens_is_steered_there(
     texts = TextModel(model, tokenizer)
     prompts, sae = texts.encode(["He went to the sea", "He"]), signed_sae(hook, seqpos_slice=(1, None))
     clean = texts.next_logits(prompts)
-    with steer(model, sae, latent=5, strength=20.0, token_filter=TokenFilter((1, None), special_tokens=(0, 1))):
+    with steer(
+        model, sae, latent=5, strength=20.0, scale=1.0, token_filter=TokenFilter((1, None), special_tokens=(0, 1))
+    ):
         steered = texts.next_logits(prompts)
     assert (steered - clean).any(-1).tolist() == [True, prompts.mask[1].sum() > 1]
 
@@ -181,7 +183,7 @@ def test_a_model_that_runs_its_last_layers_on_the_last_tokens_is_steered_there(
 def test_without_the_prompt_only_the_last_position_of_a_pass_is_steered(models: Models) -> None:
     model, hook, tokens, sae = models("gpt2"), GPT2, random_tokens(), signed_sae(GPT2)
     clean = activations_of(model, hook, tokens)
-    with steer(model, sae, latent=5, strength=20.0, prompt=False):
+    with steer(model, sae, latent=5, strength=20.0, scale=1.0, prompt=False):
         changed = (activations_of(model, hook, tokens) - clean).any(-1)
         right = activations_of(model, hook, tokens, attention_mask=(torch.arange(7) < 5).long().expand(2, -1))
     assert changed.tolist() == [[False] * 6 + [True]] * 2
@@ -197,8 +199,8 @@ def test_nested_steers_add_up_and_exceptions_leave_nothing(models: Models) -> No
     clean = activations_of(model, hook, tokens)
     limit = clean.norm(dim=-1).max().item() * 1.01
     limited = TokenFilter(max_norm=limit)
-    outer = steer(model, sae, latent=5, strength=200.0, token_filter=limited)
-    inner = steer(model, sae, latent=6, strength=-30.0, token_filter=limited)
+    outer = steer(model, sae, latent=5, strength=200.0, scale=1.0, token_filter=limited)
+    inner = steer(model, sae, latent=6, strength=-30.0, scale=1.0, token_filter=limited)
 
     with pytest.raises(RuntimeError), outer:  # noqa: PT012  # what is open when it fails matters
         with inner:
@@ -278,7 +280,7 @@ def test_what_a_latent_writes_is_what_its_sae_decodes(name: str, models: Models)
         raised = codes.clone()
         raised[..., 7] += 1.7
         expected = sae.decode(raised) - decoded
-    with steer(model, sae, latent=7, strength=1.7, hook_name=hook, token_filter=EVERYWHERE):
+    with steer(model, sae, latent=7, strength=1.7, scale=1.0, hook_name=hook, token_filter=EVERYWHERE):
         torch.testing.assert_close(activations_of(model, hook, tokens) - clean, expected, atol=2e-5, rtol=1e-3)
 
 
@@ -330,10 +332,10 @@ def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tin
     sae = signed_sae(hook)
     clean = logits_of(model, tokens)
     model.add_sae(sae, use_error_term=True)
-    with steer(model, sae, latent=5, strength=20.0):
+    with steer(model, sae, latent=5, strength=20.0, scale=1.0):
         attached = logits_of(model, tokens)
     model.reset_saes()
-    with steer(model, sae, latent=5, strength=20.0):
+    with steer(model, sae, latent=5, strength=20.0, scale=1.0):
         torch.testing.assert_close(attached, logits_of(model, tokens), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(logits_of(model, tokens), clean, atol=1e-4, rtol=1e-3)
 
@@ -346,6 +348,7 @@ def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tin
         ("gpt2", {"latent": 1, "direction": torch.ones(32)}, "do not go together"),
         ("gpt2", {}, "latent=None.* give a strength with latent="),
         ("gpt2", {"latent": 1, "strength": None}, "strength=None"),
+        ("gpt2", {"latent": 1, "scale": None}, r"latent=1 needs scale=.* latent_scale\(.*scale=1"),
         ("gpt2", {"latent": 1, "pole": "positive"}, "pole='positive'.* only operator='ablate' takes a pole"),
         ("gpt2", {"direction": torch.ones(32), "operator": "clamp"}, "operator='clamp'.* can only be added"),
         ("gpt2", {"direction": torch.zeros(32)}, "direction is zero"),
@@ -361,7 +364,7 @@ def test_what_does_not_go_together_is_refused_before_the_context_opens(
     kind: str, options: dict[str, Any], sentence: str, models: Models
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        steer(models(kind), signed_sae(GPT2), **{"strength": 1.0, **options})
+        steer(models(kind), signed_sae(GPT2), **{"strength": 1.0, "scale": 1.0, **options})
 
 
 def test_saes_whose_latents_cannot_steer_are_refused(models: Models) -> None:
@@ -380,23 +383,23 @@ def test_saes_whose_latents_cannot_steer_are_refused(models: Models) -> None:
         (BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4)).eval(), "over the batch"),
     ):
         with pytest.raises(ConfigError, match=remedy):
-            steer(models("gpt2"), sae, latent=1, strength=1.0, hook_name=GPT2)
+            steer(models("gpt2"), sae, latent=1, strength=1.0, scale=1.0, hook_name=GPT2)
         with pytest.raises(ConfigError, match=remedy):
             latent_scale(models("gpt2"), sae, [], latents=[1])
-    steer(models("gpt2"), of_batch.eval(), latent=1, strength=1.0, hook_name=GPT2)
+    steer(models("gpt2"), of_batch.eval(), latent=1, strength=1.0, scale=1.0, hook_name=GPT2)
 
 
 def test_codes_are_not_read_from_other_weights_without_a_word(models: Models) -> None:
     sae = signed_sae(GPT2)
     sae.cfg.metadata.model_from_pretrained_kwargs = {"center_writing_weights": True}
     with pytest.warns(UserWarning, match="center_writing_weights=True"):
-        steer(models("gpt2"), sae, latent=1, strength=1.0, operator="clamp")
+        steer(models("gpt2"), sae, latent=1, strength=1.0, scale=1.0, operator="clamp")
 
 
 def test_compiled_models_are_refused(tiny_models: dict[str, Path]) -> None:
     model, sae = model_of("llama-3.1-8b", tiny_models), signed_sae()
     with pytest.raises(ConfigError, match="OptimizedModule is compiled"):
-        steer(torch.compile(model), sae, latent=5, strength=1.0)  # pyright: ignore[reportArgumentType]
+        steer(torch.compile(model), sae, latent=5, strength=1.0, scale=1.0)  # pyright: ignore[reportArgumentType]
     model.model.layers[2].compile()
     find_place(model, "model.layers.3")
     with pytest.raises(ConfigError, match="LlamaDecoderLayer is compiled"):
@@ -430,7 +433,7 @@ def test_an_adapted_model_is_steered_as_the_one_that_it_wraps(hook: str, models:
     assert find_place(_Adapted(model), hook).name.startswith("base_model.model.model.layers.3")
     made, logits = [], []
     for each in (model, _Adapted(model)):
-        with steer(each, sae, latent=5, strength=20.0):
+        with steer(each, sae, latent=5, strength=20.0, scale=1.0):
             made.append(each.generate(tokens, max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=None))
             logits.append(logits_of(each, tokens))
     assert torch.equal(*made)
@@ -450,5 +453,5 @@ def test_a_hook_that_the_model_does_not_call_is_warned_of(models: Models) -> Non
 def test_layers_that_run_without_word_of_their_tokens_are_not_steered_by_guess(models: Models) -> None:
     model = models("llama-3.1-8b")
     refused = pytest.raises(ConfigError, match=r"LlamaModel.* generate")
-    with steer(model, signed_sae(), latent=5, strength=1.0), refused:
+    with steer(model, signed_sae(), latent=5, strength=1.0, scale=1.0), refused:
         model.model.forward(random_tokens())

@@ -57,7 +57,7 @@ def test_heads_are_not_measured_as_one(folder: Path, tmp_path: Path) -> None:
 def test_steering_is_refused(folder: Path, raw_config: dict[str, Any], tmp_path: Path) -> None:
     sae, model = load_sae(folder), model_of(build_config(raw_config))
     with pytest.raises(ConfigError, match=ALONE):
-        steer(model, sae, latent=1, strength=1.0)
+        steer(model, sae, latent=1, strength=1.0, scale=1.0)
     with pytest.raises(ConfigError, match=ALONE):
         latent_scale(model, sae, [torch.ones(1, 4, dtype=torch.int64)], latents=[1])
     with pytest.raises(ConfigError, match=ALONE):

@@ -154,13 +154,13 @@ def test_a_model_that_was_processed_is_told_from_the_one_that_was_trained_on() -
     sizes: dict[str, Any] = {"n_layers": 2, "d_model": 32, "n_ctx": 64, "d_head": 16, "n_heads": 2, "d_vocab": 50}
     model = HookedTransformer(HookedTransformerConfig(**sizes, act_fn="gelu", normalization_type="LN", device="cpu"))
     sae = signed_sae("blocks.1.hook_resid_post")
-    with steer(model, sae, latent=3, strength=1.0):  # a warning would be an error
+    with steer(model, sae, latent=3, strength=1.0, scale=1.0):  # a warning would be an error
         pass
     model.process_weights_(fold_ln=True, center_writing_weights=True)
     with pytest.warns(UserWarning, match="weights of this HookedTransformer were processed"):
-        steer(model, sae, latent=3, strength=1.0)
+        steer(model, sae, latent=3, strength=1.0, scale=1.0)
     sae.cfg.metadata.model_from_pretrained_kwargs = {"center_writing_weights": True}
-    with steer(model, sae, latent=3, strength=1.0):
+    with steer(model, sae, latent=3, strength=1.0, scale=1.0):
         pass
 
 

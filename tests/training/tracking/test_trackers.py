@@ -89,6 +89,17 @@ def test_the_page_maps_the_names_of_saelens_to_equal_numbers(
     assert sum(parts.values()) == pytest.approx(ours["loss"])
 
 
+def test_without_an_address_mlflow_leaves_a_database_here_and_files_beside_the_run(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    trained(raw_config | {"output_path": str(tmp_path / "runs" / "one"), "logger": {"log_to_mlflow": True}})
+    assert [path.name for path in Path.cwd().iterdir()] == ["mlflow.db"]
+    assert list((tmp_path / "runs" / "mlartifacts").rglob("sae_weights.safetensors"))
+
+
 def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(uri: str, tmp_path: Path) -> None:
     cfg = TrackingConfig(mlflow_tracking_uri=uri)
     for error, status in ((TrainingStopped("diverged"), "FAILED"), (Interrupted("SIGTERM"), "KILLED")):
