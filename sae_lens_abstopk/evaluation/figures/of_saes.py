@@ -36,17 +36,31 @@ def _against_l0(
         if measured is None or measured != measured or found.l0 != found.l0:
             continue
         mark = style[sae.name]
-        axes.plot([found.l0], [measured], mark.marker, color=mark.colour, label=sae.variant, markersize=5)
+        # open, so that equal points all show
+        axes.plot(
+            [found.l0],
+            [measured],
+            mark.marker,
+            color=mark.colour,
+            markerfacecolor="none",
+            markersize=5,
+            label=sae.variant,
+        )
         curves.setdefault(sae.curve, {}).setdefault(sae.variant, []).append((found.l0, measured))
+    if not curves:
+        return None
     for variants in curves.values():
         if len(variants) > 1:
             means = sorted(tuple(fmean(each) for each in zip(*seeds, strict=True)) for seeds in variants.values())
             axes.plot(*zip(*means, strict=True), color=GREY, linewidth=0.7, zorder=1)
     axes.set_xlabel("L0")
     axes.set_ylabel(name)
-    axes.margins(0.15)
+    # from zero, so that a difference in the fifth digit looks like one; Loss Recovered may be negative
+    drawn = axes.dataLim
+    axes.set_xlim(0, 1.15 * drawn.x1 or 1)
+    axes.set_ylim(1.15 * min(0, drawn.y0), 1.15 * max(0, drawn.y1) or 1)
     legend_below(figure)
-    return figure if curves else None
+    return figure
 
 
 def two_sidedness_figure(merged: MergedResults) -> Figure | None:

@@ -90,6 +90,18 @@ def test_one_point_an_sae_and_one_name_a_variant() -> None:
         assert legend(figure) == ["signed", "topk"]
 
 
+def test_axes_start_at_zero_so_that_a_small_difference_looks_small() -> None:
+    document = results_document(saes={"a": None, "b": None})
+    for found, fvu, l0 in zip(document.reconstruction.values(), (0.12345, 0.12346), (57.0, 57.1), strict=True):
+        found.fvu, found.l0 = fvu, l0
+    axes = axes_of(drawn(fvu_figure, document))
+    assert (axes.get_xlim()[0], axes.get_ylim()[0]) == (0, 0)
+    assert axes.get_ylim()[1] < 0.2
+    assert document.reconstruction["a"].loss is not None
+    document.reconstruction["a"].loss.recovered_zero = -0.5
+    assert axes_of(drawn(recovered_figure, document)).get_ylim()[0] < -0.5, "no point is cut off"
+
+
 def test_a_variant_at_several_k_is_one_curve() -> None:
     groups = {f"{variant} k={k} seed {seed}": f"{variant} k={k}" for k in (9, 5) for variant in "ab" for seed in (0, 1)}
     document = results_document(saes=dict(groups), tasks={})
