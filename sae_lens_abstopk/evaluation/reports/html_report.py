@@ -18,7 +18,7 @@ from sae_lens_abstopk.evaluation.figures.of_saes import (
 )
 from sae_lens_abstopk.evaluation.figures.of_steering import dose_response_figure, effect_cost_figure, symmetry_figure
 from sae_lens_abstopk.evaluation.figures.style import inline_svg, paper_style
-from sae_lens_abstopk.evaluation.probing.method_names import PAIR, SINGLE
+from sae_lens_abstopk.evaluation.probing.method_names import LOGISTIC_REGRESSION, PAIR, PERMUTED, SINGLE, UNTRAINED
 from sae_lens_abstopk.evaluation.reports.report_sections import (
     PROBING,
     RECONSTRUCTION,
@@ -29,7 +29,7 @@ from sae_lens_abstopk.evaluation.reports.report_sections import (
 )
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.results.records import shown_name
+from sae_lens_abstopk.evaluation.results.records import Interval, shown_name
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,11 @@ def _folded(title: str, plots: Sequence[Plot] = (), tables: Sequence[ReportTable
 
 
 def _reconstruction(merged: MergedResults) -> list[Plot]:
+    variants = {sae.variant: sae.curve for sae in merged.saes}
+    lines = " Grey lines join the means of a variant at several k." if len({*variants.values()}) < len(variants) else ""
     fvu = (
         "Share of the variance that the reconstruction does not explain, against the number of active latents; further "
-        "down and to the left is better. Compare at equal L0 and equal training only. Grey lines join the means of a "
-        "variant at several k."
+        f"down and to the left is better. Compare at equal L0 and equal training only.{lines}"
     )
     recovered = (
         "Share of the loss increase under zero ablation that the SAE recovers; further up and to the left is better. "
@@ -125,20 +126,36 @@ def _two_sidedness(merged: MergedResults) -> list[Plot]:
 
 
 def _probes(merged: MergedResults) -> list[Plot]:
-    auroc = (
-        "How well the {}, chosen on train, tells the poles apart on test texts, with 95 % intervals that "
-        "resample groups of texts. Grey are controls (permuted poles, mean and range; an SAE with fresh "
-        "weights), the star is logistic regression on the activations. A high AUROC needs no two sides: a latent "
-        "that fires for a single pole has it too."
-    )
+    saes = [found for task in merged.tasks for found in task.saes.values()]
+    probed = {name for found in saes for name in found.probes}
+
+    def auroc(method: str, of: str) -> str:
+        controls = {PERMUTED: "permuted poles, mean and range", UNTRAINED: "an SAE with fresh weights"}
+        grey = "; ".join(words for ending, words in controls.items() if method + ending in probed)
+        star = " The star is logistic regression on the activations." if LOGISTIC_REGRESSION in probed else ""
+        return (
+            f"How well the {of}, chosen on train, tells the poles apart on test texts. "
+            f"{_bars([found.probes[method].auroc for found in saes if method in found.probes], 'groups of texts')}"
+            f"{f' Grey are controls ({grey}).' if grey else ''}{star} A high AUROC needs no two sides: a latent that "
+            "fires for a single pole has it too."
+        )
+
+    covered = [each.coverage for found in saes for each in (found.latent, found.best_coverage, found.pair)]
     coverage = (
         "Share of the texts of both poles on which a latent fires, with a different side for each; a non-negative "
-        "latent cannot exceed the dashed line at 0.5, but a pair of them can. 95 % intervals resample groups of "
-        "texts."
+        f"latent cannot exceed the dashed line at 0.5, but a pair of them can. {_bars(covered, 'groups of texts')}"
     )
     methods = {SINGLE: "best single latent", PAIR: "best pair of sides, one per pole"}
-    figures = [(f"AUROC of the {of}", auroc.format(of), auroc_figure(merged, key)) for key, of in methods.items()]
+    figures = [(f"AUROC of the {of}", auroc(key, of), auroc_figure(merged, key)) for key, of in methods.items()]
     return _plots([*figures, ("Pole coverage", coverage, coverage_figure(merged))])
+
+
+def _bars(intervals: Sequence[Interval], units: str) -> str:
+    """Explain the bars of a figure, and the points that have none."""
+    drawn = [each.low is not None for each in intervals if each.value is not None]
+    bars = f"Bars are 95 % intervals that resample {units}." if any(drawn) else ""
+    without = f"A point without a bar has no interval: too few {units}, or no spread." if not all(drawn) else ""
+    return " ".join(filter(None, (bars, without)))
 
 
 def _methods(merged: MergedResults) -> list[Plot]:
@@ -146,8 +163,9 @@ def _methods(merged: MergedResults) -> list[Plot]:
         (
             f"{task.name}: every method",
             f"{task.record.poles[0]} (A) against {task.record.poles[1]} (B) on {task.record.texts[2]:,} test texts of "
-            f"{task.record.test_groups} groups, which the intervals resample. Grey points are controls: as far as they "
-            "are from 0.5, the other results may be due to chance or the texts.",
+            f"{task.record.test_groups} groups. "
+            f"{_bars([each.auroc for found in task.saes.values() for each in found.probes.values()], 'groups')} Grey "
+            "points are controls: as far as they are from 0.5, the other results may be due to chance or the texts.",
             methods_figure(merged, task) if task.saes else None,
         )
         for task in merged.tasks
@@ -155,10 +173,15 @@ def _methods(merged: MergedResults) -> list[Plot]:
 
 
 def _symmetry(merged: MergedResults) -> list[Plot]:
+    steered = [
+        each for task in merged.tasks for record in task.steering.values() for each in record.split_random()[0].values()
+    ]
+    unmatched = not all(effect.reached for each in steered for effect in (each.towards_a, each.towards_b))
     caption = (
         "The weaker of the two effects on the log-odds over the stronger, at matched cost: 1 if both are equally "
-        "strong, 0 if both push to the same pole. 95 % intervals resample prompts; the table marks what is not at "
-        "matched cost. The ratio does not show how large the effects are."
+        f"strong, 0 if both push to the same pole. {_bars([each.symmetry for each in steered], 'prompts')}"
+        f"{' The table marks what is not at matched cost.' if unmatched else ''} The ratio does not show how large the "
+        "effects are."
     )
     return _plots([("Symmetry", caption, symmetry_figure(merged))])
 
@@ -168,9 +191,10 @@ def _steered(merged: MergedResults) -> list[Part]:
     for task in merged.tasks:
         for sae, record in task.steering.items():
             only = merged.only(tasks=[task.name], saes=[sae])
+            random = "grey are random directions, " if record.split_random()[1] else ""
             response = (
                 f"Log-odds between the tokens of the poles after {record.prompts[1]} test prompts, at every strength "
-                f"of latent {record.latent} and of directions added with the same norm; grey are random directions, "
+                f"of latent {record.latent} and of directions added with the same norm; {random}"
                 "the dotted line is the unsteered model. Means, without intervals: those at matched cost are in the "
                 "table."
             )

@@ -50,18 +50,20 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
         if min(predicted, default=0) < LOSS_TOKENS
         else ""
     )
-    of_loss = (
-        f"recovered: Loss Recovered against zero and mean ablation, over {_counts(predicted)} predicted tokens{few}. "
-        "KL: nats a predicted token. "
-    )
     return ReportTable(
         "By SAE",
         rows,
-        f"On {_counts(found.tokens for _, found in measured)} kept tokens. {of_loss if predicted else ''}dead: latents "
-        "that fired on neither side in these tokens (more would find fewer). dead poles: share of the live latents "
-        "whose weaker side holds under 1 % of their firings. two-sidedness: mean of min(p+, p-) / (p+ + p-), at most "
-        "0.5; to fire on both sides is not to mean opposites. Neither is shown of an SAE that fires on one side only.",
+        f"On {_counts(found.tokens for _, found in measured)} kept tokens.",
         labels=2,
+        explained={
+            "recovered": f"recovered: Loss Recovered against zero and mean ablation, over {_counts(predicted)} "
+            f"predicted tokens{few}.",
+            "KL": "KL: nats a predicted token.",
+            "dead": "dead: latents that fired on neither side in these tokens (more would find fewer).",
+            "dead poles": "dead poles: share of the live latents whose weaker side holds under 1 % of their firings.",
+            "two-sidedness": "two-sidedness: mean of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is "
+            "not to mean opposites. An SAE that fires on one side only has neither.",
+        },
     )
 
 
@@ -107,8 +109,11 @@ def variants_table(merged: MergedResults) -> ReportTable:
         "By variant",
         [row(variant, saes) for variant, saes in variants.items()] if several else [],
         "Mean over the SAEs of a variant, and in brackets the smallest and the largest: with a few seeds no "
-        f"interval is honest. AUROC of the best single latent and its pole coverage are means over the {len(shared)} "
-        "tasks that every SAE here was probed on.",
+        "interval is honest.",
+        explained={
+            "AUROC": f"AUROC of the best single latent and its pole coverage are means over the {len(shared)} tasks "
+            "that every SAE here was probed on."
+        },
     )
 
 
@@ -141,8 +146,11 @@ def geometry_table(merged: MergedResults) -> ReportTable:
         "Geometry",
         rows,
         f"antipodal pairs: two decoder rows with a cosine under {thresholds}, as a dictionary of one-sided latents "
-        "needs for an axis. norm: of decoder rows. density: share of the tokens on which the positive or the negative "
-        "side of the median latent fires.",
+        "needs for an axis. norm: of decoder rows.",
+        explained={
+            "density": "density: share of the tokens on which the positive or the negative side of the median latent "
+            "fires."
+        },
     )
 
 

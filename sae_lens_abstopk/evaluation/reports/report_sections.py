@@ -1,7 +1,5 @@
 """The content of a report in any format: the origin of its numbers, and its tables by section."""
 
-from dataclasses import replace
-
 from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
     geometry_table,
     reconstruction_table,
@@ -32,15 +30,9 @@ _TABLES = {
 def report_tables(merged: MergedResults) -> dict[str, list[ReportTable]]:
     """Return the non-empty tables, by section, without empty columns."""
     return {
-        section: [_without_empty_columns(table) for of_results in tables if (table := of_results(merged)).rows]
+        section: [table.shown() for of_results in tables if (table := of_results(merged)).rows]
         for section, tables in _TABLES.items()
     }
-
-
-def _without_empty_columns(table: ReportTable) -> ReportTable:
-    names = table.columns[: table.labels]
-    kept = [name for name in table.columns if name in names or any(row[name] != "-" for row in table.rows)]
-    return replace(table, rows=[{name: row[name] for name in kept} for row in table.rows])
 
 
 def provenance(document: Results) -> dict[str, str]:

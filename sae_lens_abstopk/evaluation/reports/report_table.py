@@ -1,8 +1,14 @@
 """A table of a report, and its numbers as text, in any format."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+WITHOUT_INTERVAL = {
+    "few groups": "few groups: too few for an interval.",
+    "no spread": "no spread: all resamples give this number, so that there is no interval.",
+}
+"""The words of :class:`~.records.Interval` in place of an interval."""
 
 
 @dataclass(frozen=True)
@@ -13,13 +19,24 @@ class ReportTable:
     rows: Sequence[dict[str, str]]
     """Cells by column; all rows have the same columns."""
     note: str
-    """Meaning and limits of the columns."""
+    """Meaning and limits of the table."""
     labels: int = 1
     """Number of leading columns with names; the others have numbers."""
+    explained: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Sentences of the note that depend on what is shown, by a part of a heading or of a number's cell."""
 
     @property
     def columns(self) -> list[str]:
         return list(self.rows[0]) if self.rows else []
+
+    def shown(self) -> "ReportTable":
+        """Return the table without empty columns; its note explains what is left."""
+        numbers = [name for name in self.columns[self.labels :] if any(row[name] != "-" for row in self.rows)]
+        texts = {*numbers, *(row[name] for row in self.rows for name in numbers)}
+        notes = [self.note, *(note for part, note in self.explained.items() if any(part in text for text in texts))]
+        kept = [*self.columns[: self.labels], *numbers]
+        rows = [{name: row[name] for name in kept} for row in self.rows]
+        return replace(self, rows=rows, note=" ".join(filter(None, notes)), explained={})
 
     @property
     def lines(self) -> list[list[str]]:

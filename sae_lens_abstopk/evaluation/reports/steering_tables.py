@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number
+from sae_lens_abstopk.evaluation.reports.report_table import WITHOUT_INTERVAL, ReportTable, mean_and_range, number
 from sae_lens_abstopk.evaluation.results.merging import MergedResults
 from sae_lens_abstopk.evaluation.results.records import (
     Interval,
@@ -18,6 +18,8 @@ UNMATCHED, DAGGER = " (unmatched)", " †"
 """Mark of a strength that does not cost the budget, and of measurements at it."""
 OF_A_LATENT = ("latent", "clamp")
 """Interventions on the record's latent."""
+
+OVER_PROMPTS = {"[": "[ ]: 95 % bootstrap intervals that resample prompts."} | WITHOUT_INTERVAL
 
 
 class _Row(NamedTuple):
@@ -58,12 +60,15 @@ def steering_table(merged: MergedResults) -> ReportTable:
     return ReportTable(
         "Steering at matched cost",
         rows,
-        f"On test prompts {_protocol(merged)}. unmatched: the largest strength tried, as none costs so much, or "
-        "0, as a clamp there costs more already; † marks what was measured at such a strength. log-odds to A, B: "
-        "rise of the log-odds of that pole's tokens. cost: rise of the steered model's NLL of neutral text, nats a "
-        "token. symmetry: min / max of the two effects, 0 where both push to one pole. 95 % intervals resample "
-        "prompts; of random directions the mean and the range.",
+        f"On test prompts {_protocol(merged)}. log-odds to A, B: rise of the log-odds of that pole's tokens. cost: "
+        "rise of the steered model's NLL of neutral text, nats a token. symmetry: min / max of the two effects, 0 "
+        f"where both push to one pole.{_of_random(merged)}",
         labels=3,
+        explained={
+            UNMATCHED: "unmatched: the largest strength tried, as none costs so much, or 0, as a clamp there costs "
+            "more already; † marks what was measured at such a strength."
+        }
+        | OVER_PROMPTS,
     )
 
 
@@ -81,9 +86,10 @@ def scores_table(merged: MergedResults) -> ReportTable:
         "Generated text at these strengths, and areas",
         rows,
         "score: change of the task's score of generated text, towards the pole. generated cost: rise of the "
-        f"unsteered model's NLL of that text, nats per token. {counts} texts a prompt. † marks what was measured at "
-        "an unmatched strength. area: mean rise of the log-odds over costs from 0 to the budget.",
+        f"unsteered model's NLL of that text, nats per token. {counts} texts a prompt. area: mean rise of the "
+        f"log-odds over costs from 0 to the budget.{_of_random(merged)}",
         labels=3,
+        explained={DAGGER: "† marks what was measured at an unmatched strength."} | OVER_PROMPTS,
     )
 
 
@@ -114,11 +120,17 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
     return ReportTable(
         "What the model does at these strengths",
         rows,
-        "Shares of instructions from test texts that are refused (greedy answers, judged by the published list "
-        "of phrases, arXiv 2406.11717) and of general-knowledge questions answered correctly by the model as lm_eval "
-        "steers it, at every position. change: that share minus the unsteered model's, on the same questions. 95 % "
-        f"intervals{_units(merged)}. Strengths cost the same on neutral text, but for those that are unmatched.",
+        "refuses: share of instructions from test texts that are refused (greedy answers, judged by the published "
+        "list of phrases, arXiv 2406.11717). Strengths cost the same on neutral text, but for those that are "
+        "unmatched.",
         labels=4,
+        explained={
+            "multiple choice": "multiple choice: share of general-knowledge questions answered correctly by the model "
+            "as lm_eval steers it, at every position.",
+            "change": "change: that share minus the unsteered model's, on the same questions.",
+            "[": f"[ ]: 95 % bootstrap intervals{_units(merged)}.",
+        }
+        | WITHOUT_INTERVAL,
     )
 
 
@@ -150,6 +162,11 @@ def _strength(effects: list[PoleEffectRecord]) -> str:
 
 def _records(merged: MergedResults) -> list[SteeringRecord]:
     return [record for task in merged.tasks for record in task.steering.values()]
+
+
+def _of_random(merged: MergedResults) -> str:
+    several = any(len(record.split_random()[1]) > 1 for record in _records(merged))
+    return " random: mean and range of several directions." if several else ""
 
 
 def _counts(counts: Iterable[int]) -> str:

@@ -11,7 +11,7 @@ from sae_lens_abstopk.evaluation.probing.method_names import (
     SINGLE,
     UNTRAINED,
 )
-from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number
+from sae_lens_abstopk.evaluation.reports.report_table import WITHOUT_INTERVAL, ReportTable, number
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.results.records import LatentRecord, ProbeRecord
 
@@ -21,6 +21,8 @@ FALLBACKS = {
     "marked_left_out": "left out with their marked token",
 }
 """Texts that could not be read as intended, in words."""
+
+RESAMPLED = {"[": "[ ]: 95 % bootstrap intervals that resample groups of texts."} | WITHOUT_INTERVAL
 
 
 def tasks_table(merged: MergedResults) -> ReportTable:
@@ -65,10 +67,13 @@ def codes_table(merged: MergedResults) -> ReportTable:
     return ReportTable(
         "Probes on codes: AUROC on test",
         rows,
-        "With 95 % bootstrap intervals that resample groups of texts. Latents are chosen on train, read "
-        "positions on val. Controls: the same search with permuted poles (mean, and in round brackets the range of "
-        "five), and on an SAE with fresh weights.",
+        "Latents are chosen on train, read positions on val.",
         labels=2,
+        explained=RESAMPLED
+        | {
+            PERMUTED: "permuted: the same search with permuted poles (mean, and in round brackets the range of five).",
+            UNTRAINED: "untrained SAE: the same search on an SAE with fresh weights.",
+        },
     )
 
 
@@ -84,7 +89,8 @@ def activations_table(merged: MergedResults) -> ReportTable:
     return ReportTable(
         "Probes on activations: AUROC on test",
         rows,
-        "What the activations hold whatever the SAE; the same texts, splits and controls.",
+        "What the activations hold whatever the SAE, on the same texts and splits.",
+        explained=RESAMPLED | {PERMUTED: "permuted: with permuted poles, mean and range of five."},
     )
 
 
@@ -103,6 +109,7 @@ def accuracy_table(merged: MergedResults) -> ReportTable:
         "Each at the threshold on its score that is right most often on train; to be compared with the majority "
         "of the task.",
         labels=2,
+        explained=RESAMPLED,
     )
 
 
@@ -130,12 +137,17 @@ def coverage_table(merged: MergedResults) -> ReportTable:
         "Pole coverage on test",
         rows,
         "Half of the share of A texts on which one side fires plus half of the share of B texts on which the "
-        "other does, with 95 % intervals: a non-negative latent cannot exceed 0.5, a pair of them can. All are "
-        "chosen on train. Controls as for the probes, permuted poles with their range: signed latents with fresh "
-        "weights can exceed 0.5 too, where a concept is easy. latents: in this order, with the side that goes with "
-        "pole B and the share of tokens of plain text on which it fires; of the pair A's side, then B's. A latent "
-        "that covers both poles often fires on much of any text.",
+        "other does: a non-negative latent cannot exceed 0.5, a pair of them can. All are "
+        "chosen on train. latents: in this order, with the side that goes with pole B and the share of tokens of "
+        "plain text on which it fires; of the pair A's side, then B's. A latent that covers both poles often fires "
+        "on much of any text.",
         labels=2,
+        explained=RESAMPLED
+        | {
+            PERMUTED: "permuted: the same search with permuted poles, mean and range of five.",
+            UNTRAINED: "untrained SAE: with fresh weights; its signed latents can exceed 0.5 too, where a concept is "
+            "easy.",
+        },
     )
 
 

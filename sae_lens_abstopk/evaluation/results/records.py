@@ -11,6 +11,8 @@ Number = Annotated[
 ]
 """A measured number: JSON has no NaN, so an undefined one is null in the file and NaN in Python."""
 
+FEW_GROUPS = 10
+"""With fewer groups, a missing interval is due to their number."""
 _Defined = Annotated[float | None, BeforeValidator(lambda value: None if value != value else value)]
 
 
@@ -30,13 +32,15 @@ class Interval(Record):
 
     def as_range(self) -> str:
         """Return the text of a mean with the range of what was averaged in place of an interval."""
-        return str(self).replace("[", "(").replace(", ", " to ").replace("]", ")")
+        if self.value is None or self.low is None or self.high is None:
+            return "-" if self.value is None else f"{self.value:.3f}"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
     def __str__(self) -> str:
         if self.value is None:
             return "-"
         if self.low is None or self.high is None:
-            return f"{self.value:.3f}"
+            return f"{self.value:.3f} ({'few groups' if self.n_units < FEW_GROUPS else 'no spread'})"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 

@@ -44,7 +44,10 @@ def test_resamples_without_a_value_are_left_out_until_they_are_half() -> None:
     assert (most.low, most.high) == (None, None)
 
 
-@pytest.mark.parametrize(("values", "groups", "mean"), [([1.0] * 24, None, "1.000"), ([0.0, 1.0], ["a", "a"], "0.500")])
+@pytest.mark.parametrize(
+    ("values", "groups", "mean"),
+    [([1.0] * 24, None, "1.000 (no spread)"), ([0.0, 1.0], ["a", "a"], "0.500 (few groups)")],
+)
 def test_equal_resamples_and_a_single_group_give_no_interval(
     values: list[float], groups: list[str] | None, mean: str
 ) -> None:

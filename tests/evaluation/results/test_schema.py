@@ -42,7 +42,8 @@ def test_a_number_that_is_not_defined_is_null_in_the_file_and_nan_in_python(tmp_
 def test_an_interval_without_a_value_is_null() -> None:
     nan = float("nan")
     assert Interval(value=nan, low=nan, high=1.0, n_units=3) == Interval(value=None, low=None, high=1.0, n_units=3)
-    assert str(Interval(value=0.5, low=nan, high=nan, n_units=1)) == "0.500"
+    assert str(Interval(value=0.5, low=nan, high=nan, n_units=1)) == "0.500 (few groups)"
+    assert str(Interval(value=1.0, low=None, high=None, n_units=40)) == "1.000 (no spread)"
     assert str(Interval(value=0.5, low=0.25, high=0.75, n_units=9)) == "0.500 [0.250, 0.750]"
 
 
