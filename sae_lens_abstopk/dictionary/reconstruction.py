@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from typing_extensions import override
 
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
@@ -13,6 +14,7 @@ from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import Codec
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
 from sae_lens_abstopk.system.ranks import n_ranks, summed
+from sae_lens_abstopk.system.shown import Facts, Shown
 
 CLEAN, ZERO, MEAN = "(clean)", "(zero ablation)", "(mean ablation)"
 
@@ -45,8 +47,8 @@ def _recovered(clean: float, sae: float, ablated: float) -> float:
     return (ablated - sae) / (ablated - clean) if ablated != clean else float("nan")
 
 
-@dataclass(frozen=True)
-class Reconstruction:
+@dataclass(frozen=True, repr=False)
+class Reconstruction(Shown):
     """Losses of one SAE on one set of tokens."""
 
     n_tokens: int
@@ -79,6 +81,17 @@ class Reconstruction:
     def poles(self) -> PoleStatistics:
         """Dead poles and two-sidedness on these tokens."""
         return pole_statistics(self.pole_counts)
+
+    @override
+    def _facts(self) -> Facts:
+        facts = {"FVU": f"{self.fvu:.4f}", "nMSE": f"{self.nmse:.4f}", "L0": f"{self.l0:.1f}"}
+        if self.loss is not None:
+            facts |= {
+                "loss recovered (zero)": f"{self.loss.zero:.4f}",
+                "loss recovered (mean)": f"{self.loss.mean:.4f}",
+            }
+        silent = f"{self.dead_latents:,} of {self.pole_counts.shape[1]:,} latents"
+        return [facts | {f"did not fire on {self.n_tokens:,} tokens": silent}]
 
 
 class ReconstructionSums:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 from sae_lens import SAE
+from typing_extensions import override
 
 from sae_lens_abstopk.dictionary.contexts import Context
 from sae_lens_abstopk.dictionary.geometry import NearestDecoders, nearest_decoders
@@ -26,6 +27,7 @@ from sae_lens_abstopk.explorer.latents import (
     SteeredText,
 )
 from sae_lens_abstopk.saes.signed import open_poles
+from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.text.token_text import TokenText
 
 NEIGHBOURS = 6
@@ -35,7 +37,7 @@ SHOWN_QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.05)
 SCALE_QUANTILE = 0.99
 
 
-class Catalogue:
+class Catalogue(Shown):
     """The latents of one SAE, each assembled on access; pole 0 is positive, 1 negative."""
 
     def __init__(
@@ -66,6 +68,15 @@ class Catalogue:
         self._text_of, self._effects, self._steered = text_of, effects, steered or {}
         self._neighbours, self._device = min(NEIGHBOURS, self.d_sae - 1), sae.W_dec.device
         self.judgements: Mapping[int, Judgement] = {}
+
+    @override
+    def _facts(self) -> Facts:
+        counts, tokens = self.collected.pole_counts, self.collected.n_tokens
+        facts = {"SAE": self.name, "FVU": f"{self.collected.sums.fvu():.4f}"}
+        silent = f"{int((counts.sum(0) == 0).sum()):,} of {len(self):,} latents"
+        return [
+            facts | {"L0": f"{int(counts.sum()) / max(tokens, 1):.1f}", f"did not fire on {tokens:,} tokens": silent}
+        ]
 
     @cached_property
     def _nearest(self) -> NearestDecoders:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Self
@@ -10,6 +10,7 @@ from typing import Any, Self
 from rich.console import Console
 from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
+from typing_extensions import override
 
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.subjects.sae_specs import WEIGHTS
@@ -29,6 +30,7 @@ from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.saes.measurable import read_by, require_all_heads
 from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.system.terminal import PassProgress, PrintableConsole, stages_bar
 from sae_lens_abstopk.system.typed_values import one_or_more
 from sae_lens_abstopk.text.token_text import TokenText
@@ -37,22 +39,28 @@ from sae_lens_abstopk.text.token_text import TokenText
 CARDS, CONTEXTS = 3, 8
 
 
-@dataclass(frozen=True)
-class LatentCard:
+@dataclass(frozen=True, repr=False)
+class LatentCard(Shown):
     """One latent, with its contexts; displays itself in a notebook."""
 
     sae: str
-    latent: Latent = field(repr=False)
+    latent: Latent
     signed: bool
     """Whether to show the negative side."""
 
+    @override
+    def _facts(self) -> Facts:
+        (facts,) = self.latent._facts()
+        return [{"SAE": self.sae} | {name: fact for name, fact in facts.items() if self.signed or name != "negative"}]
+
+    @override
     def _repr_html_(self) -> str:
         cards = environment().get_template("cards.html.j2").module
         return str(cards.card(self.sae, self.latent, self.signed, CONTEXTS))  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True)
-class Exploration:
+@dataclass(frozen=True, repr=False)
+class Exploration(Shown):
     """The result of :func:`explore`; displays itself in a notebook."""
 
     saes: dict[str, Catalogue]
@@ -108,6 +116,11 @@ class Exploration:
         saes = list(self.saes.values())
         return write_site(saes, self.about, Path(folder), concepts=self.concepts, on_progress=on_progress)
 
+    @override
+    def _facts(self) -> Facts:
+        return [row for sae in self.saes.values() for row in sae._facts()]
+
+    @override
     def _repr_html_(self) -> str:
         latents = [self.catalogue()[index] for index in self.suggested(CARDS)]
         rows = [(sae, summary(sae)) for sae in self.saes.values()]

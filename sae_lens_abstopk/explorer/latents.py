@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sae_lens_abstopk.explorer.labels import TopToken
+from typing_extensions import override
+
+from sae_lens_abstopk.explorer.labels import TopToken, escape_invisible
+from sae_lens_abstopk.system.shown import Facts, Shown
 
 
 class ShownContext(NamedTuple):
@@ -89,8 +92,8 @@ class Pole:
     """Nearest direction of the compared SAE."""
 
 
-@dataclass(frozen=True)
-class Latent:
+@dataclass(frozen=True, repr=False)
+class Latent(Shown):
     """One latent with both sides, the positive one first."""
 
     index: int
@@ -120,6 +123,14 @@ class Latent:
     def strongest(self) -> float:
         """Largest |code| in the contexts; 1 if it never fired."""
         return max((abs(context.code) for pole in self.poles for context in pole.strongest), default=1.0)
+
+    @override
+    def _facts(self) -> Facts:
+        sides = {
+            name: f"“{escape_invisible(pole.label)}” on {pole.density:.2%} of tokens" if pole.fires else pole.label
+            for name, pole in (("negative", self.negative), ("positive", self.positive))
+        }
+        return [{"latent": self.index} | sides | {"scale": f"{self.scale:.3g}"}]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from typing_extensions import override
 
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
@@ -17,6 +18,7 @@ from sae_lens_abstopk.saes.batch_selection import selects_over_batch
 from sae_lens_abstopk.saes.codec import Codec, require_finite_codes
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import lack_of_space
+from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.system.typed_values import one_or_more
 
 # the activations' name among those of SAEs, which may be any text
@@ -38,8 +40,8 @@ class Fallbacks(NamedTuple):
     """Texts cut to ``MAX_LENGTH`` tokens."""
 
 
-@dataclass(frozen=True)
-class Representations:
+@dataclass(frozen=True, repr=False)
+class Representations(Shown):
     """The result of :func:`represent`: float32 rows in temporary .npy files, removed when its context ends."""
 
     n: int
@@ -49,7 +51,7 @@ class Representations:
     d_in: int
     d_sae: Mapping[str, int]
     """Width of each SAE, by name."""
-    temporary: tempfile.TemporaryDirectory[str] = field(repr=False)
+    temporary: tempfile.TemporaryDirectory[str]
     """Owns the files."""
     fallbacks: Fallbacks = field(default_factory=Fallbacks)
     left_out: tuple[int, ...] = ()
@@ -100,6 +102,11 @@ class Representations:
         width = max(1, CHUNK_BYTES // (4 * max(len(rows), 1)))
         for start in range(0, self.d_sae[sae], width):
             yield stored[:, start : start + width][rows]
+
+    @override
+    def _facts(self) -> Facts:
+        widths = {"width": self.d_in} | {f"codes of {name}": f"{width:,}" for name, width in self.d_sae.items()}
+        return [{"texts": self.n, "read at": " and ".join(self.reads)} | widths | {"left out": len(self.left_out)}]
 
     def close(self) -> None:
         """Remove the files."""

@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from rich.console import Console
 from sae_lens import TrainingSAE
+from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped, causes
+from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import ranks_started
 from sae_lens_abstopk.training.runner import TrainingRun
 
 
-@dataclass(frozen=True)
-class TrainingResult:
+@dataclass(frozen=True, repr=False)
+class TrainingResult(Shown):
     """The SAEs of a finished run."""
 
     folders: dict[str, Path]
@@ -28,6 +30,18 @@ class TrainingResult:
     Batch SAEs of this package then code each token by their threshold; SAELens's own ``batchtopk`` selects over its
     input.
     """
+
+    @override
+    def _facts(self) -> Facts:
+        return [
+            {
+                "SAE": name,
+                "architecture": sae.cfg.architecture(),
+                "latents": sae.cfg.d_sae,
+                "folder": self.folders[name],
+            }
+            for name, sae in self.saes.items()
+        ]
 
 
 def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingResult:

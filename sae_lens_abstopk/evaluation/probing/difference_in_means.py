@@ -5,12 +5,14 @@ from typing import Self
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.shown import Facts, Shown
 
 
-@dataclass(frozen=True, eq=False)
-class DifferenceInMeans:
+@dataclass(frozen=True, eq=False, repr=False)
+class DifferenceInMeans(Shown):
     """
     A linear read-out along mean(B) - mean(A); called with x [..., d_in] it gives scores [...], higher towards pole B.
 
@@ -33,6 +35,18 @@ class DifferenceInMeans:
 
     def __call__(self, x: torch.Tensor | np.ndarray) -> torch.Tensor:
         return torch.as_tensor(x).to(self.direction) @ self.direction
+
+    @override
+    def _facts(self) -> Facts:
+        return [
+            {
+                "width": len(self.direction),
+                "examples of A": self.n[0],
+                "examples of B": self.n[1],
+                "distance of the means": f"{self.norm:.4g}",
+                "threshold": f"{self.threshold:.4g}",
+            }
+        ]
 
 
 class DifferenceInMeansFitter:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
+from typing_extensions import override
 
 from sae_lens_abstopk.evaluation.results.records import (
     ExampleRecord,
@@ -20,11 +21,12 @@ from sae_lens_abstopk.evaluation.results.records import (
 )
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import write_whole
+from sae_lens_abstopk.system.shown import Facts, Shown
 
 SCHEMA_VERSION = 1
 
 
-class Results(Record):
+class Results(Shown, Record):
     """A results file."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -60,6 +62,17 @@ class Results(Record):
     def kept_from_training(self) -> str:
         """Whether the text was held out, in words."""
         return "kept from training" if self.held_out else "perhaps seen in training"
+
+    @override
+    def _facts(self) -> Facts:
+        rows = []
+        for name, sae in self.saes.items():
+            facts: dict[str, object] = {"SAE": name, "latents": f"{sae.d_sae:,}"}
+            if (found := self.reconstruction.get(name)) is not None:
+                facts |= {"FVU": f"{found.fvu:.4f}", "L0": f"{found.l0:.1f}", "tokens": f"{found.tokens:,}"}
+            facts["concepts probed"] = sum(name in task.saes for task in self.tasks.values())
+            rows.append(facts | {"steered": sum(name in found for found in self.steering.values())})
+        return rows
 
     def write(self, path: str | Path) -> None:
         """Write the file atomically as JSON."""

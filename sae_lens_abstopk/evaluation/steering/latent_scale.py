@@ -4,11 +4,13 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Self
 
 import torch
 from sae_lens import SAE
 from torch import nn
+from typing_extensions import override
 
 from sae_lens_abstopk.evaluation.steering.steer import require_codes, steering_filter
 from sae_lens_abstopk.model.activation_edits import intervene
@@ -17,6 +19,7 @@ from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.saes.measurable import require_all_heads, with_flat_heads
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.shown import Facts, Shown
 
 # of abs(z) over firings
 QUANTILE = 0.99
@@ -24,8 +27,8 @@ QUANTILE = 0.99
 _RATIO, _SMALLEST, _BINS = 1.02, 1e-12, 2791
 
 
-@dataclass(frozen=True)
-class LatentScales:
+@dataclass(frozen=True, repr=False)
+class LatentScales(Shown):
     """99th percentile s of abs(z) of some latents over the tokens on which they fire; call it with a latent."""
 
     latents: tuple[int, ...]
@@ -42,6 +45,18 @@ class LatentScales:
             why = "was not measured" if value is None else f"did not fire in {self.n_tokens:,} tokens"
             raise ConfigError(f"latent {latent} has no scale: it {why}; measure it on more text, or give scale=NUMBER.")
         return value
+
+    @override
+    def _facts(self) -> Facts:
+        known = [value for value in self.values if not math.isnan(value)]
+        facts = {"latents": f"{len(self.latents):,}", "fired": f"{len(known):,}", "tokens": f"{self.n_tokens:,}"}
+        if known:
+            facts |= {
+                "smallest scale": f"{min(known):.3g}",
+                "median": f"{median(known):.3g}",
+                "largest": f"{max(known):.3g}",
+            }
+        return [facts]
 
 
 class LatentScaleFitter:
