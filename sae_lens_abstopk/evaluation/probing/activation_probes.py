@@ -50,7 +50,7 @@ def _means(representations: Representations, data: Labelled, read: str) -> Candi
 
     fitter = DifferenceInMeansFitter(representations.d_in)
     for rows in steps(data.split.train):
-        fitter.update(representations.x(read, rows), data.of(rows))
+        fitter.update(representations.x(read, rows), data.labels[rows])
     fit = fitter.result
 
     def score(rows: Rows) -> npt.NDArray[np.floating]:

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.evaluation.probing.latent_scores import LatentScores, score_latents
 from sae_lens_abstopk.evaluation.probing.method_names import PAIR, SINGLE
 from sae_lens_abstopk.evaluation.probing.probe_score import (
     Candidate,
@@ -16,7 +15,12 @@ from sae_lens_abstopk.evaluation.probing.probe_score import (
     choose_and_test,
     logistic_candidate,
 )
-from sae_lens_abstopk.evaluation.probing.statistics import pole_coverage, single_coverage
+from sae_lens_abstopk.evaluation.probing.statistics import (
+    LatentScores,
+    pole_coverage,
+    score_latents,
+    single_coverage,
+)
 from sae_lens_abstopk.evaluation.results.bootstrap import Statistic
 from sae_lens_abstopk.evaluation.results.records import LatentRecord, PairRecord, ProbeRecord
 from sae_lens_abstopk.model.representations import Representations
@@ -54,7 +58,7 @@ def probe_codes(representations: Representations, labelled: Sequence[Labelled], 
     Each of ``labelled`` gives other poles to the same texts and split; all codes are read and ranked once for all.
     """
     train, reads = labelled[0].split.train, representations.reads
-    poles = [data.of(train) for data in labelled]
+    poles = [data.labels[train] for data in labelled]
     scored = {read: score_latents(representations.chunks(sae_name, read, train), poles) for read in reads}
     codes = {read: partial(representations.latents, sae_name, read) for read in reads}
     found = []
@@ -77,7 +81,7 @@ def _single(codes: Codes, scores: Mapping[str, LatentScores], data: Labelled) ->
         return Candidate(read, lambda rows: orientation * codes[read]([latent], rows)[:, 0], (latent, orientation))
 
     best, score = choose_and_test([fitted(read) for read in scores], data)
-    coverage = single_coverage(best.score(data.split.test), 1, data.of(data.split.test))
+    coverage = single_coverage(best.score(data.split.test), 1, data.labels[data.split.test])
     latent, orientation = best.chosen
     return LatentRecord(latent=latent, orientation=orientation, coverage=data.on_test(coverage)), score
 
@@ -96,7 +100,7 @@ def _pair(codes: Codes, scores: Mapping[str, LatentScores], data: Labelled) -> t
     on_a, on_b = fires(best.read, data.split.test).T > 0
     # a text counts if only one side fires, as the two sides of a single latent cannot both fire; otherwise two latents
     # that are always on would cover everything
-    coverage = pole_coverage(on_a & ~on_b, on_b & ~on_a, data.of(data.split.test))
+    coverage = pole_coverage(on_a & ~on_b, on_b & ~on_a, data.labels[data.split.test])
     (latent_a, sign_a), (latent_b, sign_b) = pairs[best.read]
     return PairRecord(
         latent_a=latent_a, sign_a=sign_a, latent_b=latent_b, sign_b=sign_b, coverage=data.on_test(coverage)
@@ -124,7 +128,7 @@ def _best_coverage(codes: Codes, scores: Mapping[str, LatentScores], data: Label
 
     def coverage(read: str, side: Side, rows: Rows) -> Statistic:
         latent, sign = side
-        return single_coverage(codes[read]([latent], rows)[:, 0], sign, data.of(rows))
+        return single_coverage(codes[read]([latent], rows)[:, 0], sign, data.labels[rows])
 
     val = data.split.val
     candidates: list[tuple[float, str, Side, float]] = []

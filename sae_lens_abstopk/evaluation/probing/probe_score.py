@@ -40,10 +40,6 @@ class Labelled:
         """Groups of the test texts, in their order."""
         return None if self.groups is None else [self.groups[row] for row in self.split.test]
 
-    def of(self, rows: Rows) -> npt.NDArray[np.int64]:
-        """Poles of ``rows``."""
-        return self.labels[rows]
-
     def on_test(self, statistic: Statistic) -> Interval:
         """``statistic`` over the test texts with its interval."""
         n = len(self.split.test)
@@ -84,14 +80,14 @@ class Candidate(Generic[T]):
 def choose_and_test(candidates: Sequence[Candidate[T]], data: Labelled) -> tuple[Candidate[T], ProbeRecord]:
     """The candidate of highest AUROC on val (the first among equals), and its score on test."""
     train, val, test = data.split
-    val_aurocs = [auroc(candidate.score(val), data.of(val)) for candidate in candidates]
+    val_aurocs = [auroc(candidate.score(val), data.labels[val]) for candidate in candidates]
     best = int(np.argmax(val_aurocs))
-    candidate, labels = candidates[best], data.of(test)
+    candidate, labels = candidates[best], data.labels[test]
     on_train, on_test = candidate.score(train), candidate.score(test)
-    correct = (on_test > accuracy_threshold(on_train, data.of(train))) == (labels == 1)
+    correct = (on_test > accuracy_threshold(on_train, data.labels[train])) == (labels == 1)
     return candidate, ProbeRecord(
         read=candidate.read,
-        train_auroc=auroc(on_train, data.of(train)),
+        train_auroc=auroc(on_train, data.labels[train]),
         val_auroc=val_aurocs[best],
         auroc=data.on_test(ResampledAUROC(on_test, labels)),
         accuracy=mean_estimate(correct, groups=data.test_groups, resamples=data.resamples, seed=data.seed),
@@ -140,5 +136,5 @@ def fit_logistic(train: tuple[Floats, Labels], val: tuple[Floats, Labels]) -> Lo
 def logistic_candidate(read: str, features: Callable[[Rows], Floats], data: Labelled) -> Candidate[LogisticProbe]:
     """The probe on ``features`` of rows, fitted to the train part of ``data``."""
     train, val = data.split.train, data.split.val
-    probe = fit_logistic((features(train), data.of(train)), (features(val), data.of(val)))
+    probe = fit_logistic((features(train), data.labels[train]), (features(val), data.labels[val]))
     return Candidate(read, lambda rows: probe(features(rows)), probe)

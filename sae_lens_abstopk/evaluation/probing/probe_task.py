@@ -96,7 +96,7 @@ class TaskProber:
         codes, *permuted_codes = probe_codes(representations, [data, *self._shuffled], sae_name)
         activations, *permuted_activations = self._activations
         train, val, test = data.split
-        share_b = data.of(test).mean()
+        share_b = data.labels[test].mean()
         return TaskProbes(
             n=(len(train), len(val), len(test)),
             n_test_groups=len(set(data.test_groups or test.tolist())),

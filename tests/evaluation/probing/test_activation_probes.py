@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sae_lens_abstopk import ConfigError, DifferenceInMeans, DifferenceInMeansFitter
+from sae_lens_abstopk import ConfigError, DifferenceInMeansFitter
 from sae_lens_abstopk.evaluation.probing.activation_probes import concept_pca
 from sae_lens_abstopk.evaluation.probing.probe_score import CS, fit_logistic
 
@@ -31,12 +31,9 @@ def test_streamed_batches_give_the_difference_of_the_means() -> None:
         assert fitter.update(part, poles) is fitter
     fit = fitter.result
     difference = x[pole == 1].double().mean(0) - x[pole == 0].double().mean(0)
-    assert isinstance(fit, DifferenceInMeans)
-    assert fit != fitter.result
     torch.testing.assert_close(fit.direction, difference / difference.norm())
     assert fit.norm == pytest.approx(difference.norm().item())
     assert fit.n == (int((pole == 0).sum()), int((pole == 1).sum()))
-    assert fit.direction.norm().item() == pytest.approx(1)
     apart = DifferenceInMeansFitter().update(x[pole == 0], 0).update(x[pole == 1], 1).result
     torch.testing.assert_close(apart.direction, fit.direction)
 
@@ -114,5 +111,4 @@ def test_components_are_scikit_learns_with_pole_b_above_pole_a() -> None:
     np.testing.assert_allclose(found.explained, theirs.explained_variance_ratio_)
     np.testing.assert_allclose(abs(coordinates), abs(theirs.transform(x.astype(np.float64))))
     assert coordinates[pole == 1, 0].min() > coordinates[pole == 0, 0].max()
-    np.testing.assert_allclose(coordinates[:, 0], (x - x.mean(0)) @ axis, atol=0.3)
     assert (coordinates[pole == 1].mean(0) > coordinates[pole == 0].mean(0)).all()

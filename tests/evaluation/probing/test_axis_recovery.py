@@ -9,8 +9,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk import AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig
 from sae_lens_abstopk.dictionary.geometry import unit_rows
-from sae_lens_abstopk.evaluation.probing.latent_scores import score_latents
-from sae_lens_abstopk.evaluation.probing.statistics import single_coverage
+from sae_lens_abstopk.evaluation.probing.statistics import score_latents, single_coverage
 from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap
 from sae_lens_abstopk.saes.poles import live_poles, pole_counts
 from sae_lens_abstopk.saes.topk import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
@@ -58,14 +57,12 @@ def test_a_signed_latent_holds_an_axis_and_a_non_negative_one_half_of_it() -> No
     axes = FeatureDictionary(N_AXES, N_AXES, seed=0)
     codes = SignedActivations(N_AXES, 0.04, std_firing_magnitudes=0.3)
     options: dict[str, Any] = {"d_in": N_AXES, "k": 4}  # 2.6 axes are on at a time
-    topk = SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
     found, coverage = {}, {}
-    for name, (make, config), d_sae in (
-        ("abstopk", (AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig), N_AXES),
-        ("topk", topk, N_AXES),
-        ("topk at 2F", topk, 2 * N_AXES),
+    for name, sae in (
+        ("abstopk", AbsTopKTrainingSAE(AbsTopKTrainingSAEConfig(d_sae=N_AXES, **options))),
+        ("topk", SparseTopKTrainingSAE(SparseTopKTrainingSAEConfig(d_sae=N_AXES, **options))),
+        ("topk at 2F", SparseTopKTrainingSAE(SparseTopKTrainingSAEConfig(d_sae=2 * N_AXES, **options))),
     ):
-        sae: Any = make(config(d_sae=d_sae, **options))  # type: ignore[arg-type]
         train_toy_sae(sae, axes, codes, training_samples=1_024_000, batch_size=512, lr=3e-3, lr_decay_steps=700)
         true = codes.sample(20_000)
         encoded = sae.eval().encode(axes(true)).detach()

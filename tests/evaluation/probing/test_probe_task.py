@@ -1,5 +1,6 @@
 """Planted directions, which the probes must find and the controls must not, without a look at test."""
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,10 +31,8 @@ class Planted:
     groups: list[str]
     split: TaskSplit
 
-    def stored(self, *, reads: tuple[str, ...] = ("last",)) -> Representations:
-        return stored_arrays(
-            {read: self.x for read in reads}, {name: {read: z for read in reads} for name, z in self.codes.items()}
-        )
+    def stored(self) -> Representations:
+        return stored_arrays({"last": self.x}, {name: {"last": z} for name, z in self.codes.items()})
 
     def probe(self, sae: str = "signed", **options: Any) -> TaskProbes:
         with self.stored() as stored:
@@ -147,14 +146,10 @@ def choices(found: TaskProbes) -> list[Any]:
 def test_nothing_is_chosen_on_test() -> None:
     data = planted(n=300)
     _, _, test = data.split
-    generator = np.random.default_rng(7)
-    other = replace(
-        data, x=data.x.copy(), codes={n: z.copy() for n, z in data.codes.items()}, labels=data.labels.copy()
-    )
+    generator, other = np.random.default_rng(7), deepcopy(data)
     other.labels[test] = 1 - other.labels[test]
-    other.x[test] = 100 * generator.normal(size=other.x[test].shape)
-    for z in other.codes.values():
-        z[test] = 100 * generator.normal(size=z[test].shape)
+    for values in (other.x, *other.codes.values()):
+        values[test] = 100 * generator.normal(size=values[test].shape)
     before, after = data.probe(untrained_name="noise"), other.probe(untrained_name="noise")
     assert choices(before) == choices(after)
     assert before.codes.scores["single latent"].auroc != after.codes.scores["single latent"].auroc
@@ -170,9 +165,8 @@ def test_the_read_position_is_chosen_on_val_for_each_method_apart() -> None:
     no_val, no_test = z.copy(), z.copy()
     no_val[val] = no_test[test] = 0
     x = {"last": not_val, "mean": not_test}
-    with stored_arrays(
-        x, {"signed": {"last": z, "mean": 0 * z}, "on val": {"last": no_val, "mean": no_test}}
-    ) as stored:
+    codes = {"signed": {"last": z, "mean": 0 * z}, "on val": {"last": no_val, "mean": no_test}}
+    with stored_arrays(x, codes) as stored:
         prober = TaskProber(stored, data.labels, data.split, groups=data.groups)
         found = prober.probe("signed")
         assert prober.probe("on val").codes.best_coverage.coverage.value == 0  # of "mean", which is useless on test
@@ -190,25 +184,12 @@ def test_a_seed_gives_the_same_numbers_and_x_is_probed_once_for_several_saes(fou
         assert prober.probe("non-negative").activations is prober.probe("signed").activations
 
 
-def test_permuted_poles_keep_the_balance_of_each_part() -> None:
-    data = planted(n=300)
-    labelled = Labelled(data.labels, data.split, data.groups, 0)
-    shuffled = labelled.permuted()
-    for rows in data.split:
-        assert shuffled.of(rows).sum() == labelled.of(rows).sum()
-        assert (shuffled.of(rows) != labelled.of(rows)).any()
-    assert (labelled.permuted(1).labels != shuffled.labels).any()
-
-
 def test_permuted_controls_are_the_mean_and_range_over_permutations(found: TaskProbes) -> None:
     aurocs = [codes.scores["single latent"].auroc.value for codes in found.permuted_codes]
     covers = [codes.best_coverage.coverage.value for codes in found.permuted_codes]
     assert len(set(aurocs)) == PERMUTATIONS
-    controls = found.coverage_controls()
-    for control, values in (
-        (found.scores()["single latent, permuted"].auroc, aurocs),
-        (controls["permuted"], covers),
-    ):
+    controls, scores = found.coverage_controls(), found.scores()
+    for control, values in ((scores["single latent, permuted"].auroc, aurocs), (controls["permuted"], covers)):
         assert control.value == pytest.approx(np.mean(values))
         assert (control.low, control.high, control.n_units) == (min(values), max(values), PERMUTATIONS)
     assert found.untrained is not None
@@ -221,7 +202,7 @@ def test_texts_that_are_left_out_are_seen_by_no_probe() -> None:
     """Rows of a massive activation in every part: neither probes on codes nor those on x may see them."""
     data = planted()
     massive = [int(rows[i]) for rows in data.split for i in (0, 1)]
-    wild = replace(data, x=data.x.copy(), codes={name: z.copy() for name, z in data.codes.items()})
+    wild = deepcopy(data)
     wild.x[massive] = 1e4 * np.random.default_rng(0).normal(size=wild.x[massive].shape)
     wild.codes["signed"][massive] *= -1e4
     split = TaskSplit(*(np.setdiff1d(rows, massive) for rows in data.split))
@@ -239,6 +220,9 @@ def test_permuted_poles_are_probed_together_as_one_by_one_and_without_intervals(
     with data.stored() as stored:
         for number, together in enumerate(found.permuted_codes):
             shuffled = labelled.permuted(number)
+            for rows in data.split:
+                assert shuffled.labels[rows].sum() == labelled.labels[rows].sum()
+                assert (shuffled.labels[rows] != labelled.labels[rows]).any()
             (alone,) = probe_codes(stored, [shuffled], "signed")
             assert_same(together, alone)
             assert together.scores["single latent"].auroc.low is None
@@ -251,23 +235,14 @@ def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
     found: TaskProbes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sae_lens_abstopk.model.representations.CHUNK_BYTES", 4 * 360 * 7)
-    monkeypatch.setattr("sae_lens_abstopk.evaluation.probing.latent_scores._SORTED_BYTES", 4 * 360 * 3)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.probing.statistics._SORTED_BYTES", 4 * 360 * 3)
     assert_same(planted().probe(untrained_name="noise"), found)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"labels": np.zeros(300, int)}, r"the train part has 180 texts with poles \[0\]; it needs both"),
-        (
-            {"split": TaskSplit(np.arange(180), np.arange(175, 240), np.arange(240, 300))},
-            "group 175 is in train and val",
-        ),
-        ({"groups": ["same"] * 300}, "group 'same' is in train and val; split by group"),
-    ],
-)
-def test_parts_without_a_pole_or_with_a_common_group_are_refused(wrong: dict[str, Any], sentence: str) -> None:
+def test_parts_without_a_pole_or_with_a_common_group_are_refused() -> None:
     data = planted(n=300)
-    given: dict[str, Any] = {"labels": data.labels, "split": data.split, "groups": None} | wrong
-    with data.stored() as stored, pytest.raises(ConfigError, match=sentence):
-        TaskProber(stored, **given)
+    with data.stored() as stored:
+        with pytest.raises(ConfigError, match=r"the train part has 180 texts with poles \[0\]; it needs both"):
+            TaskProber(stored, np.zeros(300, int), data.split)
+        with pytest.raises(ConfigError, match="group 'same' is in train and val; split by group"):
+            TaskProber(stored, data.labels, data.split, groups=["same"] * 300)

@@ -7,8 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import roc_auc_score
 
-from sae_lens_abstopk.evaluation.probing.latent_scores import LatentScores, _score_firing, score_latents
-from sae_lens_abstopk.evaluation.probing.statistics import ResampledAUROC, accuracy_threshold, auroc, column_auroc
+from sae_lens_abstopk.evaluation.probing.statistics import (
+    LatentScores,
+    ResampledAUROC,
+    _score_firing,
+    accuracy_threshold,
+    auroc,
+    column_auroc,
+    score_latents,
+)
 
 # few values, so that ties are the rule; -0.0 is what a masked negative code is
 CODES = hnp.arrays(
