@@ -11,7 +11,6 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate
-from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.evaluation.steering import behaviour
 from sae_lens_abstopk.evaluation.steering.behaviour import RefusalScores, measure_behaviour, measure_refusal, refuses
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
@@ -22,14 +21,6 @@ from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.same_numbers import assert_same
 from tests.evaluation.steerable import HOOKS, model_of, signed_sae
-
-
-def interval(value: float) -> Interval:
-    return Interval(value=value, low=value - 0.05, high=value + 0.05, n_units=2)
-
-
-def of_questions(*values: int) -> Interval:
-    return mean_estimate(values, seed=3)
 
 
 @pytest.mark.parametrize("instructions", [1, 24])
@@ -50,7 +41,7 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
     matched = SimpleNamespace(
         towards_a=SimpleNamespace(strength=-2.0, reached=True), towards_b=SimpleNamespace(strength=3.0, reached=False)
     )
-    latents = (Intervention("latent", "add", 20.0, 5), Intervention("clamp", "clamp", 20.0, 5))
+    latents = Intervention("latent", "add", 20.0, 5), Intervention("clamp", "clamp", 20.0, 5)
     response: Any = SimpleNamespace(interventions=latents, records={"latent": matched})
     asked, logits, questions = [], [], []
 
@@ -59,7 +50,7 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
         asked.append((set(zip(harmful, of_harmful, strict=True)), set(zip(harmless, of_harmless, strict=True))))
         assert options == {"max_new_tokens": 7, "seed": 3}
         logits.append(text_model.next_logits(text_model.encode(["The river"])))
-        return RefusalScores(interval(0.75), interval(0.25), ("No.",))
+        return RefusalScores(mean_estimate([0.75]), mean_estimate([0.25]), ("No.",))
 
     def answered(*, steering: Path | None, limit: int, **_: Any) -> tuple[float, ...]:
         (steered,) = torch.load(steering).values() if steering else [None]
@@ -82,17 +73,15 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
     for strength, seen in zip((0.0, -2.0, 3.0), logits, strict=True):
         with steer(model, sae, latent=5, strength=strength, scale=20.0, token_filter=everywhere):
             assert torch.equal(text_model.next_logits(text_model.encode(["The river"])), seen)
-    assert not any(torch.equal(logits[0], steered) for steered in logits[1:])
-    assert {name: [one.strength for one in records] for name, records in found.items()} == {
-        "unsteered": [0.0],
-        "latent": [-2.0, 3.0],
-    }
-    assert [one.reached for one in found["latent"]] == [True, False]
-    everything = [one for records in found.values() for one in records]
-    for one in everything:
+    assert found.keys() == {"unsteered", "latent"}
+    plain, towards_a, towards_b = *found["unsteered"], *found["latent"]
+    assert (plain.multiple_choice, plain.multiple_choice_change) == (mean_estimate((1, 1, 0, 0, 0), seed=3), None)
+    for one, strength, reached in ((plain, 0.0, True), (towards_a, -2.0, True), (towards_b, 3.0, False)):
+        assert (one.strength, one.reached, one.answer) == (strength, reached, "No.")
         assert (one.refused_harmful.value, one.refused_harmless.value) == (0.75, 0.25)
-    shares = (of_questions(1, 1, 0, 0, 0), None), *[(of_questions(1, 0, 0, 1, 1), of_questions(0, -1, 0, 1, 1))] * 2
-    assert shares == tuple((one.multiple_choice, one.multiple_choice_change) for one in everything)
+    for one in (towards_a, towards_b):
+        assert one.multiple_choice == mean_estimate((1, 0, 0, 1, 1), seed=3)
+        assert one.multiple_choice_change == mean_estimate((0, -1, 0, 1, 1), seed=3)
     again, _ = measure_behaviour(subjects, task, "mine", response, unsteered=unsteered, **given)
     assert (again, questions[3:]) == (found, questions[1:3])
 
@@ -118,7 +107,6 @@ def test_answers_are_greedy_and_change_under_steering(
     harmful, harmless = ["He went", "They hated it"], ["A glacier forms"]
     found = measure_refusal(texts, harmful, harmless, max_new_tokens=4)
     assert_same(measure_refusal(texts, harmful, harmless, max_new_tokens=4), found)
-    assert len(found.harmful_texts) == 2
     assert found.harmful.value == np.mean([refuses(text) for text in found.harmful_texts])
     with steer(model, signed_sae(HOOKS["gpt2"]), latent=5, strength=50.0, scale=1.0):
         assert measure_refusal(texts, harmful, harmless, max_new_tokens=4).harmful_texts != found.harmful_texts

@@ -1,9 +1,8 @@
 """A model in which a concept is planted: a direction that is the difference of two tokens' rows in the unembedding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
@@ -53,10 +52,9 @@ def planted(tokenizer: PreTrainedTokenizerFast) -> Planted:
     """Latent 5 of the SAE reads and writes the difference between the tokens of " the" and of " he"."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-    config = LlamaConfig(
-        vocab_size=VOCABULARY, intermediate_size=48, pad_token_id=1, bos_token_id=0, eos_token_id=1, **sizes
-    )
-    model = LlamaForCausalLM(config).eval()
+    sizes |= {"vocab_size": VOCABULARY, "intermediate_size": 48}
+    model: Any = LlamaForCausalLM(LlamaConfig(**sizes, pad_token_id=1, bos_token_id=0, eos_token_id=1)).eval()
+    model.tokenizer = tokenizer
     tokens = ((" he",), (" the",))
     (he,), (the,) = first_tokens(tokenizer, tokens)
     model.lm_head.weight.data *= 30
@@ -71,7 +69,7 @@ def planted(tokenizer: PreTrainedTokenizerFast) -> Planted:
 
 
 @pytest.fixture(scope="module")
-def measured(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> DoseResponse:
+def measured(planted: Planted) -> DoseResponse:
     scales = latent_scale(
         planted.model, planted.sae, [random_tokens(8, 16)], latents=[PLANTED], token_filter=TokenFilter((1, None))
     )
@@ -79,7 +77,7 @@ def measured(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> DoseRespon
         planted.sae, latent=PLANTED, scale=scales, difference_in_means=3 * planted.direction, n_random=2
     )
     options = DoseOptions(max_new_tokens=6, budget=10)
-    return dose_response(planted.model, planted.sae, planted.part, interventions, tokenizer=tokenizer, options=options)
+    return dose_response(planted.model, planted.sae, planted.part, interventions, options=options)
 
 
 def mean_log_odds(measured: DoseResponse, intervention: str) -> list[float]:
@@ -90,8 +88,7 @@ def mean_log_odds(measured: DoseResponse, intervention: str) -> list[float]:
 def test_the_planted_direction_moves_the_log_odds_monotonically_both_ways(measured: DoseResponse) -> None:
     latent, direction, clamp = (mean_log_odds(measured, name) for name in ("latent", "difference_in_means", "clamp"))
     assert len(latent) == 9
-    for effects in (latent, clamp):
-        assert all(a < b for a, b in pairwise(effects))
+    assert (latent, clamp) == (sorted(latent), sorted(clamp))
     assert latent[0] < -1 < 1 < latent[-1]
     assert latent == pytest.approx(direction, rel=1e-4), "the same direction as a latent and as a vector"
     assert latent[4] == 0 != clamp[4], "to clamp to 0 is to ablate"
@@ -101,16 +98,13 @@ def test_the_planted_direction_moves_the_log_odds_monotonically_both_ways(measur
 
 def test_a_symmetric_latent_is_found_symmetric_and_text_and_cost_follow_the_dose(measured: DoseResponse) -> None:
     effects = mean_log_odds(measured, "latent")
-    for minus, plus in zip(effects[:4], reversed(effects[5:]), strict=True):
-        assert min(-minus, plus) / max(-minus, plus) > 0.9
+    assert effects[5:] == pytest.approx([-minus for minus in reversed(effects[:4])], rel=0.11)
     record, unsteered = measured.records["latent"], measured.baseline.means
     assert record.symmetry.value > 0.7  # at 4, as neither direction costs the budget
     assert record.towards_a.log_odds.low > 0
     assert record.towards_b.log_odds.low > 0
     low, *_, high = record.doses
-    assert low.score is not None
-    assert high.score is not None
-    assert low.score < 0 < high.score
+    assert (low.score or 0) < 0 < (high.score or 0)
     texts = measured.doses["latent"][-1].texts
     assert [len(samples) for samples in texts] == [3] * 4
     assert high.text == texts[0][0]
@@ -119,34 +113,25 @@ def test_a_symmetric_latent_is_found_symmetric_and_text_and_cost_follow_the_dose
         assert dose.neutral_nll != unsteered.neutral_nll
 
 
-def at_neutral_cost(
-    planted: Planted,
-    tokenizer: PreTrainedTokenizerFast,
-    scale: float,
-    *,
-    on_progress: Callable[[int, int], None] | None = None,
-    **options: Any,
-) -> DoseResponse:
+def briefly(planted: Planted, scale: float, *, given: dict[str, Any] | None = None, **options: Any) -> DoseResponse:
     """The planted latent added and clamped, with little generated text."""
     both = [Intervention("latent", "add", scale, PLANTED), Intervention("clamp", "clamp", scale, PLANTED)]
-    measured: dict[str, Any] = {"options": DoseOptions(max_new_tokens=2, samples=1, **options), "tokenizer": tokenizer}
-    return dose_response(planted.model, planted.sae, planted.part, both, on_progress=on_progress, **measured)
+    options = {"options": DoseOptions(max_new_tokens=2, samples=1, **options)}
+    return dose_response(planted.model, planted.sae, planted.part, both, **options, **given or {})
 
 
-def test_doses_are_measured_once_each(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_doses_are_measured_once_each(planted: Planted) -> None:
     progress: list[tuple[int, ...]] = []
-    at_neutral_cost(planted, tokenizer, 0.05, strengths=[1, 2], on_progress=lambda *done: progress.append(done))
+    briefly(planted, 0.05, strengths=[1, 2], given={"on_progress": lambda *done: progress.append(done)})
     # the baseline; of each intervention four doses and two matched ones; of the clamp, 0 as well
     assert progress == [(i, 14) for i in range(1, 15)]
 
 
-def test_at_matched_strength_the_neutral_cost_is_the_budget_whatever_the_prompts(
-    planted: Planted, tokenizer: PreTrainedTokenizerFast
-) -> None:
+def test_at_matched_strength_the_neutral_cost_is_the_budget_whatever_the_prompts(planted: Planted) -> None:
     strengths = []
     for prompts in (PROMPTS, PROMPTS[:4]):
         other = planted._replace(part=replace(planted.part, prompts=prompts))
-        found = at_neutral_cost(other, tokenizer, 1.0, strengths=[20], budget=0.02)
+        found = briefly(other, 1.0, strengths=[20], budget=0.02)
         effects = [effect for one in found.records.values() for effect in (one.towards_a, one.towards_b)]
         strengths.append([effect.strength for effect in effects])
         reached = [effect for effect in effects if effect.reached and effect.strength]
@@ -172,7 +157,7 @@ def test_the_latent_is_chosen_on_val_and_all_else_measured_on_test_with_the_bos_
     choose_latent(planted.model, planted.sae, planted.part, [PLANTED], lambda _: 1.0, tokenizer=bos_tokenizer)
     assert read == list(split_prompts(PROMPTS).val)
     read.clear()
-    at_neutral_cost(planted, bos_tokenizer, 1.0, strengths=[1])
+    briefly(planted, 1.0, strengths=[1], given={"tokenizer": bos_tokenizer})
     assert read == [*split_prompts(PROMPTS).test, *NEUTRAL_TEXTS]
     assert sorted({*split_prompts(PROMPTS).val, *split_prompts(PROMPTS).test}) == sorted(PROMPTS)
     assert counts == {int(bos)}
@@ -182,9 +167,7 @@ def test_the_latent_is_chosen_on_val_and_all_else_measured_on_test_with_the_bos_
 def test_latent_and_directions_add_the_same_norm_to_every_token(normalisation: str) -> None:
     sae = topk_sae(normalize_activations=normalisation)
     x = 3 * torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
-    compared = equal_norm_interventions(
-        sae, latent=3, scale=2.0, difference_in_means=torch.arange(32.0), n_random=1, orientation=1
-    )
+    compared = equal_norm_interventions(sae, latent=3, scale=2.0, difference_in_means=torch.arange(32.0), n_random=1)
     norms = {each.name: (each.edit(sae, 1.5)(x) - x).norm(dim=1) for each in compared if each.operator == "add"}
     assert norms.keys() == {"latent", "difference_in_means", "random_0"}
     for norm in norms.values():
@@ -192,24 +175,15 @@ def test_latent_and_directions_add_the_same_norm_to_every_token(normalisation: s
     assert (len(norms["latent"].round(decimals=3).unique()) > 1) == (normalisation != "none")
 
 
-def test_a_strength_of_zero_is_the_unsteered_model_to_the_bit(
-    planted: Planted, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    options = DoseOptions(samples=2, max_new_tokens=4)
-    meter = DoseMeter(planted.model, planted.sae, planted.part, PROMPTS[:3], options, seed=0, tokenizer=tokenizer)
-    assert meter.measure(Intervention("latent", "add", 2.0, PLANTED), 0.0) == meter.measure(None)
-
-
 def test_the_latent_that_steers_is_chosen_among_candidates_at_which_the_model_does_not_overflow(
-    planted: Planted, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def choose(*candidates: int) -> LatentChoice:
-        return choose_latent(planted.model, planted.sae, planted.part, candidates, lambda _: 2.0, tokenizer=tokenizer)
+        return choose_latent(planted.model, planted.sae, planted.part, candidates, lambda _: 2.0)
 
     found = choose(3, PLANTED, 9, 11)
     assert (found.latent, found.orientation, found.scale) == (PLANTED, 1, 2.0)
     assert max(abs(e) for e in found.effects) == found.effects[1]
-    assert "val prompts, among 4 candidate" in str(found).replace(" at strengths of ±1", "")
     monkeypatch.setattr(planted.sae.W_dec, "data", planted.sae.W_dec.data.clone())
     planted.sae.W_dec.data[PLANTED] *= -1
     flipped = choose(3, PLANTED)
@@ -233,12 +207,12 @@ def test_the_latent_that_steers_is_chosen_among_candidates_at_which_the_model_do
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_runs(
-    hook: str, tokens: Any, sentence: str, planted: Planted, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+    hook: str, tokens: Any, sentence: str, planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planted.model.model, "forward", lambda *_, **__: pytest.fail("the model was run"))
     monkeypatch.setattr(planted.sae.cfg.metadata, "hook_name", hook)
     with pytest.raises(ConfigError, match=sentence):
-        dose_response(planted.model, planted.sae, replace(planted.part, tokens=tokens), [], tokenizer=tokenizer)
+        dose_response(planted.model, planted.sae, replace(planted.part, tokens=tokens), [])
 
 
 def test_the_token_of_a_word_is_the_one_that_follows_a_prompt(

@@ -3,8 +3,8 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -22,17 +22,6 @@ from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS, logits_of, model_of, random_tokens, signed_sae, topk_sae
 
 LATENT = Intervention("latent", "add", 2.0, 5, -1)
-
-
-@pytest.fixture
-def questions(tmp_path: Path) -> Path:
-    path = tmp_path / "questions.jsonl"
-    rows = [
-        {"question": f"Who went to the river {i} times?", "choices": ["she", "he", "a glacier"], "answer": i % 3}
-        for i in range(6)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 @pytest.mark.parametrize(
@@ -85,17 +74,13 @@ def test_a_bridge_is_steered_at_its_layers_and_a_hooked_transformer_not_at_all(t
 
 def test_lm_eval_loads_the_model_as_the_evaluation_did(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = [{"doc_id": 1, "acc": 0.0}, {"doc_id": 0, "acc": 1.0}] * 2  # of two filters
-    found = {"samples": {"t": samples}}
-    models: list[dict[str, Any]] = []
-    lm_eval = SimpleNamespace(
-        simple_evaluate=lambda **_: found,
-        api=SimpleNamespace(registry=SimpleNamespace(get_model=lambda _: lambda **given: models.append(given))),
-        tasks=SimpleNamespace(TaskManager=lambda **_: None),
-    )
+    lm_eval = MagicMock()
+    lm_eval.simple_evaluate.return_value = {"samples": {"t": samples}}
     monkeypatch.setattr("sae_lens_abstopk.evaluation.steering.lm_eval_steering.require_lm_eval", lambda: lm_eval)
     answered = multiple_choice("model", model_kwargs={"torch_dtype": "bfloat16", "revision": "step1000"})
     assert answered == (1.0, 0.0)
-    assert models[0].items() >= {"pretrained": "model", "dtype": "bfloat16", "revision": "step1000"}.items()
+    given = lm_eval.api.registry.get_model.return_value.call_args.kwargs
+    assert given.items() >= {"pretrained": "model", "dtype": "bfloat16", "revision": "step1000"}.items()
 
 
 @pytest.mark.parametrize(
@@ -134,12 +119,12 @@ def test_logits_of_lm_evals_steered_model_are_ours(kind: str, tiny_models: dict[
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_questions_are_answered_by_lm_eval_steered_and_not(
-    tiny_models: dict[str, Path], questions: Path, tmp_path: Path
-) -> None:
+def test_questions_are_answered_by_lm_eval_steered_and_not(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     from lm_eval import simple_evaluate  # noqa: F401  # without it this would test nothing
 
-    folder = str(tiny_models["llama-3.1-8b"])
+    folder, questions = str(tiny_models["llama-3.1-8b"]), tmp_path / "questions.jsonl"
+    asked = {"question": "Who went to the river?", "choices": ["she", "he", "a glacier"]}
+    questions.write_text("".join(json.dumps({**asked, "answer": i % 3}) + "\n" for i in range(6)))
     path = export_for_lm_eval(tmp_path / "s.pt", folder, signed_sae(), LATENT, 0.0)
     plain = multiple_choice(folder, questions=questions)
     at_zero = multiple_choice(folder, questions=questions, steering=path)
