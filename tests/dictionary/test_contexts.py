@@ -47,14 +47,6 @@ def test_tokens_that_were_left_out_have_no_code() -> None:
     assert negative.after == ()
 
 
-def test_a_pole_that_fired_once_has_one_context() -> None:
-    collected = PoleContexts(2, n=3)
-    collected.update(torch.tensor([[0.0, 5.0], [0.0, 0.0]]), torch.tensor([[0, 0], [0, 1]]), torch.tensor([[8, 9]]))
-    assert [context.code for context in collected.of(1, 0)] == [5.0]
-    assert collected.of(1, 1) == []
-    assert collected.of(0, 0) == []
-
-
 def test_random_scores_keep_a_uniform_sample() -> None:
     generator = torch.Generator().manual_seed(0)
     kept = GroupTop(500, 4, {"index": ((), torch.int64)})

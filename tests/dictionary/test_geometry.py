@@ -170,11 +170,3 @@ def test_the_matching_is_one_to_one_and_no_other_has_a_larger_sum(signed: bool) 
     assert found.first.tolist() == list(range(5))
     assert len(set(found.second.tolist())) == 5
     assert found.similarity.sum().item() == pytest.approx(best, rel=1e-5)
-
-
-def test_a_row_of_norm_zero_matches_nothing() -> None:
-    dead = rows(6)
-    dead[2] = 0
-    found = all_or_none(dead, rows(6), signed=True)
-    assert found.cosine[2] == 0
-    assert found.share_above(0.9) == pytest.approx(5 / 6)

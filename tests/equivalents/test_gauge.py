@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.equivalents.gauge import canonical_gauge
-from sae_lens_abstopk.equivalents.mirror import mirror, unmirror
+from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.saes.poles import PoleActivity
-from sae_lens_abstopk.saes.signed import signed_latents
 from tests.equivalents.test_mirror import ARCHITECTURES, F, inputs, signed
 
 
@@ -38,17 +37,6 @@ def test_the_stronger_pole_becomes_positive_and_reconstructions_stay_equal_to_th
     assert torch.equal(after.energy, before.in_canonical_gauge().energy)
     again = canonical_gauge(fixed, after.energy)
     assert all(torch.equal(weight, fixed.state_dict()[name]) for name, weight in again.state_dict().items())
-
-
-def test_an_sae_that_moved_by_a_way_of_torch_is_where_its_weights_are() -> None:
-    sae = signed("signed_jumprelu pole_thresholds")
-    sae.device = torch.device("meta")  # as nn.Module.cuda leaves it where it was
-    mirrored = mirror(canonical_gauge(sae, torch.ones(2, F)))
-    mirrored.device = torch.device("meta")
-    assert {weight.device.type for weight in unmirror(mirrored).parameters()} == {"cpu"}
-    whole = signed()
-    whole.device = torch.device("meta")
-    assert signed_latents(whole).device.type == "cpu"
 
 
 def test_two_saes_that_differ_in_gauge_alone_become_the_same() -> None:

@@ -13,11 +13,14 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.model import language_model
+from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.hook_places import transformers_model
+from sae_lens_abstopk.model.inference import autocast_pays, bfloat16_autocast
+from sae_lens_abstopk.model.text_store import TextStore
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.conftest import VOCABULARY
-from tests.specs import check_activations, check_hook, model_of, passes_of
+from tests.specs import check_activations, check_hook, documents_of, model_of, passes_of
 from tests.training.config.test_config_file import changed
 
 BRIDGE = {"model_class_name": "TransformerBridge"}
@@ -176,12 +179,6 @@ def test_a_folder_without_tokenizer_files_or_a_chat_template_is_refused_before_t
         model_of(build_config(raw_config | {"use_chat_formatting": True}))
 
 
-def test_a_model_that_is_no_causal_one_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    T5Config(num_layers=2, d_model=32).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=r"T5Config.* AutoModelForCausalLM"):
-        check_hook(build_config(raw_config | {"model_name": str(tmp_path)}))
-
-
 def test_a_hook_without_a_row_for_each_token_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
     OPTConfig(
         vocab_size=VOCABULARY, hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=2
@@ -202,3 +199,41 @@ def test_a_tower_for_images_is_neither_advised_nor_read(
             check_hook(build_config(raw_config | {"hook_name": hook}))
         assert "vision" not in str(refused.value).replace(hook, "")
         assert "model.language_model.layers.0 to model.language_model.layers.25" in str(refused.value)
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[True, False], ids=["fast", "slow"])
+def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the processor is taken to be fast in bfloat16."""
+    monkeypatch.setattr("sae_lens_abstopk.model.inference.bfloat16_is_fast", lambda _: request.param)
+    return request.param
+
+
+def test_a_cpu_without_the_instructions_keeps_to_float32(fast: bool) -> None:
+    a = torch.eye(3)
+    with bfloat16_autocast(CPU, enabled=True):
+        assert (a @ a).dtype == (torch.bfloat16 if fast else torch.float32)
+    with bfloat16_autocast(CPU, enabled=False):
+        assert (a @ a).dtype == torch.float32
+    assert autocast_pays(CPU) is fast
+    assert autocast_pays(torch.device("cuda"))
+
+
+def test_so_do_training_evaluation_and_generation(raw_config: dict[str, Any], fast: bool) -> None:
+    seen = []
+
+    def look(module: Any, args: Any, output: torch.Tensor) -> None:  # noqa: ARG001  # torch's
+        seen.append(output.dtype)
+
+    cfg = build_config(raw_config | {"autocast_lm": True})
+    model: Any = model_of(cfg)
+    next(module for module in model.modules() if isinstance(module, torch.nn.Linear)).register_forward_hook(look)
+    store = TextStore.of_specs(model, cfg.model_spec, cfg.text_spec, documents_of(cfg, "train"), d_in=32)
+    store.get_activations(torch.arange(8).view(1, 8))
+    passes_of(model, cfg).clean(torch.arange(8).view(1, 8))
+    text_model = TextModel(model, autocast=True)
+    text_model.next_logits(text_model.encode(["a b"]))
+    assert len(seen) >= 3
+    assert set(seen) == {torch.bfloat16 if fast else torch.float32}

@@ -22,7 +22,6 @@ from sae_lens_abstopk.model.text_batches import ReadingRules
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.conftest import VOCABULARY
 from tests.evaluation.steerable import HOOKS, model_of
-from tests.evaluation.stored_arrays import stored_arrays
 from tests.saes.test_signed_saes import with_random_weights
 
 HOOK = "model.layers.2"
@@ -220,17 +219,6 @@ def test_a_failure_half_way_leaves_no_temporary_files(
     with pytest.raises(ConfigError, match="'signed' gives codes that are NaN or infinite"):
         represent(passes, tokenizer, broken, TEXTS)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_columns_come_in_bounded_chunks_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = np.arange(60, dtype=np.float32).reshape(6, 10)
-    rows = np.array([4, 1, 2])
-    with stored_arrays({"last": np.ones((6, 2))}, {"sae": {"last": codes}}) as stored:
-        monkeypatch.setattr("sae_lens_abstopk.model.representations.CHUNK_BYTES", 4 * 3 * 4)
-        chunks = list(stored.chunks("sae", "last", rows))
-        assert [chunk.shape for chunk in chunks] == [(3, 4), (3, 4), (3, 2)]
-        np.testing.assert_array_equal(np.hstack(chunks), codes[rows])
-        np.testing.assert_array_equal(stored.latents("sae", "last", [7, 0], rows), codes[rows][:, [7, 0]])
 
 
 def test_saes_that_cannot_share_a_pass_and_empty_texts_are_refused(passes: ModelPasses, tokenizer: Any) -> None:

@@ -14,8 +14,8 @@ from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.documents import open_dataset
+from tests.equivalents.test_mirror import ARCHITECTURES, signed
 from tests.evaluation.steerable import logits_of, model_of, random_tokens
-from tests.saelens.test_sae_methods import INFERENCE, inference_sae
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset is not tokenized")
 HOOK = "blocks.3.hook_resid_post"
@@ -23,7 +23,7 @@ HOOK = "blocks.3.hook_resid_post"
 
 def sae_for(name: str, hook: str = HOOK) -> Any:
     """An SAE of 8 dimensions on a model of 32 by four copies of it: what it does to each is known."""
-    small = inference_sae(name)
+    small = signed(name)
     cfg = small.cfg.to_dict() | {"d_in": 32, "d_sae": 24}
     sae: Any = SAE.from_dict(cfg)
     with torch.no_grad():
@@ -58,7 +58,7 @@ def replaced_logits(model: Any, folder: Path, ids: torch.Tensor, sae: Any) -> tu
     return logits_of(plain, ids), seen[0]
 
 
-@pytest.mark.parametrize("name", INFERENCE)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_attached_sae_replaces_the_activation_and_its_codes_are_cached_with_their_signs(
     model: Any, tiny_llama: Path, name: str
 ) -> None:
@@ -78,7 +78,7 @@ def test_an_attached_sae_replaces_the_activation_and_its_codes_are_cached_with_t
     torch.testing.assert_close(logits_of(model, ids), clean)
 
 
-@pytest.mark.parametrize("name", INFERENCE)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_run_evals_counts_both_poles(tiny_models: dict[str, Path], texts: Path, name: str) -> None:
     bridge, sae = model_of("bridge", tiny_models), sae_for(name)
     sae.cfg.metadata.prepend_bos = True

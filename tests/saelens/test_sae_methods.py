@@ -5,20 +5,18 @@ from typing import Any
 
 import pytest
 import torch
-from sae_lens import SAE, AbsTopKSAE, AbsTopKSAEConfig, TrainingSAE
-from sae_lens.saes.sae import SAEConfig, TrainingSAEConfig
+from sae_lens import TrainingSAE
+from sae_lens.saes.sae import TrainingSAEConfig
 
 from sae_lens_abstopk import (
     AbsTopKTrainingSAEConfig,
     BatchAbsTopKTrainingSAEConfig,
     MatryoshkaBatchAbsTopKTrainingSAEConfig,
-    SignedJumpReLUSAE,
-    SignedJumpReLUSAEConfig,
 )
+from tests.equivalents.test_mirror import ARCHITECTURES, signed
 from tests.saes.test_signed_saes import tokens, with_random_weights
 
 SIZE: dict[str, Any] = {"d_in": 8, "d_sae": 24}
-INFERENCE = ("abstopk", "abstopk, rescaled", "signed_jumprelu", "signed_jumprelu, a threshold a pole")
 TRAINING: dict[str, TrainingSAEConfig] = {
     "sparse_abstopk": AbsTopKTrainingSAEConfig(**SIZE, k=5),
     "batch_abstopk": BatchAbsTopKTrainingSAEConfig(**SIZE, k=5),
@@ -26,37 +24,16 @@ TRAINING: dict[str, TrainingSAEConfig] = {
 }
 
 
-def inference_sae(name: str, **options: Any) -> Any:
-    if name.startswith("abstopk"):
-        cfg = AbsTopKSAEConfig(**SIZE, k=5, rescale_acts_by_decoder_norm="rescaled" in name, **options)
-        return with_random_weights(AbsTopKSAE(cfg))
-    sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(**SIZE, pole_thresholds="pole" in name, **options))
-    sae = with_random_weights(sae)
-    sae.threshold.data = torch.linspace(0, 6, 24)
-    if sae.cfg.pole_thresholds:
-        sae.negative_threshold.data = torch.linspace(6, 0, 24)
-    return sae
-
-
 def training_sae(name: str, **options: Any) -> Any:
     return with_random_weights(TrainingSAE.from_dict(TRAINING[name].to_dict() | options))
 
 
 def any_sae(name: str) -> Any:
-    return (inference_sae if name in INFERENCE else training_sae)(name)
-
-
-@pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
-def test_a_config_survives_its_dictionary(name: str) -> None:
-    sae = any_sae(name)
-    again = (SAEConfig if name in INFERENCE else TrainingSAEConfig).from_dict(sae.cfg.to_dict())
-    assert type(again) is type(sae.cfg)
-    assert again.to_dict() == sae.cfg.to_dict()
-    assert type((SAE if name in INFERENCE else TrainingSAE).from_dict(sae.cfg.to_dict())) is type(sae)
+    return (signed if name in ARCHITECTURES else training_sae)(name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *TRAINING])
 def test_a_move_to_another_dtype_or_device_moves_weights_config_and_codes(name: str, dtype: torch.dtype) -> None:
     sae = any_sae(name)
     before = sae.encode(tokens(6))
@@ -73,25 +50,13 @@ def test_a_move_to_another_dtype_or_device_moves_weights_config_and_codes(name: 
     assert sae(tokens(6).to("meta")).device.type == "meta"
 
 
-@pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
-def test_the_cache_of_an_sae_holds_signed_codes(name: str) -> None:
-    sae = any_sae(name).eval()
-    out, cache = sae.run_with_cache(tokens(6))
-    codes = dense(cache["hook_sae_acts_post"])
-    torch.testing.assert_close(codes, sae.encode(tokens(6)))
-    assert (codes < 0).any()
-    assert (codes > 0).any()
-    torch.testing.assert_close(out, sae(tokens(6)))
-    assert {"hook_sae_input", "hook_sae_recons"} <= set(cache)
-
-
 def dense(codes: torch.Tensor) -> torch.Tensor:
     return codes.to_dense() if codes.is_sparse else codes
 
 
-@pytest.mark.parametrize("name", INFERENCE)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_folding_decoder_norms_keeps_selection_and_reconstruction_or_is_refused(name: str) -> None:
-    sae, x = inference_sae(name), tokens(20)
+    sae, x = signed(name), tokens(20)
     on, x_hat = sae.encode(x) != 0, sae(x)
     if name == "abstopk":
         with pytest.raises(NotImplementedError, match="may change"):
@@ -103,13 +68,13 @@ def test_folding_decoder_norms_keeps_selection_and_reconstruction_or_is_refused(
     assert torch.equal(sae.encode(x) != 0, on)
 
 
-@pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *TRAINING])
 def test_folding_a_scale_of_the_activations_keeps_codes_and_scales_the_reconstruction_back(name: str) -> None:
     sae, x = any_sae(name), tokens(20)
     codes, x_hat = sae.encode(3 * x), sae(3 * x)
     sae.fold_activation_norm_scaling_factor(3)
     # the codes are those of the scaled input only where selection does not look at decoder norms
-    if name in INFERENCE and "rescaled" not in name:
+    if name in ARCHITECTURES and "rescaled" not in name:
         torch.testing.assert_close(sae.encode(x), codes, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(sae(x), x_hat / 3, rtol=1e-3, atol=1e-3)
     assert sae.cfg.normalize_activations == "none"
@@ -128,9 +93,9 @@ def test_folding_decoder_norms_in_training_keeps_codes_and_reconstruction(name: 
 
 
 # a stock abstopk SAE that looks at decoder norms divides by them whenever it decodes, folded or not
-@pytest.mark.parametrize("name", [name for name in INFERENCE if name.startswith("signed_jumprelu")])
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name.startswith("signed_jumprelu")])
 def test_folding_survives_a_decoder_row_of_norm_0(name: str) -> None:
-    sae, x = inference_sae(name), tokens(20)
+    sae, x = signed(name), tokens(20)
     sae.W_dec.data[3] = 0
     sae.fold_W_dec_norm()
     assert all(parameter.isfinite().all() for key, parameter in sae.named_parameters() if "threshold" not in key)

@@ -1,14 +1,15 @@
 """Selection: what holds for every signed SAE."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sae_lens import SAE
 from sae_lens import AbsTopKTrainingSAE as StockAbsTopKTrainingSAE
 from sae_lens import AbsTopKTrainingSAEConfig as StockAbsTopKTrainingSAEConfig
-from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainStepInput
 
 from sae_lens_abstopk import (
@@ -18,8 +19,10 @@ from sae_lens_abstopk import (
     BatchAbsTopKTrainingSAEConfig,
     SignedJumpReLUSAE,
     SignedJumpReLUSAEConfig,
+    encode_topk,
+    mirror,
 )
-from sae_lens_abstopk.saes.load_note import needed_import
+from sae_lens_abstopk.saes.topk import SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig
 
 Signed = AbsTopKTrainingSAE | BatchAbsTopKTrainingSAE
 DTYPES = st.sampled_from(["float32", "bfloat16"])
@@ -91,11 +94,6 @@ def test_per_token_equals_saelens_in_codes_loss_and_gradients() -> None:
         torch.testing.assert_close(ours.get_parameter(name).grad, parameter.grad, rtol=1e-5, atol=1e-5, msg=name)
 
 
-def test_a_batch_of_one_token_is_per_token() -> None:
-    for x in tokens(10).split(1):
-        assert torch.equal(per_batch().encode(x), per_token().encode(x))
-
-
 def signed_jumprelu(dtype: str = "float32") -> SignedJumpReLUSAE:
     sae = with_random_weights(SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=8, d_sae=24, dtype=dtype)))
     sae.threshold.data = torch.linspace(0, 6, 24, dtype=sae.dtype)
@@ -111,17 +109,58 @@ def test_signed_jumprelu_keeps_what_exceeds_its_threshold_in_magnitude() -> None
     assert (expected == 0).any()
 
 
-@pytest.mark.parametrize("make", [per_token, per_batch, signed_jumprelu])
-def test_contexts_and_batches_of_any_shape_are_encoded_alike(make: Any) -> None:
-    sae, x = make(), tokens(12)
-    torch.testing.assert_close(sae.encode(x.view(3, 4, 8)).flatten(0, 1), sae.encode(x))
-    torch.testing.assert_close(sae(x.view(3, 4, 8)).flatten(0, 1), sae(x))
+def test_only_the_first_latents_fire_on_both_sides() -> None:
+    codes = step(per_batch(signed_share=0.25), tokens(64)).feature_acts.to_dense()
+    assert codes[:, :6].lt(0).any()
+    assert not codes[:, 6:].lt(0).any()
+    assert codes.ne(0).sum() == 5 * 64
 
 
-def test_what_needs_the_import_is_what_it_registers() -> None:
-    names = {*SAE_CLASS_REGISTRY, *SAE_TRAINING_CLASS_REGISTRY}
-    ours = {name for name in names if needed_import(name) == "sae_lens_abstopk"}
-    assert ours == {
-        *("signed_jumprelu", "sparse_abstopk", "sparse_topk", "sparse_batchtopk"),
-        *("batch_abstopk", "matryoshka_batch_abstopk"),
-    }
+def test_a_share_of_none_is_batch_topk_and_of_all_is_abstopk() -> None:
+    x, dead = tokens(16), torch.arange(24) < 7  # more than the loss of dead latents takes
+    for backend in ("sparse", "dense"):
+        # SAELens's own step, also for the loss of dead latents
+        cfg = SparseBatchTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5, sparse_backend="dense")
+        topk = step(with_random_weights(SparseBatchTopKTrainingSAE(cfg)), x, dead=dead)
+        none = step(per_batch(signed_share=0, sparse_backend=backend), x, dead=dead)
+        torch.testing.assert_close(none.feature_acts.to_dense(), topk.feature_acts)
+        torch.testing.assert_close(none.sae_out, topk.sae_out)
+        torch.testing.assert_close(
+            none.losses["auxiliary_reconstruction_loss"], topk.losses["auxiliary_reconstruction_loss"]
+        )
+        assert none.losses["auxiliary_reconstruction_loss"] > 0
+    all_signed, default = (step(sae, x, dead=dead) for sae in (per_batch(signed_share=1.0), per_batch()))
+    assert torch.equal(all_signed.feature_acts.to_dense(), default.feature_acts.to_dense())
+
+
+@pytest.mark.parametrize("backend", ["sparse", "dense"])
+def test_a_dead_latent_comes_back_from_the_side_that_is_closed(backend: str) -> None:
+    sae = per_batch(signed_share=0.25, sparse_backend=backend)
+    dead = torch.arange(24) == 20
+    with torch.no_grad():
+        sae.b_enc[20] = -100.0
+    output = step(sae, tokens(16), dead=dead)
+    assert not output.feature_acts.to_dense()[:, 20].any()
+    output.loss.backward()
+    assert sae.W_enc.grad is not None
+    assert sae.W_enc.grad[:, 20].abs().sum() > 0
+
+
+def test_a_closed_pole_is_closed_in_what_is_saved_in_its_mirror_and_in_compact_codes(tmp_path: Path) -> None:
+    sae = per_batch(signed_share=0.25)
+    x = tokens(64)
+    for _ in range(50):
+        step(sae, x)
+    sae.eval()
+    sae.save_inference_model(tmp_path)
+    saved = SAE.load_from_disk(tmp_path)
+    codes = saved.encode(x)
+    torch.testing.assert_close(codes, sae.encode(x))
+    assert codes[:, :6].lt(0).any()
+    assert not codes[:, 6:].lt(0).any()
+    for one in (sae, saved):
+        compact = encode_topk(one, x)
+        torch.testing.assert_close(torch.zeros_like(codes).scatter_add(1, compact.indices, compact.values), codes)
+    mirrored = mirror(saved)
+    assert type(mirrored).__module__.startswith("sae_lens.")
+    torch.testing.assert_close(mirrored(x), saved(x))

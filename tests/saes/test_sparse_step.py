@@ -234,12 +234,6 @@ def test_under_autocast_the_codes_are_still_exact() -> None:
     assert torch.equal(cast.loss, exact.loss)
 
 
-def test_candidates_in_half_precision_are_for_processors_alone() -> None:
-    sae = topk(selection_dtype="bfloat16")
-    assert sae.selects_in_half_precision()
-    assert not sae.to("meta").selects_in_half_precision()
-
-
 def test_each_prefix_has_the_loss_of_its_own_reconstruction(tmp_path: Path) -> None:
     sae, x = matryoshka(), tokens(16)
     output = step(sae, x)

@@ -4,13 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from sae_lens import (
-    AbsTopKSAEConfig,
-    BatchTopKTrainingSAEConfig,
-    JumpReLUSAEConfig,
-    StandardSAEConfig,
-    TopKSAEConfig,
-)
+from sae_lens import AbsTopKSAEConfig, BatchTopKTrainingSAEConfig, JumpReLUSAEConfig, StandardSAEConfig, TopKSAEConfig
 from sae_lens.registry import get_sae_class, get_sae_training_class
 
 from sae_lens_abstopk import (
@@ -131,13 +125,3 @@ def test_autocast_changes_nothing_and_values_may_be_of_any_type(cfg: Any) -> Non
     halves = decode(sae, encode(sae, x)._replace(values=codes.values.half()))
     assert halves.dtype == sae.dtype
     torch.testing.assert_close(halves, expected, rtol=1e-2, atol=0.1)
-
-
-def test_a_pole_that_is_closed_is_off_for_an_infinite_pre_activation_too() -> None:
-    sae = build(SignedJumpReLUSAEConfig(**SIZES, pole_thresholds=True))
-    sae.b_enc.data[0], sae.negative_threshold.data[0] = -torch.inf, torch.inf
-    x = torch.randn(4, 8)
-    dense = sae.encode(x)
-    assert (dense[:, 0] == 0).all()
-    assert not torch.signbit(dense[dense == 0]).any()
-    assert not (encode(sae, x).values.isnan() | (encode(sae, x).indices == 0) & (encode(sae, x).values != 0)).any()

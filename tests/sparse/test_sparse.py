@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_lens_abstopk.saes.poles import pole_counts
 from sae_lens_abstopk.sparse import (
     EncoderWeights,
     SparseCodes,
@@ -218,12 +217,3 @@ def test_gradients_pass_gradcheck() -> None:
         return sparse_decode(codes, W_dec)
 
     assert torch.autograd.gradcheck(autoencode, list(p.values()))
-
-
-def test_codes_convert_and_count() -> None:
-    codes = uneven(problem())
-    dense = torch.zeros(len(codes.offsets) - 1, 17, dtype=codes.values.dtype)
-    dense[codes.rows, codes.latents] = codes.values
-    assert torch.equal(codes.to_coo(17).to_dense(), dense)
-    assert torch.equal(pole_counts(codes.to_coo(17)), torch.stack([(dense > 0).sum(0), (dense < 0).sum(0)]))
-    assert torch.equal(codes.rows, dense.nonzero()[:, 0])

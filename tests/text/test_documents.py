@@ -177,13 +177,6 @@ def test_a_later_document_that_is_no_text_is_named(raw_config: dict[str, Any], t
         list(documents_of(config(raw_config, streaming=streaming, **options), "train"))
 
 
-def test_a_compressed_file_that_is_cut_off_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl.gz"
-    path.write_bytes(gzip.compress(b'{"text": "x"}\n')[:-9])
-    with pytest.raises(ConfigError, match=r"a\.jsonl\.gz' cannot be read: Compressed file ended"):
-        documents_of(config(raw_config, dataset_path=str(path)), "train")
-
-
 @pytest.mark.parametrize(
     "names", [("train-0.jsonl", "test-0.jsonl"), ("Train/a.jsonl", "validation/a.jsonl"), ("a.jsonl", "b.txt")]
 )
