@@ -27,8 +27,7 @@ from sae_lens_abstopk.explorer.steered import steered_texts
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.language_model import PROCESSING
 from sae_lens_abstopk.model.token_filter import TokenSelection
-from sae_lens_abstopk.saes.loading import Source
-from sae_lens_abstopk.saes.measurable import read_by, require_all_heads
+from sae_lens_abstopk.saes.loading import Source, read_by, require_all_heads
 from sae_lens_abstopk.system.errors import ConfigError, require_choice
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.system.terminal import PassProgress, PrintableConsole, stages_bar

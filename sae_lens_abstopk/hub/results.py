@@ -19,8 +19,7 @@ from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite.results_folder import RESULTS_FILENAME
 from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberWithInterval, PublishedResults
 from sae_lens_abstopk.model.token_filter import TokenSelection
-from sae_lens_abstopk.saes.loading import load_as_saved, load_sae
-from sae_lens_abstopk.saes.measurable import read_by
+from sae_lens_abstopk.saes.loading import load_as_saved, load_sae, read_by
 from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.saes.signed import is_signed
 from sae_lens_abstopk.system.errors import ConfigError

@@ -25,8 +25,7 @@ from sae_lens_abstopk.hub.manifest import (
 )
 from sae_lens_abstopk.hub.results import results_in_gauge
 from sae_lens_abstopk.saes.derive import derive
-from sae_lens_abstopk.saes.loading import load_as_saved, require_finite
-from sae_lens_abstopk.saes.measurable import require_scale
+from sae_lens_abstopk.saes.loading import load_as_saved, require_finite, require_scale
 from sae_lens_abstopk.saes.poles import POLE_ACTIVITY_FILENAME, PoleActivity, flipped_latents, pole_statistics
 from sae_lens_abstopk.saes.signed import is_signed, signed_latents
 from sae_lens_abstopk.system.errors import ConfigError

@@ -17,8 +17,7 @@ from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_spec import require_device
-from sae_lens_abstopk.saes.loading import load_sae
-from sae_lens_abstopk.saes.measurable import require_all_heads
+from sae_lens_abstopk.saes.loading import load_sae, require_all_heads
 from sae_lens_abstopk.saes.signed import SignedSAE
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.text.documents import load_text

@@ -1,5 +1,6 @@
-"""Load an SAE from a folder, a release or memory."""
+"""Load an SAE from a folder, a release or memory, and tell whether an evaluation can measure it."""
 
+import copy
 import importlib
 import json
 import os
@@ -8,18 +9,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub.errors import HfHubHTTPError
-from sae_lens import SAE
+from sae_lens import SAE, TrainingSAE
 from sae_lens.constants import SAE_CFG_FILENAME
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from safetensors import SafetensorError
 
-from sae_lens_abstopk.saes.measurable import require_measurable, with_flat_heads
 from sae_lens_abstopk.system.errors import ConfigError
 
 Source = SAE[Any] | str | Path
 """An SAE in memory, a folder, or ``RELEASE:SAE_ID``."""
 IMPORTS_VARIABLE = "ABSTOPK_IMPORT"
 """Environment variable with the names of users' modules, separated by commas."""
+# values of normalize_activations that need statistics of the activations
+ESTIMATED = ("expected_average_only_in", "covariance_whitening")
 
 
 def import_architectures() -> None:
@@ -126,3 +128,57 @@ def _from_release(source: str) -> SAE[Any]:
             f"{source!r} is not a folder, and no SAE of that release could be loaded ({first}); check the name and the "
             "connection, or give a local folder."
         ) from error
+
+
+def require_measurable(sae: SAE[Any], *, where: str) -> None:
+    """Raise a ConfigError unless ``sae`` reconstructs its own raw input, token by token."""
+    architecture, metadata = sae.cfg.architecture(), sae.cfg.metadata
+    if isinstance(sae, TrainingSAE):
+        problem = "is an SAE in training; give the folder of its run, or what save_inference_model(FOLDER) writes"
+    elif architecture.endswith("transcoder") or metadata.hook_name_out not in (None, metadata.hook_name):
+        problem = (
+            f"is a transcoder: it reads {metadata.hook_name} and writes at {metadata.hook_name_out or 'another hook'}; "
+            "give an SAE that reconstructs the activations it reads"
+        )
+    elif architecture == "temporal":
+        problem = "is a temporal SAE, whose codes depend on earlier tokens; give an SAE of another architecture"
+    else:
+        require_scale(sae, where=where)
+        return
+    raise ConfigError(f"{where} {problem}.")
+
+
+def require_scale(sae: SAE[Any], *, where: str) -> None:
+    """Raise a ConfigError if ``sae`` was trained on rescaled activations and its weights lack the scale."""
+    if sae.cfg.normalize_activations in ESTIMATED:
+        fold = "norm_scaling_factor" if sae.cfg.normalize_activations == ESTIMATED[0] else "whitening"
+        raise ConfigError(
+            f"{where} was trained on rescaled activations (normalize_activations={sae.cfg.normalize_activations!r}), "
+            "and the scale is not in its weights yet, as in a checkpoint; take the SAE that the run saved at its end, "
+            f"or fold the scale in: sae.fold_activation_{fold}(...), then sae.save_model(FOLDER)."
+        )
+
+
+def read_by(sae: SAE[Any]) -> str:
+    """Describe the hook, or the head of it, that an SAE reads."""
+    metadata = sae.cfg.metadata
+    head = metadata.hook_head_index
+    return str(metadata.hook_name) if head is None else f"head {head} of {metadata.hook_name}"
+
+
+def require_all_heads(sae: SAE[Any], what: str) -> None:
+    """Raise a ConfigError for an SAE of one attention head, because ``what`` needs the whole hook."""
+    if sae.cfg.metadata.hook_head_index is not None:
+        raise ConfigError(
+            f"this SAE reads only {read_by(sae)}, but {what} is for all heads together; use an SAE of all heads "
+            "(hook_head_index: null)."
+        )
+
+
+def with_flat_heads(sae: SAE[Any]) -> SAE[Any]:
+    """Return ``sae``, or its twin that reads all heads side by side."""
+    if not sae.hook_z_reshaping_mode:
+        return sae
+    twin = copy.copy(sae)
+    twin.turn_off_forward_pass_hook_z_reshaping()
+    return twin

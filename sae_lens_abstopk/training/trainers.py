@@ -16,7 +16,7 @@ from sae_lens.training.types import DataProvider
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
-from sae_lens_abstopk.saes.measurable import ESTIMATED
+from sae_lens_abstopk.saes.loading import ESTIMATED
 from sae_lens_abstopk.system.ranks import gathered, n_ranks, summed
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.warm_start import load_start

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from tests.cli.test_cli import invoke
 from tests.docs.test_pages import blocks
-from tests.saes.converters.test_converters import reference_weights
+from tests.saes.test_converters import reference_weights
 from tests.saes.test_signed_saes import with_random_weights
 
 

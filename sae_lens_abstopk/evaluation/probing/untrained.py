@@ -8,7 +8,7 @@ import torch
 from sae_lens import SAE
 from torch.nn.functional import normalize
 
-from sae_lens_abstopk.saes.measurable import with_flat_heads
+from sae_lens_abstopk.saes.loading import with_flat_heads
 from sae_lens_abstopk.saes.signed import open_poles
 
 # codes that are in memory at once, in bytes

@@ -17,7 +17,7 @@ from sae_lens_abstopk.evaluation.steering.steering_summary import matched_streng
 from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.saes.measurable import require_all_heads
+from sae_lens_abstopk.saes.loading import require_all_heads
 from sae_lens_abstopk.system.errors import ConfigError
 
 

@@ -17,7 +17,7 @@ from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.inference import bfloat16_autocast, in_evaluation_mode
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import require_finite_codes
-from sae_lens_abstopk.saes.measurable import require_all_heads, with_flat_heads
+from sae_lens_abstopk.saes.loading import require_all_heads, with_flat_heads
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.shown import Facts, Shown
 

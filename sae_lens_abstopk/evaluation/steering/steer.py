@@ -15,7 +15,7 @@ from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import warn_of_other_weights
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.batch_selection import selects_over_batch
-from sae_lens_abstopk.saes.measurable import require_all_heads, require_measurable, require_scale, with_flat_heads
+from sae_lens_abstopk.saes.loading import require_all_heads, require_measurable, require_scale, with_flat_heads
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.typed_values import one_or_more
 

@@ -14,7 +14,7 @@ from sae_lens.constants import SAE_CFG_FILENAME
 from sae_lens_abstopk.model.hook_places import residual_layer
 from sae_lens_abstopk.model.language_model import PROCESSING, processing_of, recorded_options
 from sae_lens_abstopk.model.model_spec import ModelSpec
-from sae_lens_abstopk.saes.measurable import read_by
+from sae_lens_abstopk.saes.loading import read_by
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.typed_values import from_keys, typed_value
 from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, run_configs

@@ -25,7 +25,7 @@ from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.language_model import require_chat_template
-from sae_lens_abstopk.saes.measurable import require_all_heads
+from sae_lens_abstopk.saes.loading import require_all_heads
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.terminal import StageProgress
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk.model.model_shape import model_files
-from sae_lens_abstopk.saes.measurable import ESTIMATED
+from sae_lens_abstopk.saes.loading import ESTIMATED
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.system.files import file_sha256, inside, lack_of_space, sync, why_not_written, write_whole
 from sae_lens_abstopk.system.folder_lock import LOCK, acquire

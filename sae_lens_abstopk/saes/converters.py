@@ -1,0 +1,208 @@
+"""
+Convert signed SAEs of other projects to SAELens, without running code in their files.
+
+EleutherAI's ``sae`` (later sparsify) with ``signed: true`` selects per token by magnitude, as ``abstopk``.
+``Sae.save_to_disk`` in https://github.com/EleutherAI/sae (``sae/sae.py``, 2024) writes ``cfg.json`` and
+``sae.safetensors`` with ``encoder.weight`` [F, D], ``encoder.bias`` [F], ``W_dec`` [F, D], ``b_dec`` [D]; codes are the
+k largest magnitudes of (x - b_dec) W^T + b, signs kept. Later versions of sparsify drop the key ``signed``, and
+SAELens's own loader makes a ``topk`` SAE with different codes.
+
+The AbsTopK paper's checkpoints (``batchabsolutek``) select over the batch and have no threshold. ``save_checkpoint`` in
+the authors' ``src/trainer.py`` (arXiv 2510.00404) writes ``sae_STEP.safetensors`` with ``W_enc`` [D, F], ``W_dec``
+[F, D], ``b_dec`` [D] and ``b_enc`` [F], and ``config_STEP.json`` beside it. ``BatchAbsoluteKSAE.forward`` normalises
+each token to mean 0 and deviation 1 (``input_unit_norm``), subtracts ``b_dec``, never adds ``b_enc``, and keeps the
+k * B largest magnitudes of a batch of B tokens. SAELens's ``layer_norm`` is the same normalisation, to the epsilon.
+"""
+
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from sae_lens import AbsTopKSAE, AbsTopKSAEConfig
+from sae_lens.constants import SAE_WEIGHTS_FILENAME, SPARSIFY_WEIGHTS_FILENAME
+from sae_lens.saes.sae import SAEMetadata
+from sae_lens.util import dtype_to_str
+from safetensors import SafetensorError
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
+
+from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.saes.threshold import ThresholdFitter, require_activations
+from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.typed_values import typed_value
+
+PICKLED = (".pt", ".pth", ".bin")
+# options of later versions of sparsify that change the SAE's function
+OTHER_COMPUTATIONS = ("transcode", "skip_connection", "multi_topk")
+# name of the signed SAE in the reference code
+REFERENCE = "batchabsolutek"
+BLOCK = 512
+
+
+def convert(
+    source: Path,
+    *,
+    activations: torch.Tensor | Path | None = None,
+    model_name: str | None = None,
+    hook_name: str | None = None,
+) -> AbsTopKSAE | SignedJumpReLUSAE:
+    """
+    Convert a signed SAE of another project to SAELens.
+
+    Args:
+        source: A folder of EleutherAI's ``sae`` (sparsify) with ``signed: true``, or a weights file of the AbsTopK
+            reference code.
+        activations: [n, d_in] at the hook, or a file with one such tensor; needed for the reference code's SAEs, which
+            select over the batch and have no threshold.
+        model_name: Model, for the metadata, if the source does not name it.
+        hook_name: Hook, likewise.
+
+    Raises:
+        ConfigError: the source has neither format or is damaged, or activations are missing.
+    """
+    folder = source if source.is_dir() else source.parent
+    if (folder / SAE_WEIGHTS_FILENAME).is_file() and source in (folder, folder / SAE_WEIGHTS_FILENAME):
+        raise ConfigError(
+            f"{source} is in SAELens's format already and needs no conversion; load it with "
+            f"SAE.load_from_disk({str(folder)!r})."
+        )
+    if source.is_dir() and activations is None:
+        sae = _convert_sparsify(source)
+    elif source.suffix in (".safetensors", *PICKLED) and activations is not None:
+        sae = _convert_reference(source, activations)
+    else:
+        raise ConfigError(
+            f"{source}: give a folder of sparsify with cfg.json and sae.safetensors, without --activations; or the "
+            "sae_STEP.safetensors of the AbsTopK reference code, with --activations FILE, a tensor [n, d_in], to "
+            "estimate its threshold."
+        )
+    for key, value in (("model_name", model_name), ("hook_name", hook_name)):
+        if value is not None:
+            sae.cfg.metadata[key] = value
+    return sae
+
+
+def _convert_sparsify(folder: Path) -> AbsTopKSAE:
+    """Convert the SAE in ``folder``; a folder name like ``layers.5`` gives the hook ``model.layers.5``."""
+    path = folder / "cfg.json"
+    settings = _read_settings(path)
+    other = [key for key in OTHER_COMPUTATIONS if settings.get(key)]
+    if settings.get("signed") is not True or other:
+        raise ConfigError(
+            f"{path} does not say signed: true, or says {', '.join(OTHER_COMPUTATIONS)}, which change the function. "
+            "SAELens loads unsigned SAEs: SAE.load_from_disk(FOLDER, converter=sparsify_disk_loader)."
+        )
+    d_in, k = _setting(settings, "d_in", path), _setting(settings, "k", path)
+    key, unit = ("num_latents", 1) if settings.get("num_latents") else ("expansion_factor", d_in)
+    d_sae = unit * _setting(settings, key, path)
+    require_range(f"{path}: k", k, at_most=d_sae, remedy=", the number of latents")
+    weights = folder / SPARSIFY_WEIGHTS_FILENAME
+    tensors = _read_tensors(weights)
+    shapes = {"encoder.weight": (d_sae, d_in), "encoder.bias": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    _require_shapes(tensors, shapes, weights)
+    dtype = dtype_to_str(tensors["W_dec"].dtype)
+    metadata = SAEMetadata(converted_from="sparsify, signed")
+    if layer := re.fullmatch(r"layers[._](\d+)", folder.resolve().name):
+        metadata.hook_name = f"model.layers.{layer[1]}"
+    sae = AbsTopKSAE(AbsTopKSAEConfig(d_in=d_in, d_sae=d_sae, k=k, dtype=dtype, metadata=metadata))
+    encoder = {"W_enc": tensors["encoder.weight"].T, "b_enc": tensors["encoder.bias"]}
+    sae.load_state_dict(encoder | {"W_dec": tensors["W_dec"], "b_dec": tensors["b_dec"]})
+    return sae
+
+
+@torch.no_grad()
+def _convert_reference(weights: Path, activations: torch.Tensor | Path) -> SignedJumpReLUSAE:
+    """
+    Convert the SAE in ``weights`` to ``signed_jumprelu``, with one threshold estimated on ``activations`` [n, d_in].
+
+    The threshold is the magnitude that on average k pre-activations a token exceed, as with batch selection over one
+    large batch; a few thousand tokens are enough. ``weights`` is ``sae_STEP.safetensors``, or the same state dict in a
+    ``.pt`` file, beside ``config_STEP.json``.
+    """
+    settings = weights.with_name(weights.stem.replace("sae_", "config_", 1) + ".json")
+    found = _read_settings(settings)
+    if found.get("sae_name") != REFERENCE:
+        raise ConfigError(
+            f"{settings}: sae_name={found.get('sae_name')!r} is not {REFERENCE!r}, the signed SAE of that trainer."
+        )
+    d_in, d_sae, k = (_setting(found, key, settings) for key in ("act_size", "dict_size", "k"))
+    tensors = _read_tensors(weights)
+    shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    _require_shapes(tensors, shapes, weights)
+    if isinstance(activations, Path):
+        file, held = activations, list(_read_tensors(activations).values())
+        if len(held) != 1:
+            raise ConfigError(f"{file} holds {len(held)} tensors; give a file with one, [n, {d_in}].")
+        activations = held[0]
+    require_activations(activations, d_in)
+    cfg = SignedJumpReLUSAEConfig(
+        d_in=d_in,
+        d_sae=d_sae,
+        dtype=dtype_to_str(tensors["W_dec"].dtype),
+        normalize_activations="layer_norm" if found.get("input_unit_norm", False) else "none",
+        metadata=_metadata(found, len(activations)),
+    )
+    sae = SignedJumpReLUSAE(cfg)
+    none = torch.zeros_like(tensors["b_enc"])  # the training forward pass never added the bias
+    sae.load_state_dict(tensors | {"b_enc": none, "threshold": none})
+    fitter = ThresholdFitter(k)
+    for start in range(0, len(activations), BLOCK):
+        x = activations[start : start + BLOCK]
+        fitter.update((sae.process_sae_in(x) @ sae.W_enc).abs())
+    sae.threshold.fill_(fitter.result)
+    return sae
+
+
+def _metadata(found: dict[str, Any], n_tokens: int) -> SAEMetadata:
+    keys = ("model_name", "hook_point", "dataset", "seq_len")
+    names = ("model_name", "hook_name", "dataset_path", "context_size")
+    facts = {name: found[key] for name, key in zip(names, keys, strict=True) if key in found}
+    facts |= {"training_architecture": REFERENCE, "training_architecture_details": {"k": found["k"]}}
+    facts |= {"converted_from": "AbsTopK reference code", "threshold_tokens": n_tokens}
+    return SAEMetadata(**facts, model_class_name="HookedTransformer")
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix not in PICKLED:
+            return load_file(path)
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
+    except pickle.UnpicklingError:
+        raise ConfigError(
+            f"{path} holds more than tensors, and opening it could run code of its author; ask for a .safetensors "
+            "file, or for torch.save(sae.state_dict(), FILE)."
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise ConfigError(f"{path} is missing or damaged: {error}.") from None
+    entries = cast(dict[str, Any], loaded) if isinstance(loaded, dict) else {}
+    if not entries or not all(torch.is_tensor(value) for value in entries.values()):
+        raise ConfigError(f"{path} is not a state dict: it must map names to tensors and hold nothing else.")
+    return entries
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}, which has the settings of the SAE, is not a JSON object: {error}.") from None
+
+
+def _setting(settings: Mapping[str, Any], key: str, path: Path) -> int:
+    """Return the setting ``key``, a whole number of at least 1."""
+    value: int = typed_value(f"{path}: {key}", settings.get(key), int)
+    require_range(f"{path}: {key}", value, at_least=1)
+    return value
+
+
+def _require_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """Raise a ConfigError unless the tensors have these ``shapes``, one float dtype and finite values."""
+    found = {name: tuple(tensor.shape) for name, tensor in sorted(tensors.items())}
+    if found != shapes:
+        raise ConfigError(f"{path} holds {found}; by its settings it should hold {dict(sorted(shapes.items()))}.")
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    finite = all(tensor.is_floating_point() and tensor.isfinite().all() for tensor in tensors.values())
+    if len(dtypes) > 1 or not finite:
+        raise ConfigError(f"{path} must hold finite floating-point numbers of one type, and holds {dtypes}.")
