@@ -11,8 +11,8 @@ from sae_lens import SAE
 from sae_lens.saes.sae import SAEMetadata
 
 T = TypeVar("T", bound=SAE[Any])
-# metadata of SAELens's loader or of a mirror that are wrong for an SAE with other latents
-OF_THE_LATENTS = ("neuronpedia_id", "num_dead_features", "mirror")
+# metadata of SAELens's loader, of training or of a mirror that are wrong for an SAE with other latents
+OF_THE_LATENTS = ("neuronpedia_id", "num_dead_features", "dead_latents", "dead_latents_tokens", "mirror")
 
 
 def derive(sae_class: type[T], cfg_class: type, source: SAE[Any], weights: Mapping[str, torch.Tensor], **cfg: Any) -> T:

@@ -99,7 +99,9 @@ def test_hook_z_activations_are_reshaped_alike() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_metadata_say_which_pole_of_which_latent_each_is(architecture: str, tmp_path: Path) -> None:
-    metadata = SAEMetadata(hook_name="model.layers.3", label="mine", neuronpedia_id="gpt2/1", num_dead_features=4)
+    metadata = SAEMetadata(
+        hook_name="model.layers.3", label="mine", neuronpedia_id="gpt2/1", num_dead_features=4, dead_latents=4
+    )
     sae = signed(architecture, metadata=metadata)
     mirror(sae).save_model(tmp_path)
     loaded = SAE.load_from_disk(tmp_path)
@@ -110,6 +112,7 @@ def test_the_metadata_say_which_pole_of_which_latent_each_is(architecture: str, 
     assert loaded.cfg.metadata.hook_name == "model.layers.3"
     assert loaded.cfg.metadata.label == "mine_mirror"
     assert loaded.cfg.metadata.neuronpedia_id is None, "the dashboards there are of other latents"
+    assert loaded.cfg.metadata.dead_latents is None, "a count of other latents"
     record = json.loads((tmp_path / "cfg.json").read_text())["metadata"]["mirror"]
     assert record["kept"] is None, "a file of wide SAEs stays small"
     assert "positive pole of latent c" in record["rule"]

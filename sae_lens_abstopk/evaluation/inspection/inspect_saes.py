@@ -104,7 +104,17 @@ def metrics_table(inspection: Inspection) -> Table:
         header_style="bold underline",
     )
     table.add_column("SAE", vertical="bottom", overflow="fold")
-    headings = ("latents", "L0", "FVU", "nMSE", "recov.\nzero", "recov.\nmean", "dead", "dead\npoles", "weaker\nside")
+    headings = (
+        "latents",
+        "L0",
+        "FVU",
+        "nMSE",
+        "recov.\nzero",
+        "recov.\nmean",
+        "did not\nfire",
+        "dead\npoles",
+        "weaker\nside",
+    )
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for name, sae in inspection.results.saes.items():
@@ -141,13 +151,22 @@ def _one_line(text: str) -> str:
 
 
 def _footnote(inspection: Inspection) -> str:
-    found = next(iter(inspection.results.reconstruction.values()))
+    measured = list(inspection.results.reconstruction.values())
+    found = measured[0]
     text = "held-out text" if inspection.results.held_out else inspection.results.text
     loss_tokens = f" (loss: {found.loss.tokens:,} predicted tokens)" if found.loss else ""
     saved = ", ".join(f"{name} as {sae.architecture}" for name, sae in inspection.results.saes.items())
-    return (
-        f"{found.tokens:,} kept tokens of {text}{loss_tokens}. Saved: {saved}. recov.: Loss Recovered against zero and "
-        "mean ablation. dead: latents that fired on neither side in these tokens (more would find fewer). dead poles: "
-        "share of live latents whose weaker side holds under 1 % of their firings. weaker side: share of a latent's "
-        "firings that it holds, mean over live latents, at most 0.5."
-    )
+    notes = [f"{found.tokens:,} kept tokens of {text}{loss_tokens}. Saved: {saved}."]
+    for name, sae in inspection.results.saes.items():
+        if sae.dead_latents is not None and sae.dead_latents_tokens is not None:
+            share = f"{sae.dead_latents:,} ({sae.dead_latents / sae.d_sae:.1%})"
+            notes.append(f"Dead latents of {name}, over its last {sae.dead_latents_tokens:,} training tokens: {share}.")
+    if found.loss:
+        notes.append("recov.: Loss Recovered against zero and mean ablation.")
+    notes.append(f"did not fire: latents that did not fire on these {found.tokens:,} tokens.")
+    if any(each.two_sidedness != 0 for each in measured):
+        notes.append(
+            "dead poles: share of live latents whose weaker side holds under 1 % of their firings. weaker side: share "
+            "of a latent's firings that it holds, mean over live latents, at most 0.5."
+        )
+    return " ".join(notes)

@@ -26,7 +26,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
     }
     rows = []
     for sae, found in measured:
-        loss, two_sided = found.loss, found.two_sidedness > 0
+        loss, two_sided, dead = found.loss, found.two_sidedness > 0, sae.record.dead_latents
         rows.append(
             {"SAE": sae.name, "saved as": sae.record.architecture}
             | {name: fact(sae) for name, fact in facts.items()}
@@ -39,7 +39,8 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
                 "recovered, zero": number(loss and loss.recovered_zero, 4),
                 "recovered, mean": number(loss and loss.recovered_mean, 4),
                 "KL": number(loss and loss.kl),
-                "dead": f"{found.dead_latents / sae.record.d_sae:.1%}",
+                "dead latents": "-" if dead is None else f"{dead / sae.record.d_sae:.1%}",
+                "did not fire": f"{found.dead_latents / sae.record.d_sae:.1%}",
                 "dead poles": f"{found.dead_poles / max(found.live_latents, 1):.0%}" if two_sided else "-",
                 "two-sidedness": number(found.two_sidedness if two_sided else None),
             }
@@ -59,12 +60,25 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
             "recovered": f"recovered: Loss Recovered against zero and mean ablation, over {_counts(predicted)} "
             f"predicted tokens{few}.",
             "KL": "KL: nats a predicted token.",
-            "dead": "dead: latents that fired on neither side in these tokens (more would find fewer).",
+            "dead latents": "dead latents: did not fire on the last training tokens "
+            f"({_dead_latents_tokens([sae for sae, _ in measured])}).",
+            "did not fire": "did not fire: on the kept tokens, on either side; on more tokens there are fewer.",
             "dead poles": "dead poles: share of the live latents whose weaker side holds under 1 % of their firings.",
             "two-sidedness": "two-sidedness: mean of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is "
             "not to mean opposites. An SAE that fires on one side only has neither.",
         },
     )
+
+
+def _dead_latents_tokens(saes: Sequence[MergedSAE]) -> str:
+    """Return the number of training tokens behind the dead latents, with the SAEs' names if they differ."""
+    names: dict[int, list[str]] = {}
+    for sae in saes:
+        if sae.record.dead_latents_tokens is not None:
+            names.setdefault(sae.record.dead_latents_tokens, []).append(sae.name)
+    if len(names) == 1:
+        return f"{next(iter(names)):,}"
+    return "; ".join(f"{', '.join(of)}: {n:,}" for n, of in sorted(names.items()))
 
 
 def _trained_on(sae: MergedSAE) -> str:

@@ -91,8 +91,10 @@ def _csv_row(sae: MergedSAE) -> dict[str, Any]:
     known = [facts.get(key) for key in ("k", "target_l0") for facts in (record.training, details)]
     row |= {"k": next((k for k in known if k is not None), None)}
     row |= {key: record.training.get(key) for key in _TRAINING_COLUMNS}
+    row |= {"dead_latents": record.dead_latents, "dead_latents_tokens": record.dead_latents_tokens}
     if found:
-        row |= found.model_dump(exclude={"two_sidedness_histogram", "density_quantiles", "loss"})
+        row |= found.model_dump(exclude={"two_sidedness_histogram", "density_quantiles", "loss", "dead_latents"})
+        row |= {"did_not_fire": found.dead_latents}  # on `tokens`
         row |= {f"loss_{key}": value for key, value in (found.loss.model_dump() if found.loss else {}).items()}
     if sae.geometry:
         row |= sae.geometry.model_dump(exclude={"decoder_norm_quantiles"})

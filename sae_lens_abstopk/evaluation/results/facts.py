@@ -61,6 +61,7 @@ def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERe
     digest = weights_sha256(source)
     training = {key: sae.cfg.metadata[key] for key in _RECORDED if key in sae.cfg.metadata}
     training |= {"k": sae.cfg.k} if hasattr(sae.cfg, "k") else {}
+    dead = {key: sae.cfg.metadata.get(key) for key in ("dead_latents", "dead_latents_tokens")}
     return SAERecord(
         folder=Path(source).name if digest else source,
         architecture=sae.cfg.architecture(),
@@ -69,6 +70,7 @@ def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERe
         weights_sha256=digest,
         training=training,
         group=group,
+        **(dead if all(type(number) is int for number in dead.values()) else {}),
     )
 
 

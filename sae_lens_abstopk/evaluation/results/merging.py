@@ -233,8 +233,9 @@ def _merged_saes(
             for ours, shown in labels.items()
             if shown == name
         ]
-        place, first, ours = own[0]
-        record = first.saes[ours]
+        place, first, _ = own[0]
+        records = [document.saes[ours] for _, document, ours in own]
+        record = next((each for each in records if each.dead_latents is not None), records[0])
         measured = [(_measured_on(d), d.reconstruction[ours]) for _, d, ours in own if ours in d.reconstruction]
         measured_on, reconstruction = measured[0] if measured else (_measured_on(first), None)
         conditions = [place] if len(set(places)) > 1 else []

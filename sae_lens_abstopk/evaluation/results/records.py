@@ -54,6 +54,10 @@ class SAERecord(Record):
     weights_sha256: str | None
     training: dict[str, Any] = Field(description="Its metadata about training: architecture, tokens, lr, seed, ...")
     group: str | None = Field(default=None, description="Variant of which it is one seed, in a comparison.")
+    dead_latents: int | None = Field(
+        default=None, description="Did not fire on the last `dead_latents_tokens` training tokens; null if unrecorded."
+    )
+    dead_latents_tokens: int | None = Field(default=None, description="Training tokens behind `dead_latents`.")
 
 
 class LossRecord(Record):
@@ -80,7 +84,7 @@ class ReconstructionRecord(Record):
     fvu: Number = Field(description="sum ||x - x_hat||^2 / sum ||x - mean(x)||^2; 1 minus the explained variance.")
     cosine: Number = Field(description="Mean over tokens of cos(x, x_hat).")
     l0: Number = Field(description="Mean number of non-zero codes per token, of any sign.")
-    dead_latents: int = Field(description="Fired on neither side in these tokens.")
+    dead_latents: int = Field(description="Did not fire on these tokens; `saes` has the count of training.")
     dead_poles: int = Field(description="Live latents whose weaker side holds under 1 % of their firings.")
     live_latents: int
     two_sidedness: Number = Field(description="Mean of min(p+, p-) / (p+ + p-) over live latents.")

@@ -42,7 +42,11 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
     out = io.StringIO()
     print_inspection(found, Console(file=out, width=80), latents=2)
     assert "batch_abstopk" in out.getvalue()
-    assert out.getvalue().count("fired") == 3  # the footnote and two latents
+    assert out.getvalue().count("fired") == 2
+    for name, record in found.results.saes.items():  # as training recorded them
+        sentence = f"Dead latents of {name}, over its last {record.dead_latents_tokens:,} training tokens:"
+        assert sentence in " ".join(out.getvalue().split())
+    assert f"did not fire on these {signed.n_tokens:,} tokens" in " ".join(out.getvalue().split())
     lines = out.getvalue().splitlines()
     assert max(len(line.rstrip()) for line in lines) <= 80
     row = next(line.split() for line in lines if line.startswith("topk "))
@@ -84,7 +88,7 @@ def test_a_run_of_a_config_that_is_refused_today_can_still_be_measured(folders: 
 def test_a_name_is_shown_as_it_is(folders: list[Path], name: str) -> None:
     out = io.StringIO()
     print_inspection(inspect_saes({name: folders[0]}, n_tokens=128), Console(file=out, width=200))
-    assert out.getvalue().count(name) == 3
+    assert out.getvalue().count(name) == 4
 
 
 @pytest.mark.parametrize("width", [20, 40, 100])

@@ -1,10 +1,13 @@
 """The Markdown report: numbers as measured, and where they come from."""
 
+import csv
+import io
 import re
 from statistics import fmean
 
 from sae_lens_abstopk.evaluation.probing.method_names import is_control
 from sae_lens_abstopk.evaluation.reports.html_report import html_report
+from sae_lens_abstopk.evaluation.reports.report_files import csv_report
 from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.results.records import Interval
 from tests.evaluation.reports.markdown_tables import columns, markdown_of, row, section
@@ -27,7 +30,7 @@ def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
         "recovered, zero": f"{found.loss.recovered_zero:.4f}",
         "recovered, mean": f"{found.loss.recovered_mean:.4f}",
         "KL": f"{found.loss.kl:.3f}",
-        "dead": f"{found.dead_latents / 4608:.1%}",
+        "did not fire": f"{found.dead_latents / 4608:.1%}",
         "dead poles": f"{found.dead_poles / found.live_latents:.0%}",
         "two-sidedness": f"{found.two_sidedness:.3f}",
     }
@@ -139,6 +142,23 @@ def test_a_note_explains_only_what_its_table_shows() -> None:
     assert "few groups: too few for an interval." in probes
     assert "95 %" not in probes
     assert "too few groups of texts, or no spread" in page
+
+
+def test_dead_latents_are_those_of_training_with_their_tokens_and_others_did_not_fire() -> None:
+    document = results_document(saes={"a": None, "b": None})
+    assert "dead latents" not in markdown_of(document), "neither SAE records them"
+    document.saes["a"].dead_latents, document.saes["a"].dead_latents_tokens = 46, 204_800
+    older = results_document(saes={"a": None, "b": None})
+    for shown in (markdown_of(document), markdown_of(older, document)):
+        cells = columns(shown, "By SAE", "a")
+        assert (cells["dead latents"], columns(shown, "By SAE", "b")["dead latents"]) == ("1.0%", "-")
+        assert cells["did not fire"] == f"{document.reconstruction['a'].dead_latents / 4608:.1%}"
+        assert "dead latents: did not fire on the last training tokens (204,800)." in shown
+    document.saes["b"].dead_latents, document.saes["b"].dead_latents_tokens = 0, 1024
+    assert "(b: 1,024; a: 204,800)" in markdown_of(document)
+    of_a, of_b = csv.DictReader(io.StringIO(csv_report(merge_results([document]))))
+    assert (of_a["dead_latents"], of_a["dead_latents_tokens"], of_b["dead_latents"]) == ("46", "204800", "0")
+    assert of_a["did_not_fire"] == str(document.reconstruction["a"].dead_latents)
 
 
 def test_texts_that_were_not_read_as_meant_are_told() -> None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.dictionary.reconstruction import LossRecovered, Reconstruction
 from sae_lens_abstopk.evaluation.results import facts
-from sae_lens_abstopk.evaluation.results.facts import geometry_record, reconstruction_record, weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import geometry_record, reconstruction_record, sae_record, weights_sha256
 from sae_lens_abstopk.system.files import file_sha256
 
 
@@ -55,6 +56,14 @@ def test_each_number_of_a_reconstruction_has_its_own_field() -> None:
         "live_latents": 3,
         "two_sidedness_histogram": [2, 0, 0, 0, 0, 1, 0, 0, 0, 0],
     }
+
+
+@pytest.mark.parametrize("tokens", [1024, None, "many", True])
+def test_dead_latents_are_taken_from_training_with_their_tokens_or_not_at_all(tokens: Any) -> None:
+    sae: Any = TopKSAE(TopKSAEConfig(d_in=2, d_sae=3, k=1))
+    sae.cfg.metadata.dead_latents, sae.cfg.metadata.dead_latents_tokens = 2, tokens
+    found = sae_record(sae, "release/id")
+    assert (found.dead_latents, found.dead_latents_tokens) == ((2, 1024) if tokens == 1024 else (None, None))
 
 
 def test_each_number_of_a_decoder_has_its_own_field() -> None:
