@@ -62,12 +62,15 @@ def signals_in(step: int, number: int = signal.SIGTERM, times: int = 1) -> Calla
     return send
 
 
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's metrics."""
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
 def rows_without_speed(folder: Path) -> list[dict[str, str]]:
     """The rows of a run's metrics, but for the speed, which is the clock's."""
-    with (folder / "metrics.csv").open() as file:
-        return [
-            {key: value for key, value in row.items() if key != "tokens_per_second"} for row in csv.DictReader(file)
-        ]
+    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows(folder)]
 
 
 def final_state(run: TrainingRun) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.sparse import EncoderWeights, candidates, select_over_batch, select_over_ranks, select_per_token
-from sae_lens_abstopk.sparse.encoder import top_entries
-from sae_lens_abstopk.system.ranks import OtherRankError, gathered, n_ranks, nth_highest, this_rank, together
+from sae_lens_abstopk.sparse import EncoderWeights, candidates, select_over_batch, select_over_ranks
+from sae_lens_abstopk.system.ranks import OtherRankError, n_ranks, nth_highest, this_rank, together
 from sae_lens_abstopk.training import distributed
 from sae_lens_abstopk.training.config.config_file import build_config, build_sae_config
 from sae_lens_abstopk.training.distributed import require_one_process, require_shareable
@@ -35,13 +34,8 @@ def trained(sae: dict[str, Any]) -> dict[str, Any]:
     """Losses, numbers and state after ``STEPS`` steps on this rank's rows."""
     cfg = build_sae_config({"d_in": D_IN, "d_sae": 48, **sae})
     torch.manual_seed(this_rank())  # the ranks' own weights must not matter
-    settings = SAETrainerConfig(
-        total_training_samples=STEPS * BATCH,
-        train_batch_size_samples=BATCH,
-        lr=3e-3,
-        lr_end=3e-3,
-        dead_feature_window=5,
-    )
+    size: dict[str, Any] = {"total_training_samples": STEPS * BATCH, "train_batch_size_samples": BATCH}
+    settings = SAETrainerConfig(**size, lr=3e-3, lr_end=3e-3, dead_feature_window=5)
     model = get_sae_training_class(cfg.architecture())[0](cfg)
     kind = RankTrainer if n_ranks() > 1 else SAETrainer
     trainer = use_fused_adam(kind(cfg=settings, sae=model, data_provider=iter(())))
@@ -86,14 +80,6 @@ def test_two_ranks_with_half_the_batch_are_one_with_the_whole(sae: dict[str, Any
     torch.testing.assert_close(first["frequency"], whole["frequency"], rtol=1e-4, atol=1e-5)
 
 
-def per_token_over_ranks(shard: EncoderWeights, x_BD: torch.Tensor, k: int) -> torch.Tensor:
-    """This rank's part [B, its latents] of each token's k best entries, as ``docs/distributed.md`` would find them."""
-    local = top_entries(shard, x_BD, k)
-    least_kept = gathered(local.scores[None]).transpose(0, 1).flatten(1).topk(k).values[:, -1:]
-    kept = local.values * ((local.scores >= least_kept) & (local.scores > 0))
-    return torch.zeros(len(x_BD), shard.W_enc.shape[1]).scatter(1, local.latents, kept)
-
-
 @pytest.mark.parametrize(
     ("ranks", "half_precision", "signed"), [(2, False, True), (2, True, False), (3, False, False), (3, True, True)]
 )
@@ -115,16 +101,14 @@ def test_ranks_keep_exactly_what_one_process_would_keep(
         return [
             select_over_ranks(whole, x[rows], 500).to_coo(48).to_dense(),
             select_over_ranks(shard, x, 500).to_coo(latents).to_dense(),
-            per_token_over_ranks(shard, x, 5),
         ]
 
-    by_tokens, by_latents, per_token = zip(*on_ranks(ranks, select, tmp_path / "ranks"), strict=True)
-    over_batch = select_over_batch(whole, x, 500).to_coo(48).to_dense()
-    expected = select_per_token(whole, x, 5).to_coo(48).to_dense()
-    for found, dim, wanted in ((by_tokens, 0, over_batch), (by_latents, 1, over_batch), (per_token, 1, expected)):
+    by_tokens, by_latents = zip(*on_ranks(ranks, select, tmp_path / "ranks"), strict=True)
+    expected = select_over_batch(whole, x, 500).to_coo(48).to_dense()
+    for found, dim in ((by_tokens, 0), (by_latents, 1)):
         joined = torch.cat(found, dim)
-        assert torch.equal(joined != 0, wanted != 0)
-        torch.testing.assert_close(joined, wanted, rtol=1e-5, atol=1e-6)
+        assert torch.equal(joined != 0, expected != 0)
+        torch.testing.assert_close(joined, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,7 +1,6 @@
 """Training runs on a tiny model: files, numbers, stops, and SAELens's own runner on our configs."""
 
 import copy
-import csv
 import io
 import json
 import shutil
@@ -26,17 +25,11 @@ from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text_store import saelens_notes_off
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.config.config_file import build_config
-from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.source.activation_source import NonFiniteActivationsError
 from sae_lens_abstopk.training.source.language_model_source import BATCHES_PER_CAST, LanguageModelSource
 from sae_lens_abstopk.training.tracking.loggers import COLUMNS
 from tests.specs import documents_of
-from tests.training.runs import QUIET, one_epoch, run_of, trained
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
+from tests.training.runs import QUIET, one_epoch, rows, run_of, trained
 
 
 def test_a_run_leaves_saelens_files_the_config_and_the_metrics(
@@ -49,14 +42,8 @@ def test_a_run_leaves_saelens_files_the_config_and_the_metrics(
     assert not result.saes["sae"].training
     folder = result.folders["sae"]
     assert {path.name for path in folder.iterdir()} == {
-        ".lock",
-        "README.md",
-        "cfg.json",
-        "config.yaml",
-        "metrics.csv",
-        "runner_cfg.json",
-        "sae_weights.safetensors",
-        "sparsity.safetensors",
+        *(".lock", "README.md", "cfg.json", "config.yaml", "metrics.csv", "runner_cfg.json"),
+        *("sae_weights.safetensors", "sparsity.safetensors"),
     }
     assert json.loads((folder / "cfg.json").read_text())["architecture"] == "abstopk"
     table = rows(folder)
@@ -85,11 +72,7 @@ def test_an_sae_with_a_multiple_of_the_rate_trains_as_one_alone_at_that_rate(
     assert torch.equal(together.saes["faster"].W_dec, single.saes["sae"].W_dec)
     assert not torch.equal(together.saes["topk"].W_dec, together.saes["faster"].W_dec)
     assert torch.equal(together.saes["faster"].b_dec, single.saes["sae"].b_dec)
-    assert {name: sae.cfg.metadata.lr for name, sae in together.saes.items()} == {
-        "sae": 1e-3,
-        "topk": 1e-3,
-        "faster": 2e-3,
-    }
+    assert [sae.cfg.metadata.lr for sae in together.saes.values()] == [1e-3, 1e-3, 2e-3]
     assert together.saes["faster"].cfg.metadata.hook_name == "model.layers.2"
     table = rows(together.folders["faster"])
     assert [row["learning_rate"] for row in table] == [row["learning_rate"] for row in rows(single.folders["sae"])]
@@ -235,13 +218,9 @@ def test_a_tokenizer_without_the_token_that_the_config_names_is_warned_of(
     joined = r"begin without a BOS; set prepend_bos=false; documents are joined without a boundary"
     with pytest.warns(UserWarning, match=joined):
         run = run_of(raw)
-    separated = build_config(raw | {"prepend_bos": False, "sequence_separator_token": "eos"})
-    for store, expected in (
-        (run.activations_store, False),
-        (TrainingRun(separated, console=QUIET).activations_store, True),
-    ):
-        tokens = torch.cat([store.get_batch_tokens() for _ in range(8)])
-        assert (tokens == tokenizer.eos_token_id).any() == expected
+    separated = run_of(raw, prepend_bos=False, sequence_separator_token="eos")
+    for each, expected in ((run, False), (separated, True)):
+        assert (one_epoch(each) == tokenizer.eos_token_id).any() == expected
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -251,14 +230,11 @@ def test_tokens_that_the_config_excludes_are_left_out(
     ids = [tokenizer.vocab[token] for token in ([".", ","] if named else ["<s>", "</s>"])]
     raw_config |= {"exclude_special_tokens": ids if named else True, "seqpos_slice": [0, None], "perf_log_freq": 0}
     raw_config |= {"sequence_separator_token": "eos", "store_batch_size_prompts": 16}
-    run = run_of(raw_config)
-    activations, tokens = raw = run.activations_store.get_raw_llm_batch()
+    store, plain = (run_of(raw_config).activations_store for _ in range(2))
+    activations, tokens = plain.get_raw_llm_batch()
     assert tokens is not None
     assert set(ids) < set(tokens.tolist())
-    run.activations_store.get_raw_llm_batch = lambda **_: raw  # type: ignore[method-assign]
-    assert torch.equal(
-        run.activations_store.get_filtered_llm_batch(), activations[~torch.isin(tokens, torch.tensor(ids))]
-    )
+    assert torch.equal(store.get_filtered_llm_batch(), activations[~torch.isin(tokens, torch.tensor(ids))])
 
 
 def test_special_tokens_are_left_out_of_cached_activations_that_have_their_ids(
@@ -277,25 +253,18 @@ def test_special_tokens_are_left_out_of_cached_activations_that_have_their_ids(
 
 
 def test_massive_tokens_are_left_out(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    run = run_of(raw_config | {"max_norm_multiple": 1.05})
-    norms = torch.cat([next(run.activations_store).norm(dim=-1) for _ in range(4)])
-    assert run.activations_store.max_norm is not None
-    assert norms.max() <= run.activations_store.max_norm
-    everything = run_of(raw_config)
-    assert run.activations_store.max_norm == pytest.approx(1.05 * everything.activations_store.median_norm())
-    assert (
-        torch.cat([next(everything.activations_store).norm(dim=-1) for _ in range(4)]).max()
-        > run.activations_store.max_norm
-    )
+    store, everything = (run_of(raw_config, **keys).activations_store for keys in ({"max_norm_multiple": 1.05}, {}))
+    assert store.max_norm == pytest.approx(1.05 * everything.median_norm())
+    kept, all_norms = (torch.cat([next(each).norm(dim=-1) for _ in range(4)]) for each in (store, everything))
+    assert kept.max() <= store.max_norm < all_norms.max()
     few_massive = torch.ones(100, 4)
     few_massive[0] = 1e4
-    monkeypatch.setattr(run.activations_store, "get_filtered_llm_batch", lambda: few_massive)
-    assert run.activations_store.median_norm() == 2.0, "whatever the massive ones are"
+    monkeypatch.setattr(store, "get_filtered_llm_batch", lambda: few_massive)
+    assert store.median_norm() == 2.0, "whatever the massive ones are"
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_bad_activations_stop_the_run_and_keep_the_last_good_state(
-    raw_config: dict[str, Any], value: float, monkeypatch: pytest.MonkeyPatch
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(raw_config | {"training_tokens": 6400})
     original = run.activations_store.get_raw_llm_batch
@@ -303,14 +272,11 @@ def test_bad_activations_stop_the_run_and_keep_the_last_good_state(
     def poisoned(raise_on_epoch_end: bool = False) -> Any:
         activations, tokens = original(raise_on_epoch_end)
         if run.trainers["sae"].n_training_steps >= 3:
-            activations[5] = value
+            activations[5] = float("inf")
         return activations, tokens
 
     monkeypatch.setattr(run.activations_store, "get_raw_llm_batch", poisoned)
-    with pytest.raises(
-        NonFiniteActivationsError,
-        match=r"1 of \d+ activations of model.layers.2 are NaN or infinite in language-model batch \d+",
-    ):
+    with pytest.raises(NonFiniteActivationsError, match=r"1 of \d+ activations of model.layers.2 are NaN or infinite"):
         run.run()
     checkpoint = next((run.output / "checkpoints").iterdir())
     saved = get_sae_training_class("sparse_abstopk")[0].load_from_disk(checkpoint)
@@ -323,9 +289,9 @@ def test_a_transformer_bridge_trains_on_the_same_activations(raw_config: dict[st
     metrics = []
     for name, changes in (("transformers", {}), ("bridge", bridge)):
         result = trained(raw_config | changes | {"output_path": str(tmp_path / name)})
-        metrics.append(rows(result.folders["sae"])[-1])
-    assert float(metrics[0]["fvu"]) == pytest.approx(float(metrics[1]["fvu"]), rel=1e-3)
-    assert float(metrics[0]["ce_zero"]) == pytest.approx(float(metrics[1]["ce_zero"]), rel=1e-3)
+        last = rows(result.folders["sae"])[-1]
+        metrics.append([float(last["fvu"]), float(last["ce_zero"])])
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-3)
 
 
 def test_a_run_works_outside_the_main_thread(raw_config: dict[str, Any]) -> None:
@@ -414,7 +380,7 @@ def test_an_sae_that_cannot_train_on_the_sparse_kernels_is_told_of(raw_config: d
     for dtype, told in (("bfloat16", True), ("float32", False)):
         said = io.StringIO()
         raw |= {"sae": raw_config["sae"] | {"dtype": dtype}, "output_path": str(tmp_path / dtype)}
-        TrainingRun(build_config(raw), console=Console(file=said)).run()
+        run_of(raw, Console(file=said)).run()
         assert ("trains on SAELens's dense step" in said.getvalue()) == told
 
 
@@ -483,10 +449,6 @@ def test_a_model_in_autocast_is_cast_once_for_several_batches(
 def test_a_compiled_run_agrees_with_a_plain_one(raw_config: dict[str, Any], tmp_path: Path) -> None:
     weights = []
     for compiled in (False, True):
-        raw = raw_config | {
-            "compile_sae": compiled,
-            "compile_llm": compiled,
-            "output_path": str(tmp_path / str(compiled)),
-        }
-        weights.append(run_of(raw).run().W_dec.detach())
+        run = run_of(raw_config, compile_sae=compiled, compile_llm=compiled, output_path=str(tmp_path / str(compiled)))
+        weights.append(run.run().W_dec.detach())
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)

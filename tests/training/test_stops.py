@@ -1,6 +1,5 @@
 """Signals and errors that end a run, and what is saved of it."""
 
-import csv
 import errno
 import gc
 import io
@@ -31,7 +30,7 @@ from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.source.activation_source import NoBatchError
 from sae_lens_abstopk.training.step_control import DivergedError
 from tests.cli.test_cli import invoke
-from tests.training.runs import differences, run_of, signals_in, state_of
+from tests.training.runs import QUIET, differences, rows, run_of, signals_in, state_of
 
 
 @pytest.mark.usefixtures("default_signals")
@@ -122,8 +121,7 @@ def test_a_signal_while_the_finished_saes_are_measured_leaves_a_finished_run(
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(raw_config | {"output_path": str(run_folder), "perf_log_freq": 6}))
     ended = invoke("train", str(config))
-    with (run_folder / "metrics.csv").open() as file:
-        *_, last = csv.DictReader(file)
+    last = rows(run_folder)[-1]
     assert (last["step"], last["fvu"] != "", last["loss_recovered_zero"]) == ("6", True, "")
     assert next(passes) == 1, "the measurement ended at the next pass"
     assert SAE.load_from_disk(run_folder).cfg.d_sae == 64
@@ -204,7 +202,7 @@ def test_a_run_that_was_stopped_is_freed(
 
     monkeypatch.setattr(loop_module.TrainingLoop, "_step", stopped)
     try:
-        train(build_config(raw_config), console=Console(quiet=True))
+        train(build_config(raw_config), console=QUIET)
     except (torch.OutOfMemoryError, TrainingStopped, ConfigError) as error:
         kept = error  # as a notebook does
     gc.collect()

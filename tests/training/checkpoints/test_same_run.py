@@ -12,10 +12,8 @@ from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import runner as runner_module
-from sae_lens_abstopk.training.checkpoints.resume import require_same_run
-from sae_lens_abstopk.training.config.config_file import build_config, load_config
+from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.run_folder import write_config
 from tests.cli.test_cli import invoke
 from tests.training.runs import rows_without_speed, run_of
 
@@ -52,17 +50,6 @@ def test_an_end_of_the_schedule_is_the_same_whether_it_is_written_or_left_to_the
     config.write_text(yaml.safe_dump(document | {"lr_end": 2e-4}))
     with pytest.raises(ConfigError, match=r"lr_end is 0\.0002 there, 0\.0001 here"):
         run_of(stopped)
-
-
-def test_the_device_that_the_saes_were_moved_to_is_not_a_setting(stopped: dict[str, Any], tmp_path: Path) -> None:
-    raw = stopped | {"companions": {"topk": {"architecture": "topk"}}}
-    cfg = build_config(raw)
-    for sae in cfg.all_saes.values():
-        sae.device = "cuda:0"  # as SAELens notes it when an SAE is moved
-    write_config(tmp_path, cfg)
-    document = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert "device" not in document["sae"] | document["companions"]["topk"]
-    require_same_run(tmp_path, build_config(raw))
 
 
 def test_a_run_goes_on_on_another_device_and_says_so(raw_config: dict[str, Any]) -> None:

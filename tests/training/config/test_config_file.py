@@ -29,9 +29,8 @@ from sae_lens_abstopk.training.config.presets import apply_overrides, preset_nam
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import write_config
 
-CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
-    data_folder("training_configs").glob("variants/*.yaml")
-)
+CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml"))
+CONFIG_FILES += sorted(data_folder("training_configs").glob("variants/*.yaml"))
 
 NESTED = {"architecture": "matryoshka_batchtopk", "d_in": 32, "d_sae": 64, "k": 4}
 """SAELens's own nested SAE, without its prefixes."""
@@ -55,17 +54,13 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 BAD: list[tuple[str, Any, str]] = [
-    ("learning_rate", 1e-3, "unknown key 'learning_rate'"),
     ("train_batch_size", 64, "did you mean 'train_batch_size_tokens'?"),
-    ("k", 4, "did you mean 'sae.k'?"),
     ("sae.topk", 4, "unknown key 'topk' of the architecture abstopk in sae"),
     ("logger.log_wandb", True, "did you mean 'log_to_wandb'?"),
     ("sae.architecture", "abstop", "did you mean 'abstopk'?"),
-    ("sae", 3, "sae=3 must be a section of keys, such as sae.k=32"),
     ("lr", True, "lr=True has the wrong type"),
     ("seqpos_slice", "all", "seqpos_slice='all' has the wrong type"),
     ("hook_name", ["a.{layer}"], "hook_name=['a.{layer}'] has the wrong type"),
-    ("lr", 0, "lr=0.0 must be above 0"),
     ("lr", float("nan"), "lr=nan must be above 0"),
     ("lr_end", -1e-4, "lr_end=-0.0001 must be at least 0, or null for lr / 10"),
     ("adam_beta2", 1.0, "adam_beta2=1.0 must be at least 0 and below 1"),
@@ -84,16 +79,10 @@ BAD: list[tuple[str, Any, str]] = [
     ("b_dec_init_method", "median", "use one of mean, geometric_median, zeros"),
     ("b_dec_init_method", "zeros", "has no effect here; leave it out: sae.b_dec_init_method is"),
     ("autocast", True, "has no effect here; leave it out: SAEs on the sparse kernels train in float32"),
-    (
-        "n_batches_in_buffer",
-        2,
-        "at most 62, the tokens of the mixing buffer; raise n_batches_in_buffer=2 to at least 3",
-    ),
+    ("n_batches_in_buffer", 2, "at most 62, the tokens of the mixing buffer; raise n_batches_in_buffer=2 to at least"),
     ("layer", 3, "layer=3 has no effect"),
-    ("hook_name", "model.layers.{layer}", "set layer=N"),
     ("training_steps", 5, "give training_tokens or training_steps, not both"),
     ("seqpos_slice", [40, None], "results in an empty range"),
-    ("sae.k", 65, "sae.k=65 must be at least 1 and at most 64"),
     ("sae.k", 2.5, "sae.k=2.5 has the wrong type"),
     ("sae.expansion_factor", 2, "sae: give d_sae or expansion_factor, not both"),
     ("sae.signed_expansion_factor", 0.25, "sae.signed_expansion_factor is not a key of the architecture abstopk"),
@@ -121,7 +110,6 @@ BAD: list[tuple[str, Any, str]] = [
     ("companions", {"topk": {"architecture": "topk", "k": 0}}, "companions.topk.k=0 must be at least 1"),
     ("companions", {"topk": {"architecture": "topk", "d_in": 16}}, "companions.topk.d_in=16 differs"),
     ("companions", {"a": {"remove": "k"}}, "remove='k' has the wrong type"),
-    ("companions", {"l1": {"architecture": "standard", "k": 4}}, "l1.k is not a key of the architecture standard, but"),
     ("target_l0", {"nobody": 3.0}, "target_l0 names 'nobody', which is not trained; SAEs: sae"),
     ("target_l0", {"sae": 3.0}, "target_l0.sae: sparse_abstopk has no sparsity coefficient"),
     ("lr_multiples", {"sae": 0.0}, "lr_multiples.sae=0.0 must be above 0"),
@@ -176,24 +164,10 @@ def test_a_tilde_is_the_home_folder(
 def test_overrides_win_over_the_file(tmp_path: Path, raw_config: dict[str, Any]) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(raw_config))
-    cfg = load_config(
-        path, ["sae.k=7", "lr=1e-2", "sae.expansion_factor=4", "seqpos_slice=[2, null]", "training_steps=3"]
-    )
+    keys = ["sae.k=7", "lr=1e-2", "sae.expansion_factor=4", "seqpos_slice=[2, null]", "training_steps=3"]
+    cfg = load_config(path, keys)
     assert (cfg.sae.k, cfg.lr, cfg.sae.d_sae, cfg.seqpos_slice, cfg.training_tokens) == (7, 1e-2, 128, (2, None), 192)
     assert load_config(path, "sae.k=7").sae.k == 7
-
-
-@pytest.mark.parametrize(
-    ("source", "sentence"),
-    [
-        ("pythia-70n", "did you mean 'pythia-70m'"),
-        ("pythia-70m/tpk", "did you mean 'topk'"),
-        ("nowhere.yaml", "no such file"),
-    ],
-)
-def test_an_unknown_preset_or_file_is_answered_with_the_known_ones(source: str, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
-        load_config(source)
 
 
 def test_the_end_of_the_schedule_goes_with_the_rate_unless_it_was_given(
@@ -212,10 +186,8 @@ def test_a_config_reads_back_equal_from_its_file_and_from_its_dictionary(
     raw_config["logger"] = {"log_to_mlflow": True}
     cfg = build_config(raw_config)
     (tmp_path / "config.yaml").write_text(dump_config(cfg))
-    for again in (
-        load_config(tmp_path / "config.yaml"),
-        TrainingConfig.from_dict(json.loads(json.dumps(cfg.to_dict()))),
-    ):
+    of_json = TrainingConfig.from_dict(json.loads(json.dumps(cfg.to_dict())))
+    for again in (load_config(tmp_path / "config.yaml"), of_json):
         assert again.to_dict() == cfg.to_dict()
         assert dump_config(again) == dump_config(cfg)
 
@@ -226,26 +198,16 @@ def test_saelens_own_runner_refuses_a_config_with_keys_that_it_does_not_read(raw
         LanguageModelSAETrainingRunner(cfg)
 
 
-def test_a_companion_takes_from_the_sae_what_its_architecture_has(raw_config: dict[str, Any]) -> None:
+def test_a_companion_takes_from_the_sae_what_its_architecture_has_and_it_does_not_replace(
+    raw_config: dict[str, Any],
+) -> None:
+    raw_config["sae"] = SIGNED | {"expansion_factor": 4, "k_fraction": 0.25, "unit_norm_encoder": True}
     del raw_config["sae"]["k"]
-    raw_config["sae"] |= {
-        "architecture": "batch_abstopk",
-        "signed_expansion_factor": 0.5,
-        "unit_norm_encoder": True,
-        "k_fraction": 0.5,
-    }
-    raw_config["companions"] = {"topk": {"architecture": "topk"}, "relu": {"architecture": "standard"}}
-    cfg = build_config(raw_config)
-    topk, relu = cfg.companions.values()
-    assert (topk.d_sae, topk.k) == (cfg.sae.d_sae, cfg.sae.k)  # type: ignore[attr-defined]
-    assert relu.d_sae == cfg.sae.d_sae
-
-
-def test_what_a_companion_sets_takes_the_place_of_what_excludes_it(raw_config: dict[str, Any]) -> None:
-    raw_config["sae"] = {"architecture": "abstopk", "d_in": 32, "expansion_factor": 4, "k_fraction": 0.25}
-    raw_config["companions"] = {"own": {"d_sae": 100, "k": 5}, "wide": {"expansion_factor": 8}}
-    own, wide = build_config(raw_config).companions.values()
-    assert (own.d_sae, own.k, wide.d_sae, wide.k) == (100, 5, 256, 8)  # type: ignore[attr-defined]
+    raw_config["companions"] = {"relu": {"architecture": "standard"}, "topk": {"architecture": "topk"}}
+    raw_config["companions"] |= {"own": {"d_sae": 100, "k": 5}, "wide": {"expansion_factor": 8}}
+    relu, *others = build_config(raw_config).companions.values()
+    assert relu.d_sae == 128
+    assert [(sae.d_sae, sae.k) for sae in others] == [(128, 8), (100, 5), (256, 8)]  # type: ignore[attr-defined]
     raw_config["companions"] = {"both": {"d_sae": 100, "expansion_factor": 8}}
     with pytest.raises(ConfigError, match=r"companions\.both: give d_sae or expansion_factor, not both"):
         build_config(raw_config)
@@ -344,24 +306,19 @@ def test_every_key_of_every_config_file_carries_its_current_comment(path: Path) 
             assert "  # " in line, line
 
 
-@pytest.mark.parametrize(
-    ("version", "device", "tokens", "refused"),
-    [
-        ("2.9.1+cu128", "cuda", 16_384, True),
-        ("2.9.1+cu128", "cuda", 4_096, False),
-        ("2.9.1+cu128", "cpu", 16_384, False),
-        ("2.10.0", "cuda", 16_384, False),
-    ],
-)
 def test_a_step_that_an_older_torch_gets_wrong_on_a_gpu_is_refused(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, version: str, device: str, tokens: int, refused: bool
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
-    wide = {"architecture": "abstopk", "d_in": 4096, "d_sae": 65_536, "k": 410}
-    batch = {"train_batch_size_tokens": tokens, "training_tokens": 10 * tokens, "n_batches_in_buffer": tokens}
-    cfg = build_config(raw_config | {"sae": wide, "device": device} | batch)
-    with pytest.raises(ConfigError, match="install torch 2") if refused else contextlib.nullcontext():
-        require_safe_kernels(cfg)
+    def check(version: str, device: str, tokens: int) -> None:
+        monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+        wide = {"architecture": "abstopk", "d_in": 4096, "d_sae": 65_536, "k": 410}
+        batch = {"train_batch_size_tokens": tokens, "training_tokens": 10 * tokens, "n_batches_in_buffer": tokens}
+        require_safe_kernels(build_config(raw_config | {"sae": wide, "device": device} | batch))
+
+    for fine in (("2.9.1+cu128", "cuda", 4_096), ("2.9.1+cu128", "cpu", 16_384), ("2.10.0", "cuda", 16_384)):
+        check(*fine)
+    with pytest.raises(ConfigError, match="install torch 2"):
+        check("2.9.1+cu128", "cuda", 16_384)
 
 
 def test_overrides_may_be_a_mapping_or_what_wandb_calls_its_config(raw_config: dict[str, Any], tmp_path: Path) -> None:

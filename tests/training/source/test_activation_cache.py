@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
-from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -22,6 +21,7 @@ from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.source import activation_cache
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache, CacheNotWrittenError
 from tests.training.checkpoints.test_checkpoint import Usage
+from tests.training.runs import run_of
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +30,9 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(raw: dict[str, Any], output: Path, **changes: Any) -> TrainingRun:
-    cfg = build_config(raw | {"output_path": str(output), "perf_log_freq": 0} | changes)
-    run = TrainingRun(cfg, console=Console(quiet=True))
+    run = run_of(raw, output_path=str(output), perf_log_freq=0, **changes)
     run.run()
     return run
-
-
-def weights(run: TrainingRun) -> torch.Tensor:
-    return run.sae.W_dec.detach()
 
 
 def test_runs_that_fill_and_that_read_a_cache_end_at_the_same_weights(
@@ -49,7 +44,7 @@ def test_runs_that_fill_and_that_read_a_cache_end_at_the_same_weights(
     assert len(shards) > 1
     monkeypatch.setattr("sae_lens.ActivationsStore.get_activations", lambda *_: pytest.fail("the model was run"))
     reading = train(raw, tmp_path / "b")
-    assert torch.equal(weights(filling), weights(reading))
+    assert torch.equal(filling.sae.W_dec, reading.sae.W_dec)
     assert reading.activations_store.max_norm == filling.activations_store.max_norm
     assert sorted(path.name for path in (tmp_path / "cache").glob("*.safetensors")) == shards
 
@@ -59,14 +54,14 @@ def test_a_longer_run_goes_on_where_the_cache_ends(raw_config: dict[str, Any], t
     train(raw, tmp_path / "short", activation_cache=str(tmp_path / "cache"))
     extended = train(raw, tmp_path / "a", activation_cache=str(tmp_path / "cache"), training_tokens=1280)
     whole = train(raw, tmp_path / "b", activation_cache=str(tmp_path / "other"), training_tokens=1280)
-    assert torch.equal(weights(extended), weights(whole))
+    assert torch.equal(extended.sae.W_dec, whole.sae.W_dec)
 
 
 def test_without_a_cache_the_run_is_the_same_but_for_the_rounding(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    cached = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache"))
-    plain = train(raw_config, tmp_path / "b")
-    torch.testing.assert_close(weights(cached), weights(plain), rtol=0.02, atol=0.02)
-    assert not torch.equal(weights(cached), weights(plain))
+    cached = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache")).sae.W_dec
+    plain = train(raw_config, tmp_path / "b").sae.W_dec
+    torch.testing.assert_close(cached, plain, rtol=0.02, atol=0.02)
+    assert not torch.equal(cached, plain)
 
 
 def test_unshuffled_text_is_one_cache_for_every_seed(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -77,39 +72,6 @@ def test_unshuffled_text_is_one_cache_for_every_seed(raw_config: dict[str, Any],
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == n_shards
     with pytest.raises(ConfigError, match="holds other activations"):
         train(raw_config, tmp_path / "c", activation_cache=cache, shuffle=True, seed=2)
-
-
-OTHERWISE: dict[str, Any] = {
-    "model_name": "copy",
-    "model_class_name": "TransformerBridge",
-    "model_from_pretrained_kwargs": {"revision": "old"},
-    "hook_name": "model.layers.3",
-    "hook_head_index": 0,
-    "dataset_path": "copy.jsonl",
-    "dataset_name": "english",
-    "split": "test",
-    "column_name": "number",
-    "shuffle": False,
-    "streaming": False,
-    "held_out_every": 7,
-    "context_size": 16,
-    "prepend_bos": False,
-    "sequence_separator_token": "eos",
-    "disable_concat_sequences": True,
-    "use_chat_formatting": True,
-    "seqpos_slice": [2, None],
-    "exclude_special_tokens": True,
-    "store_batch_size_prompts": 8,
-    "max_norm_multiple": 3.0,
-    "autocast_lm": True,
-    "model_kwargs": {"output_attentions": True},
-    "cached_activations_path": "elsewhere",
-    "is_dataset_tokenized": True,
-    "use_cached_activations": True,
-    "dtype": "bfloat16",
-    "seed": 7,
-}
-"""A value of each key that decides the activations or their order, unlike that of the run of six steps."""
 
 
 def numbered(n: int, start: int = 0) -> Iterator[torch.Tensor]:
@@ -124,7 +86,7 @@ def numbers(blocks: Iterator[torch.Tensor]) -> list[int]:
 @pytest.fixture
 def cache(tmp_path: Path) -> ActivationCache:
     cache = ActivationCache(tmp_path / "cache", {"seed": 1})
-    cache.begin(max_norm=None, skipped_batches=0)
+    cache.begin(max_norm=1.0, skipped_batches=4)
     return cache
 
 
@@ -157,9 +119,7 @@ def test_room_for_what_a_cache_lacks_is_asked_for_before_it_is_begun(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, needed - 1))
     with monkeypatch.context() as patched:
         patched.setattr(runner_module, "load_language_model", None)  # reading weights would fail
-        with pytest.raises(
-            ConfigError, match=r"activation_cache needs 56\.3 kB and the disk of .* has 56\.3 kB free; free some"
-        ):
+        with pytest.raises(ConfigError, match=r"activation_cache needs 56\.3 kB .* has 56\.3 kB free; free some"):
             train(raw_config, tmp_path / "b", activation_cache=str(folder))
     assert not folder.exists()
     train(raw_config, tmp_path / "b", activation_cache=str(whole))  # what is there needs no room
@@ -180,9 +140,7 @@ def test_a_shard_that_cannot_be_written_stops_the_run_with_a_sentence_and_is_tri
         raise error
 
     monkeypatch.setattr(activation_cache, "save_file", full)
-    with pytest.raises(
-        CacheNotWrittenError, match=r"could not be written \(.*no space left\); its earlier content is intact"
-    ):
+    with pytest.raises(CacheNotWrittenError, match=r"could not be written \(.*no space left\); its earlier content"):
         list(cache.blocks(lambda n: numbered(20, n)))
     assert len(tries) == 1
     assert not list(cache.folder.glob("*.partial"))
@@ -192,15 +150,15 @@ def test_a_shard_that_cannot_be_written_stops_the_run_with_a_sentence_and_is_tri
     assert numbers(ActivationCache(cache.folder, {"seed": 1}).blocks(lambda n: numbered(3, n))) == [0, 1, 2]
 
 
-def test_two_processes_do_not_fill_one_cache(cache: ActivationCache) -> None:
-    with FileLock(cache.folder / ".lock"), pytest.raises(ConfigError, match="filled by another process"):
-        list(ActivationCache(cache.folder, {"seed": 1}).blocks(numbered))
-
-
-def test_what_another_process_added_is_read(cache: ActivationCache) -> None:
+def test_processes_fill_a_cache_one_after_the_other(cache: ActivationCache) -> None:
     other = ActivationCache(cache.folder, {"seed": 1})
     list(other.blocks(lambda n: numbered(4, n)))
     assert numbers(cache.blocks(lambda n: numbered(6, n))) == list(range(6))
+    other.begin(max_norm=2.0, skipped_batches=8)
+    assert (other.manifest.max_norm, other.manifest.skipped_batches) == (1.0, 4), "the first one decided"
+    for fill in (lambda: list(other.blocks(numbered)), lambda: other.begin(max_norm=3.0, skipped_batches=0)):
+        with FileLock(cache.folder / ".lock"), pytest.raises(ConfigError, match="filled by another process"):
+            fill()
 
 
 def test_a_model_that_was_trained_on_is_another_one(
@@ -229,9 +187,7 @@ def test_a_damaged_shard_is_refused(cache: ActivationCache, damage: Any, problem
     damage(cache.folder / "activations-00001.safetensors")
     blocks = ActivationCache(cache.folder, {"seed": 1}).blocks(lambda n: numbered(12, n))
     assert numbers(islice(blocks, 3)) == [0, 1, 2]
-    with pytest.raises(
-        ConfigError, match=rf"activations-00001\.safetensors {problem}.*; delete .*, which the next run fills"
-    ):
+    with pytest.raises(ConfigError, match=rf"activations-00001\.safetensors {problem}.*; delete .*, which the next"):
         next(blocks)
 
 
@@ -261,16 +217,3 @@ def test_damage_and_mix_ups_are_refused(cache: ActivationCache, tmp_path: Path) 
             ActivationCache(cache.folder, {"seed": 1})
     with pytest.raises(ConfigError, match=r"no activations\.json\); name a new or empty folder"):
         ActivationCache(tmp_path, {"seed": 1})
-
-
-def test_of_two_that_begin_a_cache_the_second_takes_what_the_first_decided(
-    raw_config: dict[str, Any], tmp_path: Path
-) -> None:
-    cfg = build_config(raw_config | {"activation_cache": str(tmp_path / "cache")})
-    first, second, third = (ActivationCache.of_run(cfg) for _ in range(3))
-    first.begin(max_norm=1.0, skipped_batches=4)
-    second.begin(max_norm=2.0, skipped_batches=8)
-    assert (second.manifest.max_norm, second.manifest.skipped_batches) == (1.0, 4)
-    with first._filling(), pytest.raises(ConfigError, match="is being filled by another process"):
-        third.begin(max_norm=3.0, skipped_batches=0)
-    assert ActivationCache.of_run(cfg).manifest.max_norm == 1.0

@@ -56,43 +56,35 @@ def test_a_sweep_runs_every_point_once_and_goes_on_where_it_stopped(raw_config: 
     assert (first.stat().st_mtime_ns, second.read_bytes()) == (before, whole)
 
 
-class StoppingTrain:
-    """Trains, but for the run at k = 2, which fails, by default as a diverging one does."""
+def test_runs_that_fail_take_no_other_with_them(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = {
+        2: TrainingStopped("the loss is [nan]: the run has diverged"),
+        3: RuntimeError("CUDA out of memory"),
+        4: ConfigError("dataset_path is empty"),
+        5: TypeError("no such argument"),
+    }
+    begun: list[int] = []
 
-    def __init__(self, error: Exception | None = None) -> None:
-        self.begun: list[str] = []
-        self.error = error or TrainingStopped("the loss is [nan]: the run has diverged")
-
-    def __call__(self, cfg: TrainingConfig, *, console: Console) -> Any:
-        self.begun.append(Path(cfg.output_path or "").name)
-        if cfg.sae.k == 2:  # type: ignore[attr-defined]
-            raise self.error
+    def train_or_fail(cfg: TrainingConfig, *, console: Console) -> Any:
+        begun.append(cfg.sae.k)  # type: ignore[attr-defined]
+        if begun[-1] in errors:
+            raise errors[begun[-1]]
         return train(cfg, console=console)
 
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (None, "the loss is [nan]: the run has diverged"),
-        (RuntimeError("CUDA out of memory"), "RuntimeError: CUDA out of memory"),
-        (ConfigError("dataset_path is empty"), "dataset_path is empty"),
-        (TypeError("no such argument"), "TypeError: no such argument"),
-    ],
-)
-def test_a_run_that_fails_takes_no_other_with_it(
-    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None, said: str
-) -> None:
-    monkeypatch.setattr(many_runs, "train", stopping := StoppingTrain(error))
-    arguments = ["sweep", swept(raw_config, tmp_path, (2, 3)), "-o", str(tmp_path / "runs")]
+    monkeypatch.setattr(many_runs, "train", train_or_fail)
+    arguments = ["sweep", swept(raw_config, tmp_path, (*errors, 6)), "-o", str(tmp_path / "runs")]
     done = invoke(*arguments)
     assert done.exit_code == 1
-    assert stopping.begun == ["base_sae.k-2", "base_sae.k-3"]
-    assert f"base_sae.k-2 stopped: {said}" in done.output
-    assert ("Traceback (most recent call last)" in done.output) == isinstance(error, TypeError)
-    assert "1 of 2 runs stopped early: base_sae.k-2" in done.stderr
-    assert (tmp_path / "runs" / "base_sae.k-3" / "sae_weights.safetensors").is_file()
+    for k, error in errors.items():
+        kind = "" if k in (2, 4) else f"{type(error).__name__}: "
+        assert f"base_sae.k-{k} stopped: {kind}{error}" in done.output
+    assert done.output.count("Traceback (most recent call last)") == 1, "of the TypeError"
+    assert "4 of 5 runs stopped early: base_sae.k-2, " in done.stderr
+    assert (tmp_path / "runs" / "base_sae.k-6" / "sae_weights.safetensors").is_file()
     assert invoke(*arguments).exit_code == 1
-    assert stopping.begun[2:] == ["base_sae.k-2"]
+    assert begun == [2, 3, 4, 5, 6, 2, 3, 4, 5]
 
 
 def test_what_another_process_trains_meanwhile_is_passed_over(
@@ -294,15 +286,14 @@ def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
 GRID_VALUES: list[Any] = [*(None, True, 3, 2.5, 3e-5), *("plain", "null", "7", "1e-3", "a: b", ""), *([2, None], {})]
 
 
-@pytest.mark.parametrize("value", GRID_VALUES, ids=repr)
-def test_a_value_of_a_grid_is_read_back_as_it_is_written_in_the_file(tmp_path: Path, value: Any) -> None:
-    (tmp_path / "s.yaml").write_text(json.dumps({"runs": [{"config": "gpt2", "grid": {"key": [value]}}]}))
-    (run,) = load_sweep(str(tmp_path / "s.yaml"))
-    raw: dict[str, Any] = {}
-    apply_overrides(raw, run.overrides[:1])
-    assert raw == {"key": value}
-    assert type(raw["key"]) is type(value)
-    assert run.name == f"gpt2_key-{value}".replace(":", "_")
+def test_a_value_of_a_grid_is_read_back_as_it_is_written_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(json.dumps({"runs": [{"config": "gpt2", "grid": {"key": GRID_VALUES}}]}))
+    for run, value in zip(load_sweep(str(tmp_path / "s.yaml")), GRID_VALUES, strict=True):
+        raw: dict[str, Any] = {}
+        apply_overrides(raw, run.overrides[:1])
+        assert raw == {"key": value}
+        assert type(raw["key"]) is type(value)
+        assert run.name == f"gpt2_key-{value}".replace(":", "_")
 
 
 def test_the_name_of_a_folder_is_one_that_every_file_system_takes(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.tracking.loggers import Loggers
 from sae_lens_abstopk.training.tracking.trackers import MlflowLogger
-from tests.training.runs import QUIET, trained
+from tests.training.runs import trained
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +107,7 @@ def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(uri: str, tmp_
         with pytest.raises(type(error)), closing(Loggers([logger], pytest.fail)):
             raise error
         run_id = (tmp_path / ".mlflow-id").read_text()
-        assert MlflowClient(tracking_uri=cfg.mlflow_tracking_uri).get_run(run_id).info.status == status
+        assert MlflowClient(tracking_uri=uri).get_run(run_id).info.status == status
 
 
 @pytest.mark.parametrize("first_run", ["there", "deleted", "elsewhere"])
@@ -180,34 +180,46 @@ def test_a_run_that_goes_on_does_so_in_its_wandb_run(
     assert run_id in (None, second["id"])
 
 
-def test_a_wandb_run_of_the_caller_takes_the_config_and_stays_open(
-    raw_config: dict[str, Any], wandb_calls: list[dict[str, Any]]
+def test_a_wandb_run_of_the_caller_takes_the_configs_and_all_rows_of_two_trainings_and_stays_open(
+    raw_config: dict[str, Any], wandb_calls: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw_config["logger"] |= {"log_to_wandb": True}
+    logged: list[dict[str, Any]] = []
+    defined: dict[str, str] = {}
     with wandb.init(config={"lr": 0.5}) as run:
-        trained(raw_config | {"perf_log_freq": 0})
+        # W&B's own step, which only rises, is not named
+        monkeypatch.setattr(wandb, "log", lambda row: logged.append(row))
+        monkeypatch.setattr(wandb, "define_metric", lambda name, step_metric: defined.update({name: step_metric}))
+        for name in ("a", "b"):
+            trained(raw_config | {"output_path": str(tmp_path / name)})
         assert wandb.run is run
         assert run.config["lr"] == raw_config["lr"]
-        assert run.step == 6
     assert len(wandb_calls) == 1
+    assert [row["step"] for row in logged] == [1, 2, 3, 4, 5, 6] * 2
+    names = {name for row in logged for name in row} - {"step"}
+    assert {re.sub(r"^(losses|metrics)/.*", r"\1/*", name) for name in names} <= defined.keys()
+    assert set(defined.values()) == {"step"}
 
 
-def test_wandb_without_a_key_stops_no_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(**_: Any) -> None:
-        raise wandb.UsageError("No API key configured. Use `wandb login` to log in.")
+def test_servers_that_are_not_there_stop_no_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(error: Exception) -> Any:
+        def fail(**_: Any) -> None:
+            raise error
 
-    def died(**_: Any) -> None:
-        raise ConnectionResetError("its process has died")
+        return fail
 
-    monkeypatch.setattr(wandb, "init", refuses)
-    monkeypatch.setattr(wandb, "finish", died)
-    raw_config["logger"] |= {"log_to_wandb": True}
-    raw_config["companions"] = {"plain": {"architecture": "topk"}}
+    monkeypatch.setattr(wandb, "init", failing(wandb.UsageError("No API key configured.")))
+    monkeypatch.setattr(wandb, "finish", failing(ConnectionResetError("its process has died")))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    trackers = {"log_to_wandb": True, "log_to_mlflow": True, "mlflow_tracking_uri": "http://127.0.0.1:9"}
     out = io.StringIO()
-    train(build_config(raw_config), console=Console(file=out, width=200))
-    first, last = [line for line in out.getvalue().splitlines() if line.startswith("warning")]
-    assert first.startswith("warning: Weights & Biases failed (UsageError: No API key configured.")
-    assert last.startswith("warning: Weights & Biases failed (ConnectionResetError: its process has died)")
+    train(build_config(raw_config | {"logger": trackers}), console=Console(file=out, width=200))
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("warning")]
+    assert [line.split(" failed ")[0] for line in lines] == [
+        *("warning: Weights & Biases", "warning: MlflowLogger", "warning: Weights & Biases")
+    ]
+    assert "(UsageError: No API key configured.); the run goes on without it" in lines[0]
+    assert "(ConnectionResetError: its process has died)" in lines[2]
     assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
 
 
@@ -215,17 +227,6 @@ def test_a_companion_that_is_called_like_the_architecture_has_a_label_of_its_own
     raw_config["companions"] = {"abstopk": {"k": 5}, "plain": {"architecture": "topk"}}
     saes = trained(raw_config | {"perf_log_freq": 0}).saes
     assert [sae.cfg.metadata.label for sae in saes.values()] == ["sae", "abstopk", "plain"]
-
-
-def test_a_server_that_is_not_there_stops_no_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    raw_config["logger"] |= {"log_to_mlflow": True, "mlflow_tracking_uri": "http://127.0.0.1:9"}
-    out = io.StringIO()
-    train(build_config(raw_config), console=Console(file=out, width=200))
-    (warning,) = [line for line in out.getvalue().splitlines() if line.startswith("warning")]
-    assert "MlflowLogger failed" in warning
-    assert "the run goes on without it" in warning
-    assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
 
 
 @pytest.mark.parametrize("who", ["me:secret", "secret"])
@@ -248,23 +249,3 @@ def test_a_package_that_is_missing_is_named_before_anything_runs(
     with pytest.raises(ConfigError, match=rf"log_to_{package}=true needs {package}: pip install"):
         trained(raw_config)
     assert not Path(raw_config["output_path"]).exists()
-
-
-@pytest.mark.usefixtures("wandb_calls")
-def test_two_trainings_in_one_wandb_run_keep_all_rows(
-    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    raw_config["logger"] |= {"log_to_wandb": True}
-    logged: list[dict[str, Any]] = []
-    with wandb.init():
-        monkeypatch.setattr(
-            wandb, "log", lambda row: logged.append(row)
-        )  # W&B's own step, which only rises, is not named
-        defined: dict[str, str] = {}
-        monkeypatch.setattr(wandb, "define_metric", lambda name, step_metric: defined.update({name: step_metric}))
-        for name in ("a", "b"):
-            train(build_config(raw_config | {"output_path": str(tmp_path / name)}), console=QUIET)
-    assert [row["step"] for row in logged] == [1, 2, 3, 4, 5, 6] * 2
-    names = {name for row in logged for name in row} - {"step"}
-    assert {re.sub(r"^(losses|metrics)/.*", r"\1/*", name) for name in names} <= defined.keys()
-    assert set(defined.values()) == {"step"}
