@@ -40,7 +40,7 @@ class StopSignals:
     of SIGTERM, and passed on to submitit once the run has stopped.
     """
 
-    def __init__(self, on_first: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, on_first: Callable[[str], None]) -> None:
         self._on_first = on_first
         self._name: str | None = None
         self._received_at = 0.0

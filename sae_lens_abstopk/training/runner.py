@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from rich.console import Console
-from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
+from sae_lens import LanguageModelSAETrainingRunner, TrainingSAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from typing_extensions import override
 
@@ -25,7 +25,7 @@ from sae_lens_abstopk.training.checkpoints.checkpoint import all_at_once
 from sae_lens_abstopk.training.checkpoints.resume import checkpoint_to_resume, refuse_to_overwrite
 from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints, require_room
 from sae_lens_abstopk.training.checkpoints.training_state import TrainingState
-from sae_lens_abstopk.training.config.checks import require_devices, require_safe_kernels
+from sae_lens_abstopk.training.config.checks import require_machine
 from sae_lens_abstopk.training.config.config_file import dump_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import of_this_rank
@@ -54,12 +54,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     cfg: TrainingConfig  # type: ignore[assignment]
     """The config, with the device of this rank."""
     source: ActivationSource
-    trainers: dict[str, SAETrainer[Any, Any]]
-    """Trainers by SAE name; set by :meth:`run`, as are the attributes below."""
-    controllers: dict[str, L0Controller]
-    watch: DivergenceWatch
+    state: TrainingState
+    """Set by :meth:`run`, as are the checkpoints."""
     checkpoints: RunCheckpoints
-    batches: BatchStream
     held_out_loss: HeldOutLoss | None = None
     """Set on the first rank, if the run measures held-out text."""
 
@@ -78,8 +75,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         refuse_to_overwrite(cfg)
         self.resumed = checkpoint_to_resume(cfg, self.console)
         cfg = of_this_rank(cfg)
-        require_devices(cfg)
-        require_safe_kernels(cfg)
+        require_machine(cfg)
         cfg.logger.require_packages()
         if self.leads:
             with run_locks(self.output, cfg.checkpoint_path):
@@ -132,14 +128,12 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 lambda name: console.print(f"{name}: stopping after this step; send it again to stop immediately")
             )
             prefetch = int(self.cfg.prefetch_llm_batches)
-            self.batches = BatchStream(self.source, prefetch=prefetch, before_each=signals.raise_if_asked)
+            batches = BatchStream(self.source, prefetch=prefetch, before_each=signals.raise_if_asked)
             loop = TrainingLoop(
                 cfg=self.cfg,
-                trainers=self.trainers,
-                controllers=self.controllers,
-                watch=self.watch,
+                state=self.state,
                 checkpoints=self.checkpoints,
-                batches=self.batches,
+                batches=batches,
                 loggers=loggers,
                 console=self.console,
                 held_out_loss=self.held_out_loss,
@@ -158,7 +152,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             except DivergedError as error:
                 raise DivergedError(self.checkpoints.advice(error)) from None
             finally:
-                self.batches.close()
+                batches.close()
                 for logger in loggers.values():
                     logger.close()
         return self.sae
@@ -174,18 +168,17 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     def _prepare(self) -> None:
         """Make the trainers, restore a checkpoint or start anew, and write the config."""
         cfg = self.cfg
-        self.trainers = {name: new_trainer(cfg, name, sae, self.activations_store) for name, sae in self.saes.items()}
-        self.controllers = {
-            name: L0Controller(self.trainers[name], target, cfg.total_training_steps)
+        trainers = {name: new_trainer(cfg, name, sae, self.activations_store) for name, sae in self.saes.items()}
+        controllers = {
+            name: L0Controller(trainers[name], target, cfg.total_training_steps)
             for name, target in cfg.target_l0.items()
         }
-        self.watch = DivergenceWatch(cfg.divergence_factor)
-        state = TrainingState(self.trainers, self.controllers, self.watch)
+        self.state = TrainingState(trainers, controllers, DivergenceWatch(cfg.divergence_factor))
         metrics = {name: self.folder(name) / METRICS_FILENAME for name in self.saes}
-        self.checkpoints = RunCheckpoints(self.written_cfg, state, metrics, self.console)
+        self.checkpoints = RunCheckpoints(self.written_cfg, self.state, metrics, self.console)
         if self.resumed is None:
             self.checkpoints.start_anew()
-            take_scales(self.trainers, self.starts)
+            take_scales(trainers, self.starts)
             for name in [name for name in self.saes if self.starts and name not in self.starts]:
                 self._say(f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name")
         else:
@@ -212,7 +205,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     def _save_final(self, name: str) -> None:
         folder = self.folder(name)
         with all_at_once(folder, last=SAE_WEIGHTS_FILENAME) as staging:
-            self.save_final_sae(self.saes[name], str(staging), self.trainers[name].log_feature_sparsity)
+            self.save_final_sae(self.saes[name], str(staging), self.state.trainers[name].log_feature_sparsity)
             write_load_note(staging, self.saes[name].cfg.get_inference_config_class().architecture())
             if (folder / "README.md").exists():  # the user's own
                 (staging / "README.md").unlink(missing_ok=True)
@@ -223,15 +216,15 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
         if not self.console.is_terminal:
             loggers.append(ConsoleLogger(self.console, self.label(name), self.cfg.total_training_steps))
-        own = self.trainers[name].cfg
+        trainer = self.state.trainers[name]
         config = self.cfg.to_dict() | {"sae": self.saes[name].cfg.to_dict(), "companions": {}, "lr_multiples": {}}
         loggers += open_trackers(
             self.cfg.logger,
             self.label(name),
             self.folder(name),
             several=len(self.saes) > 1,
-            first_step=self.trainers[name].n_training_steps + 1,
-            config=config | {"lr": own.lr, "lr_end": own.lr_end},
+            first_step=trainer.n_training_steps + 1,
+            config=config | {"lr": trainer.cfg.lr, "lr_end": trainer.cfg.lr_end},
             warn=self._say,
         )
         return Loggers(loggers, self._say)

@@ -17,11 +17,11 @@ from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.ranks import OtherRankError, any_rank
 from sae_lens_abstopk.system.terminal import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
+from sae_lens_abstopk.training.checkpoints.training_state import TrainingState
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.metrics import HeldOutLoss, held_out_metrics, massive_norms_warning, step_metrics
 from sae_lens_abstopk.training.source.activation_source import BatchStream, NoBatchError
-from sae_lens_abstopk.training.step_control import DivergenceWatch, L0Controller
 from sae_lens_abstopk.training.tracking.loggers import Loggers
 from sae_lens_abstopk.training.trainers import estimate_scales, fold_scale
 
@@ -39,10 +39,7 @@ class TrainingLoop:
     """The steps of a run and everything that happens between two of them."""
 
     cfg: TrainingConfig
-    trainers: dict[str, SAETrainer[Any, Any]]
-    """Trainers by SAE name, ``"sae"`` first."""
-    controllers: dict[str, L0Controller]
-    watch: DivergenceWatch
+    state: TrainingState
     checkpoints: RunCheckpoints
     batches: BatchStream
     loggers: Mapping[str, Loggers]
@@ -68,11 +65,11 @@ class TrainingLoop:
 
     @property
     def _first(self) -> SAETrainer[Any, Any]:
-        return self.trainers["sae"]
+        return self.state.trainers["sae"]
 
     def _steps(self) -> None:
         cfg, first = self.cfg, self._first
-        estimate_scales(self.trainers.values(), self.batches, n_batches=cfg.n_batches_for_norm_estimate)
+        estimate_scales(self.state.trainers.values(), self.batches, n_batches=cfg.n_batches_for_norm_estimate)
         with TrainingProgress(self.console, cfg.total_training_steps * cfg.train_batch_size_tokens) as progress:
             progress.advance_to(first.n_training_samples)
             while first.n_training_steps < cfg.total_training_steps:
@@ -84,9 +81,9 @@ class TrainingLoop:
                 measures = self._measures and not last and step % cfg.perf_log_freq == 0
                 logs = measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0
                 taken: dict[str, StepResult] = {}
-                for name in self.trainers:  # a comprehension would keep the run alive in the traceback of an error
+                for name in self.state.trainers:  # a comprehension would keep the run alive in an error's traceback
                     taken[name] = self._step(name, batch, logs=logs)
-                self.watch.note({self._variant(name): result.loss for name, result in taken.items()}, step)
+                self.state.watch.note({self._variant(name): result.loss for name, result in taken.items()}, step)
                 progress.advance_to(first.n_training_samples)
                 if measures:
                     with progress.not_counted():
@@ -94,7 +91,7 @@ class TrainingLoop:
                 else:
                     held_out = {}
                 if logs:
-                    for name, trainer in self.trainers.items():
+                    for name, trainer in self.state.trainers.items():
                         label = trainer.sae.cfg.metadata.label or name
                         progress.show(label, taken[name].metrics, d_sae=trainer.sae.cfg.d_sae)
                 if last:
@@ -105,18 +102,18 @@ class TrainingLoop:
                     self.checkpoints.save_when_due(self.batches.position)
                 elif cfg.save_final_checkpoint:
                     self.checkpoints.save(self.batches.position())
-        self.watch.look()
+        self.state.watch.look()
         self._finish()
 
     def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> StepResult:
-        trainer = self.trainers[name]
+        trainer = self.state.trainers[name]
         # signed SAEs centre themselves, under SAELens's own runner too
         if trainer.n_training_steps == 0 and not isinstance(trainer.sae, SignedTrainingSAE):
             initialize_b_dec(trainer.sae, trainer.activation_scaler(batch), self.cfg.b_dec_init_method)
         trainer.maybe_reset_sparsity()
         output = trainer.step(batch)
-        if name in self.controllers:
-            self.controllers[name].update(output)
+        if name in self.state.controllers:
+            self.state.controllers[name].update(output)
         trainer.n_training_steps += 1
         # a copy: the next compiled step overwrites a loss in its graph
         return StepResult(output.loss.detach().clone(), step_metrics(trainer, output) if logs else {})
@@ -153,12 +150,12 @@ class TrainingLoop:
         step: int,
         tokens_per_second: float,
     ) -> None:
-        for name in self.trainers:
+        for name in self.state.trainers:
             metrics = taken[name].metrics | (held_out_metrics(held_out[name]) if name in held_out else {})
             self.loggers[name].log(metrics | {"tokens_per_second": tokens_per_second}, step)
 
     def _variant(self, name: str) -> str:
-        return self.trainers[name].sae.cfg.metadata.variant or name
+        return self.state.trainers[name].sae.cfg.metadata.variant or name
 
     def _measure_held_out(self, on_pass: Callable[[], None]) -> dict[str, Reconstruction]:
         """
@@ -171,7 +168,7 @@ class TrainingLoop:
         try:
             if self.held_out_loss is not None:
                 with self.batches.paused():  # a prefetching thread runs the same model
-                    results = self.held_out_loss.measure(self.trainers, on_pass=on_pass)
+                    results = self.held_out_loss.measure(self.state.trainers, on_pass=on_pass)
         except Interrupted:
             pass  # the run stops before the next step
         except Exception as error:
@@ -187,12 +184,12 @@ class TrainingLoop:
 
     def _finish(self) -> None:
         """Bring the SAEs into their final, saved form."""
-        for name, trainer in self.trainers.items():
+        for name, trainer in self.state.trainers.items():
             fold_scale(trainer)
             trainer.set_final_sae_metadata()
             metadata = trainer.sae.cfg.metadata
             metadata.dead_latents = int(trainer.dead_neurons.sum())
             metadata.dead_latents_tokens = self.cfg.dead_feature_window * self.cfg.train_batch_size_tokens
-            if name in self.controllers:  # the config has the initial coefficient
-                metadata.sparsity_coefficient = self.controllers[name].scheduler.value
+            if name in self.state.controllers:  # the config has the initial coefficient
+                metadata.sparsity_coefficient = self.state.controllers[name].scheduler.value
                 metadata.target_l0 = self.cfg.target_l0[name]

@@ -20,8 +20,8 @@ from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.cli.app import COMMANDS, HOME, named, named_folders
 from sae_lens_abstopk.cli.errors import errors_as_sentences
 from sae_lens_abstopk.evaluation.inspection import inspect_saes as inspection
+from sae_lens_abstopk.training.config.config_file import read_raw
 from sae_lens_abstopk.training.config.keys import key_docs
-from sae_lens_abstopk.training.config.presets import read_raw
 
 
 def invoke(*arguments: str, answer: str = "") -> Any:

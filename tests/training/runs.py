@@ -76,7 +76,7 @@ def rows_without_speed(folder: Path) -> list[dict[str, str]]:
 def final_state(run: TrainingRun) -> dict[str, Any]:
     """All that a run has changed: weights, optimiser, schedules, counts, coefficients and where its text is."""
     state: dict[str, Any] = {}
-    for name, trainer in run.trainers.items():
+    for name, trainer in run.state.trainers.items():
         state[f"{name} weights"] = dict(trainer.sae.state_dict())
         state[f"{name} optimiser"] = trainer.optimizer.state_dict()
         state[f"{name} schedule"] = trainer.lr_scheduler.state_dict()
@@ -90,8 +90,8 @@ def final_state(run: TrainingRun) -> dict[str, Any]:
         ]
         state[f"{name} saved"] = (run.folder(name) / "sae_weights.safetensors").read_bytes()
         state[f"{name} metrics"] = rows_without_speed(run.folder(name))
-    state["controllers"] = {name: controller.state() for name, controller in run.controllers.items()}
-    state["losses"] = run.watch.state()
+    state["controllers"] = {name: controller.state() for name, controller in run.state.controllers.items()}
+    state["losses"] = run.state.watch.state()
     assert run.activations_store.generator is not None
     state["text"] = [
         run.activations_store.n_blocks,

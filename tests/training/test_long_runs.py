@@ -70,7 +70,7 @@ def test_memory_stays_flat_over_twenty_thousand_steps(
     original = TrainingLoop._measure_held_out
 
     def weigh(loop: TrainingLoop) -> Any:
-        resident[run.trainers["sae"].n_training_steps] = resident_pages()
+        resident[run.state.trainers["sae"].n_training_steps] = resident_pages()
         return original(loop)
 
     monkeypatch.setattr(TrainingLoop, "_measure_held_out", weigh)

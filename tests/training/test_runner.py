@@ -271,7 +271,7 @@ def test_bad_activations_stop_the_run_and_keep_the_last_good_state(
 
     def poisoned(raise_on_epoch_end: bool = False) -> Any:
         activations, tokens = original(raise_on_epoch_end)
-        if run.trainers["sae"].n_training_steps >= 3:
+        if run.state.trainers["sae"].n_training_steps >= 3:
             activations[5] = float("inf")
         return activations, tokens
 

@@ -174,7 +174,7 @@ def test_in_training_the_coefficient_moves_towards_the_target(
         changes = {"sae": section, "target_l0": {"sae": target}, "output_path": str(tmp_path / str(target))}
         run = run_of(raw_config | changes)
         run.run()
-        moved.append(run.trainers["sae"].coefficient_schedulers["l1"].final_value)
+        moved.append(run.state.trainers["sae"].coefficient_schedulers["l1"].final_value)
         logged = [float(row["sparsity_coefficient"]) for row in rows_without_speed(run.output)]
         assert logged[0] == 1e-3
         assert (logged[-1] > 1e-3) == (moved[-1] > 1e-3)
@@ -193,4 +193,4 @@ def test_a_warm_up_that_never_ends_leaves_the_coefficient_that_was_reached(
     recorded = json.loads((run.output / "cfg.json").read_text())["metadata"]["sparsity_coefficient"]
     logged = float(rows_without_speed(run.output)[-1]["sparsity_coefficient"])
     assert recorded == pytest.approx(logged, rel=0.5)
-    assert recorded < run.trainers["sae"].coefficient_schedulers["l1"].final_value / 10
+    assert recorded < run.state.trainers["sae"].coefficient_schedulers["l1"].final_value / 10

@@ -151,7 +151,7 @@ def test_text_that_ends_in_an_error_loses_no_step(
     original = run.activations_store.get_raw_llm_batch
 
     def broken(raise_on_epoch_end: bool = False) -> Any:
-        if run.trainers["sae"].n_training_steps >= 3:
+        if run.state.trainers["sae"].n_training_steps >= 3:
             raise error
         return original(raise_on_epoch_end)
 

@@ -102,10 +102,10 @@ def test_weights_keep_the_activation_statistics_that_they_were_trained_with(
         then = ActivationScaler()
         then.load(folder / "activation_scaler.json")
         x = torch.randn(5, 32)
-        assert torch.equal(run.trainers[name].activation_scaler(x), then(x))
+        assert torch.equal(run.state.trainers[name].activation_scaler(x), then(x))
         assert torch.equal(run.saes[name].W_dec, load_file(folder / "sae_weights.safetensors")["W_dec"])
     assert f"batchtopk starts from new weights: {source} has no companion of that name" in said.getvalue()
-    assert run.trainers["batchtopk"].activation_scaler == ActivationScaler()
+    assert run.state.trainers["batchtopk"].activation_scaler == ActivationScaler()
     if normalisation == "covariance_whitening":
         shutil.rmtree(run.output)
         (source / "topk" / "activation_whitening.safetensors").unlink()

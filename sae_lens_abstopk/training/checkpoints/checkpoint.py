@@ -40,7 +40,12 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
         yield partial
         if not leads:
             return
-        _write_manifest(partial, step)
+        files = {
+            path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            for path in sorted(partial.rglob("*"))
+            if path.is_file()
+        }
+        (partial / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
         for path in [*partial.rglob("*"), partial]:
             sync(path)
         if folder.exists():
@@ -133,11 +138,6 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def checkpoint_step(folder: Path) -> int:
-    """Return the training step after which an intact checkpoint was written."""
-    return int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["step"])
-
-
 def keep_newest(folder: Path, n: int) -> None:
     """Delete all but the ``n`` newest of the checkpoint ``folder`` and those older than it."""
     not_newer = [path for path in checkpoints(folder.parent) if int(path.name) <= int(folder.name)]
@@ -153,12 +153,3 @@ def set_newer_aside(root: Path, folder: Path, tokens: int) -> list[Path]:
             numbered = (root / f"abandoned-{path.name}-{n}" for n in itertools.count(1))
             moved.append(path.rename(next(new for new in numbered if not new.exists())))
     return moved
-
-
-def _write_manifest(folder: Path, step: int) -> None:
-    files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    (folder / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")

@@ -17,7 +17,6 @@ from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, read_yaml
 from sae_lens_abstopk.text.text_files import text_files
 from sae_lens_abstopk.training.checkpoints.checkpoint import (
     CheckpointError,
-    checkpoint_step,
     checkpoints,
     keep_newest,
     new_checkpoint,
@@ -155,8 +154,9 @@ class RunCheckpoints:
         last = "No checkpoint was saved."
         if newest is not None:
             last = (
-                f"The last good checkpoint is {newest} (step {checkpoint_step(newest):,}); go on from it at a lower lr "
-                f"with: {command_prefix()} train {self._config_path()} lr={cfg.lr / 3:.2g} --resume --allow-changes lr"
+                f"The last good checkpoint is {newest} (step {int(newest.name) // cfg.train_batch_size_tokens:,}); go "
+                f"on from it at a lower lr with: {command_prefix()} train {self._config_path()} lr={cfg.lr / 3:.2g} "
+                "--resume --allow-changes lr"
             )
         return (
             f"{error}: the run has diverged. Lower lr={cfg.lr:g}, or in a new run raise "

@@ -204,18 +204,11 @@ def _target_problems(cfg: "TrainingConfig") -> Iterator[str]:
         require_range(f"target_l0.{name}", target, above=0, at_most=sae.d_sae, remedy=" (d_sae)")
 
 
-def require_devices(cfg: "TrainingConfig") -> None:
-    """Raise a :class:`ConfigError` if this machine lacks a device of the config."""
+def require_machine(cfg: "TrainingConfig") -> None:
+    """Raise a :class:`ConfigError` if this machine lacks a device, or its torch a correct sparse step."""
     for key in ("device", "llm_device", "act_store_device"):
         require_device(key, str(getattr(cfg, key)))
-
-
-def require_safe_kernels(cfg: "TrainingConfig") -> None:
-    """
-    Raise a :class:`ConfigError` if torch would compute a wrong gradient of the sparse step.
-
-    Before 2.10, the backward of ``embedding_bag`` on CUDA counts threads in 32 bits (pytorch/pytorch#165095).
-    """
+    # before 2.10, the backward of embedding_bag on CUDA counts threads in 32 bits (pytorch/pytorch#165095)
     if torch.device(cfg.device).type != "cuda" or torch.__version__ >= "2.10":
         return
     for sae in cfg.all_saes.values():

@@ -17,7 +17,7 @@ from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens_abstopk.saes.loading import import_architectures
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml
 from sae_lens_abstopk.training.config.checks import LOGGER_WITHOUT_EFFECT, WITHOUT_EFFECT
-from sae_lens_abstopk.training.config.presets import YAML, preset_names, read_raw, split_variant, variant_names
+from sae_lens_abstopk.training.config.config_file import YAML, preset_names, read_raw, split_variant, variant_names
 from sae_lens_abstopk.training.config.sae_section import NOT_IN_FILES
 from sae_lens_abstopk.training.config.training_config import TrackingConfig, TrainingConfig
 

@@ -143,9 +143,3 @@ def _key_types(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     if name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic":
         types["k"] = float
     return types | {shorthand: float for shorthand, target in SAE_SHORTHANDS.items() if target in types}
-
-
-def set_key(section: dict[str, Any], key: str, value: Any) -> None:
-    """Set a key of a section, and drop the one that stands for the same."""
-    section.pop(CONFLICTS.get(key, ""), None)
-    section[key] = value

@@ -77,9 +77,7 @@ class BatchStream(Iterator[torch.Tensor]):
     has no batch, all ranks stop before the same batch. Nothing else may read the source.
     """
 
-    def __init__(
-        self, source: ActivationSource, *, prefetch: int = 0, before_each: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, source: ActivationSource, *, prefetch: int, before_each: Callable[[], None]) -> None:
         self._origin = source
         self._before_each = before_each
         self._ready: deque[torch.Tensor] = deque()

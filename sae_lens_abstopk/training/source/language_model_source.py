@@ -26,6 +26,13 @@ READ_AHEAD = 256
 # LM batches per cast of the weights under autocast; all are held at once
 BATCHES_PER_CAST = 8
 
+RECORDED = (
+    *("dataset_path", "hook_name", "model_name", "model_class_name", "hook_head_index", "context_size"),
+    *("seqpos_slice", "model_from_pretrained_kwargs", "prepend_bos", "exclude_special_tokens"),
+    *("sequence_separator_token", "disable_concat_sequences", "dataset_name", "split", "held_out_every"),
+)
+"""Config keys in the metadata of the SAEs: SAELens's and a few more."""
+
 T = TypeVar("T")
 RawBatch = tuple[torch.Tensor, torch.Tensor | None]
 """Activations [n_tokens, d_in] of an LM batch, and token ids if needed."""
@@ -74,7 +81,7 @@ class LanguageModelSource(TextStore):
         )
         # its own generator, because a prefetching thread draws from it at any time
         store.generator = torch.Generator().manual_seed(cfg.seed + this_rank())
-        store.recorded = _metadata(cfg)
+        store.recorded = {key: getattr(cfg, key) for key in RECORDED}
         cached = store.cached_activation_dataset
         if cached is not None and cfg.exclude_special_tokens and "token_ids" not in cached.column_names:
             raise ConfigError(
@@ -97,7 +104,6 @@ class LanguageModelSource(TextStore):
         return store
 
     def metadata(self) -> dict[str, Any]:
-        """Return metadata that identify model, hook, text and filters: SAELens's keys and a few more."""
         return self.recorded | {"max_activation_norm": self.max_norm}
 
     def batches(self) -> Iterator[torch.Tensor]:
@@ -245,15 +251,6 @@ class LanguageModelSource(TextStore):
             yield from ahead
         finally:
             ahead.close()
-
-
-def _metadata(cfg: TrainingConfig) -> dict[str, Any]:
-    of_run = (
-        *("dataset_path", "hook_name", "model_name", "model_class_name", "hook_head_index", "context_size"),
-        *("seqpos_slice", "model_from_pretrained_kwargs", "prepend_bos", "exclude_special_tokens"),
-        *("sequence_separator_token", "disable_concat_sequences", "dataset_name", "split", "held_out_every"),
-    )
-    return {key: getattr(cfg, key) for key in of_run}
 
 
 def _warn_missing_tokens(tokenizer: Any, cfg: TrainingConfig) -> None:

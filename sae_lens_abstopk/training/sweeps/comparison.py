@@ -15,8 +15,7 @@ from sae_lens_abstopk.saes.traits import sparsity_coefficient
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.system.yaml_files import data_folder, shipped_file
 from sae_lens_abstopk.training.config.checks import require_sae_names
-from sae_lens_abstopk.training.config.config_file import build_config
-from sae_lens_abstopk.training.config.presets import apply_overrides, named_config, read_raw
+from sae_lens_abstopk.training.config.config_file import apply_overrides, build_config, named_config, read_raw
 from sae_lens_abstopk.training.config.sae_section import build_sae_config, sae_config_class
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import require_one_process

@@ -18,8 +18,7 @@ from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.system.terminal import PrintableConsole
 from sae_lens_abstopk.system.yaml_files import data_folder, shipped_file, yaml_text
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
-from sae_lens_abstopk.training.config.config_file import load_config
-from sae_lens_abstopk.training.config.presets import named_config
+from sae_lens_abstopk.training.config.config_file import load_config, named_config
 from sae_lens_abstopk.training.config.sae_section import CONFLICTS
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import require_one_process

@@ -22,10 +22,15 @@ from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config,
 from sae_lens_abstopk.model.text_store import saelens_notes_off
 from sae_lens_abstopk.system.yaml_files import data_folder, yaml_text, yaml_value
 from sae_lens_abstopk.training import runner
-from sae_lens_abstopk.training.config.checks import SCHEDULERS, require_devices, require_safe_kernels
-from sae_lens_abstopk.training.config.config_file import build_config, dump_config
+from sae_lens_abstopk.training.config.checks import SCHEDULERS, require_machine
+from sae_lens_abstopk.training.config.config_file import (
+    apply_overrides,
+    build_config,
+    dump_config,
+    preset_names,
+    variant_names,
+)
 from sae_lens_abstopk.training.config.keys import annotate
-from sae_lens_abstopk.training.config.presets import apply_overrides, preset_names, variant_names
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import write_config
 
@@ -221,14 +226,24 @@ def test_the_aim_of_a_companion_is_its_own_or_the_k_of_the_sae(raw_config: dict[
     assert build_config(raw_config).companions["own"].target_l0 == 5.0  # type: ignore[attr-defined]
 
 
-def test_a_gpu_that_the_machine_lacks_is_refused(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_the_machine_lacks_and_a_torch_that_gets_a_step_wrong_on_it_are_refused(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    there = build_config(raw_config | {"device": "cuda:1"})
-    assert there.llm_device == "cuda:1"
-    require_devices(there)
     with pytest.raises(ConfigError, match="llm_device='cuda:2' is not one of the 2 CUDA devices"):
-        require_devices(build_config(raw_config | {"llm_device": "cuda:2"}))
+        require_machine(build_config(raw_config | {"llm_device": "cuda:2"}))
+
+    def check(version: str, device: str, tokens: int) -> None:
+        monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+        wide = {"architecture": "abstopk", "d_in": 4096, "d_sae": 65_536, "k": 410}
+        batch = {"train_batch_size_tokens": tokens, "training_tokens": 10 * tokens, "n_batches_in_buffer": tokens}
+        require_machine(build_config(raw_config | {"sae": wide, "device": device} | batch))
+
+    for fine in (("2.9.1+cu128", "cuda:1", 4_096), ("2.9.1+cu128", "cpu", 16_384), ("2.10.0", "cuda", 16_384)):
+        check(*fine)
+    with pytest.raises(ConfigError, match="install torch 2"):
+        check("2.9.1+cu128", "cuda", 16_384)
 
 
 def test_devices_that_are_that_of_the_run_go_with_it(tmp_path: Path, raw_config: dict[str, Any]) -> None:
@@ -304,21 +319,6 @@ def test_every_key_of_every_config_file_carries_its_current_comment(path: Path) 
     for line in text.splitlines():
         if ":" in line and not line.startswith("#") and not line.endswith(":"):
             assert "  # " in line, line
-
-
-def test_a_step_that_an_older_torch_gets_wrong_on_a_gpu_is_refused(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def check(version: str, device: str, tokens: int) -> None:
-        monkeypatch.setattr(torch, "__version__", TorchVersion(version))
-        wide = {"architecture": "abstopk", "d_in": 4096, "d_sae": 65_536, "k": 410}
-        batch = {"train_batch_size_tokens": tokens, "training_tokens": 10 * tokens, "n_batches_in_buffer": tokens}
-        require_safe_kernels(build_config(raw_config | {"sae": wide, "device": device} | batch))
-
-    for fine in (("2.9.1+cu128", "cuda", 4_096), ("2.9.1+cu128", "cpu", 16_384), ("2.10.0", "cuda", 16_384)):
-        check(*fine)
-    with pytest.raises(ConfigError, match="install torch 2"):
-        check("2.9.1+cu128", "cuda", 16_384)
 
 
 def test_overrides_may_be_a_mapping_or_what_wandb_calls_its_config(raw_config: dict[str, Any], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sae_lens import SAE
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, load_config, train
-from sae_lens_abstopk.training.config.presets import preset_names, variant_names
+from sae_lens_abstopk.training.config.config_file import preset_names, variant_names
 from sae_lens_abstopk.training.sweeps.sweep import load_sweep
 from tests.cli.test_cli import invoke
 from tests.conftest import small_run

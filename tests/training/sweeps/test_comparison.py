@@ -130,7 +130,7 @@ def test_a_run_of_a_comparison_that_goes_on_by_its_config_calls_its_saes_as_befo
     again.run()
     metadata = [json.loads((path / "cfg.json").read_text())["metadata"] for path in run.folders().values()]
     assert [each["variant"] for each in metadata] == [each["label"] for each in metadata] == list(VARIANTS)
-    assert list(again.watch.state()) == list(VARIANTS), "losses from before are what later ones are compared with"
+    assert list(again.state.watch.state()) == list(VARIANTS), "losses from before are what later ones are compared with"
 
 
 def test_a_config_with_companions_and_their_targets_gives_its_size_alone(

@@ -18,8 +18,7 @@ from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.system.folder_lock import run_folder_lock
 from sae_lens_abstopk.training import training_loop as loop_module
-from sae_lens_abstopk.training.config.config_file import build_config
-from sae_lens_abstopk.training.config.presets import apply_overrides
+from sae_lens_abstopk.training.config.config_file import apply_overrides, build_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.sweeps import many_runs
 from sae_lens_abstopk.training.sweeps.many_runs import train_unfinished
