@@ -11,7 +11,7 @@ from sae_lens.registry import get_sae_training_class
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.sparse import EncoderWeights, candidates, select_over_batch, select_over_ranks
-from sae_lens_abstopk.system.ranks import OtherRankError, n_ranks, nth_highest, this_rank, together
+from sae_lens_abstopk.system.ranks import n_ranks, nth_highest, this_rank
 from sae_lens_abstopk.training import distributed
 from sae_lens_abstopk.training.config.config_file import build_config, build_sae_config
 from sae_lens_abstopk.training.distributed import require_one_process, require_shareable
@@ -125,24 +125,6 @@ def test_the_nth_highest_of_all_ranks_is_found_to_the_bit(dtype: torch.dtype, tm
     for found in on_ranks(3, find, tmp_path / "ranks"):
         assert torch.equal(torch.stack(found[:-1]), expected)
         assert found[-1] == 0
-
-
-def test_all_ranks_leave_by_an_exception_if_one_does(tmp_path: Path) -> None:
-    def work() -> str:
-        try:
-            with together("writing"):
-                if this_rank() == 1:
-                    raise OSError("no room")
-        except OtherRankError as error:
-            return str(error)
-        except OSError as error:
-            return f"own: {error}"
-        return "none"
-
-    assert on_ranks(2, work, tmp_path / "ranks") == [
-        "writing failed on another rank; see that rank's output for the reason.",
-        "own: no room",
-    ]
 
 
 @pytest.mark.parametrize(

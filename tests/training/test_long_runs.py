@@ -1,27 +1,82 @@
 """Runs that are killed again and again, and runs that are long."""
 
-import json
 import os
-import subprocess
+import random
+import signal
 import sys
+import time
+from collections import Counter
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+import torch
 
-from sae_lens_abstopk.training.config.config_file import build_config
-from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training import training_loop as loop_module
+from sae_lens_abstopk.training.checkpoints import checkpoint, run_checkpoints
 from sae_lens_abstopk.training.training_loop import TrainingLoop
+from tests.training.runs import differences, run_of, state_of
 
-ROOT = Path(__file__).parents[2]
-KILLS = 30
+KILLS, KILLS_A_RUN = 30, 5
 STEPS = 20_000
+STARTED, WRITING = b"s", b"w"
 
 
-def resident_pages() -> int:
-    """Memory that this process holds, in pages."""
-    return int(Path("/proc/self/statm").read_text().split()[1])
+def live(raw: dict[str, Any], state: Path, tell: int) -> None:
+    """Train to the end, telling the parent when the steps begin and with every file of a checkpoint."""
+
+    def telling(letter: bytes, original: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            os.write(tell, letter)
+            return original(*args, **options)
+
+        return call
+
+    loop_module.estimate_scales = telling(STARTED, loop_module.estimate_scales)
+    checkpoint.sync = telling(WRITING, checkpoint.sync)
+    run_checkpoints.save_state = telling(WRITING, run_checkpoints.save_state)
+    torch.save(state_of(raw), state)
+
+
+def begun(raw: dict[str, Any], state: Path) -> tuple[Any, int]:
+    """A process that lives :func:`live`, and the pipe that it tells through."""
+    hears, tell = os.pipe()
+    process = get_context("fork").Process(target=live, args=(raw, state, tell))
+    process.start()
+    os.close(tell)
+    return process, hears
+
+
+def finish(raw: dict[str, Any], state: Path) -> float:
+    """Let a run live to its end; the seconds between its first step and that."""
+    process, hears = begun(raw, state)
+    os.read(hears, 1)
+    started = time.monotonic()
+    while os.read(hears, 64):
+        pass
+    os.close(hears)
+    process.join()
+    assert process.exitcode == 0, "a run that was not killed failed"
+    return time.monotonic() - started
+
+
+def kill(raw: dict[str, Any], state: Path, *, steps_take: float, chance: random.Random) -> str:
+    """Kill a run at a random moment: in its start, in its steps, or while it writes a checkpoint; returns which."""
+    process, hears = begun(raw, state)
+    moment = chance.choice(["steps", "steps", "checkpoint", "checkpoint", "start"])
+    if moment == "start":
+        time.sleep(chance.uniform(0, 0.3))
+    elif os.read(hears, 1) == STARTED and moment == "steps":
+        time.sleep(chance.uniform(0, steps_take))
+    elif moment == "checkpoint":
+        for _ in range(chance.randint(1, 25)):
+            os.read(hears, 1)
+        time.sleep(chance.uniform(0, 0.002))
+    process.kill()
+    process.join()
+    os.close(hears)
+    return moment if process.exitcode == -signal.SIGKILL else f"{moment}, too late"
 
 
 @pytest.mark.slow
@@ -33,22 +88,27 @@ def test_a_run_killed_at_thirty_random_moments_ends_as_one_that_was_not(
         "checkpoint_freq": 3,
         "checkpoints_kept": 2,
         "perf_log_freq": 0,
-        "seed": 5,
+        "resume_from_checkpoint": "newest",
         "sae": raw_config["sae"] | {"architecture": "batch_abstopk", "unit_norm_encoder": True},
         "companions": {"topk": {"architecture": "topk"}},
     }
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps(raw))
-    command = [sys.executable, "-m", "tests.training.crash_trials", str(config), str(tmp_path), str(KILLS)]
-    environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert len(told["moments"]) == KILLS
-    for moment in ("start", "steps", "checkpoint"):
-        assert told["moments"].count(moment) >= 3, told["moments"]
-    assert len(told["differences"]) >= 3
-    assert not any(told["differences"].values()), told["differences"]
+    whole, state = tmp_path / "whole.pt", tmp_path / "killed.pt"
+    steps_take, chance = 0.5 * finish(raw, whole), random.Random(5)
+    moments = Counter[str]()
+    n_finished = 0
+    while moments.total() < KILLS:
+        output = tmp_path / f"run {moments.total()}"
+        killed = raw | {"output_path": str(output)}
+        for _ in range(min(KILLS_A_RUN, KILLS - moments.total())):
+            moments[kill(killed, state, steps_take=steps_take, chance=chance)] += 1
+            if (output / "sae_weights.safetensors").exists():
+                break
+        else:
+            finish(killed, state)
+            n_finished += 1
+            assert differences(*(torch.load(path, weights_only=False) for path in (whole, state))) == []
+    assert min(moments[moment] for moment in ("start", "steps", "checkpoint")) >= 3, moments
+    assert n_finished >= 3
 
 
 @pytest.mark.slow
@@ -57,21 +117,15 @@ def test_a_run_killed_at_thirty_random_moments_ends_as_one_that_was_not(
 def test_memory_stays_flat_over_twenty_thousand_steps(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = raw_config | {
-        "train_batch_size_tokens": 8,
-        "training_tokens": 8 * STEPS,
-        "perf_log_freq": 5000,
-        "checkpoint_freq": 4000,
-        "logger": {"wandb_log_frequency": 10},
-        "sae": raw_config["sae"] | {"d_sae": 32, "aux_loss_coefficient": 0.0},
-    }
-    run = TrainingRun(build_config(raw), console=Console(quiet=True))
-    resident: dict[int, int] = {}
+    keys = {"train_batch_size_tokens": 8, "training_tokens": 8 * STEPS, "perf_log_freq": 5000, "checkpoint_freq": 4000}
+    sae = raw_config["sae"] | {"d_sae": 32, "aux_loss_coefficient": 0.0}
+    run = run_of(raw_config | keys, sae=sae, logger={"wandb_log_frequency": 10})
+    resident: dict[int, int] = {}  # memory that this process holds, in pages
     original = TrainingLoop._measure_held_out
 
-    def weigh(loop: TrainingLoop) -> Any:
-        resident[run.state.trainers["sae"].n_training_steps] = resident_pages()
-        return original(loop)
+    def weigh(loop: TrainingLoop, *args: Any) -> Any:
+        resident[run.state.trainers["sae"].n_training_steps] = int(Path("/proc/self/statm").read_text().split()[1])
+        return original(loop, *args)
 
     monkeypatch.setattr(TrainingLoop, "_measure_held_out", weigh)
     run.run()
