@@ -336,31 +336,24 @@ def test_a_config_trains_the_same_sae_twice(raw_config: dict[str, Any], tmp_path
 )
 @pytest.mark.filterwarnings("ignore:Dataset is not tokenized", "ignore:The training dataset", "ignore:All samples")
 def test_saelens_own_runner_takes_our_configs_unmodified(
-    sae: Any, tiny_llama: Path, texts: Path, tmp_path: Path
+    sae: Any, raw_config: dict[str, Any], texts: Path, tmp_path: Path
 ) -> None:
-    from datasets import load_dataset
-
+    theirs = ("model_name", "hook_name", "context_size", "training_tokens", "train_batch_size_tokens", "output_path")
+    sizes = ("store_batch_size_prompts", "n_batches_in_buffer")
     cfg = LanguageModelSAERunnerConfig(
         sae=sae,
-        model_name=str(tiny_llama),
         model_class_name="AutoModelForCausalLM",
-        hook_name="model.layers.2",
         is_dataset_tokenized=False,
-        context_size=32,
-        training_tokens=512,
-        train_batch_size_tokens=64,
-        store_batch_size_prompts=4,
-        n_batches_in_buffer=16,
         n_batches_for_norm_estimate=2,
         n_checkpoints=1,
         checkpoint_path=str(tmp_path / "checkpoints"),
-        output_path=str(tmp_path / "out"),
         logger=LoggingConfig(log_to_wandb=False),
+        **{key: raw_config[key] for key in (*theirs, *sizes)},
     )
-    dataset = load_dataset("json", data_files=str(texts), split="train")
-    trained = LanguageModelSAETrainingRunner(cfg, override_dataset=dataset).run()  # type: ignore[arg-type]
+    dataset: Any = Dataset.from_json(str(texts))
+    trained = LanguageModelSAETrainingRunner(cfg, override_dataset=dataset).run()
     assert trained.b_dec.abs().sum() > 0
-    saved = SAE.load_from_disk(tmp_path / "out")
+    saved = SAE.load_from_disk(raw_config["output_path"])
     assert saved.cfg.architecture() == trained.cfg.get_inference_config_class().architecture()
     assert list((tmp_path / "checkpoints").rglob("trainer_state.pt"))
 

@@ -143,11 +143,6 @@ def test_shorthands_stand_for_saelens_keys(raw_config: dict[str, Any]) -> None:
     assert cfg.activation_cache == "cache-3"
 
 
-def test_the_width_comes_from_the_model_where_it_is_left_out(raw_config: dict[str, Any]) -> None:
-    del raw_config["sae"]["d_in"]
-    assert build_config(raw_config).sae.d_in == 32
-
-
 @pytest.mark.parametrize("key", ["token", "use_auth_token"])
 def test_a_token_is_refused_and_not_repeated(key: str, raw_config: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"holds a {key}, .* set HF_TOKEN") as refused:
@@ -156,7 +151,7 @@ def test_a_token_is_refused_and_not_repeated(key: str, raw_config: dict[str, Any
     assert build_config(raw_config | {"model_from_pretrained_kwargs": {key: True}})
 
 
-def test_a_tilde_is_the_home_folder(
+def test_a_tilde_is_the_home_folder_and_the_width_that_of_the_model(
     raw_config: dict[str, Any], tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tiny_llama.parent))
@@ -164,6 +159,7 @@ def test_a_tilde_is_the_home_folder(
     del raw_config["sae"]["d_in"]
     cfg = build_config(raw_config | {"model_name": f"~/{tiny_llama.name}", "output_path": "~/runs/x"})
     assert (cfg.model_name, cfg.output_path) == (str(tiny_llama), str(tiny_llama.parent / "runs/x"))
+    assert cfg.sae.d_in == 32
 
 
 def test_overrides_win_over_the_file(tmp_path: Path, raw_config: dict[str, Any]) -> None:
