@@ -111,7 +111,7 @@ def metrics_table(inspection: Inspection) -> Table:
         "nMSE",
         "recov.\nzero",
         "recov.\nmean",
-        "did not\nfire",
+        "did\nnot\nfire",
         "dead\npoles",
         "weaker\nside",
     )
