@@ -17,7 +17,7 @@ from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval, multiple_choice
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
-from sae_lens_abstopk.evaluation.tasks.task import Example, Task
+from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.evaluation.tasks.text_scorers import plain
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.generation import TextModel
@@ -60,20 +60,16 @@ def measure_refusal(
     ``text_model`` should have ``chat=True``. ``groups`` are the templates or documents of the harmful and of the
     harmless instructions; ``seed`` is for the intervals.
     """
-    answers = [
-        text_model.generate(text_model.encode(asked), samples=1, max_new_tokens=max_new_tokens, temperature=0).texts
-        for asked in (harmful, harmless)
-    ]
-    of_harmful, of_harmless = (
-        mean_estimate([float(refuses(text)) for text in texts], groups=of_texts, seed=seed)
-        for texts, of_texts in zip(answers, groups, strict=True)
-    )
-    return RefusalScores(of_harmful, of_harmless, answers[0])
+    shares, answers = [], []
+    for asked, of_asked in zip((harmful, harmless), groups, strict=True):
+        prompts = text_model.encode(asked)
+        texts = text_model.generate(prompts, samples=1, max_new_tokens=max_new_tokens, temperature=0).texts
+        shares.append(mean_estimate([float(refuses(text)) for text in texts], groups=of_asked, seed=seed))
+        answers.append(texts)
+    return RefusalScores(*shares, answers[0])
 
 
 class Measured(NamedTuple):
-    """The model's behaviour in one setting."""
-
     record: BehaviourRecord
     right: tuple[float, ...]
     """1 for each question with a right answer, 0 for each other; empty if there are no questions."""
@@ -103,7 +99,9 @@ def measure_behaviour(
     Returns:
         Records by intervention, towards pole A and towards pole B (``"unsteered"`` has one); and the unsteered result.
     """
-    asked = [_instructions(task, pole, instructions, seed) for pole in (0, 1)]
+    order = np.random.default_rng(seed).permutation(task.split(seed).test)
+    of_test = [task.examples[row] for row in order]
+    harmful, harmless = ([each for each in of_test if each.pole == pole][:instructions] for pole in (0, 1))
     sae, hook = subjects.saes[sae_name], str(subjects.model_spec.hook_name)
     text_model = TextModel(subjects.model, chat=True, autocast=subjects.model_spec.autocast_lm)
     adding = [each for each in response.interventions if each.operator == "add"]
@@ -120,8 +118,9 @@ def measure_behaviour(
         with steered:
             refusal = measure_refusal(
                 text_model,
-                *([example.text for example in pole] for pole in asked),
-                groups=([example.group for example in asked[0]], [example.group for example in asked[1]]),
+                [each.text for each in harmful],
+                [each.text for each in harmless],
+                groups=([each.group for each in harmful], [each.group for each in harmless]),
                 max_new_tokens=max_new_tokens,
                 seed=seed,
             )
@@ -165,11 +164,6 @@ def _for_lm_eval(subjects: Subjects) -> dict[str, Any]:
         "device": str(next(model.parameters()).device),
         "model_kwargs": subjects.model_spec.load_options,
     }
-
-
-def _instructions(task: Task, pole: int, most: int, seed: int) -> list[Example]:
-    order = np.random.default_rng(seed).permutation(task.split(seed).test)
-    return [task.examples[row] for row in order if task.examples[row].pole == pole][:most]
 
 
 def _mean(values: npt.ArrayLike, seed: int) -> Interval | None:

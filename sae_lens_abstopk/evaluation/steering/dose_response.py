@@ -30,11 +30,8 @@ class PromptSplit(NamedTuple):
 
 def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
     """Split prompts, all different, into halves drawn with ``seed``."""
-    val = set(np.random.default_rng(seed).permutation(len(prompts))[: len(prompts) // 2].tolist())
-    return PromptSplit(
-        val=tuple(prompt for i, prompt in enumerate(prompts) if i in val),
-        test=tuple(prompt for i, prompt in enumerate(prompts) if i not in val),
-    )
+    order, half = np.random.default_rng(seed).permutation(len(prompts)), len(prompts) // 2
+    return PromptSplit(*(tuple(prompts[i] for i in sorted(rows)) for rows in (order[:half], order[half:])))
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,9 @@ def refuse_overwriting(
     except ConfigError as error:
         raise ConfigError(f"{error} Move that file away, or name another folder; finished parts are kept.") from None
     lost = _lost_results(before, {identity_of(source) for source in sources}, suite)
-    lost += [
-        f"everything with {key} {getattr(before, key)} (now {value})"
-        for key, value in (measured_on or {}).items()
-        if getattr(before, key) != value
-    ]
+    for key, value in (measured_on or {}).items():
+        if (was := getattr(before, key)) != value:
+            lost.append(f"everything with {key} {was} (now {value})")
     if lost:
         raise ConfigError(
             f"{path} has results that this evaluation would write over: {', '.join(lost)}. Give another folder by "

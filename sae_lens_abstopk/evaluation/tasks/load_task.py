@@ -23,32 +23,25 @@ def task_names() -> list[str]:
 
 def load_task(name_or_path: str | Path, *, local: str | Path | None = None) -> Task:
     """
-    Read a task: one of :func:`task_names`, or a YAML file.
-
-    ``local`` is a file or a folder that replaces the Hub data set of the task.
+    Read a task: one of :func:`task_names`, or a YAML file; a file or folder ``local`` replaces its Hub data set.
 
     Raises:
         ConfigError: naming the file, the key, the value, what is allowed and the remedy. All keys are checked before
             data are read.
     """
-    path = _task_path(Path(name_or_path))
+    path, names = Path(name_or_path), task_names()
+    if path.as_posix() in names:
+        path = data_folder("evals") / "tasks" / f"{path.as_posix()}.yaml"
+    elif path.suffix not in (".yaml", ".yml") or not path.is_file():
+        raise ConfigError(
+            f"task {str(path)!r} is neither a .yaml file nor a task that ships with the package"
+            f"{did_you_mean(path.as_posix(), names) or ';'} tasks: {', '.join(names)}."
+        )
     raw = read_yaml(path)
     try:
         return build_task(check_task(raw), path.parent, None if local is None else Path(local))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-
-
-def _task_path(path: Path) -> Path:
-    names = task_names()
-    if path.as_posix() in names:
-        return data_folder("evals") / "tasks" / f"{path.as_posix()}.yaml"
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        return path
-    raise ConfigError(
-        f"task {str(path)!r} is neither a .yaml file nor a task that ships with the package"
-        f"{did_you_mean(path.as_posix(), names) or ';'} tasks: {', '.join(names)}."
-    )
 
 
 def check_task(raw: Mapping[Any, Any]) -> TaskFile:

@@ -5,7 +5,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from sae_lens_abstopk.evaluation.tasks.task import Example
 from sae_lens_abstopk.evaluation.tasks.task_rows import (
@@ -26,15 +25,6 @@ from sae_lens_abstopk.system.files import inside
 MANY_IN_BOTH = 0.05
 
 
-class _Origin(NamedTuple):
-    part: RowSource
-    rows: Iterable[Row]
-    where: str
-    """Name of the part for errors."""
-    name: str
-    """Name of the part in the task file, so that a digest does not depend on local paths."""
-
-
 def examples_of_rows(task: TaskFile, folder: Path, local: Path | None) -> list[Example]:
     """Return the examples of the rows of a task file in ``folder``, or of their replacement at ``local``."""
     if local is None and task.local is not None and task.local.path is not None:
@@ -47,13 +37,14 @@ def examples_of_rows(task: TaskFile, folder: Path, local: Path | None) -> list[E
         raise ConfigError(f"local={str(local)!r} must be {'the file' if len(parts) == 1 else 'a folder with'} {names}.")
     found: list[Example] = []
     for part in parts:
-        origin = _origin(part, folder, local)
-        for number, row in enumerate(origin.rows, start=1):
-            found += _examples(task, rows, origin, row, number)
+        of_part, where, name = _opened(part, folder, local)
+        for number, row in enumerate(of_part, start=1):
+            found += _examples(task, rows, part, row, f"{where}, row {number}", f"{name} {number}")
     return _limited(_unique(found), rows.limit)
 
 
-def _origin(part: RowSource, folder: Path, local: Path | None) -> _Origin:
+def _opened(part: RowSource, folder: Path, local: Path | None) -> tuple[Iterable[Row], str, str]:
+    """Return the rows of a part, its name for errors, and its name in the task file, for groups on any machine."""
     if local is not None and local.is_file():
         path = local
     elif part.file is not None:
@@ -62,37 +53,33 @@ def _origin(part: RowSource, folder: Path, local: Path | None) -> _Origin:
         path = _file_of_split(local, part)
     else:
         name = " ".join(filter(None, (part.hub, part.config, part.split)))
-        return _Origin(part, hub_rows(part), name, name)
-    return _Origin(part, file_rows(path), str(path), part.file or path.name)
+        return hub_rows(part), name, name
+    return file_rows(path), str(path), part.file or path.name
 
 
 def _file_of_split(folder: Path, part: RowSource) -> Path:
     """Return the file in ``folder`` that replaces a split of the Hub, and has its name."""
     candidates = [inside(folder, f"{part.split}{ending}", where="split") for ending in ENDINGS]
-    for path in candidates:
-        if path.is_file():
-            return path
+    if found := next((path for path in candidates if path.is_file()), None):
+        return found
     names = ", ".join(path.name for path in candidates)
     raise ConfigError(f"local={str(folder)!r} has no file for the split {part.split!r} of {part.hub}: {names}.")
 
 
-def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int) -> Iterator[Example]:
-    where = f"{origin.where}, row {number}"
+def _examples(task: TaskFile, rows: Rows, part: RowSource, row: Row, where: str, name: str) -> Iterator[Example]:
     if rows.extract:
         row = with_extracted(row, rows.extract, where)
-    split: str | None = origin.part.use
+    split: str | None = part.use
     if split is None and rows.split is not None and rows.splits is not None:
         split = mapped_value(row, rows.split, rows.splits, "splits", where)
         if split is None:
             return
-    group = filled_pattern(row, rows.group, where) if rows.group else f"{origin.name} {number}"
+    group = filled_pattern(row, rows.group, where) if rows.group else name
     if isinstance(rows.text, dict):
-        texts = [(pole, rows.text[name]) for pole, name in enumerate(task.poles)]
+        texts = [(pole, rows.text[of_pole]) for pole, of_pole in enumerate(task.poles)]
     else:
-        name = origin.part.pole
-        if name is None:
-            name = mapped_value(row, rows.label or "", rows.labels or {}, "labels", where)
-        texts = [] if name is None else [(task.poles.index(name), rows.text or "")]
+        of_row = part.pole or mapped_value(row, rows.label or "", rows.labels or {}, "labels", where)
+        texts = [] if of_row is None else [(task.poles.index(of_row), rows.text or "")]
     for pole, pattern in texts:
         text = filled_pattern(row, pattern, where).strip()
         if not text:

@@ -151,9 +151,8 @@ class TaskFile(_Section):
                 f"lead to both poles {self.poles}, or a pole for every entry of from, or a text for each pole."
             )
         if (rows.split is None) != (rows.splits is None) or ("marked" in self.reads and rows.marked is None):
-            raise ConfigError(
-                f"{key}: split needs splits, the values of that column; marked in reads needs {key}.marked."
-            )
+            needed = f"split needs splits, the values of that column; marked in reads needs {key}.marked"
+            raise ConfigError(f"{key}: {needed}.")
 
     def _check_steering(self, part: SteeringSection) -> None:
         scored = part.scorer and set(part.scorer.patterns)

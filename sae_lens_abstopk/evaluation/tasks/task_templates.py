@@ -53,7 +53,7 @@ def expand(template: str, fillers: Mapping[str, Filler], *, most: int | None = N
 
     At most ``most`` fillings are kept, drawn by a hash of the template, the same on every machine.
     """
-    names = _filler_names(template, fillers)
+    names = list(dict.fromkeys(_name_of(slot[1], fillers, template) for slot in SLOT.finditer(template)))
     sizes = [len(fillers[name]) for name in names]
     total = math.prod(sizes)
     if total > MOST_COMBINATIONS:
@@ -64,18 +64,12 @@ def expand(template: str, fillers: Mapping[str, Filler], *, most: int | None = N
     return [_fill(template, fillers, dict(zip(names, choice, strict=True))) for choice in choices]
 
 
-def _filler_names(template: str, fillers: Mapping[str, Filler]) -> list[str]:
-    return list(dict.fromkeys(_name_of(slot[1], fillers, template) for slot in SLOT.finditer(template)))
-
-
 def _name_of(slot: str, fillers: Mapping[str, Filler], template: str) -> str:
     for name in (slot, slot[0].lower() + slot[1:]):
         if name in fillers:
             return name
-    known = ", ".join(fillers) or "none"
-    raise ConfigError(
-        f"the template {template!r} has the slot {{{slot}}}, for which there is no filler; fillers: {known}."
-    )
+    where, known = f"the template {template!r} has the slot {{{slot}}}", ", ".join(fillers) or "none"
+    raise ConfigError(f"{where}, for which there is no filler; fillers: {known}.")
 
 
 def _fill(template: str, fillers: Mapping[str, Filler], row_of: Mapping[str, int]) -> Pair:

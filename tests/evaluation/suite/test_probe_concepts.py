@@ -21,14 +21,8 @@ def test_a_task_is_probed_by_groups_on_the_split_of_the_seed(trained: Path, smal
     assert split.train.tolist() != task.split(0).train.tolist()
     groups = len({task.examples[row].group for row in split.test})
     assert probed.record.test_groups == found.probes["single latent"].auroc.n_units == groups < len(split.test)
-    with represent(
-        subjects.passes,
-        subjects.tokenizer,
-        subjects.saes,
-        task.texts,
-        reads=task.reads,
-        rules=subjects.rules,
-    ) as stored:
+    what = subjects.passes, subjects.tokenizer, subjects.saes, task.texts
+    with represent(*what, reads=task.reads, rules=subjects.rules) as stored:
         x = torch.from_numpy(stored.x(found.probes["difference in means"].read, split.train)).double()
     poles = torch.as_tensor(task.labels)[split.train]
     direction = x[poles == 1].mean(0) - x[poles == 0].mean(0)
@@ -39,13 +33,11 @@ def test_a_task_is_probed_by_groups_on_the_split_of_the_seed(trained: Path, smal
         assert latent.direction_cosine == pytest.approx(cosine, rel=1e-4)
 
 
-@pytest.mark.parametrize(("on_train", "candidates"), [(0.5, [4, 7, 3]), (0.75, [4, 0, 7, 3])])
-def test_the_latent_of_best_coverage_may_steer_only_if_it_covers_both_poles(
-    on_train: float, candidates: list[int]
-) -> None:
+def test_the_latent_of_best_coverage_may_steer_only_if_it_covers_both_poles() -> None:
     best, covering = SimpleNamespace(latent=4), SimpleNamespace(latent=0)
-    codes: Any = SimpleNamespace(single=best, best_coverage=covering, train_coverage=on_train, strongest=(7, 4, 3))
-    assert _candidates(codes) == candidates
+    for on_train, candidates in ((0.5, [4, 7, 3]), (0.75, [4, 0, 7, 3])):
+        codes: Any = SimpleNamespace(single=best, best_coverage=covering, train_coverage=on_train, strongest=(7, 4, 3))
+        assert _candidates(codes) == candidates
 
 
 @torch.no_grad()

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, LatentChoice, PromptSplit
-from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseOptions
+from sae_lens_abstopk.evaluation.steering.dose_response import LatentChoice
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScales
 from sae_lens_abstopk.evaluation.suite import steer_concepts
-from sae_lens_abstopk.evaluation.suite.steer_concepts import _record, steer_on_task
+from sae_lens_abstopk.evaluation.suite.steer_concepts import steer_on_task
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import topk_sae
@@ -84,13 +83,3 @@ def test_each_task_has_random_directions_of_its_own_which_the_seed_draws_again(m
     size, gender, again = given
     assert torch.equal(size, again)
     assert abs(torch.nn.functional.cosine_similarity(size, gender, dim=0)) < 0.6
-
-
-def test_each_number_of_a_dose_response_has_its_own_field() -> None:
-    baseline = Dose(0.0, (1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0), (("said", "so"), ("then",)))
-    means = {"log_odds": 1.5, "neutral_nll": 3.5, "generated_nll": 5.5, "score": 7.5}
-    assert baseline.means.model_dump() == {"strength": 0.0, "text": "said", **means}
-    response = DoseResponse(PromptSplit(("a",), ("b", "c")), DoseOptions(samples=2), baseline, (), {}, {})
-    found = _record(response, LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5)), {})
-    assert (found.baseline_log_odds, found.baseline_generated_nll, found.baseline_neutral_nll) == (1.5, 5.5, 3.5)
-    assert (found.latent, found.orientation, found.prompts, found.text_prompt) == (3, -1, (1, 2), "b")
