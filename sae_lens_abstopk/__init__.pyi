@@ -4,8 +4,8 @@ from .equivalents.mirror import mirror as mirror
 from .equivalents.mirror import mirrored_latents as mirrored_latents
 from .equivalents.mirror import unmirror as unmirror
 from .evaluation.figures.files import write_figure as write_figure
-from .evaluation.probing.difference_in_means import DifferenceInMeans as DifferenceInMeans
-from .evaluation.probing.difference_in_means import DifferenceInMeansFitter as DifferenceInMeansFitter
+from .evaluation.probing.activation_probes import DifferenceInMeans as DifferenceInMeans
+from .evaluation.probing.activation_probes import DifferenceInMeansFitter as DifferenceInMeansFitter
 from .evaluation.probing.probe_task import TaskProber as TaskProber
 from .evaluation.steering.dose_response import choose_latent as choose_latent
 from .evaluation.steering.dose_response import dose_response as dose_response

@@ -1,12 +1,14 @@
 """Probes on the activations themselves, without an SAE: difference in means, logistic regression, and a picture."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.decomposition import PCA
+from typing_extensions import override
 
-from sae_lens_abstopk.evaluation.probing.difference_in_means import DifferenceInMeans, DifferenceInMeansFitter
 from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS, LOGISTIC_REGRESSION
 from sae_lens_abstopk.evaluation.probing.probe_score import (
     Candidate,
@@ -17,9 +19,96 @@ from sae_lens_abstopk.evaluation.probing.probe_score import (
 )
 from sae_lens_abstopk.evaluation.results.records import PCARecord, ProbeRecord
 from sae_lens_abstopk.model.representations import Representations
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.shown import Facts, Shown
 
 # rows of x in one step of the streaming fit and of the scores
 _STEP = 1024
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DifferenceInMeans(Shown):
+    """
+    A linear read-out along mean(B) - mean(A); called with x [..., d_in] it gives scores [...], higher towards pole B.
+
+    All tensors are float64, on the device of the first activations, or on the CPU if the fitter was given ``d_in``.
+    """
+
+    direction: torch.Tensor
+    """(mean_b - mean_a) / ||mean_b - mean_a||, [d_in]; zero if the means coincide."""
+    mean_a: torch.Tensor
+    mean_b: torch.Tensor
+    threshold: float
+    """Score half-way between the means, above which x is called B: direction . (mean_a + mean_b) / 2."""
+    n: tuple[int, int]
+    """Examples of pole A and of pole B."""
+
+    @property
+    def norm(self) -> float:
+        """Distance between the means, in units of the activation."""
+        return (self.mean_b - self.mean_a).norm().item()
+
+    def __call__(self, x: torch.Tensor | np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(x).to(self.direction) @ self.direction
+
+    @override
+    def _facts(self) -> Facts:
+        return [
+            {
+                "width": len(self.direction),
+                "examples of A": self.n[0],
+                "examples of B": self.n[1],
+                "distance of the means": f"{self.norm:.4g}",
+                "threshold": f"{self.threshold:.4g}",
+            }
+        ]
+
+
+class DifferenceInMeansFitter:
+    """
+    Streams labelled activations into two float64 sums; ``.result`` is the fit so far.
+
+    The width is ``d_in``, or that of the first batch::
+
+        fitter = DifferenceInMeansFitter()
+        for x, pole in batches:
+            fitter.update(x, pole)
+        scores = fitter.result(x_test)
+    """
+
+    def __init__(self, d_in: int | None = None) -> None:
+        self.n = [0, 0]
+        self._sums = None if d_in is None else torch.zeros(2, d_in, dtype=torch.float64)
+
+    @torch.no_grad()
+    def update(self, x: torch.Tensor | np.ndarray, pole: torch.Tensor | np.ndarray | int) -> Self:
+        """
+        Add activations x [n, d_in] with their poles [n] (0 is A, 1 is B), or with one pole for all.
+
+        Raises:
+            ConfigError: values that are NaN or infinite, or a pole that is neither 0 nor 1.
+        """
+        x, poles = torch.as_tensor(x), torch.as_tensor(pole)
+        if not bool(x.isfinite().all() & ((poles == 0) | (poles == 1)).all()):
+            raise ConfigError("x must be finite, and each pole 0 (A) or 1 (B); leave other rows out.")
+        if self._sums is None:
+            self._sums = torch.zeros(2, x.shape[1], dtype=torch.float64, device=x.device)
+        for which in (0, 1):
+            chosen = x[(poles.expand(len(x)) == which).to(x.device)]
+            self._sums[which] += chosen.to(self._sums).sum(0)
+            self.n[which] += len(chosen)
+        return self
+
+    @property
+    def result(self) -> DifferenceInMeans:
+        """The fit to everything seen; a ConfigError if a pole has no example yet."""
+        if self._sums is None or 0 in self.n:
+            raise ConfigError(f"pole {'AB'[self.n.index(0)]} has no example; update with examples of each.")
+        mean_a, mean_b = self._sums[0] / self.n[0], self._sums[1] / self.n[1]
+        difference = mean_b - mean_a
+        direction = difference / difference.norm().clamp(min=torch.finfo(torch.float64).tiny)
+        threshold = (direction @ (mean_a + mean_b)).item() / 2
+        return DifferenceInMeans(direction, mean_a, mean_b, threshold, (self.n[0], self.n[1]))
 
 
 @dataclass(frozen=True)

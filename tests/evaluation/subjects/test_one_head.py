@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError, train
@@ -48,19 +47,18 @@ def test_heads_are_not_measured_as_one(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "other")
     cfg = tmp_path / "other" / "cfg.json"
     cfg.write_text(cfg.read_text().replace('"hook_head_index": 1', '"hook_head_index": 0'))
-    with pytest.raises(ConfigError, match=r"read different hooks \(head 0 of blocks.2.attn.hook_z, head 1 of"):
-        inspect_saes([folder, tmp_path / "other"])
-    with pytest.raises(ConfigError, match=r"read different hooks \(head 0 of blocks.2.attn.hook_z, head 1 of"):
-        explore([folder, tmp_path / "other"])
+    for run in (inspect_saes, explore):
+        with pytest.raises(ConfigError, match=r"read different hooks \(head 0 of blocks.2.attn.hook_z, head 1 of"):
+            run([folder, tmp_path / "other"])
 
 
 def test_steering_is_refused(folder: Path, raw_config: dict[str, Any], tmp_path: Path) -> None:
     sae, model = load_sae(folder), model_of(build_config(raw_config))
-    with pytest.raises(ConfigError, match=ALONE):
-        steer(model, sae, latent=1, strength=1.0, scale=1.0)
-    with pytest.raises(ConfigError, match=ALONE):
-        latent_scale(model, sae, [torch.ones(1, 4, dtype=torch.int64)], latents=[1])
-    with pytest.raises(ConfigError, match=ALONE):
-        explore(folder, prompts=["The old"])
-    with pytest.raises(ConfigError, match=ALONE):
-        evaluate([folder], suite="full", out=tmp_path / "out")
+    for run in (
+        lambda: steer(model, sae, latent=1, strength=1.0, scale=1.0),
+        lambda: latent_scale(model, sae, [], latents=[1]),
+        lambda: explore(folder, prompts=["The old"]),
+        lambda: evaluate([folder], suite="full", out=tmp_path / "out"),
+    ):
+        with pytest.raises(ConfigError, match=ALONE):
+            run()

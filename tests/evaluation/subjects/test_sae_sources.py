@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,37 +87,24 @@ def test_a_release_without_a_label_is_called_by_all_of_its_name(
     assert list(load_subject_saes("release:layer_2/canonical", text=text).saes) == ["release:layer_2/canonical"]
 
 
-@pytest.mark.parametrize(
-    ("made", "sentence"),
-    [
-        (
-            lambda m: Transcoder(TranscoderConfig(d_in=32, d_sae=64, d_out=32, apply_b_dec_to_input=False, metadata=m)),
-            "is a transcoder: it reads",
-        ),
-        (
-            lambda m: TemporalSAE(
-                TemporalSAEConfig(d_in=32, d_sae=64, n_heads=2, bottleneck_factor=2, kval_topk=4, metadata=m)
-            ),
-            "is a temporal SAE",
-        ),
-        (
-            lambda m: TopKSAE(
-                TopKSAEConfig(d_in=32, d_sae=64, normalize_activations="expected_average_only_in", metadata=m)
-            ),
-            r"the scale is not in its weights.*sae\.fold_activation_norm_scaling_factor\(",
-        ),
-        (
-            lambda m: TopKSAE(
-                TopKSAEConfig(d_in=32, d_sae=64, normalize_activations="covariance_whitening", metadata=m)
-            ),
-            r"sae\.fold_activation_whitening\(",
-        ),
-    ],
-)
-def test_what_would_be_measured_as_something_else_is_refused(
-    made: Callable[[SAEMetadata], SAE[Any]], sentence: str, tmp_path: Path
-) -> None:
-    made(SAEMetadata(hook_name="model.layers.2")).save_model(tmp_path / "sae")
+SIZES: dict[str, Any] = {"d_in": 32, "d_sae": 64, "metadata": SAEMetadata(hook_name="model.layers.2")}
+NOT_MEASURABLE: list[tuple[SAE[Any], str]] = [
+    (Transcoder(TranscoderConfig(**SIZES, d_out=32, apply_b_dec_to_input=False)), "is a transcoder: it reads"),
+    (TemporalSAE(TemporalSAEConfig(**SIZES, n_heads=2, bottleneck_factor=2, kval_topk=4)), "is a temporal SAE"),
+    (
+        TopKSAE(TopKSAEConfig(**SIZES, normalize_activations="expected_average_only_in")),
+        r"the scale is not in its weights.*sae\.fold_activation_norm_scaling_factor\(",
+    ),
+    (
+        TopKSAE(TopKSAEConfig(**SIZES, normalize_activations="covariance_whitening")),
+        r"sae\.fold_activation_whitening\(",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sae", "sentence"), NOT_MEASURABLE)
+def test_what_would_be_measured_as_something_else_is_refused(sae: SAE[Any], sentence: str, tmp_path: Path) -> None:
+    sae.save_model(tmp_path / "sae")
     with pytest.raises(ConfigError, match=sentence):
         load_sae(tmp_path / "sae")
 
@@ -141,13 +127,8 @@ def test_a_model_is_loaded_and_a_text_read_as_the_metadata_say(texts: Path) -> N
     assert (of_release.model_class_name, of_release.model_from_pretrained_kwargs) == ("HookedTransformer", centred)
     half = specs(hook_name="transformer.h.2", model_from_pretrained_kwargs={"dtype": "bfloat16"}).model
     assert (half.model_class_name, half.model_from_pretrained_kwargs) == ("AutoModelForCausalLM", {"dtype": "bfloat16"})
-    recorded = {
-        "context_size": 64,
-        "prepend_bos": False,
-        "sequence_separator_token": "eos",
-        "seqpos_slice": (2, -1),
-        "hook_head_index": 1,
-    }
+    recorded: dict[str, Any] = {"context_size": 64, "prepend_bos": False, "sequence_separator_token": "eos"}
+    recorded |= {"seqpos_slice": (2, -1), "hook_head_index": 1}
     default = dict(zip(recorded, (128, True, "bos", (None,), None), strict=True))
     for metadata, expected in ((recorded, recorded), ({}, default)):
         model, text, _ = specs(hook_name=block, **metadata)
