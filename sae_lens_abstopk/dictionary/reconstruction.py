@@ -188,8 +188,6 @@ def evaluate_reconstruction(
     Measure several SAEs that read one hook on the same batches of token ids [batch, context].
 
     Args:
-        passes: The language model and the hook.
-        saes: Name to SAE.
         batches: Read twice with ablations: for the mean as well.
         token_filter: Tokens left out here keep their activation when the others are replaced.
         with_loss: Also run the model with every SAE and both ablations.

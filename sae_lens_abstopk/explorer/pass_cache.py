@@ -22,7 +22,7 @@ from sae_lens_abstopk.evaluation.results.facts import config_facts
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.system.files import cache_folder, why_not_written
-from sae_lens_abstopk.system.provenance import code_digest, environment
+from sae_lens_abstopk.system.provenance import CODE_DIGEST, environment
 
 PASSES_KEPT = 4
 # hex digits of a hash in a file name
@@ -59,7 +59,7 @@ class PassCache:
             "model": [_sampled_weights(passes.model), passes.autocast, passes.hook_name],
             "kept tokens": repr(token_filter),
             "settings": asdict(settings),
-            "code": [code_digest(), environment(next(iter(saes.values())).device)],
+            "code": [CODE_DIGEST, environment(next(iter(saes.values())).device)],
         }
         facts = json.dumps(identity, sort_keys=True, default=str)
         self._key = hashlib.sha256(facts.encode()).hexdigest()[:DIGITS]

@@ -60,7 +60,6 @@ def run_saebench(
     trained without position 0, ``core`` starts contexts with BOS, because SAEBench leaves out special tokens only.
 
     Args:
-        source: Folder of an SAE, or ``RELEASE:SAE_ID``.
         out: Folder of the results; earlier ones of the same SAE are replaced.
         evals: One or several of core, sparse_probing, sparse_probing_sae_probes, tpp, scr and absorption.
         as_is: Use a signed SAE without the mirror; not for evaluations that misread signed codes.
@@ -115,7 +114,11 @@ def run_saebench(
                 file = replace_result(Path(fresh), out / name, subject.name)
             if file is None:
                 raise ConfigError(f"{name} gave no result for {subject.model_name}; its output is in {log.name}.")
-            results.append(SaeBenchResult(name, file, _metrics(file)))
+            groups = json.loads(file.read_text(encoding="utf-8"))["eval_result_metrics"]
+            found = {
+                group: {key: value for key, value in of.items() if value is not None} for group, of in groups.items()
+            }
+            results.append(SaeBenchResult(name, file, {group: metrics for group, metrics in found.items() if metrics}))
     return results
 
 
@@ -151,12 +154,3 @@ def _check(out: Path, evals: Sequence[str], *, as_is: bool, with_tasks: bool) ->
             "SAEBench is not installed. It needs numpy below 2 and datasets below 4, so install this package and "
             "'sae-bench==0.6.*' in a separate environment, and run this command there."
         )
-
-
-def _metrics(file: Path) -> dict[str, dict[str, float]]:
-    groups = json.loads(file.read_text(encoding="utf-8"))["eval_result_metrics"]
-    found = {
-        group: {name: value for name, value in metrics.items() if value is not None}
-        for group, metrics in groups.items()
-    }
-    return {group: metrics for group, metrics in found.items() if metrics}

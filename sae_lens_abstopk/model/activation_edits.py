@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
@@ -68,13 +68,13 @@ class _Site:
         self.entries: list[_Entry] = []
         self._name, self._n_calls = place.name, 0
         self._pass_reader = _PassReader(model, place.entered)
-        self._open = ExitStack()
-        self._open.enter_context(self._pass_reader.watching())
         # first among the hooks of the module, so that other hooks see the edited activations
-        self._open.callback(place.module.register_forward_hook(self._edit_output, prepend=True).remove)
+        editing = place.module.register_forward_hook(self._edit_output, prepend=True)
+        self._handles = [*self._pass_reader.handles, editing]
 
     def close(self) -> None:
-        self._open.close()
+        for handle in self._handles:
+            handle.remove()
         if self._pass_reader.n_passes and not self._n_calls:
             warnings.warn(
                 f"the model ran without calling {self._name}, so nothing was edited; use another hook, or enable this "
@@ -157,24 +157,14 @@ class _PassReader:
         self.n_passes = 0
         self._tokens: _PassTokens | None = None
         self._ids: torch.Tensor | None = None
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Record within this context."""
-        if isinstance(self.model, HookedTransformer):
-            handles = [
-                self.model.embed.register_forward_pre_hook(self._remember_ids),
-                self.entered.register_forward_pre_hook(self._read_block, with_kwargs=True),
+        if isinstance(model, HookedTransformer):
+            self.handles = [
+                model.embed.register_forward_pre_hook(self._remember_ids),
+                entered.register_forward_pre_hook(self._read_block, with_kwargs=True),
             ]
         else:
-            self._signature = inspect.signature(self.entered.forward)
-            handles = [self.entered.register_forward_pre_hook(self._read_transformers, with_kwargs=True)]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            self._tokens = self._ids = None
+            self._signature = inspect.signature(entered.forward)
+            self.handles = [entered.register_forward_pre_hook(self._read_transformers, with_kwargs=True)]
 
     def current(self) -> _PassTokens:
         """Return the tokens of the running pass; a :class:`ConfigError` if ``entered`` was not called."""

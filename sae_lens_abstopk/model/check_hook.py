@@ -27,7 +27,10 @@ def check_hook(spec: ModelSpec, *, d_in: int, context_size: int) -> None:
     layer = re.search(r"(^|\.)blocks\.(\d+)\.", hook)
     is_there, reads_residual, remedy = layer is not None and int(layer[2]) < layers, "hook_resid" in hook, ""
     if kind != "HookedTransformer":
-        model = _model_without_weights(spec)
+        config, options = read_model_config(name, spec.load_options), spec.load_options
+        own_code = {key: options[key] for key in ("trust_remote_code", "code_revision") if key in options}
+        with model_errors(name), torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, **own_code)
         longest = most_positions(model)
         if kind == "AutoModelForCausalLM":
             names = [each for each, _ in model.named_modules() if each and not OTHER_TOWERS.search(each)]
@@ -84,12 +87,3 @@ def check_activations(model: HookedRootModule, spec: ModelSpec, *, d_in: int) ->
             f"sae.d_in={d_in} (by default the width of the residual stream), but {where} is {width} wide; "
             f"set sae.d_in={width}."
         )
-
-
-def _model_without_weights(spec: ModelSpec) -> nn.Module:
-    config = read_model_config(spec.model_name, spec.load_options)
-    own_code = {
-        key: spec.load_options[key] for key in ("trust_remote_code", "code_revision") if key in spec.load_options
-    }
-    with model_errors(spec.model_name), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, **own_code)

@@ -65,7 +65,7 @@ class Representations(Shown):
         )
         try:
             needed = 4 * n * len(reads) * (d_in + sum(d_sae.values()))
-            if lack := lack_of_space(made.folder, needed, "writing the representations"):
+            if lack := lack_of_space(Path(made.temporary.name), needed, "writing the representations"):
                 raise ConfigError(
                     f"{lack}; give a folder on a larger disk by TMPDIR=FOLDER, fewer read positions, or fewer SAEs at "
                     "once."
@@ -77,11 +77,6 @@ class Representations(Shown):
             made.close()
             raise
         return made
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the files."""
-        return Path(self.temporary.name)
 
     def x(self, read: str, rows: Rows | None = None) -> npt.NDArray[np.float32]:
         """Return activations [n, d_in] at a read position, all or only those of ``rows``."""
@@ -120,7 +115,8 @@ class Representations(Shown):
 
     def _path(self, name: str | None, read: str) -> Path:
         # an SAE name may contain any character
-        return self.folder / f"{'x' if name is None else f'codes_{list(self.d_sae).index(name)}'}_{read}.npy"
+        kind = "x" if name is None else f"codes_{list(self.d_sae).index(name)}"
+        return Path(self.temporary.name, f"{kind}_{read}.npy")
 
     def _open(self, name: str | None, read: str, *, mode: Any = "r") -> npt.NDArray[np.float32]:
         return np.load(self._path(name, read), mmap_mode=mode)
@@ -147,10 +143,7 @@ def represent(
     texts without any other. Rows go to a temporary folder (TMPDIR), so that memory does not grow with the texts.
 
     Args:
-        passes: The language model and the hook that all ``saes`` read.
-        tokenizer: The model's tokenizer.
         saes: SAEs by name; empty for x only, which needs ``rules``.
-        texts: Text i becomes row i.
         reads: Some of "last", "mean" and "marked".
         markers: For "marked": (first, end) characters of each text's word.
         rules: By default those in the SAEs' metadata.

@@ -60,7 +60,15 @@ def load_as_saved(source: str | Path) -> SAE[Any]:
     folder = Path(source)
     import_architectures()
     if is_release(source):
-        return _from_release(str(source))
+        release, _, sae_id = str(source).partition(":")
+        try:
+            return cast(SAE[Any], SAE.from_pretrained(release, sae_id))
+        except (ValueError, OSError, KeyError, HfHubHTTPError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfigError(
+                f"{str(source)!r} is not a folder, and no SAE of that release could be loaded ({first}); check the "
+                "name and the connection, or give a local folder."
+            ) from error
     if not (folder / SAE_CFG_FILENAME).is_file():
         raise ConfigError(
             f"{folder} holds no SAE: {SAE_CFG_FILENAME} is missing. A run folder has one once it is done."
@@ -116,18 +124,6 @@ def require_finite(sae: SAE[Any], *, where: str) -> None:
                 f"{where}: {int(bad.sum())} of {weight.numel()} values of {name} are NaN or infinite; train it again, "
                 "or mend the file."
             )
-
-
-def _from_release(source: str) -> SAE[Any]:
-    release, _, sae_id = source.partition(":")
-    try:
-        return cast(SAE[Any], SAE.from_pretrained(release, sae_id))
-    except (ValueError, OSError, KeyError, HfHubHTTPError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"{source!r} is not a folder, and no SAE of that release could be loaded ({first}); check the name and the "
-            "connection, or give a local folder."
-        ) from error
 
 
 def require_measurable(sae: SAE[Any], *, where: str) -> None:

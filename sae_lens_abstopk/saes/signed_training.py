@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
-from jaxtyping import Float
 from sae_lens import AbsTopKTrainingSAE as SAELensAbsTopKTrainingSAE
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from torch import Tensor
@@ -70,7 +69,9 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
             initialize_b_dec(self, step_input.sae_in, self.cfg.b_dec_init_method)
         output = super().training_forward_pass(step_input)
         self._vectors_may_have_moved = True
-        self._count_poles(output.feature_acts, step_input.n_training_steps)
+        if step_input.n_training_steps > 0 and step_input.n_training_steps % self.cfg.pole_window == 0:
+            self.pole_counts //= 2
+        self.pole_counts += summed(pole_counts(output.feature_acts.detach()))
         output.metrics.update(
             dead_poles=lambda: self.pole_statistics().dead_poles,
             two_sidedness=lambda: self.pole_statistics().mean_two_sidedness,
@@ -106,12 +107,6 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
 
     def pole_statistics(self) -> PoleStatistics:
         return pole_statistics(self.pole_counts)
-
-    @torch.no_grad()
-    def _count_poles(self, feature_acts: Float[Tensor, "... F"], n_training_steps: int) -> None:
-        if n_training_steps > 0 and n_training_steps % self.cfg.pole_window == 0:
-            self.pole_counts //= 2
-        self.pole_counts += summed(pole_counts(feature_acts))
 
     @override
     @torch.no_grad()

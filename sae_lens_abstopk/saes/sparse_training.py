@@ -93,7 +93,9 @@ class SparseTrainingSAE(TopKTrainingSAE):
 
     def encoder(self) -> EncoderWeights:
         """Return the weights for :meth:`select`, without gradients."""
-        return encoder_of(self, n_signed=self.cfg.n_signed, half_precision=self.selects_in_half_precision())
+        wanted, device = self.cfg.selection_dtype, self.W_dec.device
+        half = bfloat16_is_fast(device) if wanted == "auto" else wanted == "bfloat16" and device.type == "cpu"
+        return encoder_of(self, n_signed=self.cfg.n_signed, half_precision=half)
 
     @abstractmethod
     def select(self, encoder: EncoderWeights, centred_BD: Float[Tensor, "B D"]) -> SparseCodes:
@@ -139,11 +141,6 @@ class SparseTrainingSAE(TopKTrainingSAE):
                 f"{type(self).__name__} has an activation of its own, but would be saved or measured with that of "
                 f"{base.__name__}; override {missing}."
             )
-
-    def selects_in_half_precision(self) -> bool:
-        """Return whether the sparse step searches candidates in bfloat16."""
-        wanted, device = self.cfg.selection_dtype, self.W_dec.device
-        return bfloat16_is_fast(device) if wanted == "auto" else wanted == "bfloat16" and device.type == "cpu"
 
     @override
     def calculate_aux_loss(

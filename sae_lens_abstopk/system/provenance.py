@@ -56,12 +56,8 @@ def digest_of_code(package: Path) -> str:
 
 
 # taken at import: in a notebook, another version may be installed while this one runs
-_DIGEST = digest_of_code(PACKAGE)
-
-
-def code_digest() -> str:
-    """Return a digest of the package's own code, which identifies versions without a commit."""
-    return _DIGEST
+CODE_DIGEST = digest_of_code(PACKAGE)
+"""Digest of the package's own code, which identifies versions without a commit."""
 
 
 def _git(*command: str) -> bytes:

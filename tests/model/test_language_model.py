@@ -1,14 +1,12 @@
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 from sae_lens.load_model import HookedProxyLM
-from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, OPTConfig, T5Config
+from transformers import AutoModelForCausalLM, OPTConfig
 from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
 
 from sae_lens_abstopk import ConfigError
@@ -143,24 +141,6 @@ def test_a_context_longer_than_a_table_of_positions_is_refused(
         check_hook(build_config(of_model | {"context_size": longest}))
         with pytest.raises(ConfigError, match=f"knows {longest} positions; set context_size to that at most"):
             check_hook(build_config(of_model | {"context_size": longest + 1}))
-
-
-def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    moved_to: list[str] = []
-
-    def ask(name: str, **_: Any) -> Any:
-        asked.append(name)
-        return SimpleNamespace(to=moved_to.append, config=T5Config())
-
-    for loader in ("AutoModelForCausalLM", "AutoTokenizer"):
-        monkeypatch.setattr(language_model, loader, SimpleNamespace(from_pretrained=ask))
-    monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda name, **_: name)
-    assert language_model.load_bridge("pythia-70m-deduped", "cpu", {}) == "EleutherAI/pythia-70m-deduped"
-    assert asked == ["EleutherAI/pythia-70m-deduped"] * 2
-    assert moved_to == ["cpu"]
-    language_model.load_bridge("pythia-70m-deduped", "cpu", {"device_map": "auto"})
-    assert moved_to == ["cpu"], "a model that is spread over devices stays there"
 
 
 @pytest.mark.parametrize("preset", ["gpt2", "llama-3.1-8b", "gemma-2-2b"])

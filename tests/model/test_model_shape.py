@@ -10,14 +10,6 @@ from sae_lens_abstopk.model import model_shape as model_config
 from sae_lens_abstopk.model.model_shape import model_shape, name_on_hub, read_model_config
 
 
-@pytest.mark.parametrize("name", ["14013", "gated_deltanet"])
-def test_a_folder_of_any_name_is_not_called_gated(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "config.json").write_text("{")
-    with pytest.raises(ConfigError, match="could not be loaded"):
-        model_shape(str(tmp_path / name), "AutoModelForCausalLM")
-
-
 def test_without_a_network_the_quickstart_model_is_found_by_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,5 @@
 """SAELens's methods on the signed SAEs: moves, folds and hooks."""
 
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -50,10 +49,6 @@ def test_a_move_to_another_dtype_or_device_moves_weights_config_and_codes(name: 
     assert sae(tokens(6).to("meta")).device.type == "meta"
 
 
-def dense(codes: torch.Tensor) -> torch.Tensor:
-    return codes.to_dense() if codes.is_sparse else codes
-
-
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_folding_decoder_norms_keeps_selection_and_reconstruction_or_is_refused(name: str) -> None:
     sae, x = signed(name), tokens(20)
@@ -78,18 +73,6 @@ def test_folding_a_scale_of_the_activations_keeps_codes_and_scales_the_reconstru
         torch.testing.assert_close(sae.encode(x), codes, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(sae(x), x_hat / 3, rtol=1e-3, atol=1e-3)
     assert sae.cfg.normalize_activations == "none"
-
-
-@pytest.mark.parametrize("name", TRAINING)
-def test_folding_decoder_norms_in_training_keeps_codes_and_reconstruction(name: str) -> None:
-    sae, x = training_sae(name), tokens(20)
-    folded = deepcopy(sae)
-    folded.fold_W_dec_norm()
-    torch.testing.assert_close(folded.W_dec.norm(dim=-1), torch.ones(24))
-    torch.testing.assert_close(dense(folded.encode(x)), dense(sae.encode(x)), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(folded(x), sae(x), rtol=1e-4, atol=1e-4)
-    with pytest.raises(NotImplementedError):
-        training_sae(name, rescale_acts_by_decoder_norm=False).fold_W_dec_norm()
 
 
 # a stock abstopk SAE that looks at decoder norms divides by them whenever it decodes, folded or not

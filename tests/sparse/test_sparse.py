@@ -109,19 +109,6 @@ def always_by_candidates() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(("select", "per_token"), [(select_per_token, True), (select_over_batch, False)])
-def test_among_few_tokens_no_candidates_are_looked_for(select: Any, per_token: bool) -> None:
-    generator = torch.Generator().manual_seed(0)
-    least = candidates.LEAST_TOKENS
-    x, W = torch.randn(least, 64, generator=generator), torch.randn(64, 500, generator=generator)
-    plain = EncoderWeights(W, torch.zeros(500))
-    half = plain._replace(half_precision=True)
-    assert candidates.find_candidates(half, x, 5, per_token=per_token) is not None
-    assert candidates.find_candidates(half, x[1:], 5, per_token=per_token) is None
-    found, expected = select(half, x[1:], 5), select(plain, x[1:], 5)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
 def test_what_half_precision_cannot_prove_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(64, 64, generator=generator)
@@ -160,12 +147,6 @@ def test_a_token_with_many_candidates_is_computed_again() -> None:
     x[odd, 0] = 10.0
     plain = EncoderWeights(W, torch.zeros(2048))
     half = plain._replace(half_precision=True)
-    found = candidates.find_candidates(half, x, 8, per_token=True)
-    assert found is not None
-    counts = found.offsets.diff()
-    assert counts[odd] > 20 * counts.float().mean()
-    *_, unproven = found.of_each(8)
-    assert odd in unproven
     # the odd token's entries are equal, so which of them it keeps is open
     alike = torch.arange(1024) != odd
     sparse, dense = (select_per_token(weights, x, 8).to_coo(2048).to_dense() for weights in (half, plain))

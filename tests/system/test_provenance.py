@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import sae_lens_abstopk
 from sae_lens_abstopk.system import provenance
 
 COMMIT = (("add", "."), ("commit", "-qm", "a message"))
@@ -58,9 +57,3 @@ def test_results_that_are_written_or_committed_leave_the_code_what_it_was(
 def test_outside_a_clone_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "sae_lens_abstopk")
     assert provenance.commit() is None
-
-
-def test_the_code_is_the_one_that_was_imported(clone: Path) -> None:
-    before = provenance.code_digest()
-    (clone / "code.py").write_text("2\n")
-    assert provenance.code_digest() == before == provenance.digest_of_code(Path(sae_lens_abstopk.__file__).parent)

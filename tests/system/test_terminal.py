@@ -11,14 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sae_lens_abstopk.system import terminal
-from sae_lens_abstopk.system.terminal import PrintableConsole, printable
+from sae_lens_abstopk.system.terminal import PrintableConsole
 from tests.cli.test_cli import invoke
 
 HOSTILE = "a\x1b]0;title\x07b\x9b2Jc\x7f\r\x00\td\ne"
-
-
-def test_control_characters_are_replaced() -> None:
-    assert printable(HOSTILE) == "a�]0;title�b�2Jc���\td\ne"
 
 
 def test_a_console_sends_only_its_own_commands() -> None:

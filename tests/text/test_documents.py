@@ -141,7 +141,6 @@ def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "changes", "sentence"),
     [
-        ("missing.jsonl", None, {}, "no such file or folder"),
         ("a.csv", "x", {}, "holds no text; known endings: .jsonl"),
         ("a.jsonl", '{"input_ids": [1]}', {}, "no column text among input_ids.*set is_dataset_tokenized=true"),
         ("a.jsonl", '{"text": 3}\n', {}, "must hold text; it has 3"),
@@ -154,10 +153,9 @@ def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
     ],
 )
 def test_text_that_cannot_be_used_is_refused(
-    raw_config: dict[str, Any], tmp_path: Path, name: str, content: str | None, changes: dict[str, Any], sentence: str
+    raw_config: dict[str, Any], tmp_path: Path, name: str, content: str, changes: dict[str, Any], sentence: str
 ) -> None:
-    if content is not None:
-        (tmp_path / name).write_text(content)
+    (tmp_path / name).write_text(content)
     with pytest.raises(ConfigError, match=sentence):
         documents_of(config(raw_config, dataset_path=str(tmp_path / name), **changes), "held_out")
 

@@ -46,7 +46,7 @@ from sae_lens_abstopk.model.language_model import load_tokenizer
 from sae_lens_abstopk.model.model_shape import read_model_config
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.folder_lock import run_folder_lock
-from sae_lens_abstopk.system.provenance import code_digest, environment
+from sae_lens_abstopk.system.provenance import CODE_DIGEST, environment
 from sae_lens_abstopk.system.terminal import PrintableConsole, StageProgress, stages_bar
 from sae_lens_abstopk.system.typed_values import one_or_more
 
@@ -156,7 +156,7 @@ class _Evaluation:
                 "seed": self.seed,
                 # in order: settings come from the first
                 "saes": [[name, identity_of(subjects.sources[name]), config_facts(sae)] for name, sae in saes],
-                "code": [code_digest(), environment(subjects.device)],
+                "code": [CODE_DIGEST, environment(subjects.device)],
             },
         )
         on_text = parts.get("reconstruction", TextRecords, self.suite.reconstruction.model_dump(), self._on_text)

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.provenance import code_digest, environment
+from sae_lens_abstopk.system.provenance import CODE_DIGEST, environment
 from sae_lens_abstopk.system.ranks import n_ranks, this_rank
 from sae_lens_abstopk.training.run_folder import sae_folder
 from sae_lens_abstopk.training.source.activation_source import SourcePosition
@@ -62,7 +62,7 @@ def save_state(
         "controllers": {name: controller.state() for name, controller in state.controllers.items()},
         "losses": state.watch.state(),
         "text_files": text_files,
-        "environment": environment(first.sae.device) | {"code": code_digest()},
+        "environment": environment(first.sae.device) | {"code": CODE_DIGEST},
     }
     (folder / STATE).write_text(json.dumps(plain) + "\n", encoding="utf-8")
 
@@ -106,7 +106,7 @@ def scale_learning_rate(trainer: SAETrainer[Any, Any], factor: float) -> None:
 def environment_changes(folder: Path, device: str | None = None) -> list[str]:
     """Describe the differences between the environment of a checkpoint and this one with ``device``."""
     then = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"]
-    now = environment(device) | {"code": code_digest()}
+    now = environment(device) | {"code": CODE_DIGEST}
     return [f"{key} {then[key]} then, {value} now" for key, value in now.items() if then.get(key, value) != value]
 
 
