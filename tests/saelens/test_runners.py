@@ -14,7 +14,7 @@ from sae_lens import (
     LanguageModelSAETrainingRunner,
     LoggingConfig,
 )
-from sae_lens.llm_sae_training_runner import _parse_cfg_args, _run_cli
+from sae_lens.llm_sae_training_runner import _run_cli
 
 from sae_lens_abstopk import BatchAbsTopKTrainingSAEConfig
 from sae_lens_abstopk.text.documents import open_dataset
@@ -51,13 +51,6 @@ def trained(texts: Path, **keys: Any) -> Any:
     saved = SAE.load_from_disk(keys["output_path"])
     assert saved.cfg.architecture() == "signed_jumprelu"
     return saved
-
-
-@pytest.mark.parametrize("architecture", ["sparse_abstopk", "batch_abstopk", "matryoshka_batch_abstopk"])
-def test_the_command_line_knows_the_architecture_and_its_flags(architecture: str) -> None:
-    cfg = _parse_cfg_args(["--architecture", architecture, "--k", "7", "--d_in", "32", "--d_sae", "64"])
-    assert cfg.sae.architecture() == architecture
-    assert (cfg.sae.k, cfg.sae.d_in, cfg.sae.d_sae) == (7, 32, 64)
 
 
 def test_the_command_line_trains_a_batch_abstopk_sae(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:

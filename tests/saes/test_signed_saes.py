@@ -142,7 +142,6 @@ def test_a_dead_latent_comes_back_from_the_side_that_is_closed(backend: str) -> 
     output = step(sae, tokens(16), dead=dead)
     assert not output.feature_acts.to_dense()[:, 20].any()
     output.loss.backward()
-    assert sae.W_enc.grad is not None
     assert sae.W_enc.grad[:, 20].abs().sum() > 0
 
 

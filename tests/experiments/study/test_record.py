@@ -45,12 +45,6 @@ def test_a_run_that_diverged_is_recorded_apart_from_those_that_were_measured(
     assert record.diverged(), "it stays where others are recorded"
 
 
-def test_records_of_other_text_end_the_command(tmp_path: Path) -> None:
-    record.require_text_of_record(tmp_path, [None, "abc"], "abc")
-    with pytest.raises(SystemExit, match=r"other text \(abc\), not def"):
-        record.require_text_of_record(tmp_path, [None, "abc"], "def")
-
-
 def test_every_variant_is_tuned_or_derived_from_one_that_is() -> None:
     whole = runs.read_study()
     assert sorted([*whole["tuned"], *whole["rate_of"]]) == sorted(whole["variants"])
