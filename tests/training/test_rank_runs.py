@@ -40,17 +40,10 @@ STEPS = 12
 def raw(raw_config: dict[str, Any]) -> dict[str, Any]:
     """A run with every part that has to agree between ranks."""
     sae = raw_config["sae"] | {"architecture": "batch_abstopk", "normalize_activations": "covariance_whitening"}
-    return raw_config | {
-        "training_tokens": 64 * STEPS,
-        "perf_log_freq": 6,
-        "max_norm_multiple": 1.2,
-        "n_batches_for_norm_estimate": 2,
-        "dead_feature_window": 2,
-        "feature_sampling_window": 7,
-        "sae": sae,
-        "companions": {"jumprelu": {"architecture": "jumprelu", "l0_coefficient": 1.0}},
-        "target_l0": {"jumprelu": 8.0},
-    }
+    jumprelu = {"architecture": "jumprelu", "l0_coefficient": 1.0}
+    raw = raw_config | {"sae": sae, "companions": {"jumprelu": jumprelu}, "target_l0": {"jumprelu": 8.0}}
+    raw |= {"training_tokens": 64 * STEPS, "perf_log_freq": 6, "max_norm_multiple": 1.2}
+    return raw | {"n_batches_for_norm_estimate": 2, "dead_feature_window": 2, "feature_sampling_window": 7}
 
 
 def state_of(raw: dict[str, Any], console: Console = QUIET) -> dict[str, Any]:
@@ -108,20 +101,15 @@ def test_another_number_of_ranks_goes_on_and_says_what_that_costs(
 ) -> None:
     raw |= {"resume_from_checkpoint": "newest", "perf_log_freq": 0}
     on_ranks(before, stopping(raw, rank=before - 1, step=5), tmp_path / "a")
-    kept = Path(raw["output_path"]) / "checkpoints" / "320" / "metrics.csv"
-    before_stop = kept.read_text()
-    said = tmp_path / "said"
+    before_stop = (Path(raw["output_path"]) / "checkpoints" / "320" / "metrics.csv").read_text()
 
-    def go_on() -> dict[str, Any]:
+    def go_on() -> tuple[list[int], str]:
         heard = io.StringIO()
-        state = state_of(raw, Console(file=heard))
-        if this_rank() == 0:
-            said.write_text(heard.getvalue())
-        return state
+        return state_of(raw, Console(file=heard))["sae counts"][:2], heard.getvalue()
 
     ends = on_ranks(after, go_on, tmp_path / "b")
-    assert all(end["sae counts"][:2] == [STEPS, 64 * STEPS] for end in ends)
-    assert f"written by {before} ranks and is resumed on {after}: the text is redistributed" in said.read_text()
+    assert all(counts == [STEPS, 64 * STEPS] for counts, _ in ends)
+    assert f"written by {before} ranks and is resumed on {after}: the text is redistributed" in ends[0][1]
     assert (Path(raw["output_path"]) / "metrics.csv").read_text().startswith(before_stop)
 
 

@@ -1,7 +1,6 @@
 """Save and restore the checkpoints of one run, and the disk space that they take."""
 
 import shlex
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from rich.console import Console
 from sae_lens import TrainingSAE
 
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import lack_of_space
+from sae_lens_abstopk.system.files import lack_of_space, write_whole
 from sae_lens_abstopk.system.ranks import any_rank, least, n_ranks, this_rank, together
 from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, read_yaml
 from sae_lens_abstopk.text.text_files import text_files
@@ -122,8 +121,13 @@ class RunCheckpoints:
                 self._say(f"a newer checkpoint was renamed to {path}")
             for name, path in self.metrics.items():
                 # the row of the last step follows its checkpoint
-                if first.n_training_steps < self.cfg.total_training_steps or not path.is_file():
-                    _replace(path, sae_folder(folder, name) / path.name)
+                if first.n_training_steps == self.cfg.total_training_steps and path.is_file():
+                    continue
+                if (kept := sae_folder(folder, name) / path.name).is_file():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_whole(path, kept.read_text(encoding="utf-8"))
+                else:
+                    path.unlink(missing_ok=True)
         self._say(f"going on after step {first.n_training_steps} from {folder}")
         then = read_yaml(folder / CONFIG_FILENAME)
         if (lr_then := float(then["lr"])) != self.cfg.lr:
@@ -168,17 +172,6 @@ class RunCheckpoints:
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
-
-
-def _replace(target: Path, source: Path) -> None:
-    """Atomically replace ``target`` by a copy of ``source``, or remove it if ``source`` is missing."""
-    if not source.is_file():
-        target.unlink(missing_ok=True)
-        return
-    partial = target.with_name(f".{target.name}.partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, partial)
-    partial.replace(target)
 
 
 def checkpoint_bytes(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> int:

@@ -167,7 +167,11 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
         batch = raw.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
         raw["training_tokens"] = raw.pop("training_steps") * batch
     if sae_section.get("d_in") is None:
-        sae_section["d_in"] = _width_of_model(raw)
+        if not (name := raw.get("model_name")):
+            raise ConfigError("model_name is missing; the config has to name it.")
+        model_class = raw.get("model_class_name", TrainingConfig.model_class_name)
+        shape = model_shape(os.path.expanduser(name), model_class, raw.get("model_from_pretrained_kwargs"))
+        sae_section["d_in"] = shape.width
     sae = build_sae_config(sae_section)  # first, so that companions inherit keys that exist
     companions = {}
     for name, changes in raw.pop("companions", {}).items():
@@ -191,14 +195,6 @@ def _resolve_layer(raw: dict[str, Any]) -> None:
             f"layer={layer} has no effect, since hook_name={raw.get('hook_name')!r} has no '{{layer}}' in it; write "
             "{layer} there, or leave layer out."
         )
-
-
-def _width_of_model(raw: Mapping[str, Any]) -> int:
-    name = raw.get("model_name")
-    if not name:
-        raise ConfigError("model_name is missing; the config has to name it.")
-    model_class = raw.get("model_class_name", TrainingConfig.model_class_name)
-    return model_shape(os.path.expanduser(name), model_class, raw.get("model_from_pretrained_kwargs")).width
 
 
 def dump_config(cfg: TrainingConfig) -> str:

@@ -123,10 +123,8 @@ def _type_name(hint: Any) -> str:
 
 
 def _default(field: Any) -> str:
-    value = "" if field.default is MISSING else field.default
-    if field.default_factory is not MISSING:
-        value = field.default_factory()
-    if value == "":
+    value = field.default if field.default_factory is MISSING else field.default_factory()
+    if value is MISSING or value == "":
         return "required"
     if value is None or value == (None,):
         return "null"
@@ -146,16 +144,13 @@ def annotate(text: str) -> str:
     for line in text.splitlines():
         if match := KEY_LINE.match(line):
             path = [*path[: len(match["indent"]) // 2], match["key"]]
-            doc = docs.get(_documented_name(path))
+            name = ".".join(path)
+            if path[0] == "companions" and len(path) > 1:
+                name = "" if len(path) == 2 else "remove" if path[-1] == "remove" else f"sae.{path[-1]}"
+            doc = docs.get(name)
             line = f"{match['indent']}{match['key']}:{match['value'].rstrip()}" + (f"  {doc.comment}" if doc else "")
         lines.append(line)
     return "\n".join(lines) + "\n"
-
-
-def _documented_name(path: list[str]) -> str:
-    if path[0] == "companions":
-        return {1: "companions", 2: ""}.get(len(path), "remove" if path[-1] == "remove" else f"sae.{path[-1]}")
-    return ".".join(path)
 
 
 def keys_table() -> Table:

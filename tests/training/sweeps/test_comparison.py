@@ -100,12 +100,6 @@ def test_an_override_that_cannot_hold_for_all_variants_is_refused(
         load_comparison(written(raw_config, tmp_path), [override], out=tmp_path / "runs")
 
 
-def test_a_variant_may_have_a_multiple_of_the_rate(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    variants = {"signed": {"lr_multiple": 0.5}, "relu": {"architecture": "standard", "lr_multiple": 2}, "topk": {}}
-    (run, *_) = load_comparison(written(raw_config, tmp_path, variants=variants), ["lr=1e-4"], out=tmp_path / "r").runs
-    assert (run.config.lr, run.config.lr_multiples) == (1e-4, {"sae": 0.5, "relu": 2})
-
-
 def test_all_variants_are_centred_in_one_way(raw_config: dict[str, Any], tmp_path: Path) -> None:
     variants = VARIANTS | {"own": {"architecture": "batch_abstopk", "b_dec_init_method": "mean"}}
     file = written(raw_config, tmp_path, variants=variants)
@@ -133,12 +127,13 @@ def test_a_run_of_a_comparison_that_goes_on_by_its_config_calls_its_saes_as_befo
     assert list(again.state.watch.state()) == list(VARIANTS), "losses from before are what later ones are compared with"
 
 
-def test_a_config_with_companions_and_their_targets_gives_its_size_alone(
+def test_variants_take_their_size_from_the_config_and_have_targets_and_multiples_of_the_rate_of_their_own(
     raw_config: dict[str, Any], tmp_path: Path
 ) -> None:
     raw_config |= {"companions": {"relu": {"architecture": "standard"}}, "target_l0": {"relu": 9.0}}
-    aims = {"architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "quadratic"}
-    file = written(raw_config, tmp_path, config="base.yaml", variants={"abstopk": {}, "aims": aims})
-    for run in load_comparison(file, out=tmp_path / "runs").runs:
+    aims = {"architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "quadratic", "lr_multiple": 2}
+    file = written(raw_config, tmp_path, config="base.yaml", variants={"abstopk": {"lr_multiple": 0.5}, "aims": aims})
+    for run in load_comparison(file, ["lr=1e-4"], out=tmp_path / "runs").runs:
         assert run.config.target_l0 == {}
         assert run.config.companions["aims"].target_l0 == run.k  # type: ignore[attr-defined]
+        assert (run.config.lr, run.config.lr_multiples) == (1e-4, {"sae": 0.5, "aims": 2})
