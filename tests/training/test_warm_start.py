@@ -109,10 +109,6 @@ def test_weights_keep_the_activation_statistics_that_they_were_trained_with(
     if normalisation == "covariance_whitening":
         shutil.rmtree(run.output)
         (source / "topk" / "activation_whitening.safetensors").unlink()
-        with pytest.raises(
-            ConfigError, match=r"cannot start this run: topk/activation_whitening\.safetensors is missing"
-        ):
-            run_of(raw | again)
         (source / "checkpoint.json").unlink()  # as SAELens's own have none
         with pytest.raises(ConfigError, match="source/topk' cannot start this run: it lacks the whitening"):
             run_of(raw | again)
@@ -126,10 +122,8 @@ def test_a_run_goes_on_without_the_checkpoint_that_it_once_started_from(
 ) -> None:
     raw = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}
     run_of(raw).run()
-    again = raw | {
-        "from_pretrained_path": f"{raw['output_path']}/checkpoints/256",
-        "output_path": str(tmp_path / "again"),
-    }
+    source = f"{raw['output_path']}/checkpoints/256"
+    again = raw | {"from_pretrained_path": source, "output_path": str(tmp_path / "again")}
     run_of(again).run()
     shutil.rmtree(raw["output_path"])
     (tmp_path / "again" / "sae_weights.safetensors").unlink()

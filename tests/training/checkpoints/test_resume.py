@@ -18,32 +18,23 @@ from sae_lens_abstopk.training.config.config_file import load_config
 from tests.cli.test_cli import invoke
 from tests.training.runs import begin, differences, final_state, rows_without_speed, run_of, state_of
 
-RELU = {"architecture": "standard"}
 JUMPRELU = {"architecture": "jumprelu", "l0_coefficient": 1.0}
+OTHERS = {"relu": {"architecture": "standard"}, "jumprelu": JUMPRELU, "topk": {"architecture": "batchtopk"}}
+COMPANIONS = {"sae": {"architecture": "batch_abstopk"}, "companions": OTHERS, "dead_feature_window": 2}
+COMPANIONS |= {"target_l0": {"jumprelu": 8.0, "relu": 30.0}, "lr_multiples": {"relu": 2.0}}
+WHITENED = {
+    "sae": {"architecture": "matryoshka_batch_abstopk", "normalize_activations": "covariance_whitening"},
+    "companions": {"scaled": {"normalize_activations": "expected_average_only_in"}},
+    "perf_log_freq": 4,  # a signal cuts a measurement, so none is in a step that is stopped
+}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"sae": {"unit_norm_encoder": True, "unit_norm_decoder": True, "pole_window": 3}, "max_norm_multiple": 1.2},
-        {
-            "sae": {"architecture": "batch_abstopk"},
-            "companions": {"relu": RELU, "jumprelu": JUMPRELU, "topk": {"architecture": "batchtopk"}},
-            "target_l0": {"jumprelu": 8.0, "relu": 30.0},
-            "lr_multiples": {"relu": 2.0},
-            "lr_scheduler_name": "cosineannealing",
-            "lr_warm_up_steps": 4,
-            "dead_feature_window": 2,
-            "feature_sampling_window": 7,
-        },
-        {
-            "sae": {"architecture": "matryoshka_batch_abstopk", "normalize_activations": "covariance_whitening"},
-            "companions": {"scaled": {"normalize_activations": "expected_average_only_in"}},
-            "n_batches_for_norm_estimate": 3,
-            "prefetch_llm_batches": 3,
-            "autocast_lm": True,
-            "perf_log_freq": 4,  # a signal cuts a measurement, so none is in a step that is stopped
-        },
+        COMPANIONS | {"lr_scheduler_name": "cosineannealing", "lr_warm_up_steps": 4, "feature_sampling_window": 7},
+        WHITENED | {"prefetch_llm_batches": 3, "autocast_lm": True, "n_batches_for_norm_estimate": 3},
         {"activation_cache": "cache", "activations_mixing_fraction": 0.0},
         {"activation_cache": "cache", "n_batches_in_buffer": 8, "prefetch_llm_batches": 2},
     ],
