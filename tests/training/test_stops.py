@@ -23,7 +23,7 @@ from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.system.terminal import PrintableConsole
-from sae_lens_abstopk.training import interruption, metrics
+from sae_lens_abstopk.training import interruption
 from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.checkpoints.checkpoint import damage
 from sae_lens_abstopk.training.config.config_file import build_config
@@ -161,20 +161,6 @@ def test_text_that_ends_in_an_error_loses_no_step(
     (checkpoint,) = (run.output / "checkpoints").iterdir()
     assert int(checkpoint.name) >= 3 * 64
     assert differences(whole, state_of(raw_config, resume_from_checkpoint="newest")) == []
-
-
-def test_a_measurement_that_fails_loses_no_step(
-    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = run_of(raw_config | {"output_path": str(tmp_path / "whole")}).run()
-    run = run_of(raw_config)
-    with monkeypatch.context() as patched:
-        patched.setattr(metrics, "evaluate_reconstruction", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            run.run()
-    assert [path.name for path in (run.output / "checkpoints").iterdir()] == [str(3 * 64)]
-    resumed = run_of(raw_config | {"resume_from_checkpoint": "newest"}).run()
-    assert torch.equal(resumed.W_dec, whole.W_dec)
 
 
 def test_a_run_that_took_no_step_left_none(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

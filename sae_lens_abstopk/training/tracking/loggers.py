@@ -54,9 +54,7 @@ class CsvLogger:
 
 
 class ConsoleLogger:
-    """
-    Printer for output without a progress bar: the first call, one a minute, those with Loss Recovered, the last step.
-    """
+    """Printer in place of a progress bar: the first call, one a minute, those with Loss Recovered, the last step."""
 
     def __init__(self, console: Console, name: str, n_steps: int) -> None:
         self._console, self._name, self._n_steps = console, name, n_steps

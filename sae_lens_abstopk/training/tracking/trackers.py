@@ -54,9 +54,7 @@ class WandbLogger:
 
 
 class MlflowLogger:
-    """
-    Logger to one MLflow run, that of the folder if it ``goes_on``: parameters, metrics, and the files at the end.
-    """
+    """Logger to one MLflow run, the folder's if it ``goes_on``: parameters, metrics, and the files at the end."""
 
     def __init__(
         self, cfg: TrackingConfig, name: str, folder: Path, parameters: Mapping[str, Any], *, goes_on: bool
