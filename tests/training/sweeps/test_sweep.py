@@ -134,10 +134,7 @@ def logs_left_open(recwarn: pytest.WarningsRecorder) -> Iterator[None]:
     recwarn.clear()
 
 
-OPEN_LOGS = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@OPEN_LOGS
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("logs_left_open")
 @pytest.mark.parametrize(("cluster", "ks"), [("debug", (2, 3)), pytest.param("local", (2,), marks=pytest.mark.slow)])
 def test_submitit_runs_one_job_a_run(
