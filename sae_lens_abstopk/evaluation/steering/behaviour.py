@@ -66,7 +66,7 @@ def measure_refusal(
         texts = text_model.generate(prompts, samples=1, max_new_tokens=max_new_tokens, temperature=0).texts
         shares.append(mean_estimate([float(refuses(text)) for text in texts], groups=of_asked, seed=seed))
         answers.append(texts)
-    return RefusalScores(*shares, answers[0])
+    return RefusalScores(shares[0], shares[1], answers[0])
 
 
 class Measured(NamedTuple):

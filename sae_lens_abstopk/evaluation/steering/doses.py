@@ -120,22 +120,20 @@ class DoseMeter:
 
     def measure(self, intervention: Intervention | None, strength: float = 0.0) -> Dose:
         """The dose of ``intervention`` at ``strength``; of the unsteered model if it is None."""
-        samples = self._options.samples
+        samples, length = self._options.samples, self._options.max_new_tokens
         with self._steered(intervention, strength):
-            generated = self._model.generate(
-                self._prompts, samples=samples, max_new_tokens=self._options.max_new_tokens, seed=self._seed
-            )
-        texts = [generated.texts[i : i + samples] for i in range(0, len(generated.texts), samples)]
+            generated = self._model.generate(self._prompts, samples=samples, max_new_tokens=length, seed=self._seed)
+        texts = tuple(generated.texts[i : i + samples] for i in range(0, len(generated.texts), samples))
         scores = None
         if self._scorer is not None:
-            scores = tuple(sum(pole_score(self._scorer, text) for text in row) / len(row) for row in texts)
+            scores = tuple(sum(pole_score(self._scorer, text) for text in row) / samples for row in texts)
         found = Dose(
             strength,
             log_odds=self.log_odds(intervention, strength),
             neutral_nll=self.neutral_nll(intervention, strength),
             generated_nll=tuple(self._model.generated_nll(generated).view(-1, samples).mean(1).tolist()),
             scores=scores,
-            texts=tuple(texts),
+            texts=texts,
         )
         self._on_dose()
         return found

@@ -10,12 +10,7 @@ import torch
 
 from sae_lens_abstopk.evaluation.results.records import BehaviourRecord, SteeringRecord
 from sae_lens_abstopk.evaluation.steering.behaviour import measure_behaviour
-from sae_lens_abstopk.evaluation.steering.dose_response import (
-    DoseResponse,
-    LatentChoice,
-    choose_latent,
-    dose_response,
-)
+from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, LatentChoice, choose_latent, dose_response
 from sae_lens_abstopk.evaluation.steering.doses import first_tokens
 from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
@@ -95,23 +90,18 @@ def steer_on_task(
         except ConfigError as error:  # the model overflows under this SAE's steering
             warnings.warn(f"{sae_name} is left out of steering by {name}: {error}", stacklevel=2)
             continue
-        response = dose_response(
-            subjects.model,
+        interventions = equal_norm_interventions(
             sae,
-            part,
-            equal_norm_interventions(
-                sae,
-                latent=choice.latent,
-                scale=choice.scale,
-                orientation=choice.orientation,
-                difference_in_means=torch.tensor(probed.direction),
-                n_random=options.random_directions,
-                seed=seed_of_task,
-            ),
-            options=options,
-            on_progress=partial(on_progress, f"{name}: steering {sae_name}"),
-            seed=seed,
-            **reading,
+            latent=choice.latent,
+            scale=choice.scale,
+            orientation=choice.orientation,
+            difference_in_means=torch.tensor(probed.direction),
+            n_random=options.random_directions,
+            seed=seed_of_task,
+        )
+        report = partial(on_progress, f"{name}: steering {sae_name}")
+        response = dose_response(
+            subjects.model, sae, part, interventions, options=options, on_progress=report, seed=seed, **reading
         )
         behaviour = {}
         if options.behaviour is not None and task_key(options.behaviour.task) == name:

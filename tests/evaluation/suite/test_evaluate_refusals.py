@@ -9,10 +9,8 @@ import pytest
 import yaml
 from rich.console import Console
 from sae_lens import SAE
-from typer.testing import CliRunner
 
-from sae_lens_abstopk import ConfigError, evaluate
-from sae_lens_abstopk.cli import app
+from sae_lens_abstopk import ConfigError, compare, evaluate
 from sae_lens_abstopk.evaluation.results import facts
 from sae_lens_abstopk.evaluation.suite import results_folder
 from sae_lens_abstopk.evaluation.suite.evaluate import check_suite
@@ -104,11 +102,8 @@ def test_a_comparison_that_cannot_be_evaluated_is_refused_before_it_trains(
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(raw_config))
     content = {"config": str(tmp_path / "base.yaml"), "k": [3], "seeds": [0], "variants": {"abstopk": {}}}
     (tmp_path / "comparison.yaml").write_text(yaml.safe_dump(content))
-    (tmp_path / "suite.yaml").write_text("tasks: [nothing]\n")
-    command = ["compare", str(tmp_path / "comparison.yaml"), "--suite", str(tmp_path / "suite.yaml")]
-    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "runs")])
-    assert done.exit_code == 2, done.output
-    assert "task 'nothing' is neither a" in " ".join(done.output.split())
+    with pytest.raises(ConfigError, match="task 'nothing' is neither a"):
+        compare(tmp_path / "comparison.yaml", out=tmp_path / "runs", suite=Suite(tasks=("nothing",)))
     assert not (tmp_path / "runs").exists()
 
 

@@ -28,8 +28,9 @@ class Finished(NamedTuple):
     def again(self, *, suite: dict[str, Any] | None = None, **options: Any) -> Results:
         """The evaluation of the same files, with other options."""
         files = {"text": str(self.folder / "plain.jsonl"), "model_name": str(self.folder / "model")}
-        asked = Suite(**self.suite | (suite or {}))
-        return evaluate([self.folder / "sae"], suite=asked, out=self.folder / "out", **files, **options)
+        asked = self.suite | (suite or {})
+        asked["steering"] = self.suite["steering"] | asked["steering"]
+        return evaluate([self.folder / "sae"], suite=Suite(**asked), out=self.folder / "out", **files, **options)
 
 
 def test_a_part_that_cannot_be_written_is_used_all_the_same(tmp_path: Path) -> None:
@@ -89,14 +90,12 @@ def test_finished_parts_are_not_computed_again_but_for_another_code_or_model(
         ({"groups": {"abstopk": "seeds"}}, "match_seeds"),
         ({"suite": {"untrained": True}}, "untrained_saes"),
         ({"suite": {"texts_per_pole": 31}}, "probe_on_task"),
-        ({"steering": {"budget": 0.2}}, "steer_on_task"),
+        ({"suite": {"steering": {"budget": 0.2}}}, "steer_on_task"),
     ],
 )
 def test_a_part_is_measured_again_under_other_settings(
     options: dict[str, Any], called: str, finished: Finished
 ) -> None:
-    if steering := options.pop("steering", None):
-        options = {"suite": {"steering": finished.suite["steering"] | steering}}
     (finished.folder / "out" / "results.json").unlink()  # which would not be written over by those of another seed
     with pytest.raises(pytest.fail.Exception, match=f"{called} is called"):
         finished.again(**options)
