@@ -92,7 +92,6 @@ def final_state(run: TrainingRun) -> dict[str, Any]:
         state[f"{name} metrics"] = rows_without_speed(run.folder(name))
     state["controllers"] = {name: controller.state() for name, controller in run.state.controllers.items()}
     state["losses"] = run.state.watch.state()
-    assert run.activations_store.generator is not None
     state["text"] = [
         run.activations_store.n_blocks,
         run.activations_store.max_norm,

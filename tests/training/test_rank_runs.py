@@ -114,7 +114,7 @@ def test_another_number_of_ranks_goes_on_and_says_what_that_costs(
 
 
 def measuring_fails() -> None:
-    metrics.evaluate_reconstruction = lambda *_, **__: 1 / 0  # type: ignore[assignment]
+    metrics.evaluate_reconstruction = lambda *_, **__: 1 / 0
 
 
 def an_activation_is_nan() -> None:
@@ -125,7 +125,7 @@ def an_activation_is_nan() -> None:
             batch[0][3] = float("nan")
         return original(store, batch)
 
-    LanguageModelSource._filtered = spoiled  # type: ignore[method-assign]
+    LanguageModelSource._filtered = spoiled
 
 
 def a_disk_is_full() -> None:

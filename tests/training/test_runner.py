@@ -87,7 +87,6 @@ def test_the_saved_weights_do_on_raw_activations_what_the_last_measurement_says(
     (inspected,) = inspect_saes([folder], n_tokens=raw_config["perf_tokens"]).on_text.reconstruction.values()
     found = inspected.loss
     first, last = ({name: float(value) for name, value in rows(folder)[i].items() if value} for i in (0, -1))
-    assert found is not None
     assert last["fvu"] < 0.8 * first["fvu"]
     assert inspected.fvu == pytest.approx(last["held_out_fvu"], rel=1e-3)
     assert inspected.l0 == pytest.approx(last["held_out_l0"], rel=1e-3)
@@ -222,7 +221,6 @@ def test_tokens_that_the_config_excludes_are_left_out(
     raw_config |= {"sequence_separator_token": "eos", "store_batch_size_prompts": 16}
     store, plain = (run_of(raw_config).activations_store for _ in range(2))
     activations, tokens = plain.get_raw_llm_batch()
-    assert tokens is not None
     assert set(ids) < set(tokens.tolist())
     assert torch.equal(store.get_filtered_llm_batch(), activations[~torch.isin(tokens, torch.tensor(ids))])
 

@@ -35,7 +35,7 @@ def test_a_checkpoint_starts_a_new_run_from_its_weights(
     again = raw_config | {"from_pretrained_path": str(source), "output_path": str(tmp_path / "again")}
     again["sae"] = again["sae"] | {"k": 7, "aux_loss_coefficient": 0.5}  # of the new run, not of the checkpoint
     run = run_of(again)
-    assert (run.sae.cfg.k, run.sae.cfg.aux_loss_coefficient) == (7, 0.5)  # type: ignore[attr-defined]
+    assert (run.sae.cfg.k, run.sae.cfg.aux_loss_coefficient) == (7, 0.5)
     assert run.sae.b_dec.any()
     for count in {"pole_counts", "topk_threshold"} & dict(run.sae.named_buffers()).keys():
         assert not getattr(run.sae, count).any(), f"{count} is of the other run, and of its k"

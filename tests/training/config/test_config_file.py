@@ -208,7 +208,7 @@ def test_a_companion_takes_from_the_sae_what_its_architecture_has_and_it_does_no
     raw_config["companions"] |= {"own": {"d_sae": 100, "k": 5}, "wide": {"expansion_factor": 8}}
     relu, *others = build_config(raw_config).companions.values()
     assert relu.d_sae == 128
-    assert [(sae.d_sae, sae.k) for sae in others] == [(128, 8), (100, 5), (256, 8)]  # type: ignore[attr-defined]
+    assert [(sae.d_sae, sae.k) for sae in others] == [(128, 8), (100, 5), (256, 8)]
     raw_config["companions"] = {"both": {"d_sae": 100, "expansion_factor": 8}}
     with pytest.raises(ConfigError, match=r"companions\.both: give d_sae or expansion_factor, not both"):
         build_config(raw_config)
@@ -216,10 +216,10 @@ def test_a_companion_takes_from_the_sae_what_its_architecture_has_and_it_does_no
 
 def test_the_aim_of_a_companion_is_its_own_or_the_k_of_the_sae(raw_config: dict[str, Any]) -> None:
     raw_config["companions"] = {"same": QUADRATIC, "own": QUADRATIC | {"target_l0": 6.0}}
-    aims = [sae.target_l0 for sae in build_config(raw_config).companions.values()]  # type: ignore[attr-defined]
+    aims = [sae.target_l0 for sae in build_config(raw_config).companions.values()]
     assert aims == [4.0, 6.0]
     raw_config |= {"sae": QUADRATIC | {"target_l0": 6.0}, "companions": {"own": {"k": 5}}}
-    assert build_config(raw_config).companions["own"].target_l0 == 5.0  # type: ignore[attr-defined]
+    assert build_config(raw_config).companions["own"].target_l0 == 5.0
 
 
 def test_a_gpu_that_the_machine_lacks_and_a_torch_that_gets_a_step_wrong_on_it_are_refused(
@@ -322,7 +322,7 @@ def test_overrides_may_be_a_mapping_or_what_wandb_calls_its_config(raw_config: d
     changes = {"sae.k": np.int64(7), "lr": np.float64(1e-5), "output_path": "a: b", "exclude_special_tokens": [3]}
     listed = ["sae.k=7", "lr=0.00001", "output_path='a: b'", "exclude_special_tokens=[3]"]
     for given in (changes, SimpleNamespace(items=changes.items)):
-        assert load_config(tmp_path / "c.yaml", given) == load_config(tmp_path / "c.yaml", listed)  # type: ignore[arg-type]
+        assert load_config(tmp_path / "c.yaml", given) == load_config(tmp_path / "c.yaml", listed)
     sections = {"sae": {"k": 7}, "logger": {"wandb_project": "mine"}}
     listed = ["sae.k=7", "logger.wandb_project=mine"]
     assert load_config(tmp_path / "c.yaml", sections) == load_config(tmp_path / "c.yaml", listed)

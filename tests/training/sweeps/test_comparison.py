@@ -109,7 +109,7 @@ def test_all_variants_are_centred_in_one_way(raw_config: dict[str, Any], tmp_pat
     assert cfgs["own"].b_dec_init_method == "mean", "it was asked for"
     signed_only = written(raw_config, tmp_path, variants={"signed": {}})
     (run, *_) = load_comparison(signed_only, ["b_dec_init_method=zeros"], out=tmp_path / "runs").runs
-    assert run.config.sae.b_dec_init_method == "zeros"  # type: ignore[attr-defined]
+    assert run.config.sae.b_dec_init_method == "zeros"
 
 
 def test_a_run_of_a_comparison_that_goes_on_by_its_config_calls_its_saes_as_before(
@@ -135,5 +135,5 @@ def test_variants_take_their_size_from_the_config_and_have_targets_and_multiples
     file = written(raw_config, tmp_path, config="base.yaml", variants={"abstopk": {"lr_multiple": 0.5}, "aims": aims})
     for run in load_comparison(file, ["lr=1e-4"], out=tmp_path / "runs").runs:
         assert run.config.target_l0 == {}
-        assert run.config.companions["aims"].target_l0 == run.k  # type: ignore[attr-defined]
+        assert run.config.companions["aims"].target_l0 == run.k
         assert (run.config.lr, run.config.lr_multiples) == (1e-4, {"sae": 0.5, "aims": 2})

@@ -67,7 +67,7 @@ def test_runs_that_fail_take_no_other_with_them(
     begun: list[int] = []
 
     def train_or_fail(cfg: TrainingConfig, *, console: Console) -> Any:
-        begun.append(cfg.sae.k)  # type: ignore[attr-defined]
+        begun.append(cfg.sae.k)
         if begun[-1] in errors:
             raise errors[begun[-1]]
         return train(cfg, console=console)

@@ -50,7 +50,6 @@ def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(
     trained(raw_config)
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("signed")
-    assert experiment is not None
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     assert set(runs) == {"run/abstopk", "run/plain"}, "the run as its folder"
     for label, k in (("abstopk", "4"), ("plain", "5")):
@@ -124,7 +123,6 @@ def test_a_run_that_goes_on_does_so_in_its_mlflow_run(
         client.delete_run((folder / ".mlflow-id").read_text())
     trained(raw | {"resume_from_checkpoint": "newest", "logger": logger})
     experiment = client.get_experiment_by_name("signed")
-    assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.status, run.info.run_id) == ("FINISHED", (folder / ".mlflow-id").read_text())
     steps = [m.step for m in client.get_metric_history(run.info.run_id, "fvu")]
