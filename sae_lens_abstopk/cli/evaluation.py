@@ -63,11 +63,14 @@ def evaluate(
         list[str] | None, Option(metavar="TASK=PATH", help="Files to read in place of a task's Hub data.")
     ] = None,
     seed: Annotated[int, Option(help="Seed for splits, samples and intervals.", min=0, max=2**32 - 1)] = 0,
+    full: Annotated[bool, Option("--full", help="Also print the tables of the report.")] = False,
 ) -> None:
-    """Probe, steer and measure SAEs with a suite; write results.json and reports."""
+    """Probe, steer and measure SAEs with a suite; write results.json and reports, and print the verdict."""
     with errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.reports.report_terminal import print_report, print_verdict
         from sae_lens_abstopk.evaluation.results.merging import merge_results
         from sae_lens_abstopk.evaluation.suite.evaluate import evaluate as run_evaluation
+        from sae_lens_abstopk.system.terminal import PrintableConsole
         from sae_lens_abstopk.training.distributed import require_one_process
 
         require_one_process("abstopk eval")
@@ -80,9 +83,13 @@ def evaluate(
             local=pairs(local or [], "--local"),
             seed=seed,
             device=device,
-            console=console,
+            console=PrintableConsole(stderr=True, markup=False),
         )
-        show_reports(merge_results([results], sources=[str(out)]), out, console)
+        merged = merge_results([results], sources=[str(out)])
+        print_verdict(merged, out / "report.html", console)
+        if full:
+            console.print()
+            print_report(merged, console)
 
 
 @app.command()

@@ -1,19 +1,51 @@
-"""Print results on a terminal; split tables that are too wide, without cutting numbers."""
+"""Print results on a terminal: a verdict, and tables, split where too wide, without cutting numbers."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from sae_lens_abstopk.evaluation.reports.report_sections import provenance, report_tables
-from sae_lens_abstopk.evaluation.reports.report_table import ReportTable
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number
 from sae_lens_abstopk.evaluation.results.merging import MergedResults
+from sae_lens_abstopk.evaluation.results.records import SAETaskRecord
 
 MOST_ROWS = 40
 """Rows of the longest table that is printed."""
+ONE_POLE = 0.5
+"""Pole coverage of a latent that fires for one pole only."""
 _GAP, _WIDEST_NAME = 2, 20
+
+
+def print_verdict(merged: MergedResults, page: Path, console: Console) -> None:
+    """Print the concepts that one latent covers better than the controls, the cost of each SAE, and ``page``."""
+    if merged.tasks:
+        console.print("One latent covers both poles of a concept better than the controls, by:")
+    for sae in merged.saes if merged.tasks else ():
+        gains = {task.name: _gain(task.saes[sae.name]) for task in merged.tasks if sae.name in task.saes}
+        better = ", ".join(f"{name} {gain:+.2f}" for name, gain in gains.items() if gain)
+        others = ", ".join(name for name, gain in gains.items() if not gain)
+        parts = (better, others and f"{'not' if better else 'none of'} {others}")
+        console.print(Text(f"  {sae.name}: {'; '.join(filter(None, parts))}"))
+    costs = [
+        f"{sae.name} {number(found.loss and found.loss.ce_sae - found.loss.ce_clean)} (FVU {number(found.fvu)})"
+        for sae, found in merged.reconstructed
+    ]
+    if costs:
+        console.print(Text(f"Cost in nats a token: {', '.join(costs)}"))
+    console.print(Text(f"Page: {page}"), soft_wrap=True)
+
+
+def _gain(found: SAETaskRecord) -> float | None:
+    """Return the best coverage above every control and one pole; None if its interval is not above them."""
+    coverage = found.best_coverage.coverage
+    controls = [each.high or each.value or 0.0 for each in found.coverage_controls.values()]
+    bar = max(ONE_POLE, *controls)
+    low = coverage.value if coverage.low is None else coverage.low
+    return None if low is None or coverage.value is None or low <= bar else coverage.value - bar
 
 
 def print_report(merged: MergedResults, console: Console) -> None:

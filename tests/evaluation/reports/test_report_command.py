@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -14,6 +15,7 @@ from sae_lens_abstopk.evaluation.reports.report_files import csv_report
 from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
 from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
 from sae_lens_abstopk.evaluation.results.merging import merge_results
+from sae_lens_abstopk.evaluation.results.records import Interval
 from tests.evaluation.reports.markdown_tables import markdown_of
 from tests.evaluation.results_document import results_document
 
@@ -72,6 +74,42 @@ def test_the_command_writes_both_and_prints_the_tables(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == {"report.md", "report.html", "report.csv"}
     assert (tmp_path / "new" / "out" / "report.md").read_text() == markdown_of(document)
     assert f"{document.reconstruction['topk'].fvu:.4f}" in done.output
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_an_evaluation_prints_its_verdict_first_and_its_tables_on_request(
+    full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = results_document()
+    covered: dict[str, tuple[float, float | None]] = {
+        "gender": (0.9, 0.7),
+        "tense": (1.0, None),
+        "sentiment": (0.8, 0.55),
+    }
+    for name, task in document.tasks.items():
+        for found in task.saes.values():
+            found.coverage_controls = {"permuted": Interval(value=0.5, low=0.4, high=0.6, n_units=5)}
+            found.best_coverage.coverage = Interval(value=0.5, low=0.5, high=0.5, n_units=7)
+        value, low = covered[name]
+        high = None if low is None else 1.0
+        task.saes["batch_abstopk"].best_coverage.coverage = Interval(value=value, low=low, high=high, n_units=7)
+    for found in document.reconstruction.values():
+        assert found.loss is not None
+        found.fvu, found.loss.ce_clean, found.loss.ce_sae = 0.125, 3.0, 3.25
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.suite.evaluate.evaluate", lambda *_, **__: document)
+    runner = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"})
+    done = runner.invoke(app, ["eval", "runs/a", "--out", "out", *(["--full"] if full else [])])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[:5] == [
+        "One latent covers both poles of a concept better than the controls, by:",
+        "  batch_abstopk: gender +0.30, tense +0.40; not sentiment",
+        "  topk: none of gender, sentiment, tense",
+        "Cost in nats a token: batch_abstopk 0.250 (FVU 0.125), topk 0.250 (FVU 0.125)",
+        f"Page: {Path('out') / 'report.html'}",
+    ]
+    assert ("Pole coverage on test" in lines) == full == (len(lines) > 5)
+    assert max(map(len, lines)) <= 80
 
 
 def test_the_command_answers_a_mistake_in_one_sentence_and_writes_nothing(tmp_path: Path) -> None:
