@@ -30,7 +30,8 @@ class PromptSplit(NamedTuple):
 
 def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
     """Split prompts, all different, into halves drawn with ``seed``."""
-    order, half = np.random.default_rng(seed).permutation(len(prompts)).tolist(), len(prompts) // 2
+    order: list[int] = np.random.default_rng(seed).permutation(len(prompts)).tolist()
+    half = len(prompts) // 2
     val, test = (tuple(prompts[i] for i in sorted(rows)) for rows in (order[:half], order[half:]))
     return PromptSplit(val, test)
 
