@@ -1,6 +1,8 @@
 """The README of a release, made from its manifest."""
 
+import math
 import re
+from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -15,6 +17,17 @@ from sae_lens_abstopk.model.hook_places import transformer_lens_name
 from sae_lens_abstopk.saes.load_note import needed_import
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
+# the settings in the table of training: heading, key of the metadata
+SETTINGS = {
+    "model": "model_name",
+    "text": "dataset_path",
+    "training tokens": "training_tokens",
+    "tokens per step": "train_batch_size_tokens",
+    "context": "context_size",
+    "architecture": "training_architecture",
+    "k": "k",
+    "learning rate": "lr",
+}
 # metadata about tokens left out of training
 TOKEN_SELECTION = ("seqpos_slice", "exclude_special_tokens", "max_activation_norm")
 TAGS = ["saelens", "sparse-autoencoder", "mechanistic-interpretability"]
@@ -37,8 +50,13 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
     environment = Environment(
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number_text, "cell": cell_text, "bold": bold_text, "code": code_text}
-    environment.filters["training"] = training_text
+    environment.filters |= {
+        "number": number_text,
+        "cell": cell_text,
+        "bold": bold_text,
+        "code": code_text,
+        "setting": setting_text,
+    }
     template = files("sae_lens_abstopk.hub").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
     imports = {sae_id: needed_import(sae.architecture) for sae_id, sae in saes.items()}
     lens_names = {sae_id: transformer_lens_name(str(sae.training.get("hook_name"))) for sae_id, sae in saes.items()}
@@ -54,6 +72,11 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
         in_transformer_lens={sae_id: name for sae_id, name in lens_names.items() if name},
         of_bridge=any(name and name.endswith(".hook_out") for name in lens_names.values()),
         of_transformers=any("hook_" not in (sae.training.get("hook_name") or "hook_") for sae in saes.values()),
+        settings=SETTINGS,
+        inf=math.inf,
+        weights={
+            sae_id: sae.training["model_weights"] for sae_id, sae in own.items() if "model_weights" in sae.training
+        },
         selects=any(key in sae.training for sae in own.values() for key in TOKEN_SELECTION),
         stock=[sae_id for sae_id, module in imports.items() if module is None],
         by_import={
@@ -94,26 +117,22 @@ def number_text(number: NumberWithInterval | None, form: str) -> str:
     return f"{number.value:{form}} [{number.low:{form}}, {number.high:{form}}]"
 
 
+# what Markdown would not show as it is: these anywhere, and others only where they mean something
+MARKUP = re.compile(r"""[*`|~$]|(?<![^\W_])_|_(?![^\W_])|\](?=\()|\\(?=[!-/:-@\[-`{-~]|$)""")
+HTML = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+
+
 def cell_text(text: str) -> str:
-    """Format text for a table cell: on one line, without Markdown or HTML."""
+    """Format text for a table cell: on one line, with signs escaped only where they would be Markdown or HTML."""
     text = re.sub(r"\r\n?|[\n\v\f\x85\u2028\u2029]", "⏎", text).replace("\t", " ")
-    text = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return HTML.sub(lambda sign: escape(sign[0]), MARKUP.sub(r"\\\g<0>", text))
 
 
 def bold_text(token: str) -> str:
-    """Format a token in bold; Markdown needs its spaces outside."""
-    word = token.strip(" ")
-    before, _, after = token.partition(word) if word else ("", "", "")
-    return f"{before}**{cell_text(word) or '␣'}**{after}"
+    """Format a token in bold; Markdown's own is none beside punctuation."""
+    return f"<b>{cell_text(token) if token.strip(' ') else '␣'}</b>"
 
 
-def training_text(training: dict[str, Any]) -> str:
-    """Describe the recorded training in one sentence."""
-    options = training.get("training_architecture_details") or {}
-    facts = ", ".join(
-        f"{key} {value:,}" if key == "training_tokens" else f"{key} {value}"
-        for key, value in training.items()
-        if key not in ("hook_name", "training_architecture_details")
-    )
-    return (facts or "nothing is recorded") + "".join(f"; {key} {value}" for key, value in options.items()) + "."
+def setting_text(value: Any) -> str:
+    """Return a recorded setting, and a dash for one that is not recorded."""
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else cell_text(str(value))

@@ -31,7 +31,7 @@ RESULT_NAMES = {
     "nmse": ("nMSE", ".3f"),
     "recovered_zero": ("loss recovered, zero ablation", ".3f"),
     "recovered_mean": ("loss recovered, mean ablation", ".3f"),
-    "dead_latents": ("dead latents", ",.0f"),
+    "dead_latents": ("did not fire on these tokens", ",.0f"),
     "dead_poles": ("dead poles", ",.0f"),
     "two_sidedness": ("two-sidedness", ".2f"),
 }

@@ -36,6 +36,7 @@ SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*
 TRAINING_KEYS = (
     *("model_name", "model_weights", "hook_name", "dataset_path", "context_size", "prepend_bos", "seqpos_slice"),
     *("exclude_special_tokens", "max_activation_norm", "hook_head_index", "training_tokens", "training_architecture"),
+    *("train_batch_size_tokens", "lr", "target_l0", "dead_latents", "dead_latents_tokens"),
     *("training_architecture_details", "sae_lens_version", "sae_lens_training_version"),
 )
 # metadata that may be a local path or a Hub name, and loading options that are not published
@@ -171,6 +172,9 @@ def _write(
     if not same or as_json[0] != as_json[1]:
         raise ConfigError(f"{where}: the SAE does not load back as it was before saving, so it is not published.")
     metadata = sae.cfg.metadata
+    training = {key: metadata[key] for key in TRAINING_KEYS if metadata.get(key) is not None}
+    # an SAE with thresholds has the k of its training among the details
+    k = getattr(sae.cfg, "k", (metadata.training_architecture_details or {}).get("k"))
     on_the_hub = "/" in (metadata.model_name or "")  # a local folder has lost its slashes at this point
     return PublishedSAE(
         architecture=sae.cfg.architecture(),
@@ -181,7 +185,7 @@ def _write(
         mirror_of=mirror_of,
         base_model=metadata.model_name if on_the_hub else base_model,
         signed_latents=int(signed_latents(sae).sum()),
-        training={key: metadata[key] for key in TRAINING_KEYS if metadata.get(key) is not None},
+        training=training if k is None else training | {"k": int(k) if k == int(k) else k},
         results=results,
         files={f"{sae_id}/{path.name}": published_file(path) for path in sorted(place.iterdir()) if path.is_file()},
     )

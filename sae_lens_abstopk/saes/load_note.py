@@ -1,5 +1,6 @@
 """A README beside saved weights that says how to load them."""
 
+import json
 from pathlib import Path
 
 from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
@@ -12,7 +13,7 @@ NOTE = """\
 ```python
 {import_line}from sae_lens import {loader}
 
-sae = {loader}.load_from_disk("PATH_OF_THIS_FOLDER")
+sae = {loader}.load_from_disk({folder})
 ```
 """
 STOCK = "This is a stock SAELens SAE; it loads without any other package:"
@@ -33,8 +34,8 @@ def needed_import(architecture: str) -> str | None:
     return next(elsewhere, this_package if this_package in packages.values() else None)
 
 
-def write_load_note(path: str | Path, architecture: str, *, training: bool = False) -> None:
-    """Write ``README.md`` into the SAE folder ``path``, unless there is one."""
+def write_load_note(path: str | Path, architecture: str, *, training: bool = False, folder: Path | None = None) -> None:
+    """Write ``README.md`` into the SAE folder ``path``, unless there is one; ``path`` will be moved to ``folder``."""
     readme = Path(path) / "README.md"
     if readme.exists():
         return
@@ -42,5 +43,6 @@ def write_load_note(path: str | Path, architecture: str, *, training: bool = Fal
     of_package = " of the package `sae-lens-abstopk`" if module == "sae_lens_abstopk" else ""
     need = NEEDS_IMPORT.format(architecture=architecture, module=module, of_package=of_package) if module else STOCK
     import_line = f"import {module}  # registers {architecture}\n" if module else ""
-    note = NOTE.format(architecture=architecture, need=need, import_line=import_line, loader=loader)
+    name = json.dumps(str(folder or path), ensure_ascii=False)
+    note = NOTE.format(architecture=architecture, need=need, import_line=import_line, loader=loader, folder=name)
     readme.write_text(note, encoding="utf-8")

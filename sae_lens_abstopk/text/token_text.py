@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -12,6 +13,17 @@ LONGEST = 4
 # byte-level tokenizers write one character per byte; SentencePiece falls back to <0xE2>
 BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class MarkedText(NamedTuple):
+    """The text around a token, without special tokens and parts of characters."""
+
+    before: str
+    token: str
+    """With the rest of its character; a special token or a part of a character stays."""
+    after: str
+    readable: bool
+    """Whether the token, and half of the others, is text."""
 
 
 class TokenText:
@@ -43,6 +55,25 @@ class TokenText:
     def joined(self, tokens: Sequence[int]) -> str:
         """Return the text of consecutive tokens."""
         return "".join(text for text, _ in self.pieces(tokens))
+
+    def marked(self, before: Sequence[int], token: int, after: Sequence[int]) -> MarkedText:
+        """Return the text of ``token`` and of the tokens around it."""
+        tokens, at, texts = (*before, token, *after), len(before), ["", "", ""]
+        read, readable = 0, False
+        for text, there in self.pieces(tokens):
+            part = 1 if at in there else 0 if there.stop <= at else 2
+            is_text = tokens[there.start] not in self._special and (
+                len(there) > 1 or self._lookup(tokens[there.start])[1]
+            )
+            readable |= is_text and part == 1
+            read += len(there) if is_text else 0
+            texts[part] += text if is_text or part == 1 else ""
+        return MarkedText(texts[0], texts[1], texts[2], readable and 2 * read >= len(tokens))
+
+    @cached_property
+    def _special(self) -> set[int]:
+        added = self._tokenizer.added_tokens_decoder.items()
+        return {*self._tokenizer.all_special_ids, *(token for token, about in added if about.special)}
 
     def _lookup(self, token: int) -> tuple[str, bool]:
         """Return the text of a token, and whether it is complete text."""

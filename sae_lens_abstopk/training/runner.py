@@ -206,9 +206,10 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         folder = self.folder(name)
         with all_at_once(folder, last=SAE_WEIGHTS_FILENAME) as staging:
             self.save_final_sae(self.saes[name], str(staging), self.state.trainers[name].log_feature_sparsity)
-            write_load_note(staging, self.saes[name].cfg.get_inference_config_class().architecture())
-            if (folder / "README.md").exists():  # the user's own
-                (staging / "README.md").unlink(missing_ok=True)
+            (staging / "README.md").unlink(missing_ok=True)  # the SAE's own has the name of the staging folder
+            if not (folder / "README.md").exists():  # the user's own
+                architecture = self.saes[name].cfg.get_inference_config_class().architecture()
+                write_load_note(staging, architecture, folder=folder)
 
     def _loggers(self, name: str) -> Loggers:
         if not self.leads:

@@ -1,22 +1,24 @@
 """What an evaluation found is on the model card, beside the weights that it is of."""
 
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
 import torch
+from markdown_it import MarkdownIt
 
 from sae_lens_abstopk import ConfigError, publish
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.records import ExampleRecord, Interval
 from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, NumberWithInterval, PublishedResults, PublishedSAE
-from sae_lens_abstopk.hub.model_card import bold_text, model_card
+from sae_lens_abstopk.hub.model_card import SETTINGS, bold_text, cell_text, model_card
 from sae_lens_abstopk.hub.results import results_of
 from sae_lens_abstopk.hub.staging import stage
 from sae_lens_abstopk.saes.poles import PoleActivity
 from tests.cli.test_cli import invoke
-from tests.equivalents.test_mirror import F
+from tests.equivalents.test_mirror import F, K
 from tests.evaluation.results_document import results_document
 from tests.hub.published import REPO, an_sae, saved
 from tests.hub.server import HubServer
@@ -59,7 +61,7 @@ def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hu
     for place, effect in ((8, towards.towards_a), (9, towards.towards_b)):
         assert steered[place].startswith(f" {effect.log_odds.value:+.2f} ["), "to A, then to B"
     assert steered[-3:-1] == [" 2154 ", " 7 "], "the latent that was steered with, and the groups"
-    assert "| 3 | positive | +2.50 | so **she** went |\n| 3 | negative | -2.25 | so **he** went |" in card
+    assert "| 3 | positive | +2.50 | so <b>she</b> went |\n| 3 | negative | -2.25 | so <b>he</b> went |" in card
     assert "One run on one set of tokens: there are no intervals." in card, "of the reconstruction"
     assert "with its 95 % interval" in card
     assert "is approximate" not in card
@@ -165,7 +167,7 @@ def test_the_card_says_which_tokens_and_how_many_latents_its_numbers_are_about(t
     card = (tmp_path / "out/README.md").read_text()
     assert f"Of the latents of `layer3`, 1 of {F} have both poles; the others have one." in card
     assert "Tokens of `layer3`: positions 1:, norms up to 839.4." in card
-    assert "seqpos_slice [1, None], max_activation_norm 839.4" in card
+    assert "(`seqpos_slice`, `exclude_special_tokens`, `max_activation_norm` in `cfg.json`)" in card
     assert "At these, position 0 above all, codes" in " ".join(card.split())
     assert "dead poles" not in card.split("\n\nL0:")[0], "most never had a second one"
     assert "| `model.layers.3` (`blocks.3.hook_resid_post`) |" in card
@@ -212,9 +214,41 @@ def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> 
     card = model_card(Manifest({"mine": sae}), REPO)
     assert "| 0.200 [0.180, 0.220] | 1.000 |" in card
     assert "Brackets: 95 % intervals." in card
-    assert r"| 3 | negative | -2.50 | a\|b⏎&lt;i&gt;**\`x\`** \$5 |" in card
+    assert r"| 3 | negative | -2.50 | a\|b⏎&lt;i><b>\`x\`</b> \$5 |" in card
     assert "The publisher has named no licence" in card
     assert "loss recovered" not in card.split("## Limits")[0].split("## Results")[1].split("\n")[2], (
         "nobody measured it"
     )
-    assert [bold_text(token) for token in (" she", "she ", "  ", "*")] == [" **she**", "**she** ", "**␣**", r"**\***"]
+    assert [bold_text(token) for token in (" she", "  ", "*")] == ["<b> she</b>", "<b>␣</b>", r"<b>\*</b>"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AT&T's top_k < 5 > [3] (4), C:\\x & 🦊 “it’s”",
+        "*a* _b_ __c__ ~~d~~ `e` \\*f\\\\",
+        "<b>&lt;</b> &#60; <!-- <a@b.c>",
+    ],
+)
+def test_text_in_a_cell_reads_as_it_is_written(text: str) -> None:
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    for cell in (cell_text(text), f"before {bold_text(text)} after"):
+        html = reader.render(f"|a|\n|-|\n| {cell} |")
+        assert text in unescape(re.sub("</?(table|thead|tbody|tr|th|td)>", "", html))
+    assert cell_text("AT&T's top_k < 5 > [3]") == "AT&T's top_k < 5 > [3]"
+
+
+def test_training_is_a_table_of_eight_settings_with_all_others_in_a_file(tmp_path: Path) -> None:
+    sae = an_sae("abstopk")
+    recorded = {"train_batch_size_tokens": 4096, "lr": 0.001, "training_architecture": "sparse_abstopk"}
+    for key, value in (recorded | {"dead_latents": 2, "dead_latents_tokens": 51_200}).items():
+        sae.cfg.metadata[key] = value
+    publish({"one/mine": sae, "other": an_sae()}, REPO, base_model="someone/tiny", dry_run_folder=tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    table = card.split("## Training")[1].split("## Results")[0].strip().splitlines()
+    assert table[0].split(" | ")[1:-1] == list(SETTINGS)
+    row = f"| `one/mine` | someone/tiny | texts.jsonl | 204,800 | 4,096 | - | sparse_abstopk | {K} | 0.001 |"
+    assert table[2] == f"{row} [cfg.json](one/mine/cfg.json) |"
+    assert (tmp_path / "out/one/mine/cfg.json").is_file()
+    assert f"Dead latents of `one/mine`, over its last 51,200 training tokens: 2 of {F}." in table
+    assert not any(line.startswith("Dead latents of `other`") for line in table), "it records none"

@@ -290,7 +290,7 @@ def test_a_new_architecture_is_saved_with_the_import_that_its_reader_needs(tmp_p
     assert "import sae_lens_abstopk" in (tmp_path / "checkpoint" / "README.md").read_text()
     stock = (tmp_path / "token" / "README.md").read_text()
     assert "import sae_lens_abstopk" not in stock
-    assert 'SAE.load_from_disk("PATH_OF_THIS_FOLDER")' in stock
+    assert f'SAE.load_from_disk("{tmp_path}/token")' in stock
     (tmp_path / "token" / "README.md").write_text("a model card")
     per_token().save_inference_model(tmp_path / "token")
     assert (tmp_path / "token" / "README.md").read_text() == "a model card"

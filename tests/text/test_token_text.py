@@ -31,3 +31,12 @@ def test_byte_fallback_tokens_are_bytes() -> None:
         (r"\xe2", range(3, 4)),
         (r"\x80", range(4, 5)),
     ]
+
+
+def test_the_text_around_a_token_has_no_special_tokens_and_no_parts_of_characters(tokenizer: Any) -> None:
+    he, cat = tokenizer(" he")["input_ids"], tokenizer("猫")["input_ids"]
+    marked = TokenText(tokenizer).marked
+    assert marked([cat[2], *he, 0], cat[0], [*cat[1:], *he, cat[0]]) == (" he", "猫", " he", True)
+    assert marked([0, 1, 0], he[-1], [1]).readable is False, "most of it is special"
+    assert marked(he, 0, he) == (" he", "<s>", " he", False)
+    assert marked(he, cat[0], he) == (" he", r"\xe7", " he", False)

@@ -83,7 +83,7 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
         console.print(Text.assemble((name, "bold"), note))
         contexts = inspection.on_text.contexts[name]
         shown = examples(contexts, inspection.tokenizer, latents=latents, n=CONTEXTS)
-        for latent in contexts.suggested(latents):
+        for latent in dict.fromkeys(example.latent for example in shown):
             positive, negative = found.pole_counts[:, latent].tolist()
             counts = f"  fired {positive:,} times positive, {negative:,} negative in {found.n_tokens:,} tokens"
             console.print(Text.assemble("\n", (f"latent {latent}", "bold"), counts))

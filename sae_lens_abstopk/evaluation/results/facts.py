@@ -142,20 +142,25 @@ def code_text(code: float) -> str:
 
 
 def examples(contexts: PoleContexts, tokenizer: Any, *, latents: int = 4, n: int = CONTEXTS) -> list[ExampleRecord]:
-    """Return ``n`` contexts of each pole of the first ``latents`` of :meth:`PoleContexts.suggested`, as text."""
+    """
+    Return ``n`` contexts of each pole of ``latents`` latents, as text.
+
+    They are the first of :meth:`PoleContexts.suggested` whose contexts all read as text, and then others.
+    """
     text_of = TokenText(tokenizer)
-    return [
-        ExampleRecord(
-            latent=latent,
-            code=context.code,
-            before=text_of.joined(context.before),
-            token=text_of(context.token),
-            after=text_of.joined(context.after),
-        )
-        for latent in contexts.suggested(latents)
-        for pole in (0, 1)
-        for context in contexts.of(latent, pole)[:n]
-    ]
+    readable: list[list[ExampleRecord]] = []
+    others: list[list[ExampleRecord]] = []
+    for latent in contexts.suggested(contexts.d_sae):
+        found = [context for pole in (0, 1) for context in contexts.of(latent, pole)[:n]]
+        texts = [text_of.marked(context.before, context.token, context.after) for context in found]
+        records = [
+            ExampleRecord(latent=latent, code=context.code, before=text.before, token=text.token, after=text.after)
+            for context, text in zip(found, texts, strict=True)
+        ]
+        (readable if found and all(text.readable for text in texts) else others).append(records)
+        if len(readable) == latents:
+            break
+    return [record for records in [*readable, *others][:latents] for record in records]
 
 
 class OnText(NamedTuple):

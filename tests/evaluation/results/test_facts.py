@@ -9,9 +9,16 @@ import torch
 from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
+from sae_lens_abstopk.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.dictionary.reconstruction import LossRecovered, Reconstruction
 from sae_lens_abstopk.evaluation.results import facts
-from sae_lens_abstopk.evaluation.results.facts import geometry_record, reconstruction_record, sae_record, weights_sha256
+from sae_lens_abstopk.evaluation.results.facts import (
+    examples,
+    geometry_record,
+    reconstruction_record,
+    sae_record,
+    weights_sha256,
+)
 from sae_lens_abstopk.system.files import file_sha256
 
 
@@ -74,3 +81,16 @@ def test_each_number_of_a_decoder_has_its_own_field() -> None:
         "latents_in_antipodal_pairs": 3,
         "decoder_norm_quantiles": pytest.approx([2.2, 3, 4, 5, 5.8]),
     }
+
+
+def test_contexts_that_read_as_text_are_chosen_before_those_of_special_tokens(tokenizer: Any) -> None:
+    he, cat = tokenizer(" he")["input_ids"][0], tokenizer("猫")["input_ids"][0]
+    rows = torch.tensor([[he, he, he, he], [1, 1, 0, 1], [he, cat, he, he]])
+    contexts = PoleContexts(4, 1)
+    codes = torch.zeros(12, 4)
+    codes[1, 1], codes[6, 0], codes[9, 2] = 1.0, 9.0, 5.0  # latent 0 fires on <s>, 2 on a part of a character
+    contexts.update(codes, torch.cartesian_prod(torch.arange(3), torch.arange(4)), rows)
+    assert contexts.suggested(3) == [0, 2, 1]
+    assert [example.latent for example in examples(contexts, tokenizer, latents=2)] == [1, 0]
+    (first, *_) = examples(contexts, tokenizer, latents=1)
+    assert (first.before, first.token, first.after) == (" he", " he", " he he")
