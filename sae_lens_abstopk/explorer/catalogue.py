@@ -55,6 +55,9 @@ class Catalogue(Shown):
     ) -> None:
         self.name, self.collected, self.source = name, collected, source
         self.architecture, self.d_sae = sae.cfg.architecture(), sae.cfg.d_sae
+        metadata = sae.cfg.metadata
+        self.dead_latents, self.dead_latents_tokens = metadata.dead_latents, metadata.dead_latents_tokens
+        """Latents that did not fire on the last training tokens, and how many these were; None if unrecorded."""
         self.compared_with, self.matches = compared_with, matches
         self.scale = collected.strengths.quantile(SCALE_QUANTILE)
         self.pole_scale = torch.stack([collected.strengths.quantile(SCALE_QUANTILE, pole) for pole in (0, 1)])

@@ -188,8 +188,10 @@ class TrainingLoop:
             fold_scale(trainer)
             trainer.set_final_sae_metadata()
             metadata = trainer.sae.cfg.metadata
-            metadata.dead_latents = int(trainer.dead_neurons.sum())
-            metadata.dead_latents_tokens = self.cfg.dead_feature_window * self.cfg.train_batch_size_tokens
+            steps, window = trainer.n_training_steps, self.cfg.dead_feature_window
+            never = trainer.n_forward_passes_since_fired >= steps
+            metadata.dead_latents = int((trainer.dead_neurons if steps > window else never).sum())
+            metadata.dead_latents_tokens = min(steps, window) * self.cfg.train_batch_size_tokens
             if name in self.state.controllers:  # the config has the initial coefficient
                 metadata.sparsity_coefficient = self.state.controllers[name].scheduler.value
                 metadata.target_l0 = self.cfg.target_l0[name]

@@ -64,6 +64,10 @@ def test_both_poles_stand_side_by_side_the_negative_one_left(reader: Reader) -> 
 def test_search_finds_tokens_labels_and_numbers(reader: Reader) -> None:
     page = reader.open("#/overview/0")
     expect(page.locator(".found")).to_have_text(f"{D_SAE} latents")
+    expect(page.locator(".sorting")).to_have_text("in the suggested order")
+    page.get_by_role("button", name="scale").click()
+    expect(page.locator(".sorting")).to_have_text("sorted by scale, descending")
+    page.get_by_role("button", name="suggested order").click()
     page.keyboard.press("/")
     page.keyboard.type("SCRIPT>alert")
     expect(page.locator(".found")).to_contain_text(f"of {D_SAE} latents")

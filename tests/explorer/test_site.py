@@ -34,7 +34,8 @@ def test_shards_hold_every_latent_once(site: Path, exploration: Exploration) -> 
 def test_the_overview_agrees_with_the_collection(site: Path, exploration: Exploration) -> None:
     found, sae = data(site.parent / "data" / "0" / "overview.js"), exploration.saes["signed"]
     assert found["fires"] == sae.collected.pole_counts.tolist()
-    assert found["summary"]["dead"] == int((sae.collected.pole_counts.sum(0) == 0).sum()) > 0
+    assert found["summary"]["silent"] == int((sae.collected.pole_counts.sum(0) == 0).sum()) > 0
+    assert found["summary"]["dead"] is None, "no training recorded it"
     assert found["summary"]["l0"] == pytest.approx(sum(map(sum, found["fires"])) / found["tokens"], rel=1e-3)
     sums, matches = sae.collected.sums, sae.matches
     assert (found["summary"]["fvu"], found["summary"]["nmse"]) == (short(sums.fvu()), short(sums.nmse()))

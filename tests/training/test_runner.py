@@ -54,6 +54,7 @@ def test_a_run_leaves_saelens_files_the_config_and_the_metrics(
     saved = SAE.load_from_disk(folder)
     assert saved.cfg.metadata.hook_name == "model.layers.2"
     assert saved.cfg.metadata.training_tokens == 384
+    assert saved.cfg.metadata.dead_latents_tokens == 384, "of a run shorter than the window, all its tokens"
 
 
 @pytest.mark.parametrize("schedule", [{}, {"lr_scheduler_name": "cosineannealing", "lr_end": 2e-4}])

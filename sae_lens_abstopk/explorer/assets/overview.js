@@ -89,6 +89,7 @@ async function overviewPage(sae, query) {
     return h("label", {}, h("span", {}, name), input);
   });
   const found = h("p", { class: "found", role: "status" });
+  const sorting = h("p", { class: "sorting" });
   const back = h("button", {
     type: "button", class: "plain", hidden: true, onclick: () => { scroller.focus(); sortBy(suggested); },
   }, "suggested order");
@@ -133,6 +134,8 @@ async function overviewPage(sae, query) {
     });
     table.setAttribute("aria-rowcount", list.length + 1);
     found.textContent = `${list.length === count ? "" : `${whole(list.length)} of `}${whole(count)} latents`;
+    sorting.textContent = column === suggested ? "in the suggested order"
+      : `sorted by ${column.name.toLowerCase()}, ${state.up ? "ascending" : "descending"}`;
     back.hidden = !state.sort;
     scroller.scrollTop = 0;
     render();
@@ -181,14 +184,16 @@ async function overviewPage(sae, query) {
   const s = data.summary;
   const element = h("div", { class: "overview" },
     h("section", { class: "list", "aria-label": "Latents" },
-      h("div", { class: "head" }, h("h1", {}, meta.saes[sae].name), found, back),
+      h("div", { class: "head" }, h("h1", {}, meta.saes[sae].name), found, sorting, back),
       h("div", { class: "controls" }, search,
         h("details", { open: filters.some(({ key }) => state[key]) },
           h("summary", {}, "Filters"), h("div", { class: "filters" }, inputs))),
       scroller),
     h("aside", { "aria-label": "Summary" },
       figureList([
-        ["FVU", fixed(s.fvu, 3)], ["nMSE", fixed(s.nmse, 3)], ["L0", fixed(s.l0, 1)], ["dead latents", whole(s.dead)],
+        ["FVU", fixed(s.fvu, 3)], ["nMSE", fixed(s.nmse, 3)], ["L0", fixed(s.l0, 1)], 
+        s.dead !== null && [`dead latents (last ${whole(s.deadTokens)} training tokens)`, whole(s.dead)],
+        ["did not fire here", whole(s.silent)],
         data.signed && ["dead poles", whole(s.deadPoles)],
         data.signed && s.closedPoles > 0 && ["closed poles", whole(s.closedPoles)],
         data.signed && ["mean two-sided", fixed(s.twoSided)],
