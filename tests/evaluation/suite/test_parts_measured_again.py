@@ -73,7 +73,7 @@ def test_finished_parts_are_not_computed_again_but_for_another_code_or_model(
     (finished.folder / "out" / "parts" / "geometry.json").write_text("{torn")
     assert finished.again().model_dump_json(exclude={"created"}) == before
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "code_digest", lambda: "another")
+        patch.setattr(evaluation, "CODE_DIGEST", "another")
         with pytest.raises(pytest.fail.Exception, match="read_text is called"):
             finished.again()
     path = finished.folder / "model" / "model.safetensors"  # trained on, and saved in place

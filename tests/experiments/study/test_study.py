@@ -231,7 +231,7 @@ def check_release(small_study: SmallStudy, releases: Path) -> None:
     assert SAE.load_from_disk(releases / release.NAME / "mixed").W_enc.dtype == torch.bfloat16
     assert SAE.load_from_disk(releases / release.NAME / "topk_2F").cfg.metadata.label == "topk_2F"
     card = (releases / release.NAME / "README.md").read_text()
-    for words in ("gender", "model_weights quantised to four bits", release.BASE_MODEL):
+    for words in ("gender", "had the weights: quantised to four bits", release.BASE_MODEL):
         assert words in card
     assert str(releases.parent) not in card + (releases / release.NAME / "abstopk.json").read_text()
 
