@@ -54,7 +54,7 @@ def test_the_architecture_of_the_page(
     assert "import my_sae  # registers soft_abstopk" in (folder / "runs" / "soft" / "README.md").read_text()
     control = untrained_sae(saved, x).encode(x)
     assert control.count_nonzero(-1).tolist() == [saved.cfg.k] * len(x)
-    with pytest.raises(ConfigError, match="subclass that codes as they do.*soft_abstopk"):
+    with pytest.raises(ConfigError, match=r"subclass that codes as they do.*soft_abstopk"):
         mirror(saved)
     assert "sae.k " in invoke("configs", "--keys").output
     assert (
