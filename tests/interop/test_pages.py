@@ -66,7 +66,9 @@ def test_all_blocks_on_other_tools_run(run_folder: Path, tiny_llama: Path) -> No
         re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("bash", "python(?: interop)?")
     )
     assert [command.split()[1] for command in commands] == ["mirror", "neuronpedia"]
-    assert len(python) == len(re.findall("```python", page)) == 10
+    assert len(python) == len(re.findall("```python", page))
+    python = [block for block in python if "import convert" not in block]  # reads files of another project
+    assert len(python) == 10
     assert invoke(*shlex.split(commands[0])[1:]).exit_code == 0
     script = run_folder / "page.py"
     names = ("tokens", "latent", "traced_codes", "logits_without_pole")
