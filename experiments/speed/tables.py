@@ -1,6 +1,7 @@
 """Tables of the records of the benchmarks and of SAEBench, as Markdown."""
 
 from collections.abc import Iterable
+from statistics import mean
 from typing import Any
 
 from experiments.pages import markdown_table
@@ -140,3 +141,12 @@ def tpp_table(record: dict[str, Any]) -> str:
     measures = {"accuracy lost on the class meant": "intended_diff_only", "on others": "unintended_diff_only"}
     rows = [(shown, *(f"{found[f'tpp_threshold_{n}_{name}']:.3f}" for n in ns)) for shown, name in measures.items()]
     return markdown_table(("poles ablated", *ns), rows)
+
+
+def shared_table(record: dict[str, Any]) -> str:
+    """Make the table of processes that share the cores."""
+    rows = []
+    for case, found in record["tokens_per_second, or seconds of the tests"].items():
+        unit = "s" if case.startswith("tests") else "tokens/s"
+        rows.append((case, *(f"{mean(found[name]):,.0f} {unit}" for name in ("OpenMP's default", "the package's"))))
+    return markdown_table(("two threads each; the tests have one", "OpenMP's default", "the package's"), rows)
