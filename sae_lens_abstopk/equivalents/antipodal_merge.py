@@ -54,9 +54,9 @@ class AntipodalMerge:
     sources: torch.Tensor
     """Old latent of the positive and of the negative pole of each new latent, int64 [2, d_sae]; -1 without one."""
     before: Quality | None
-    """Of the old SAE; None without activations."""
+    """Quality of the old SAE; None without activations."""
     after: Quality | None
-    """Of the signed SAE; None without activations."""
+    """Quality of the signed SAE; None without activations."""
 
 
 class _Latents(NamedTuple):

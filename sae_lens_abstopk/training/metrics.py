@@ -1,4 +1,4 @@
-"""What a run measures: each logged step, held-out text, and massive activations in the first batch."""
+"""Metrics of a run: of each logged step, of held-out text, and of massive activations in the first batch."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack

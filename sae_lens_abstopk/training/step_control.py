@@ -1,4 +1,4 @@
-"""What is steered between two steps: a run that diverges is stopped, and the L0 of an SAE is held at its target."""
+"""Control between two steps: stop a run that diverges, and hold the L0 of an SAE at its target."""
 
 import math
 from collections import deque

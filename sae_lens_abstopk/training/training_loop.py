@@ -48,7 +48,7 @@ class TrainingLoop:
     """Set on the first rank, if the run measures held-out text."""
     raise_if_asked: Callable[[], None]
     """Raises :class:`.Interrupted` once a signal has asked the run to stop."""
-    _last: tuple[dict[str, "StepResult"], float] | None = None
+    _last: tuple[dict[str, StepResult], float] | None = None
     """Results of the last step, which are not logged yet, and the speed of training."""
 
     def run(self) -> None:
@@ -85,11 +85,10 @@ class TrainingLoop:
                     taken[name] = self._step(name, batch, logs=logs)
                 self.state.watch.note({self._variant(name): result.loss for name, result in taken.items()}, step)
                 progress.advance_to(first.n_training_samples)
+                held_out: dict[str, Reconstruction] = {}
                 if measures:
                     with progress.not_counted():
                         held_out = self._measure_held_out(self.raise_if_asked)
-                else:
-                    held_out = {}
                 if logs:
                     for name, trainer in self.state.trainers.items():
                         label = trainer.sae.cfg.metadata.label or name

@@ -102,7 +102,7 @@ def final_state(run: TrainingRun) -> dict[str, Any]:
 
 
 def differences(a: Any, b: Any, at: str = "") -> list[str]:
-    """Where two nests of values are not equal to the bit."""
+    """Return the places at which two nested structures of values differ in any bit."""
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
         return [found for key in a for found in differences(a[key], b[key], f"{at}/{key}")]
     if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):

@@ -412,10 +412,10 @@ def test_a_model_in_autocast_is_cast_once_for_several_batches(
         counts.append(casts.n)
         assert not torch.is_autocast_enabled("cpu")
     assert counts == [counts[0], counts[0], 2 * counts[0]] != [0, 0, 0]
-    shared, alone = (run_of(raw_config, autocast_lm=True).activations_store for _ in range(2))
+    shared, separate = (run_of(raw_config, autocast_lm=True).activations_store for _ in range(2))
     blocks = shared._iterate_filtered_activations()
     for _ in range(BATCHES_PER_CAST + 1):
-        assert torch.equal(next(blocks), alone.get_filtered_llm_batch())
+        assert torch.equal(next(blocks), separate.get_filtered_llm_batch())
 
 
 @pytest.mark.slow

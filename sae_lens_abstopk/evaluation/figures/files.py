@@ -23,7 +23,7 @@ KINDS = {
     "effect-cost": (effect_cost_figure, _STEERED),
     "two-sidedness": (two_sidedness_figure, "no SAE that fires on both sides was measured; `abstopk eval` does that"),
 }
-"""What draws a kind of figure, and what is missing if it returns None."""
+"""Function that draws each kind of figure, and what results lack when it returns None."""
 
 
 def write_figure(

@@ -1,4 +1,4 @@
-"""What all probes share: choose on val, measure on test; and L2 logistic regression, on any features."""
+"""Scores of probes, chosen on val and measured on test, and L2 logistic regression on any features."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace

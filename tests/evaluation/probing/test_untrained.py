@@ -151,7 +151,7 @@ class OwnConfig(JumpReLUSAEConfig):
 
 
 class Odd(JumpReLUSAE):
-    """Of an architecture elsewhere, which decides by something that nobody knows of."""
+    """An SAE of another package, with a selection rule that this one does not know."""
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         codes = super().encode(x)
