@@ -1,6 +1,7 @@
 """The training loop: several SAEs train in one pass over the batches of a source."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from traceback import clear_frames
@@ -72,8 +73,11 @@ class TrainingLoop:
         estimate_scales(self.state.trainers.values(), self.batches, n_batches=cfg.n_batches_for_norm_estimate)
         with TrainingProgress(self.console, cfg.total_training_steps * cfg.train_batch_size_tokens) as progress:
             progress.advance_to(first.n_training_samples)
+            filling: AbstractContextManager[None] = progress.not_counted()  # before the first batch
             while first.n_training_steps < cfg.total_training_steps:
-                batch = next(self.batches).to(cfg.device)
+                with filling:
+                    batch = next(self.batches).to(cfg.device)
+                filling = nullcontext()
                 step = first.n_training_steps + 1
                 last = step == cfg.total_training_steps
                 if step == 1 and (warning := massive_norms_warning(batch, cfg)):
