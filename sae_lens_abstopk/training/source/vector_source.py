@@ -1,0 +1,84 @@
+"""Batches of vectors from a file or an array, shuffled anew in every epoch."""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.ranks import n_ranks, this_rank
+from sae_lens_abstopk.training.source.activation_source import SourcePosition
+from sae_lens_abstopk.vectors.vectors import Vectors
+
+
+class VectorSource:
+    """
+    An :class:`.ActivationSource` over rows of :class:`.Vectors`.
+
+    Epochs follow one another without a gap: batch i holds the i-th ``batch_size`` rows of all epochs, whose orders
+    depend on ``seed`` and the number of the epoch only. So the number of batches is the whole state.
+
+    Args:
+        vectors: The vectors.
+        rows: Numbers [n] of the rows to train on.
+        batch_size: Rows of a batch, over all ranks; each rank gets its share.
+        seed: Seed of the orders.
+        recorded: Result of :meth:`metadata`.
+
+    Raises:
+        ConfigError: there are fewer rows than a batch has.
+    """
+
+    def __init__(
+        self, vectors: Vectors, rows: torch.Tensor, *, batch_size: int, seed: int, recorded: dict[str, Any]
+    ) -> None:
+        if len(rows) < batch_size:
+            raise ConfigError(
+                f"{vectors.name} has {len(rows):,} rows to train on, fewer than a batch: give more, or lower "
+                f"train_batch_size_tokens={batch_size:,}."
+            )
+        self.d_in = vectors.d_in
+        self._vectors, self._rows, self._batch_size, self._recorded = vectors, rows, batch_size, recorded
+        self._n_batches = 0
+
+        @lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
+        def order(epoch: int) -> torch.Tensor:
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            return torch.randperm(len(rows), generator=generator)
+
+        self._order = order
+
+    def metadata(self) -> dict[str, Any]:
+        """Return metadata that identify the vectors."""
+        return self._recorded
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """Yield batches [n, d_in] in float32; on several ranks, this rank's share of each."""
+        share = self._batch_size // n_ranks()
+        while True:
+            start = self._n_batches * self._batch_size + this_rank() * share
+            picked = self._rows[self._numbers(start, start + share)]
+            self._n_batches += 1
+            yield self._vectors.rows(picked)
+
+    def _numbers(self, start: int, end: int) -> torch.Tensor:
+        """Return the places ``start`` to ``end`` of all epochs, as indices of the rows."""
+        n, found = len(self._rows), []
+        while start < end:
+            epoch, at = divmod(start, n)
+            found.append(self._order(epoch)[at : at + end - start])
+            start += len(found[-1])
+        return torch.cat(found)
+
+    def position(self) -> SourcePosition:
+        """Return the state between two batches."""
+        nothing = torch.empty(0, self.d_in)
+        return SourcePosition(self._n_batches, None, nothing, nothing, torch.Generator().get_state())
+
+    def go_to(self, position: SourcePosition, on_progress: Callable[[int, int], None] = lambda *_: None) -> None:  # noqa: ARG002
+        """Move to the position of an earlier source with the same settings."""
+        self._n_batches = position.n_blocks
+
+    def close(self) -> None:
+        """Do nothing; the file is closed with the vectors."""

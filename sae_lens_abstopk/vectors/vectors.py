@@ -1,0 +1,241 @@
+"""Vectors in files and data sets: opened without reading them into memory, read by row, and split."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.text.documents import open_dataset
+from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorPart, VectorSpec
+
+# rows read at a time by passes over all of them
+BLOCK = 16_384
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Rows of floats, with the other columns of their data set."""
+
+    name: str
+    """Name in errors and records."""
+    chunks: tuple[Tensor, ...]
+    """Consecutive rows, each [n, d_in]; views of the memory-mapped file where there is one."""
+    table: Dataset | None = None
+
+    @classmethod
+    def of_array(cls, array: Any, *, name: str = "the array") -> "Vectors":
+        """
+        Wrap a NumPy array or a tensor [n, d_in], without copying it.
+
+        Raises:
+            ConfigError: it is not a matrix of floating-point numbers.
+        """
+        tensor = _as_tensor(array) if isinstance(array, np.ndarray) else torch.as_tensor(array)
+        return cls(name, (_require_matrix(tensor, name),))
+
+    def __len__(self) -> int:
+        return sum(len(chunk) for chunk in self.chunks)
+
+    @property
+    def d_in(self) -> int:
+        """Width of the vectors."""
+        return self.chunks[0].shape[1]
+
+    def rows(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n d_in"]:
+        """Return the rows ``index`` in their order, as float32."""
+        if len(self.chunks) == 1:
+            return self.chunks[0][index].float()
+        found = torch.empty(len(index), self.d_in)
+        ends = list(accumulate(len(chunk) for chunk in self.chunks))
+        for chunk, end in zip(self.chunks, ends, strict=True):
+            here = (index >= end - len(chunk)) & (index < end)
+            found[here] = chunk[index[here] - (end - len(chunk))].float()
+        return found
+
+    def blocks(self) -> Iterator[Float[Tensor, "n d_in"]]:
+        """Yield all rows in order as float32, a block at a time."""
+        for chunk in self.chunks:
+            for block in chunk.split(BLOCK):
+                yield block.float()
+
+    def column(self, name: str) -> list[Any]:
+        """
+        Return the values of a column, such as labels or texts.
+
+        Raises:
+            ConfigError: there is no such column.
+        """
+        known = [] if self.table is None else self.table.column_names
+        if self.table is None or name not in known:
+            has = f"its columns are {', '.join(known)}" if known else "a file of one array has no columns"
+            raise ConfigError(f"{self.name} has no column {name!r}{did_you_mean(name, known)}; {has}.")
+        return self.table[name][:]
+
+    def part(self, spec: VectorSpec, part: VectorPart) -> Int[Tensor, " n"]:
+        """
+        Return the numbers of the rows of one part, ascending.
+
+        Raises:
+            ConfigError: the group column is missing, or the part is empty.
+        """
+        units = torch.arange(len(self))
+        if spec.group is not None:
+            numbers: dict[Any, int] = {}
+            units = torch.tensor([numbers.setdefault(value, len(numbers)) for value in self.column(spec.group)])
+        if part == "all":
+            return torch.arange(len(self))
+        if spec.held_out_every is None:
+            if part == "held_out":
+                raise ConfigError("held_out_every is null, so no vectors are held out; set it to a number such as 10.")
+            return torch.arange(len(self))
+        is_held_out = units % spec.held_out_every == spec.held_out_every - 1
+        rows = (is_held_out if part == "held_out" else ~is_held_out).nonzero().squeeze(1)
+        if not len(rows):
+            unit = "rows" if spec.group is None else f"groups in column {spec.group!r}"
+            raise ConfigError(
+                f"{self.name} has {int(units.max()) + 1} {unit}, too few for held_out_every={spec.held_out_every}; "
+                "lower it, or set it to null."
+            )
+        return rows
+
+    def require_sound(self) -> None:
+        """
+        Read all rows once.
+
+        Raises:
+            ConfigError: a value is NaN or infinite, or all rows are equal.
+        """
+        first, differ, done = None, False, 0
+        for block in self.blocks():
+            first = block[0].clone() if first is None else first
+            if not (finite := block.isfinite().all(dim=1)).all():
+                row = done + int((~finite).nonzero()[0])
+                raise ConfigError(f"{self.name} has NaN or infinite values, first in row {row}; remove such rows.")
+            differ = differ or bool((block != first).any())
+            done += len(block)
+        if not differ:
+            raise ConfigError(f"{self.name}: all {len(self)} rows are equal, so there is nothing to learn.")
+
+
+def open_vectors(spec: VectorSpec) -> Vectors:
+    """
+    Open the vectors of ``spec``; the file stays on disk and is read by row.
+
+    Raises:
+        ConfigError: the file is missing, damaged or not of numbers, rows differ in length, or the column is missing.
+    """
+    path = Path(spec.dataset_path).expanduser()
+    if path.suffix == ".npy":
+        return _open_npy(path)
+    if path.suffix == ".safetensors":
+        return _open_safetensors(path, spec.column_name)
+    table = open_dataset(str(path), name=spec.dataset_name, split=spec.split, streaming=False)
+    assert isinstance(table, Dataset)
+    column = spec.column_name
+    if column == ANY_COLUMN:
+        column = _only_column_of_vectors(table, spec.dataset_path)
+    if column not in table.column_names:
+        raise ConfigError(
+            f"dataset_path={spec.dataset_path!r} has no column {column!r}{did_you_mean(column, table.column_names)}; "
+            f"its columns are {', '.join(table.column_names)}."
+        )
+    name, start = f"column {column!r} of dataset_path={spec.dataset_path!r}", 0
+    chunks: list[Tensor] = []
+    for chunk in table.data.column(column).chunks:
+        if len(chunk):
+            chunks.append(_rows_of_arrow(chunk, name, start))
+        start += len(chunk)
+        if chunks and chunks[-1].shape[1] != chunks[0].shape[1]:
+            raise ConfigError(f"{name}: rows have different lengths, {chunks[0].shape[1]} and {chunks[-1].shape[1]}.")
+    if not chunks:
+        raise ConfigError(f"{name} is empty.")
+    return Vectors(name, tuple(chunks), table)
+
+
+def _open_npy(path: Path) -> Vectors:
+    name = f"dataset_path={str(path)!r}"
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ConfigError(f"{name}: no such file.") from None
+    except (ValueError, EOFError, OSError) as error:
+        if "Object arrays" in str(error) or "Python objects" in str(error):
+            raise ConfigError(
+                f"{name} holds Python objects, which are never unpickled; save it as an array of floats."
+            ) from None
+        raise ConfigError(f"{name} is damaged or cut short: {error}.") from None
+    return Vectors(name, (_require_matrix(_as_tensor(array), name),))
+
+
+def _open_safetensors(path: Path, tensor: str) -> Vectors:
+    name = f"dataset_path={str(path)!r}"
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            wanted = names[0] if tensor == ANY_COLUMN and len(names) == 1 else tensor
+            if wanted not in names:
+                raise ConfigError(f"{name}: give column=, the name of one of its tensors: {', '.join(sorted(names))}.")
+            found = file.get_tensor(wanted)
+    except FileNotFoundError:
+        raise ConfigError(f"{name}: no such file.") from None
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{name} is damaged or cut short: {error}.") from None
+    return Vectors(name, (_require_matrix(found, name),))
+
+
+def _only_column_of_vectors(table: Dataset, data: str) -> str:
+    types = {field.name: field.type for field in table.data.schema}
+    found = [name for name, kind in types.items() if _holds_lists(kind) and pa.types.is_floating(kind.value_type)]
+    if len(found) != 1:
+        what = f"several columns of vectors ({', '.join(found)})" if found else "no column of lists of floats"
+        raise ConfigError(
+            f"dataset_path={data!r} has {what} among {', '.join(table.column_names)}; name one with column=."
+        )
+    return found[0]
+
+
+def _holds_lists(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _rows_of_arrow(chunk: Any, name: str, start: int) -> Tensor:
+    """View a chunk of a column as rows [n, d_in]; ``start`` is the number of its first row."""
+    if not _holds_lists(chunk.type) or not (
+        pa.types.is_floating(chunk.type.value_type) or pa.types.is_integer(chunk.type.value_type)
+    ):
+        raise ConfigError(f"{name} holds {chunk.type}; it must hold lists of numbers.")
+    lengths = np.asarray(chunk.value_lengths().fill_null(-1))
+    values = chunk.flatten()
+    if (odd := np.flatnonzero(lengths != lengths[0])).size or lengths[0] < 1:
+        row = int(odd[0]) if odd.size else 0
+        what = "is missing" if lengths[row] < 0 else f"has {lengths[row]} numbers, and row {start} has {lengths[0]}"
+        raise ConfigError(f"{name}: row {start + row} {what}; all rows must have the same length.")
+    if values.null_count:
+        row = start + int(np.flatnonzero(np.asarray(values.is_null()))[0]) // int(lengths[0])
+        raise ConfigError(f"{name}: row {row} has missing values; remove such rows.")
+    return _as_tensor(values.to_numpy(zero_copy_only=True)).view(len(chunk), -1)
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    if array.dtype.byteorder == ">" or array.dtype.kind not in "fiu":
+        raise ConfigError(f"data has values of type {array.dtype}; save it as float16, float32 or float64.")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _require_matrix(tensor: Tensor, name: str) -> Tensor:
+    if tensor.ndim != 2 or 0 in tensor.shape:
+        raise ConfigError(f"{name} has the shape {list(tensor.shape)}; it must be [rows, width].")
+    return tensor
