@@ -61,6 +61,11 @@ class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfi
                 f"signed_share={self.signed_share!r} signs none of d_sae={self.d_sae} latents; give at least "
                 f"{1 / self.d_sae:g}, or 0 to sign none."
             )
+        if self.odd and self.n_signed < self.d_sae:
+            raise ConfigError(
+                f"signed_share={self.signed_share!r} leaves latents one-sided, and an odd SAE has none; leave out "
+                "signed_share or odd."
+            )
 
     @property
     @override

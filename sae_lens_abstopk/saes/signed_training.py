@@ -18,7 +18,7 @@ from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statis
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig
 from sae_lens_abstopk.saes.traits import Traits
 from sae_lens_abstopk.sparse import row_norms
-from sae_lens_abstopk.system.errors import require_range
+from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.ranks import summed
 
 
@@ -35,6 +35,8 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
             With ``rescale_acts_by_decoder_norm`` the decoder norm still scales the selection.
         unit_norm_decoder: Hold every decoder vector at norm 1.
         pole_window: Training steps after which the firing counts of the poles are halved, so that old ones fade.
+        odd: Train without biases, so that z(-x) = -z(x) to the bit. For inputs whose sign is arbitrary, such as
+            differences; all latents are signed, and nothing is centred.
     """
 
     traits: ClassVar[Traits] = Traits(signed=True, k_per="token")
@@ -42,11 +44,20 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
     unit_norm_encoder: bool = False
     unit_norm_decoder: bool = False
     pole_window: int = 2000
+    odd: bool = False
 
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range("pole_window", self.pole_window, at_least=1)
+        if self.odd:
+            for key, centring in (
+                ("normalize_activations", "covariance_whitening"),
+                ("b_dec_init_method", "geometric_median"),
+            ):
+                if getattr(self, key) == centring:
+                    raise ConfigError(f"{key}={centring!r} subtracts a centre, and an odd SAE has none; leave it out.")
+            self.b_dec_init_method = "zeros"
 
 
 class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
@@ -60,6 +71,12 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
         super().__init__(cast(Any, cfg), use_error_term)
         self.register_buffer("pole_counts", torch.zeros(2, cfg.d_sae, dtype=torch.int64, device=self.device))
         self._vectors_may_have_moved = False  # an optimiser step moves them; loaded ones may have a folded scale
+
+    @override
+    def initialize_weights(self) -> None:
+        super().initialize_weights()
+        for bias in (self.b_enc, self.b_dec):
+            bias.requires_grad_(not self.cfg.odd)
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:

@@ -77,8 +77,10 @@ def _problems(root: Path, folder: Path, cfg: TrainingSAEConfig, section: str) ->
         yield problem
     try:
         written = json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
-        with safe_open(folder / SAE_WEIGHTS_FILENAME, "pt"):
+        with safe_open(folder / SAE_WEIGHTS_FILENAME, "pt") as weights:
             finished = SAE.load_from_disk(folder) if _is_finished(folder) else None
+            biases = sorted({"b_enc", "b_dec"}.intersection(weights.keys()))
+            biased = [name for name in biases if weights.get_tensor(name).any()]
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
         yield f"it holds no SAE that can be read ({error})"
         return
@@ -91,6 +93,8 @@ def _problems(root: Path, folder: Path, cfg: TrainingSAEConfig, section: str) ->
     for key in keys:
         if hasattr(cfg, key) and written.get(key) != getattr(cfg, key):
             yield f"its SAE has {section}.{key}={written.get(key)}, but this run has {getattr(cfg, key)}"
+    if getattr(cfg, "odd", False) and biased:
+        yield f"it has biases ({', '.join(biased)}), so set {section}.odd to false"
     if finished is not None:
         yield from _finished_problems(finished, cfg, section)
     elif cfg.normalize_activations == "covariance_whitening" and not (folder / WHITENING).is_file():
