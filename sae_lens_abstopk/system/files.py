@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rich.filesize import decimal
@@ -46,9 +48,16 @@ def sampled_digest(path: Path) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Write ``path`` atomically, in UTF-8, synced."""
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield another path to write; it is synced and becomes ``path`` at the end, or is deleted on an error."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        yield partial
         sync(partial)
         partial.replace(path)
     except BaseException:

@@ -119,9 +119,7 @@ class Vectors:
         first, differ, done = None, False, 0
         for block in self.blocks():
             first = block[0].clone() if first is None else first
-            if not (finite := block.isfinite().all(dim=1)).all():
-                row = done + int((~finite).nonzero()[0])
-                raise ConfigError(f"{self.name} has NaN or infinite values, first in row {row}; remove such rows.")
+            require_finite(block, self.name, done)
             differ = differ or bool((block != first).any())
             done += len(block)
         if not differ:
@@ -144,7 +142,7 @@ def open_vectors(spec: VectorSpec) -> Vectors:
     assert isinstance(table, Dataset)
     column = spec.column_name
     if column == ANY_COLUMN:
-        column = _only_column_of_vectors(table, spec.dataset_path)
+        column = only_column_of_vectors(table.data.schema, spec.dataset_path)
     if column not in table.column_names:
         raise ConfigError(
             f"dataset_path={spec.dataset_path!r} has no column {column!r}{did_you_mean(column, table.column_names)}; "
@@ -154,7 +152,7 @@ def open_vectors(spec: VectorSpec) -> Vectors:
     chunks: list[Tensor] = []
     for chunk in table.data.column(column).chunks:
         if len(chunk):
-            chunks.append(_rows_of_arrow(chunk, name, start))
+            chunks.append(rows_of_arrow(chunk, name, start))
         start += len(chunk)
         if chunks and chunks[-1].shape[1] != chunks[0].shape[1]:
             raise ConfigError(f"{name}: rows have different lengths, {chunks[0].shape[1]} and {chunks[-1].shape[1]}.")
@@ -194,14 +192,19 @@ def _open_safetensors(path: Path, tensor: str) -> Vectors:
     return Vectors(name, (_require_matrix(found, name),))
 
 
-def _only_column_of_vectors(table: Dataset, data: str) -> str:
-    types = {field.name: field.type for field in table.data.schema}
-    found = [name for name, kind in types.items() if _holds_lists(kind) and pa.types.is_floating(kind.value_type)]
+def require_finite(block: Float[Tensor, "n d_in"], name: str, start: int) -> None:
+    """Raise a :class:`ConfigError` if a value is NaN or infinite; ``start`` is the number of the first row."""
+    if not (finite := block.isfinite().all(dim=1)).all():
+        row = start + int((~finite).nonzero()[0])
+        raise ConfigError(f"{name} has NaN or infinite values, first in row {row}; remove such rows.")
+
+
+def only_column_of_vectors(schema: pa.Schema, data: str) -> str:
+    """Return the name of the only column of lists of floats; a :class:`ConfigError` if there is none or several."""
+    found = [field.name for field in schema if _holds_lists(field.type) and pa.types.is_floating(field.type.value_type)]
     if len(found) != 1:
         what = f"several columns of vectors ({', '.join(found)})" if found else "no column of lists of floats"
-        raise ConfigError(
-            f"dataset_path={data!r} has {what} among {', '.join(table.column_names)}; name one with column=."
-        )
+        raise ConfigError(f"dataset_path={data!r} has {what} among {', '.join(schema.names)}; name one with column=.")
     return found[0]
 
 
@@ -209,8 +212,13 @@ def _holds_lists(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def _rows_of_arrow(chunk: Any, name: str, start: int) -> Tensor:
-    """View a chunk of a column as rows [n, d_in]; ``start`` is the number of its first row."""
+def rows_of_arrow(chunk: Any, name: str, start: int) -> Tensor:
+    """
+    View a chunk of a column as rows [n, d_in]; ``start`` is the number of its first row.
+
+    Raises:
+        ConfigError: it does not hold lists of numbers, all of one length and without missing values.
+    """
     if not _holds_lists(chunk.type) or not (
         pa.types.is_floating(chunk.type.value_type) or pa.types.is_integer(chunk.type.value_type)
     ):

@@ -1,0 +1,165 @@
+"""Texts as vectors: embedded by a sentence-transformers model, and cached by content."""
+
+import hashlib
+import importlib.util
+import json
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from filelock import FileLock
+from jaxtyping import Float
+from rich.console import Console
+from torch import Tensor
+
+from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
+from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, require_choice
+from sae_lens_abstopk.system.files import cache_folder, lack_of_space, sampled_digest
+from sae_lens_abstopk.system.terminal import passes_bar
+from sae_lens_abstopk.vectors.texts import TEXT_BLOCK, Texts, open_texts
+from sae_lens_abstopk.vectors.vector_spec import VectorSpec
+from sae_lens_abstopk.vectors.vectors import Vectors, open_vectors
+
+EmbeddingType = Literal["float32", "float16"]
+# texts in a batch: on a CPU, 128 were a third slower
+BATCH_ON_CPU, BATCH_ON_GPU = 32, 256
+# hex digits of a hash in a file name
+DIGITS = 24
+
+
+class Embedder:
+    """
+    A sentence-transformers model that embeds texts, in bfloat16 autocast on a GPU or on a CPU that is fast at it.
+
+    Args:
+        model_name: Local folder or Hub id.
+        device: ``auto`` takes a GPU if there is one.
+
+    Raises:
+        ConfigError: sentence-transformers is missing, or the model cannot be loaded.
+    """
+
+    def __init__(self, model_name: str, *, device: str = "auto") -> None:
+        require_sentence_transformers()
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            self._model = SentenceTransformer(model_name, device=None if device == "auto" else device)
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, *TRANSPORT_ERRORS) as error:
+            first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200].rstrip(".")
+            raise ConfigError(
+                f"model={model_name!r} could not be loaded as a sentence-transformers model ({first_line}); check the "
+                "name and the connection, or give a local folder."
+            ) from error
+        self._autocast = self._model.device.type == "cuda" or bfloat16_is_fast(self._model.device)
+        self.d_in: int = self(["width"]).shape[1]
+        """Width of the embeddings."""
+
+    def __call__(self, texts: list[str]) -> Float[Tensor, "n d_in"]:
+        """Embed texts, as float32 on the CPU; texts over the model's limit of tokens are cut there."""
+        device = self._model.device.type
+        size = BATCH_ON_CPU if device == "cpu" else BATCH_ON_GPU
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self._autocast):
+            found: Any = self._model.encode(texts, batch_size=size, show_progress_bar=False, convert_to_tensor=True)
+        return found.float().cpu()
+
+
+def embedded(
+    spec: VectorSpec,
+    model_name: str,
+    *,
+    dtype: EmbeddingType = "float32",
+    device: str = "auto",
+    console: Console | None = None,
+) -> Vectors:
+    """Open the embeddings of the column ``spec.column_name`` of a data set; see :func:`embedded_texts`."""
+    require_sentence_transformers()
+    return embedded_texts(open_texts(spec), model_name, dtype=dtype, device=device, console=console)
+
+
+def embedded_texts(
+    texts: Texts,
+    model_name: str,
+    *,
+    dtype: EmbeddingType = "float32",
+    device: str = "auto",
+    console: Console | None = None,
+) -> Vectors:
+    """
+    Open the embeddings of texts, with the columns of their data set.
+
+    Embeddings are kept in the package's cache, by model, texts and type: a second call reads them from the disk, and a
+    call after an interrupted one continues it. Empty texts are embedded like any other, and ``console`` reports them.
+
+    Args:
+        model_name: A sentence-transformers model: a Hub id, or a local folder, which is known by its files.
+        dtype: Type in the cache.
+        device: Device of the model.
+
+    Raises:
+        ConfigError: sentence-transformers or the model is missing, or the disk is too small.
+    """
+    require_choice("dtype", dtype, ("float32", "float16"))
+    require_sentence_transformers()
+    console = console or Console(quiet=True)
+    digest, n_empty = texts.digest()
+    if n_empty:
+        console.print(f"{n_empty:,} of {len(texts):,} texts are empty; they are embedded like any text", style="dim")
+    facts = json.dumps([model_name, _model_files(Path(model_name)), digest, dtype])
+    key = hashlib.sha256(facts.encode()).hexdigest()[:DIGITS]
+    path = embeddings_folder() / f"{Path(model_name).name}-{key}.npy"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_suffix(".lock")
+        # the ranks of a training run wait here for the one that embeds
+        with FileLock(lock):
+            if not path.is_file():
+                _fill(path, texts, Embedder(model_name, device=device), np.dtype(dtype), console)
+            lock.unlink(missing_ok=True)
+    stored = open_vectors(VectorSpec(dataset_path=str(path)))
+    return Vectors(f"{texts.name}, embedded by {model_name}", stored.chunks, texts.table)
+
+
+def embeddings_folder() -> Path:
+    """Return the folder of cached embeddings; see :func:`cache_folder`."""
+    return cache_folder() / "embeddings"
+
+
+def require_sentence_transformers() -> None:
+    """Raise a :class:`ConfigError` if sentence-transformers is not installed."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise ConfigError("embedding texts needs sentence-transformers: pip install 'sae-lens-abstopk[embeddings]'.")
+
+
+def _model_files(folder: Path) -> list[tuple[str, str]]:
+    """Return name and digest of each file of a local model; an empty list for a Hub model."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()] if folder.is_dir() else []
+    return [(path.relative_to(folder).as_posix(), sampled_digest(path)) for path in files]
+
+
+def _fill(path: Path, texts: Texts, embed: Embedder, dtype: np.dtype, console: Console) -> None:
+    """Write the embeddings of all texts to ``path``, after the whole blocks that an interrupted call left."""
+    partial, row_bytes = path.with_suffix(".partial"), embed.d_in * dtype.itemsize
+    lack = lack_of_space(path.parent, len(texts) * row_bytes, f"embedding {len(texts):,} texts")
+    if lack is not None:
+        raise ConfigError(f"{lack}; free some, or set ABSTOPK_CACHE to a folder on another disk.")
+    about = {"descr": dtype.str, "fortran_order": False, "shape": (len(texts), embed.d_in)}
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, about)
+    with partial.open("ab") as file, passes_bar(console, "embedding") as on_progress:
+        if file.tell() < header.tell():
+            file.truncate(0)
+            file.write(header.getvalue())
+        done = (file.tell() - header.tell()) // row_bytes // TEXT_BLOCK * TEXT_BLOCK
+        file.truncate(header.tell() + done * row_bytes)
+        for start in range(done, len(texts), TEXT_BLOCK):
+            rows = range(start, min(start + TEXT_BLOCK, len(texts)))
+            file.write(embed(texts.read(rows)).numpy().astype(dtype).tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            on_progress(rows.stop, len(texts))
+    partial.replace(path)
+    console.print(f"{len(texts):,} embeddings are kept in {path}", style="dim", soft_wrap=True)
