@@ -1,3 +1,4 @@
+from .embeddings.signed_sparse_auto_encoder import SignedSparseAutoEncoder as SignedSparseAutoEncoder
 from .equivalents.antipodal_merge import merge_antipodal as merge_antipodal
 from .equivalents.gauge import canonical_gauge as canonical_gauge
 from .equivalents.mirror import mirror as mirror
