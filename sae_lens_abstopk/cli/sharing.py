@@ -58,12 +58,13 @@ def mirror(
 def convert(
     source: Annotated[
         Path,
-        Argument(help="Folder of EleutherAI's sae with signed: true, or sae_STEP.safetensors of the reference code."),
+        Argument(help="Folder of EleutherAI's sae with signed: true, or weights of the reference code or CompresSAE."),
     ],
     out: NewFolder,
     activations: Annotated[
         Path | None, Option(help="File with one tensor \\[n, d_in] of activations, to estimate a missing threshold.")
     ] = None,
+    k: Annotated[int | None, Option(help="Active latents of a CompresSAE, whose weights do not say it.")] = None,
     model: Annotated[str | None, Option(help="Model name to record in the metadata.")] = None,
     hook: Annotated[str | None, Option(help="Hook name to record in the metadata.")] = None,
 ) -> None:
@@ -74,7 +75,7 @@ def convert(
         from sae_lens_abstopk.system.files import require_empty
 
         require_empty(out)
-        sae = run_convert(source, activations=activations, model_name=model, hook_name=hook)
+        sae = run_convert(source, activations=activations, k=k, model_name=model, hook_name=hook)
         sae.save_model(out)
         write_load_note(out, sae.cfg.architecture())
         console.out(f"{out}: {sae.cfg.architecture()}, {sae.cfg.d_sae:,} latents on {sae.cfg.d_in} dimensions")

@@ -12,29 +12,34 @@ the authors' ``src/trainer.py`` (arXiv 2510.00404) writes ``sae_STEP.safetensors
 [F, D], ``b_dec`` [D] and ``b_enc`` [F], and ``config_STEP.json`` beside it. ``BatchAbsoluteKSAE.forward`` normalises
 each token to mean 0 and deviation 1 (``input_unit_norm``), subtracts ``b_dec``, never adds ``b_enc``, and keeps the
 k * B largest magnitudes of a batch of B tokens. SAELens's ``layer_norm`` is the same normalisation, to the epsilon.
+
+CompresSAE (arXiv 2505.11388; ``model.py`` in https://github.com/recombee/CompresSAE) compresses embeddings. Its state
+dict has ``encoder_w`` [D, F], ``encoder_b`` [F] and ``decoder_w`` [F, D], and not k; codes are the k largest magnitudes
+of x / ||x|| @ encoder_w + encoder_b, signs kept, and the output is z @ decoder_w, without a bias.
 """
 
-import json
-import pickle
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from sae_lens import AbsTopKSAE, AbsTopKSAEConfig
 from sae_lens.constants import SAE_WEIGHTS_FILENAME, SPARSIFY_WEIGHTS_FILENAME
 from sae_lens.saes.sae import SAEMetadata
 from sae_lens.util import dtype_to_str
-from safetensors import SafetensorError
-from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
+from sae_lens_abstopk.saes.converted_files import (
+    PICKLED,
+    read_settings,
+    read_tensors,
+    require_shapes,
+    whole_number,
+)
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.threshold import ThresholdFitter, require_activations
 from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.typed_values import typed_value
 
-PICKLED = (".pt", ".pth", ".bin")
 # options of later versions of sparsify that change the SAE's function
 OTHER_COMPUTATIONS = ("transcode", "skip_connection", "multi_topk")
 # name of the signed SAE in the reference code
@@ -46,6 +51,7 @@ def convert(
     source: Path,
     *,
     activations: torch.Tensor | Path | None = None,
+    k: int | None = None,
     model_name: str | None = None,
     hook_name: str | None = None,
 ) -> AbsTopKSAE | SignedJumpReLUSAE:
@@ -54,14 +60,15 @@ def convert(
 
     Args:
         source: A folder of EleutherAI's ``sae`` (sparsify) with ``signed: true``, or a weights file of the AbsTopK
-            reference code.
+            reference code or of CompresSAE.
         activations: [n, d_in] at the hook, or a file with one such tensor; needed for the reference code's SAEs, which
             select over the batch and have no threshold.
+        k: Active latents of a CompresSAE, whose weights file does not say it.
         model_name: Model, for the metadata, if the source does not name it.
         hook_name: Hook, likewise.
 
     Raises:
-        ConfigError: the source has neither format or is damaged, or activations are missing.
+        ConfigError: the source has none of these formats or is damaged, or activations or k are missing.
     """
     folder = source if source.is_dir() else source.parent
     if (folder / SAE_WEIGHTS_FILENAME).is_file() and source in (folder, folder / SAE_WEIGHTS_FILENAME):
@@ -69,15 +76,18 @@ def convert(
             f"{source} is in SAELens's format already and needs no conversion; load it with "
             f"SAE.load_from_disk({str(folder)!r})."
         )
-    if source.is_dir() and activations is None:
+    is_file = source.suffix in (".safetensors", *PICKLED) and not source.is_dir()
+    if source.is_dir() and activations is None and k is None:
         sae = _convert_sparsify(source)
-    elif source.suffix in (".safetensors", *PICKLED) and activations is not None:
+    elif is_file and activations is not None and k is None:
         sae = _convert_reference(source, activations)
+    elif is_file and activations is None and k is not None:
+        sae = _convert_compressae(source, k)
     else:
         raise ConfigError(
-            f"{source}: give a folder of sparsify with cfg.json and sae.safetensors, without --activations; or the "
+            f"{source}: give a folder of sparsify with cfg.json and sae.safetensors, and no other option; or the "
             "sae_STEP.safetensors of the AbsTopK reference code, with --activations FILE, a tensor [n, d_in], to "
-            "estimate its threshold."
+            "estimate its threshold; or the state dict of a CompresSAE, with --k N."
         )
     for key, value in (("model_name", model_name), ("hook_name", hook_name)):
         if value is not None:
@@ -88,21 +98,21 @@ def convert(
 def _convert_sparsify(folder: Path) -> AbsTopKSAE:
     """Convert the SAE in ``folder``; a folder name like ``layers.5`` gives the hook ``model.layers.5``."""
     path = folder / "cfg.json"
-    settings = _read_settings(path)
+    settings = read_settings(path)
     other = [key for key in OTHER_COMPUTATIONS if settings.get(key)]
     if settings.get("signed") is not True or other:
         raise ConfigError(
             f"{path} does not say signed: true, or says {', '.join(OTHER_COMPUTATIONS)}, which change the function. "
             "SAELens loads unsigned SAEs: SAE.load_from_disk(FOLDER, converter=sparsify_disk_loader)."
         )
-    d_in, k = _setting(settings, "d_in", path), _setting(settings, "k", path)
+    d_in, k = whole_number(settings, "d_in", path), whole_number(settings, "k", path)
     key, unit = ("num_latents", 1) if settings.get("num_latents") else ("expansion_factor", d_in)
-    d_sae = unit * _setting(settings, key, path)
+    d_sae = unit * whole_number(settings, key, path)
     require_range(f"{path}: k", k, at_most=d_sae, remedy=", the number of latents")
     weights = folder / SPARSIFY_WEIGHTS_FILENAME
-    tensors = _read_tensors(weights)
+    tensors = read_tensors(weights)
     shapes = {"encoder.weight": (d_sae, d_in), "encoder.bias": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
-    _require_shapes(tensors, shapes, weights)
+    require_shapes(tensors, shapes, weights)
     dtype = dtype_to_str(tensors["W_dec"].dtype)
     metadata = SAEMetadata(converted_from="sparsify, signed")
     if layer := re.fullmatch(r"layers[._](\d+)", folder.resolve().name):
@@ -123,17 +133,17 @@ def _convert_reference(weights: Path, activations: torch.Tensor | Path) -> Signe
     ``.pt`` file, beside ``config_STEP.json``.
     """
     settings = weights.with_name(weights.stem.replace("sae_", "config_", 1) + ".json")
-    found = _read_settings(settings)
+    found = read_settings(settings)
     if found.get("sae_name") != REFERENCE:
         raise ConfigError(
             f"{settings}: sae_name={found.get('sae_name')!r} is not {REFERENCE!r}, the signed SAE of that trainer."
         )
-    d_in, d_sae, k = (_setting(found, key, settings) for key in ("act_size", "dict_size", "k"))
-    tensors = _read_tensors(weights)
+    d_in, d_sae, k = (whole_number(found, key, settings) for key in ("act_size", "dict_size", "k"))
+    tensors = read_tensors(weights)
     shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
-    _require_shapes(tensors, shapes, weights)
+    require_shapes(tensors, shapes, weights)
     if isinstance(activations, Path):
-        file, held = activations, list(_read_tensors(activations).values())
+        file, held = activations, list(read_tensors(activations).values())
         if len(held) != 1:
             raise ConfigError(f"{file} holds {len(held)} tensors; give a file with one, [n, {d_in}].")
         activations = held[0]
@@ -156,6 +166,36 @@ def _convert_reference(weights: Path, activations: torch.Tensor | Path) -> Signe
     return sae
 
 
+def _convert_compressae(weights: Path, k: int) -> AbsTopKSAE:
+    """
+    Convert the CompresSAE in ``weights``, a state dict.
+
+    ``constant_norm_rescale`` gives inputs the norm sqrt(d_in), so the encoder is divided by that. The output has the
+    length of the input, where CompresSAE's is for the input of norm 1; ``decode`` therefore needs the inputs that were
+    encoded last, as with all SAEs of this normalisation.
+    """
+    tensors = read_tensors(weights)
+    if getattr(tensors.get("encoder_w"), "ndim", None) != 2:
+        raise ConfigError(f"{weights} is not the state dict of a CompresSAE: it lacks encoder_w [d_in, d_sae].")
+    d_in, d_sae = tensors["encoder_w"].shape
+    shapes = {"encoder_w": (d_in, d_sae), "encoder_b": (d_sae,), "decoder_w": (d_sae, d_in)}
+    require_shapes(tensors, shapes, weights)
+    require_range("k", typed_value("k", k, int), at_least=1, at_most=d_sae, remedy=", the number of latents")
+    cfg = AbsTopKSAEConfig(
+        d_in=d_in,
+        d_sae=d_sae,
+        k=k,
+        dtype=dtype_to_str(tensors["decoder_w"].dtype),
+        normalize_activations="constant_norm_rescale",
+        metadata=SAEMetadata(converted_from="CompresSAE"),
+    )
+    sae = AbsTopKSAE(cfg)
+    W_enc, W_dec = tensors["encoder_w"] / d_in**0.5, tensors["decoder_w"] * d_in**0.5
+    b_dec = torch.zeros_like(sae.b_dec)
+    sae.load_state_dict({"W_enc": W_enc, "b_enc": tensors["encoder_b"], "W_dec": W_dec, "b_dec": b_dec})
+    return sae
+
+
 def _metadata(found: dict[str, Any], n_tokens: int) -> SAEMetadata:
     keys = ("model_name", "hook_point", "dataset", "seq_len")
     names = ("model_name", "hook_name", "dataset_path", "context_size")
@@ -163,46 +203,3 @@ def _metadata(found: dict[str, Any], n_tokens: int) -> SAEMetadata:
     facts |= {"training_architecture": REFERENCE, "training_architecture_details": {"k": found["k"]}}
     facts |= {"converted_from": "AbsTopK reference code", "threshold_tokens": n_tokens}
     return SAEMetadata(**facts, model_class_name="HookedTransformer")
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        if path.suffix not in PICKLED:
-            return load_file(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
-    except pickle.UnpicklingError:
-        raise ConfigError(
-            f"{path} holds more than tensors, and opening it could run code of its author; ask for a .safetensors "
-            "file, or for torch.save(sae.state_dict(), FILE)."
-        ) from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise ConfigError(f"{path} is missing or damaged: {error}.") from None
-    entries = cast(dict[str, Any], loaded) if isinstance(loaded, dict) else {}
-    if not entries or not all(torch.is_tensor(value) for value in entries.values()):
-        raise ConfigError(f"{path} is not a state dict: it must map names to tensors and hold nothing else.")
-    return entries
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}, which has the settings of the SAE, is not a JSON object: {error}.") from None
-
-
-def _setting(settings: Mapping[str, Any], key: str, path: Path) -> int:
-    """Return the setting ``key``, a whole number of at least 1."""
-    value: int = typed_value(f"{path}: {key}", settings.get(key), int)
-    require_range(f"{path}: {key}", value, at_least=1)
-    return value
-
-
-def _require_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """Raise a ConfigError unless the tensors have these ``shapes``, one float dtype and finite values."""
-    found = {name: tuple(tensor.shape) for name, tensor in sorted(tensors.items())}
-    if found != shapes:
-        raise ConfigError(f"{path} holds {found}; by its settings it should hold {dict(sorted(shapes.items()))}.")
-    dtypes = {tensor.dtype for tensor in tensors.values()}
-    finite = all(tensor.is_floating_point() and tensor.isfinite().all() for tensor in tensors.values())
-    if len(dtypes) > 1 or not finite:
-        raise ConfigError(f"{path} must hold finite floating-point numbers of one type, and holds {dtypes}.")

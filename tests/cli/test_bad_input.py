@@ -121,6 +121,7 @@ COMMANDS: dict[str, str] = {
     "publish {dir}/sae --repo user/name --device cpu": "--device .*without --measure",
     "pull user/name sae": "user/name",
     "convert {dir}/empty_folder --out {dir}/out": "empty_folder",
+    "convert {dir}/empty_folder --k 8 --out {dir}/out": "or the state dict of a CompresSAE, with --k N",
     "convert {dir}/sae --activations {dir}/a_file --out {dir}/out": r"no conversion; .*SAE\.load_from_disk\('.*/sae'\)",
 }
 

@@ -142,6 +142,54 @@ def test_the_command_takes_activations_from_a_file_and_a_pickled_state_dict(tmp_
     assert torch.equal(loaded.threshold, convert(weights, activations=X).threshold)
 
 
+def compressae_weights(root: Path) -> Path:
+    """The state dict of a CompresSAE (arXiv 2505.11388): rows of the decoder have norm 1, inputs are made so."""
+    W_dec = numbers(F, D, seed=4)
+    tensors = {"encoder_w": numbers(D, F), "encoder_b": numbers(F, seed=1) / 5}
+    tensors["decoder_w"] = W_dec / W_dec.norm(dim=-1, keepdim=True)
+    torch.save(tensors, root / "compressae.pt")
+    return root / "compressae.pt"
+
+
+def compressae_forward(weights: Path, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Its definition: codes of unit vectors, k largest magnitudes with their signs, and a decoder without a bias."""
+    tensors = torch.load(weights, weights_only=True)
+    pre = torch.stack([row / row.square().sum().sqrt() for row in x]) @ tensors["encoder_w"] + tensors["encoder_b"]
+    least = pre.abs().sort(dim=-1, descending=True).values[:, K - 1 : K]
+    codes = pre * (pre.abs() >= least)
+    return codes, codes @ tensors["decoder_w"]
+
+
+def test_a_compressae_has_its_own_codes_and_directions(tmp_path: Path) -> None:
+    weights = compressae_weights(tmp_path)
+    done = invoke("convert", str(weights), "--k", str(K), "--out", str(tmp_path / "out"), "--model", "embedder")
+    assert done.exit_code == 0, done.output
+    sae: Any = SAE.load_from_disk(tmp_path / "out")
+    assert sae.cfg.metadata.model_name == "embedder"
+    codes, out = compressae_forward(weights, X)
+    assert ((codes != 0).sum(-1) == K).all()
+    torch.testing.assert_close(sae.encode(X), codes, rtol=0, atol=1e-5)
+    torch.testing.assert_close(sae.encode(X * 7), codes, rtol=0, atol=1e-5)
+    norms = X.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(sae(X), out * norms, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(sae(X / norms), out, rtol=1e-5, atol=1e-5)
+
+
+def test_a_file_that_is_no_compressae_is_refused(tmp_path: Path) -> None:
+    weights = compressae_weights(tmp_path)
+    for k, sentence in ((0, "k=0 must be at least 1"), (99, "k=99 must be at .* at most 32, the number of latents")):
+        with pytest.raises(ConfigError, match=sentence):
+            convert(weights, k=k)
+    with pytest.raises(ConfigError, match="with --k N"):
+        convert(weights, k=K, activations=X)
+    tensors = torch.load(weights, weights_only=True)
+    torch.save(tensors | {"decoder_w": numbers(D, F)}, weights)
+    with pytest.raises(ConfigError, match="it should hold"):
+        convert(weights, k=K)
+    with pytest.raises(ConfigError, match="is not the state dict of a CompresSAE: it lacks encoder_w"):
+        convert(reference_weights(tmp_path), k=K)
+
+
 class Evil:
     """Runs code when it is unpickled."""
 
