@@ -62,10 +62,11 @@ def run_configs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def with_dataset_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
-    """Resolve a relative ``dataset_path`` that exists in ``folder``, the config file's folder."""
-    dataset = raw.get("dataset_path")
-    if isinstance(dataset, str) and dataset and (folder / dataset).exists():
-        raw["dataset_path"] = str((folder / dataset).resolve())
+    """Resolve a relative ``dataset_path`` or ``data`` that exists in ``folder``, the config file's folder."""
+    for key in ("dataset_path", "data"):
+        dataset = raw.get(key)
+        if isinstance(dataset, str) and dataset and (folder / dataset).exists():
+            raw[key] = str((folder / dataset).resolve())
     return raw
 
 

@@ -13,6 +13,8 @@ from sae_lens_abstopk.system.files import sampled_digest
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 COMPRESSED = (".gz", ".zst")
+ARRAYS = (".npy", ".safetensors")
+"""Endings of files of vectors."""
 TextFiles = list[list[str | int]]
 
 
@@ -23,7 +25,7 @@ def text_files(path: str) -> TextFiles:
         states = {state.parent: json.loads(state.read_text(encoding="utf-8")) for state in text.rglob("state.json")}
         files = [folder / entry["filename"] for folder, state in states.items() for entry in state["_data_files"]]
     else:
-        files = [file for file in files_of(text) if format_of(file)]
+        files = [file for file in files_of(text) if format_of(file) or file.suffix in ARRAYS]
     return [[file.name, file.stat().st_size, sampled_digest(file)] for file in sorted(files)]
 
 

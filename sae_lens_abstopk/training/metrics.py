@@ -1,8 +1,8 @@
-"""Metrics of a run: of each logged step, of held-out text, and of massive activations in the first batch."""
+"""Metrics of a run: of each logged step, of what is held out, and of massive activations in the first batch."""
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
 
 import torch
 from sae_lens import SAETrainer, TrainingSAE
@@ -23,6 +23,7 @@ from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.saes.traits import sparsity_coefficient
 from sae_lens_abstopk.system.ranks import averaged, n_ranks, summed
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.vectors.vectors import Vectors
 
 # multiple of the median norm that ordinary tokens stay below
 MASSIVE = 20
@@ -72,12 +73,63 @@ def _mean_over_ranks(value: Any) -> float:
 
 
 def held_out_metrics(found: Reconstruction) -> dict[str, float]:
-    """Return the metrics on held-out text, in evaluation mode."""
-    loss = found.loss
-    assert loss is not None
-    losses = {key: getattr(loss, key) for key in ("ce_clean", "ce_sae", "ce_zero", "ce_mean")}
-    recovered = {"loss_recovered_zero": loss.zero, "loss_recovered_mean": loss.mean}
-    return {"held_out_fvu": found.fvu, "held_out_l0": found.l0, **losses, **recovered}
+    """Return the metrics on what is held out, in evaluation mode."""
+    row = {"held_out_fvu": found.fvu, "held_out_l0": found.l0}
+    if (loss := found.loss) is not None:
+        row |= {key: getattr(loss, key) for key in ("ce_clean", "ce_sae", "ce_zero", "ce_mean")}
+        row |= {"loss_recovered_zero": loss.zero, "loss_recovered_mean": loss.mean}
+    return row
+
+
+class HeldOut(Protocol):
+    """Protocol of a measurement of SAEs in training on what is held out."""
+
+    n_passes: int
+    """Number of calls of ``on_pass`` in the next measurement."""
+
+    def measure(
+        self, trainers: Mapping[str, SAETrainer[Any, Any]], *, on_pass: Callable[[], None] = ...
+    ) -> dict[str, Reconstruction]:
+        """Measure the SAEs as they are now, by name; what ``on_pass`` raises ends the measurement."""
+        ...
+
+
+@contextmanager
+def codecs_of(trainers: Mapping[str, SAETrainer[Any, Any]]) -> Iterator[dict[str, ScaledCodec]]:
+    """Hold SAEs in training in evaluation mode, and provide them as codecs of raw activations, by name."""
+    with ExitStack() as stack:
+        for trainer in trainers.values():
+            trainer.sae.eval()
+            if isinstance(trainer.sae, SignedTrainingSAE):
+                stack.enter_context(trainer.sae.vectors_normalized())
+        try:
+            yield {name: ScaledCodec(trainer.sae, trainer.activation_scaler) for name, trainer in trainers.items()}
+        finally:
+            for trainer in trainers.values():
+                trainer.sae.train()
+
+
+class HeldOutVectors:
+    """Measurement of SAEs in training on the first ``perf_tokens`` held-out vectors."""
+
+    def __init__(self, vectors: Vectors, rows: torch.Tensor, *, batch_size: int) -> None:
+        self._vectors, self._batches = vectors, rows.split(batch_size)
+        self.n_passes = len(self._batches)
+
+    @torch.no_grad()
+    def measure(
+        self, trainers: Mapping[str, SAETrainer[Any, Any]], *, on_pass: Callable[[], None] = lambda: None
+    ) -> dict[str, Reconstruction]:
+        """Measure the SAEs as they are now, by name; ``on_pass`` is called after each batch."""
+        sums = {name: ReconstructionSums() for name in trainers}
+        with codecs_of(trainers) as codecs:
+            for index in self._batches:
+                x = self._vectors.rows(index)
+                for name, codec in codecs.items():
+                    codes = codec.encode(x)
+                    sums[name].update(x, codec.decode(codes).to(x), codes)
+                on_pass()
+        return {name: total.result(None) for name, total in sums.items()}
 
 
 class HeldOutLoss:
@@ -102,33 +154,18 @@ class HeldOutLoss:
         return len(self.batches) * (1 + ablations + self._n_saes)
 
     def measure(
-        self, trainers: Mapping[str, SAETrainer[Any, Any]], *, on_pass: Callable[[], None] | None = None
+        self, trainers: Mapping[str, SAETrainer[Any, Any]], *, on_pass: Callable[[], None] = lambda: None
     ) -> dict[str, Reconstruction]:
-        """
-        Measure the SAEs as they are now, by name; no other thread may run the model meanwhile.
-
-        ``on_pass`` is called after each pass of the language model; what it raises ends the measurement.
-        """
-        codecs = {}
-        for name, trainer in trainers.items():
-            trainer.sae.eval()
-            codecs[name] = ScaledCodec(trainer.sae, trainer.activation_scaler)
-        with ExitStack() as stack:
-            for trainer in trainers.values():
-                if isinstance(trainer.sae, SignedTrainingSAE):
-                    stack.enter_context(trainer.sae.vectors_normalized())
-            try:
-                results = evaluate_reconstruction(
-                    ModelPasses.of_spec(self.model, self.cfg.model_spec, d_in=self.cfg.sae.d_in),
-                    codecs,
-                    self.batches,
-                    token_filter=TokenFilter.of_sae(trainers["sae"].sae, getattr(self.model, "tokenizer", None)),
-                    reference=self.reference,
-                    on_pass=on_pass,
-                )
-            finally:
-                for trainer in trainers.values():
-                    trainer.sae.train()
+        """Measure the SAEs as they are now, by name; no other thread may run the model meanwhile."""
+        with codecs_of(trainers) as codecs:
+            results = evaluate_reconstruction(
+                ModelPasses.of_spec(self.model, self.cfg.model_spec, d_in=self.cfg.sae.d_in),
+                codecs,
+                self.batches,
+                token_filter=TokenFilter.of_sae(trainers["sae"].sae, getattr(self.model, "tokenizer", None)),
+                reference=self.reference,
+                on_pass=on_pass,
+            )
         self.reference = results["sae"].loss
         return results
 

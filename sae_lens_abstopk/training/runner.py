@@ -1,234 +1,65 @@
 """A training run on a language model: SAELens's runner with several SAEs a pass, exact resume and a run folder."""
 
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from rich.console import Console
-from sae_lens import LanguageModelSAETrainingRunner, TrainingSAE
-from sae_lens.constants import SAE_WEIGHTS_FILENAME
+from sae_lens import LanguageModelSAETrainingRunner
 from typing_extensions import override
 
 from sae_lens_abstopk.model.check_hook import check_activations, check_hook
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.text_store import saelens_notes_off
-from sae_lens_abstopk.saes.load_note import write_load_note
-from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE
-from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.folder_lock import require_free, run_locks
-from sae_lens_abstopk.system.ranks import barrier, this_rank, together
-from sae_lens_abstopk.system.terminal import PrintableConsole, passes_bar
 from sae_lens_abstopk.text.documents import load_text
-from sae_lens_abstopk.training.checkpoints.checkpoint import all_at_once
-from sae_lens_abstopk.training.checkpoints.resume import checkpoint_to_resume, refuse_to_overwrite
-from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints, require_room
-from sae_lens_abstopk.training.checkpoints.training_state import TrainingState
-from sae_lens_abstopk.training.config.checks import require_machine
-from sae_lens_abstopk.training.config.config_file import dump_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.distributed import of_this_rank
-from sae_lens_abstopk.training.interruption import Interrupted, StoppedAfterTraining, StopSignals
 from sae_lens_abstopk.training.metrics import HeldOutLoss
-from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, keep_variants, note_run, sae_folder, write_config
+from sae_lens_abstopk.training.run import Run
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
-from sae_lens_abstopk.training.source.activation_source import ActivationSource, BatchStream
 from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
-from sae_lens_abstopk.training.step_control import DivergedError, DivergenceWatch, L0Controller
-from sae_lens_abstopk.training.tracking.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
-from sae_lens_abstopk.training.tracking.trackers import open_trackers, wandb_run
-from sae_lens_abstopk.training.trainers import new_sae, new_trainer
-from sae_lens_abstopk.training.training_loop import TrainingLoop
-from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
 
 
-class TrainingRun(LanguageModelSAETrainingRunner):
-    """
-    SAELens's training runner, with several SAEs a pass.
-
-    The model, the metadata, the final files and the checkpoints are SAELens's; each SAE has a ``SAETrainer`` of its
-    own, which :class:`.TrainingLoop` drives through the seams that SAELens keeps for outside coordinators.
-    """
+class TrainingRun(Run, LanguageModelSAETrainingRunner):
+    """A run on activations of a language model; the model, the metadata and the final files are SAELens's."""
 
     cfg: TrainingConfig  # type: ignore[assignment]
-    """The config, with the device of this rank."""
-    source: ActivationSource
-    state: TrainingState
-    """Set by :meth:`run`, as are the checkpoints."""
-    checkpoints: RunCheckpoints
-    held_out_loss: HeldOutLoss | None = None
-    """Set on the first rank, if the run measures held-out text."""
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
-        cfg = cfg.checked_again()
-        if cfg.output_path is None:
-            raise ConfigError("output_path is not set; name the folder that the run is to be written to.")
-        dump_config(cfg)  # report a value that no file can hold
-        self.output = Path(cfg.output_path)
-        self.leads = this_rank() == 0
-        """Whether this rank writes."""
-        self.console = (console or PrintableConsole(markup=False)) if self.leads else Console(quiet=True)
-        self.written_cfg = cfg  # without the GPU of this rank
-        if self.leads:
-            require_free(self.output)
-        refuse_to_overwrite(cfg)
-        self.resumed = checkpoint_to_resume(cfg, self.console)
-        cfg = of_this_rank(cfg)
-        require_machine(cfg)
-        cfg.logger.require_packages()
-        if self.leads:
-            with run_locks(self.output, cfg.checkpoint_path):
-                pass  # report an unwritable folder before anything is loaded
+        Run.__init__(self, cfg, console=console)
+        self._say(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
+
+    @override
+    def _check_source(self) -> None:
+        cfg = self.cfg
         check_hook(cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
-        self.starts = warm_starts(cfg) if self.resumed is None else {}
-        """Folders with the initial weights of SAEs, by name."""
-        measures_loss = bool(cfg.perf_log_freq and cfg.held_out_every)
-        text = cfg.text_spec
-        documents = load_text(text, "train")
-        if measures_loss:
-            load_text(text, "held_out")  # report too little text before the model is loaded
-        self.saes: dict[str, TrainingSAE[Any]] = {
-            name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name)).to(cfg.device)
-            for name, sae_cfg in cfg.all_saes.items()
-        }
-        require_room(cfg, self.saes)
+        self._documents = load_text(cfg.text_spec, "train")
+        if self._measures:
+            load_text(cfg.text_spec, "held_out")  # report too little text before the model is loaded
         if cfg.activation_cache is not None:
             ActivationCache.of_run(cfg).require_room(cfg)
-        model = load_language_model(cfg.model_spec, text)
+
+    @override
+    def _open_source(self) -> LanguageModelSource:
+        cfg = self.cfg
+        model = load_language_model(cfg.model_spec, cfg.text_spec)
         check_activations(model, cfg.model_spec, d_in=cfg.sae.d_in)
         with saelens_notes_off():
             # for SAELens's own store, which the source replaces
             no_text = Dataset.from_dict({"text": [""], "messages": [""]})
-            super().__init__(cfg, override_dataset=no_text, override_model=model, override_sae=self.saes["sae"])
-            self.source = self.activations_store = LanguageModelSource.for_training(self.model, cfg, documents)
-        torch.manual_seed(cfg.seed)
-        if self.leads and measures_loss:
-            self.held_out_loss = HeldOutLoss(self.model, cfg, self.saes)
+            LanguageModelSAETrainingRunner.__init__(
+                self, cfg, override_dataset=no_text, override_model=model, override_sae=self.saes["sae"]
+            )
+            self.activations_store = LanguageModelSource.for_training(self.model, cfg, self._documents)
+        return self.activations_store
 
     @override
-    def run(self) -> TrainingSAE[Any]:
-        """Train, write the run folder, and return the first SAE."""
-        barrier()  # the folder changes only after every rank has checked it
-        with ExitStack() as stack:
-            stack.enter_context(torch.enable_grad())  # notebooks may have switched gradients off
-            if self.leads:
-                stack.enter_context(run_locks(self.output, self.written_cfg.checkpoint_path))
-                refuse_to_overwrite(self.written_cfg)  # another process may have written in the meantime
-            self._say(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
-            if self.cfg.perf_log_freq and self.cfg.held_out_every is None:
-                self._say("held_out_every is null, so there is no text to measure Loss Recovered on")
-            self._prepare()
-            if self.leads and self.cfg.logger.log_to_wandb:
-                goes_on, config = self.resumed is not None, self.cfg.to_dict()
-                stack.enter_context(wandb_run(self.cfg.logger, self.output, config, goes_on=goes_on, warn=self._say))
-            loggers = {name: self._loggers(name) for name in self.saes}
-            console = self.console  # self in the message would keep the run and its model in a cycle
-            signals = StopSignals(
-                lambda name: console.print(f"{name}: stopping after this step; send it again to stop immediately")
-            )
-            prefetch = int(self.cfg.prefetch_llm_batches)
-            batches = BatchStream(self.source, prefetch=prefetch, before_each=signals.raise_if_asked)
-            loop = TrainingLoop(
-                cfg=self.cfg,
-                state=self.state,
-                checkpoints=self.checkpoints,
-                batches=batches,
-                loggers=loggers,
-                console=self.console,
-                held_out_loss=self.held_out_loss,
-                raise_if_asked=signals.raise_if_asked,
-            )
-            try:
-                with signals.caught():
-                    loop.run()
-                    with together("writing the SAEs"):
-                        for name in reversed(self.saes) if self.leads else ():
-                            self._save_final(name)  # the first SAE last: its weights mark the run as finished
-                    try:
-                        loop.log_last_step()
-                    except Interrupted as cut:  # the run is complete, and nothing follows
-                        raise StoppedAfterTraining({name: self.folder(name) for name in self.saes}) from cut
-            except DivergedError as error:
-                raise DivergedError(self.checkpoints.advice(error)) from None
-            finally:
-                batches.close()
-                for logger in loggers.values():
-                    logger.close()
-        return self.sae
-
-    def folder(self, name: str) -> Path:
-        """Return the folder of the SAE ``name``: the run folder, or a companion's subfolder."""
-        return sae_folder(self.output, name)
-
-    def label(self, name: str) -> str:
-        """Return the name on screen of the SAE ``name``."""
-        return self.saes[name].cfg.metadata.label or name
-
-    def _prepare(self) -> None:
-        """Make the trainers, restore a checkpoint or start anew, and write the config."""
-        cfg = self.cfg
-        trainers = {name: new_trainer(cfg, name, sae, self.activations_store) for name, sae in self.saes.items()}
-        controllers = {
-            name: L0Controller(trainers[name], target, cfg.total_training_steps)
-            for name, target in cfg.target_l0.items()
-        }
-        self.state = TrainingState(trainers, controllers, DivergenceWatch(cfg.divergence_factor))
-        metrics = {name: self.folder(name) / METRICS_FILENAME for name in self.saes}
-        self.checkpoints = RunCheckpoints(self.written_cfg, self.state, metrics, self.console)
-        if self.resumed is None:
-            self.checkpoints.start_anew()
-            take_scales(trainers, self.starts)
-            for name in [name for name in self.saes if self.starts and name not in self.starts]:
-                self._say(f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name")
-        else:
-            keep_variants(self.saes, self.resumed)
-            position = self.checkpoints.restore(self.resumed)
-            with passes_bar(self.console, "reading the text up to the checkpoint") as on_progress:
-                self.source.go_to(position, on_progress)
-        self._set_sae_metadata()
-        for name, sae in self.saes.items():
-            if isinstance(sae, SparseTrainingSAE) and sae.cfg.sparse_backend != "dense" and not sae.takes_sparse_step():
-                self._say(
-                    f"{self.label(name)} trains on SAELens's dense step, several times as slow as the sparse kernels: "
-                    f"these are for float32 and float64 (sae.dtype is {sae.cfg.dtype}), and for unchanged losses and "
-                    "selections"
-                )
-        if self.leads:
-            write_config(self.output, self.written_cfg)
+    def _open_held_out(self) -> HeldOutLoss:
+        return HeldOutLoss(self.model, self.cfg, self.saes)
 
     @override
     def _set_sae_metadata(self) -> None:
+        LanguageModelSAETrainingRunner._set_sae_metadata(self)
         super()._set_sae_metadata()
-        note_run(self.saes, self.cfg, self.source.metadata())
 
-    def _save_final(self, name: str) -> None:
-        folder = self.folder(name)
-        with all_at_once(folder, last=SAE_WEIGHTS_FILENAME) as staging:
-            self.save_final_sae(self.saes[name], str(staging), self.state.trainers[name].log_feature_sparsity)
-            (staging / "README.md").unlink(missing_ok=True)  # the SAE's own has the name of the staging folder
-            if not (folder / "README.md").exists():  # the user's own
-                architecture = self.saes[name].cfg.get_inference_config_class().architecture()
-                write_load_note(staging, architecture, folder=folder)
-
-    def _loggers(self, name: str) -> Loggers:
-        if not self.leads:
-            return Loggers([], self._say)
-        loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
-        if not self.console.is_terminal:
-            loggers.append(ConsoleLogger(self.console, self.label(name), self.cfg.total_training_steps))
-        trainer = self.state.trainers[name]
-        config = self.cfg.to_dict() | {"sae": self.saes[name].cfg.to_dict(), "companions": {}, "lr_multiples": {}}
-        loggers += open_trackers(
-            self.cfg.logger,
-            self.label(name),
-            self.folder(name),
-            several=len(self.saes) > 1,
-            first_step=trainer.n_training_steps + 1,
-            config=config | {"lr": trainer.cfg.lr, "lr_end": trainer.cfg.lr_end},
-            warn=self._say,
-        )
-        return Loggers(loggers, self._say)
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+    @override
+    def save_final_sae(self, *arguments: Any) -> None:
+        LanguageModelSAETrainingRunner.save_final_sae(self, *arguments)

@@ -15,6 +15,7 @@ from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import ranks_started
 from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.vector_run import VectorRun
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,7 +60,7 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
     """
     with torch.inference_mode(False), ranks_started(cfg):
         try:
-            run = TrainingRun(cfg, console=console)
+            run = (TrainingRun if cfg.source == "tokens" else VectorRun)(cfg, console=console)
             run.run()
         except (ConfigError, TrainingStopped, KeyboardInterrupt, torch.OutOfMemoryError) as error:
             # a notebook keeps the error, whose frames hold the model, the SAEs and Adam's moments; free them

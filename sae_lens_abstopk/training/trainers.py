@@ -12,7 +12,6 @@ import torch
 from sae_lens import SAETrainer, TrainingSAE
 from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import TrainingSAEConfig, TrainStepInput, TrainStepOutput
-from sae_lens.training.types import DataProvider
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
@@ -35,12 +34,12 @@ def new_sae(cfg: TrainingSAEConfig, seed: int, *, weights_of: Path | None = None
     return sae
 
 
-def new_trainer(cfg: TrainingConfig, name: str, sae: TrainingSAE[Any], data: DataProvider) -> SAETrainer[Any, Any]:
+def new_trainer(cfg: TrainingConfig, name: str, sae: TrainingSAE[Any]) -> SAETrainer[Any, Any]:
     """Make the trainer of the SAE ``name`` of a run, at its own learning rate."""
     kind = SAETrainer if n_ranks() == 1 else RankTrainer
     of_run, multiple = cfg.to_sae_trainer_config(), cfg.lr_multiples.get(name, 1)
     own = replace(of_run, lr=of_run.lr * multiple, lr_end=of_run.lr_end and of_run.lr_end * multiple)
-    trainer = kind(cfg=own, sae=sae, data_provider=data)
+    trainer = kind(cfg=own, sae=sae, data_provider=iter(()))  # the loop gives it each batch
     if cfg.compile_sae:
         compiled = torch.compile(sae.training_forward_pass, mode=cfg.sae_compilation_mode)
         sae.training_forward_pass = compiled  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.checkpoints.training_state import TrainingState
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.interruption import Interrupted
-from sae_lens_abstopk.training.metrics import HeldOutLoss, held_out_metrics, massive_norms_warning, step_metrics
+from sae_lens_abstopk.training.metrics import HeldOut, held_out_metrics, massive_norms_warning, step_metrics
 from sae_lens_abstopk.training.source.activation_source import BatchStream, NoBatchError
 from sae_lens_abstopk.training.tracking.loggers import Loggers
 from sae_lens_abstopk.training.trainers import estimate_scales, fold_scale
@@ -45,8 +45,8 @@ class TrainingLoop:
     batches: BatchStream
     loggers: Mapping[str, Loggers]
     console: Console
-    held_out_loss: HeldOutLoss | None
-    """Set on the first rank, if the run measures held-out text."""
+    held_out: HeldOut | None
+    """Set on the first rank, if the run measures what is held out."""
     raise_if_asked: Callable[[], None]
     """Raises :class:`.Interrupted` once a signal has asked the run to stop."""
     _last: tuple[dict[str, StepResult], float] | None = None
@@ -128,14 +128,14 @@ class TrainingLoop:
         held_out: dict[str, Reconstruction] = {}
         try:
             if self._measures:
-                with passes_bar(self.console, "measuring on held-out text") as show:
+                with passes_bar(self.console, "measuring on what is held out") as show:
                     passes = count(1)
 
                     def on_pass() -> None:
                         self.raise_if_asked()
                         show(next(passes), n_passes)
 
-                    n_passes = 0 if self.held_out_loss is None else self.held_out_loss.n_passes
+                    n_passes = 0 if self.held_out is None else self.held_out.n_passes
                     held_out = self._measure_held_out(on_pass)
         finally:
             taken, speed = self._last
@@ -169,9 +169,9 @@ class TrainingLoop:
         failed: Exception | None = None
         results: dict[str, Reconstruction] = {}
         try:
-            if self.held_out_loss is not None:
+            if self.held_out is not None:
                 with self.batches.paused():  # a prefetching thread runs the same model
-                    results = self.held_out_loss.measure(self.state.trainers, on_pass=on_pass)
+                    results = self.held_out.measure(self.state.trainers, on_pass=on_pass)
         except Interrupted:
             pass  # the run stops before the next step
         except Exception as error:

@@ -153,7 +153,7 @@ def test_a_run_trains_on_no_document_that_is_held_out(
     documents = [{"text": ("~" if i % 20 == 19 else "-") * 200} for i in range(60)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(document) + "\n" for document in documents))
     run = run_of(raw_config | {"dataset_path": str(tmp_path / "a.jsonl")})
-    for tokens, character in ((one_epoch(run), "-"), (torch.cat(run.held_out_loss.batches).flatten(), "~")):
+    for tokens, character in ((one_epoch(run), "-"), (torch.cat(run.held_out.batches).flatten(), "~")):
         assert set(tokenizer.decode(tokens, skip_special_tokens=True)) == {character}
 
 

@@ -49,6 +49,18 @@ RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
 WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 
+SOURCES = ("tokens", "vectors")
+OF_TOKENS = (
+    *("model_name", "model_class_name", "hook_name", "hook_head_index"),
+    *("compile_llm", "autocast_lm", "prefetch_llm_batches", "is_dataset_tokenized", "use_chat_formatting"),
+    *("context_size", "prepend_bos", "sequence_separator_token", "disable_concat_sequences", "seqpos_slice"),
+    *("exclude_special_tokens", "max_norm_multiple", "store_batch_size_prompts", "n_batches_in_buffer"),
+    *("activations_mixing_fraction", "streaming", "use_cached_activations", "cached_activations_path"),
+    *("activation_cache", "dtype", "shuffle"),
+)
+"""Keys of a language model and its text, which vectors do not have."""
+
+
 def section_of(name: str) -> str:
     """Return the config section of the SAE ``name``."""
     return "sae" if name == "sae" else f"companions.{name}"
@@ -106,6 +118,12 @@ def check_config(cfg: "TrainingConfig") -> None:
         instead = "sae.dtype is that of the SAE, model_from_pretrained_kwargs has that of the model"
         require_default(cfg, "dtype", instead)
         require_default(cfg, "cached_activations_path", "it is read with use_cached_activations: true")
+    require_choice("source", cfg.source, SOURCES)
+    if cfg.source == "vectors":
+        for key in OF_TOKENS:
+            require_default(cfg, key, "it is a key of language models, and source is vectors")
+    else:
+        require_default(cfg, "group", "it is a key of source: vectors")
     _check_lengths(cfg)
     require_sae_names(cfg.companions, where="companions")
     if problem := next(chain(_cache_problems(cfg), _sae_problems(cfg), _target_problems(cfg)), None):
@@ -121,7 +139,7 @@ def _check_lengths(cfg: "TrainingConfig") -> None:
     batch, steps = cfg.train_batch_size_tokens, cfg.total_training_steps
     remedy = " (training_tokens): not one step would be taken"
     require_range("train_batch_size_tokens", batch, at_most=cfg.training_tokens, remedy=remedy)
-    if kept := cfg.text_spec.kept_positions:
+    if cfg.source == "tokens" and (kept := cfg.text_spec.kept_positions):
         enough = f"raise n_batches_in_buffer={cfg.n_batches_in_buffer} to at least {-(-batch // kept)}"
         remedy = f", the tokens of the mixing buffer; {enough}"
         require_range("train_batch_size_tokens", batch, at_most=cfg.n_batches_in_buffer * kept, remedy=remedy)

@@ -1,5 +1,6 @@
 """Read a training config from a YAML file, a preset or a mapping, with overrides; write it as YAML."""
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -10,24 +11,28 @@ from typing import Any
 from sae_lens.saes.sae import TrainingSAEConfig
 
 from sae_lens_abstopk.model.model_shape import model_shape
-from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
-from sae_lens_abstopk.system.typed_values import field_types, one_or_more, typed_value
+from sae_lens_abstopk.system.errors import ConfigError, did_you_mean, require_choice, require_range
+from sae_lens_abstopk.system.typed_values import field_types, from_keys, one_or_more, typed_value
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, with_dataset_beside, yaml_document, yaml_value
-from sae_lens_abstopk.training.config.checks import section_of
+from sae_lens_abstopk.training.config.checks import OF_TOKENS, SOURCES, section_of
 from sae_lens_abstopk.training.config.sae_section import (
-    CONFLICTS,
     NOT_IN_FILES,
     OUR_NAMES,
+    RUN_SHORTHANDS,
     apply_variant,
     build_sae_config,
     companion_section,
+    conflicting,
     require_known_keys,
     require_not_both,
 )
 from sae_lens_abstopk.training.config.training_config import TrackingConfig, TrainingConfig
+from sae_lens_abstopk.vectors.vector_spec import VectorSpec
+from sae_lens_abstopk.vectors.vectors import open_vectors
 
 YAML = (".yaml", ".yml")
-RUN_SHORTHANDS = {"layer": int | None, "training_steps": int}
+SHORTHANDS = {"layer": int | None, "training_steps": int, "epochs": float, "data": str, "column": str}
+"""Keys of a file that set keys of a config."""
 SECTIONS = {"sae": "sae.k=32", "logger": "logger.log_to_wandb=true", "companions": "companions.topk.architecture=topk"}
 """Sections of a config file, each with an example of an override."""
 
@@ -116,14 +121,18 @@ def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, A
         raw.pop("layer", None)  # it belonged to the hook of the file
     for key, value in values.items():
         *sections, last = key.split(".")
-        if (other := ".".join([*sections, CONFLICTS.get(last, "")])) in values:
-            raise ConfigError(f"the overrides give both {key} and {other}, which stand for the same; give one of them.")
+        for other in (".".join([*sections, name]) for name in conflicting(last)):
+            if other in values:
+                raise ConfigError(
+                    f"the overrides give both {key} and {other}, which stand for the same; give one of them."
+                )
         at: Any = raw
         for section in sections:
             at = at.setdefault(section, {})
             if not isinstance(at, dict):
                 raise ConfigError(f"override {key!r}: {section!r} is a value, not a section.")
-        at.pop(CONFLICTS.get(last, ""), None)
+        for other in conflicting(last):
+            at.pop(other, None)
         at[last] = value
 
 
@@ -154,7 +163,7 @@ def build_config(raw: Mapping[str, Any], *, where: str = "config") -> TrainingCo
 
 
 def _build(raw: dict[str, Any]) -> TrainingConfig:
-    types = field_types(TrainingConfig) | RUN_SHORTHANDS | dict.fromkeys(SECTIONS, dict[str, Any])
+    types = field_types(TrainingConfig) | SHORTHANDS | dict.fromkeys(SECTIONS, dict[str, Any])
     require_known_keys(raw, types)
     for name, example in SECTIONS.items():
         if not isinstance(raw.get(name, {}), dict):
@@ -162,16 +171,20 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
     raw = {key: typed_value(key, value, types[key]) for key, value in raw.items()}
     sae_section, logger = raw.pop("sae", {}), raw.pop("logger", {})
     _resolve_layer(raw)
-    require_not_both(raw, [("training_steps", "training_tokens")])
+    require_not_both(raw, RUN_SHORTHANDS)
+    for shorthand, key in (("data", "dataset_path"), ("column", "column_name")):
+        if shorthand in raw:
+            raw[key] = raw.pop(shorthand)
+    batch = raw.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
     if "training_steps" in raw:
-        batch = raw.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
         raw["training_tokens"] = raw.pop("training_steps") * batch
-    if sae_section.get("d_in") is None:
-        if not (name := raw.get("model_name")):
-            raise ConfigError("model_name is missing; the config has to name it.")
-        model_class = raw.get("model_class_name", TrainingConfig.model_class_name)
-        shape = model_shape(os.path.expanduser(name), model_class, raw.get("model_from_pretrained_kwargs"))
-        sae_section["d_in"] = shape.width
+    require_choice("source", raw.get("source", "tokens"), SOURCES)
+    if raw.get("source") == "vectors":
+        _fill_from_vectors(raw, sae_section, batch)
+    elif "epochs" in raw:
+        raise ConfigError(f"epochs={raw['epochs']} is for source: vectors; give training_tokens or training_steps.")
+    elif sae_section.get("d_in") is None:
+        sae_section["d_in"] = _width_of_model(raw)
     sae = build_sae_config(sae_section)  # first, so that companions inherit keys that exist
     companions = {}
     for name, changes in raw.pop("companions", {}).items():
@@ -197,11 +210,34 @@ def _resolve_layer(raw: dict[str, Any]) -> None:
         )
 
 
+def _fill_from_vectors(raw: dict[str, Any], sae_section: dict[str, Any], batch: int) -> None:
+    """Read the width of the vectors, and how many make ``epochs``, in whole batches."""
+    epochs = raw.pop("epochs", None)
+    if epochs is None and sae_section.get("d_in") is not None:
+        return
+    spec = from_keys(VectorSpec, raw | {"dataset_path": os.path.expanduser(raw.get("dataset_path", ""))})
+    vectors = open_vectors(spec)
+    sae_section.setdefault("d_in", vectors.d_in)
+    if epochs is not None:
+        require_range("epochs", epochs, above=0)
+        raw["training_tokens"] = math.ceil(epochs * len(vectors.part(spec, "train")) / batch) * batch
+
+
+def _width_of_model(raw: Mapping[str, Any]) -> int:
+    if not (name := raw.get("model_name")):
+        raise ConfigError("model_name is missing; the config has to name it.")
+    model_class = raw.get("model_class_name", TrainingConfig.model_class_name)
+    return model_shape(os.path.expanduser(name), model_class, raw.get("model_from_pretrained_kwargs")).width
+
+
 def dump_config(cfg: TrainingConfig) -> str:
     """Return YAML with every key; what follows ``device`` or ``lr`` is null, so that it follows a later change too."""
     left_out = NOT_IN_FILES | {"sae", "companions", "logger"}
+    if cfg.source == "vectors":
+        left_out |= {*OF_TOKENS, "model_kwargs", "model_from_pretrained_kwargs"}
     plain = {f.name: getattr(cfg, f.name) for f in fields(cfg) if f.name not in left_out}
-    plain["seqpos_slice"] = list(cfg.seqpos_slice)
+    if cfg.source == "tokens":
+        plain["seqpos_slice"] = list(cfg.seqpos_slice)
     plain |= {key: None for key in ("llm_device", "act_store_device") if plain[key] == cfg.device}
     if cfg.lr_end == cfg.lr / 10:
         plain["lr_end"] = None

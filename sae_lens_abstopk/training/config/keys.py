@@ -25,6 +25,9 @@ from sae_lens_abstopk.training.config.training_config import TrackingConfig, Tra
 EXTRA = {
     "layer": ("int", "none", "Layer that takes the place of {layer} in hook_name and activation_cache."),
     "training_steps": ("int", "none", "Optimiser steps, in place of training_tokens."),
+    "epochs": ("float", "none", "Times that each vector is trained on, in place of training_tokens."),
+    "data": ("str", "none", "File of vectors (.npy, .safetensors, .parquet, .jsonl) or Hub id, as dataset_path."),
+    "column": ("str", "none", "Column of the vectors, or tensor of a .safetensors file, as column_name."),
     "companions": ("section", "{}", "SAEs trained in the same pass, by name, each with its keys that differ from sae."),
     "remove": ("list", "[]", "Keys of sae that are left at their defaults."),
     "sae": ("section", "required", "The SAE and its architecture."),
@@ -177,7 +180,8 @@ def presets_table() -> Table:
             times, parts = Fraction(given).limit_denominator(1000).as_integer_ratio()
             signed = f"{times if times > 1 else ''}d_in{f'/{parts}' if parts > 1 else ''}"
         architectures = " + ".join([str(sae.get("architecture")), *raw.get("companions", {})])
-        table.add_row(name, str(raw.get("model_name")), str(raw.get("layer")), architectures, signed, str(sae.get("k")))
+        model, layer = (str(raw.get(key, "-")) for key in ("model_name", "layer"))
+        table.add_row(name, model, layer, architectures, signed, str(sae.get("k")))
     return table
 
 

@@ -20,9 +20,17 @@ OUR_NAMES = {"abstopk": "sparse_abstopk", "sae_lens_abstopk": "abstopk"}
 
 SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_expansion_factor": "signed_share"}
 """Shorthands that are multiples of ``d_in``, and the keys that they set."""
-_SHORTHANDS = SAE_SHORTHANDS | {"training_steps": "training_tokens"}
-CONFLICTS = _SHORTHANDS | {key: shorthand for shorthand, key in _SHORTHANDS.items()}
-"""Each shorthand and its key, both ways: the one given later wins."""
+RUN_SHORTHANDS = (
+    *(("training_steps", "training_tokens"), ("epochs", "training_tokens"), ("epochs", "training_steps")),
+    *(("data", "dataset_path"), ("column", "column_name")),
+)
+"""Pairs of keys of a run of which one stands for the other."""
+
+
+def conflicting(key: str) -> list[str]:
+    """Return the keys that stand for the same as ``key``: the one given later wins."""
+    pairs = (*SAE_SHORTHANDS.items(), *RUN_SHORTHANDS)
+    return [other for pair in pairs for other in pair if key in pair and other != key]
 
 
 def offered_architectures() -> list[str]:
@@ -83,7 +91,7 @@ def companion_section(sae: Mapping[str, Any], changes: Mapping[str, Any], where:
     """Return the section ``sae`` with a companion's changes, without keys that the companion's architecture lacks."""
     removed = typed_value(f"{where}.remove", changes.get("remove") or [], list[str])
     changes = {key: value for key, value in changes.items() if key != "remove"}
-    replaced = {*removed, *(CONFLICTS.get(key) for key in changes)}
+    replaced = {*removed, *(other for key in changes for other in conflicting(key))}
     merged = {key: value for key, value in sae.items() if key not in replaced} | changes
     keys = {"architecture", *_key_types(merged, where)}
     if "target_l0" in changes:

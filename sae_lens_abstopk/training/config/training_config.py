@@ -21,6 +21,7 @@ from sae_lens_abstopk.training.config.checks import (
     require_default,
     section_of,
 )
+from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 
 PATHS = (
     *("model_name", "dataset_path", "output_path", "checkpoint_path", "resume_from_checkpoint"),
@@ -89,6 +90,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         dataset_path (str): Hub id of a text dataset, or a local .jsonl, .json, .parquet or .txt file or a folder.
         dataset_name (str, optional): Configuration of the Hub dataset, where it has several.
         split (str): Split of the dataset.
+        source (str): What is trained on: tokens of a language model, or vectors of a file or data set.
+        group (str, optional): With source: vectors, the column whose equal values stay on one side of the split.
         column_name (str): Column with the text, the chat turns (use_chat_formatting) or the token ids.
         shuffle (bool): Shuffle the documents with `seed`, through a window of 10,000 when streaming.
         held_out_every (int, optional): Every n-th document (about, of streamed shards) is kept out of training.
@@ -115,6 +118,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         verbose (bool): Log SAELens's own notes about the buffer and the schedule.
     """
 
+    source: str = "tokens"
     model_name: str = ""
     model_class_name: str = "AutoModelForCausalLM"
     hook_name: str = ""
@@ -122,6 +126,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     dataset_name: str | None = None
     split: str = "train"
     column_name: str = "text"
+    group: str | None = None
     shuffle: bool = True
     held_out_every: int | None = 20
     device: str = "auto"
@@ -161,7 +166,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         check_config(self)
         super().__post_init__()
         self.checkpoint_path, self.logger.run_name = checkpoint_path, run_name
-        _ = self.model_spec  # making the spec checks its keys
+        _ = self.model_spec if self.source == "tokens" else self.vector_spec  # making the spec checks its keys
 
     @property
     def all_saes(self) -> dict[str, TrainingSAEConfig]:
@@ -177,6 +182,11 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     def text_spec(self) -> TextSpec:
         """The text and its filters."""
         return from_keys(TextSpec, vars(self))
+
+    @property
+    def vector_spec(self) -> VectorSpec:
+        """The vectors, with ``source: vectors``."""
+        return from_keys(VectorSpec, vars(self))
 
     def checked_again(self) -> Self:
         """Return a checked copy, since values may have been set after the config was made."""

@@ -19,7 +19,7 @@ from sae_lens_abstopk.system.terminal import PrintableConsole
 from sae_lens_abstopk.system.yaml_files import data_folder, shipped_file, yaml_text
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.config_file import load_config, named_config
-from sae_lens_abstopk.training.config.sae_section import CONFLICTS
+from sae_lens_abstopk.training.config.sae_section import conflicting
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.interruption import caused_by_signal
@@ -106,7 +106,8 @@ def _require_effect(override: str, grid: Mapping[str, Sequence[Any]], path: Path
     """Raise a :class:`ConfigError` if an override sets a key of the grid or the folder of a run."""
     whole, _, value = override.partition("=")
     section, dot, key = whole.rpartition(".")
-    replaced = [whole, f"{section}{dot}{CONFLICTS.get(key)}", *(name for name in grid if name.startswith(f"{whole}."))]
+    replaced = [whole, *(name for name in grid if name.startswith(f"{whole}."))]
+    replaced += [f"{section}{dot}{other}" for other in conflicting(key)]
     if whole == "hook_name" and "{layer}" not in value:
         replaced.append("layer")
     problem = "would give all runs one folder; name the folder of all with --out" if whole == "output_path" else ""

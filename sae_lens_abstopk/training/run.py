@@ -1,0 +1,229 @@
+"""A training run over a source of activations: several SAEs a pass, exact resume and a run folder."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from sae_lens import TrainingSAE
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
+
+from sae_lens_abstopk.saes.load_note import write_load_note
+from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.folder_lock import require_free, run_locks
+from sae_lens_abstopk.system.ranks import barrier, this_rank, together
+from sae_lens_abstopk.system.terminal import PrintableConsole, passes_bar
+from sae_lens_abstopk.training.checkpoints.checkpoint import all_at_once
+from sae_lens_abstopk.training.checkpoints.resume import checkpoint_to_resume, refuse_to_overwrite
+from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints, require_room
+from sae_lens_abstopk.training.checkpoints.training_state import TrainingState
+from sae_lens_abstopk.training.config.checks import require_machine
+from sae_lens_abstopk.training.config.config_file import dump_config
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.distributed import of_this_rank
+from sae_lens_abstopk.training.interruption import Interrupted, StoppedAfterTraining, StopSignals
+from sae_lens_abstopk.training.metrics import HeldOut
+from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, keep_variants, note_run, sae_folder, write_config
+from sae_lens_abstopk.training.source.activation_source import ActivationSource, BatchStream
+from sae_lens_abstopk.training.step_control import DivergedError, DivergenceWatch, L0Controller
+from sae_lens_abstopk.training.tracking.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
+from sae_lens_abstopk.training.tracking.trackers import open_trackers, wandb_run
+from sae_lens_abstopk.training.trainers import new_sae, new_trainer
+from sae_lens_abstopk.training.training_loop import TrainingLoop
+from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
+
+
+class Run:
+    """
+    A run; a subclass opens the source of activations.
+
+    Each SAE has a ``SAETrainer`` of SAELens, which :class:`.TrainingLoop` drives through the seams that SAELens
+    keeps for outside coordinators.
+    """
+
+    cfg: TrainingConfig
+    """The config, with the device of this rank."""
+    source: ActivationSource
+    state: TrainingState
+    """Set by :meth:`run`, as are the checkpoints."""
+    checkpoints: RunCheckpoints
+    held_out: HeldOut | None = None
+    """Set on the first rank, if the run measures what is held out."""
+
+    def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
+        cfg = cfg.checked_again()
+        if cfg.output_path is None:
+            raise ConfigError("output_path is not set; name the folder that the run is to be written to.")
+        dump_config(cfg)  # report a value that no file can hold
+        self.output = Path(cfg.output_path)
+        self.leads = this_rank() == 0
+        """Whether this rank writes."""
+        self.console = (console or PrintableConsole(markup=False)) if self.leads else Console(quiet=True)
+        self.written_cfg = cfg  # without the GPU of this rank
+        if self.leads:
+            require_free(self.output)
+        refuse_to_overwrite(cfg)
+        self.resumed = checkpoint_to_resume(cfg, self.console)
+        self.cfg = cfg = of_this_rank(cfg)
+        require_machine(cfg)
+        cfg.logger.require_packages()
+        if self.leads:
+            with run_locks(self.output, cfg.checkpoint_path):
+                pass  # report an unwritable folder before anything is loaded
+        self.starts = warm_starts(cfg) if self.resumed is None else {}
+        """Folders with the initial weights of SAEs, by name."""
+        self._check_source()
+        self.saes: dict[str, TrainingSAE[Any]] = {
+            name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name)).to(cfg.device)
+            for name, sae_cfg in cfg.all_saes.items()
+        }
+        require_room(cfg, self.saes)
+        self.source = self._open_source()
+        torch.manual_seed(cfg.seed)
+        if self.leads and self._measures:
+            self.held_out = self._open_held_out()
+
+    @property
+    def _measures(self) -> bool:
+        return bool(self.cfg.perf_log_freq and self.cfg.held_out_every)
+
+    def _check_source(self) -> None:
+        """Raise a :class:`ConfigError` if the source does not allow the run, before anything large is read."""
+        raise NotImplementedError
+
+    def _open_source(self) -> ActivationSource:
+        raise NotImplementedError
+
+    def _open_held_out(self) -> HeldOut:
+        raise NotImplementedError
+
+    def save_final_sae(
+        self, sae: TrainingSAE[Any], output_path: str, log_feature_sparsity: torch.Tensor | None = None
+    ) -> None:
+        """Write the files of a finished SAE as SAELens's runner does."""
+        raise NotImplementedError
+
+    def run(self) -> TrainingSAE[Any]:
+        """Train, write the run folder, and return the first SAE."""
+        barrier()  # the folder changes only after every rank has checked it
+        with ExitStack() as stack:
+            stack.enter_context(torch.enable_grad())  # notebooks may have switched gradients off
+            if self.leads:
+                stack.enter_context(run_locks(self.output, self.written_cfg.checkpoint_path))
+                refuse_to_overwrite(self.written_cfg)  # another process may have written in the meantime
+            if self.cfg.perf_log_freq and self.cfg.held_out_every is None:
+                self._say("held_out_every is null, so nothing is held out to measure on")
+            self._prepare()
+            if self.leads and self.cfg.logger.log_to_wandb:
+                goes_on, config = self.resumed is not None, self.cfg.to_dict()
+                stack.enter_context(wandb_run(self.cfg.logger, self.output, config, goes_on=goes_on, warn=self._say))
+            loggers = {name: self._loggers(name) for name in self.saes}
+            console = self.console  # self in the message would keep the run and its model in a cycle
+            signals = StopSignals(
+                lambda name: console.print(f"{name}: stopping after this step; send it again to stop immediately")
+            )
+            prefetch = int(self.cfg.prefetch_llm_batches)
+            batches = BatchStream(self.source, prefetch=prefetch, before_each=signals.raise_if_asked)
+            loop = TrainingLoop(
+                cfg=self.cfg,
+                state=self.state,
+                checkpoints=self.checkpoints,
+                batches=batches,
+                loggers=loggers,
+                console=self.console,
+                held_out=self.held_out,
+                raise_if_asked=signals.raise_if_asked,
+            )
+            try:
+                with signals.caught():
+                    loop.run()
+                    with together("writing the SAEs"):
+                        for name in reversed(self.saes) if self.leads else ():
+                            self._save_final(name)  # the first SAE last: its weights mark the run as finished
+                    try:
+                        loop.log_last_step()
+                    except Interrupted as cut:  # the run is complete, and nothing follows
+                        raise StoppedAfterTraining({name: self.folder(name) for name in self.saes}) from cut
+            except DivergedError as error:
+                raise DivergedError(self.checkpoints.advice(error)) from None
+            finally:
+                batches.close()
+                for logger in loggers.values():
+                    logger.close()
+        return self.saes["sae"]
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of the SAE ``name``: the run folder, or a companion's subfolder."""
+        return sae_folder(self.output, name)
+
+    def label(self, name: str) -> str:
+        """Return the name on screen of the SAE ``name``."""
+        return self.saes[name].cfg.metadata.label or name
+
+    def _prepare(self) -> None:
+        """Make the trainers, restore a checkpoint or start anew, and write the config."""
+        cfg = self.cfg
+        trainers = {name: new_trainer(cfg, name, sae) for name, sae in self.saes.items()}
+        controllers = {
+            name: L0Controller(trainers[name], target, cfg.total_training_steps)
+            for name, target in cfg.target_l0.items()
+        }
+        self.state = TrainingState(trainers, controllers, DivergenceWatch(cfg.divergence_factor))
+        metrics = {name: self.folder(name) / METRICS_FILENAME for name in self.saes}
+        self.checkpoints = RunCheckpoints(self.written_cfg, self.state, metrics, self.console)
+        if self.resumed is None:
+            self.checkpoints.start_anew()
+            take_scales(trainers, self.starts)
+            for name in [name for name in self.saes if self.starts and name not in self.starts]:
+                self._say(f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name")
+        else:
+            keep_variants(self.saes, self.resumed)
+            position = self.checkpoints.restore(self.resumed)
+            with passes_bar(self.console, "reading up to the checkpoint") as on_progress:
+                self.source.go_to(position, on_progress)
+        self._set_sae_metadata()
+        for name, sae in self.saes.items():
+            if isinstance(sae, SparseTrainingSAE) and sae.cfg.sparse_backend != "dense" and not sae.takes_sparse_step():
+                self._say(
+                    f"{self.label(name)} trains on SAELens's dense step, several times as slow as the sparse kernels: "
+                    f"these are for float32 and float64 (sae.dtype is {sae.cfg.dtype}), and for unchanged losses and "
+                    "selections"
+                )
+        if self.leads:
+            write_config(self.output, self.written_cfg)
+
+    def _set_sae_metadata(self) -> None:
+        note_run(self.saes, self.cfg, self.source.metadata())
+
+    def _save_final(self, name: str) -> None:
+        folder = self.folder(name)
+        with all_at_once(folder, last=SAE_WEIGHTS_FILENAME) as staging:
+            self.save_final_sae(self.saes[name], str(staging), self.state.trainers[name].log_feature_sparsity)
+            (staging / "README.md").unlink(missing_ok=True)  # the SAE's own has the name of the staging folder
+            if not (folder / "README.md").exists():  # the user's own
+                architecture = self.saes[name].cfg.get_inference_config_class().architecture()
+                write_load_note(staging, architecture, folder=folder)
+
+    def _loggers(self, name: str) -> Loggers:
+        if not self.leads:
+            return Loggers([], self._say)
+        loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
+        if not self.console.is_terminal:
+            loggers.append(ConsoleLogger(self.console, self.label(name), self.cfg.total_training_steps))
+        trainer = self.state.trainers[name]
+        config = self.cfg.to_dict() | {"sae": self.saes[name].cfg.to_dict(), "companions": {}, "lr_multiples": {}}
+        loggers += open_trackers(
+            self.cfg.logger,
+            self.label(name),
+            self.folder(name),
+            several=len(self.saes) > 1,
+            first_step=trainer.n_training_steps + 1,
+            config=config | {"lr": trainer.cfg.lr, "lr_end": trainer.cfg.lr_end},
+            warn=self._say,
+        )
+        return Loggers(loggers, self._say)
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)

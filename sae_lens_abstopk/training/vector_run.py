@@ -1,0 +1,58 @@
+"""A training run on vectors in a file or data set."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import TrainingSAE
+from sae_lens.constants import RUNNER_CFG_FILENAME, SPARSITY_FILENAME
+from safetensors.torch import save_file
+from typing_extensions import override
+
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.training.metrics import HeldOutVectors
+from sae_lens_abstopk.training.run import Run
+from sae_lens_abstopk.training.source.vector_source import VectorSource
+from sae_lens_abstopk.vectors.vectors import open_vectors
+
+RECORDED = ("source", "dataset_path", "dataset_name", "split", "column_name", "group", "held_out_every")
+
+
+class VectorRun(Run):
+    """A run on vectors; each training "token" is a row."""
+
+    @override
+    def _check_source(self) -> None:
+        cfg, spec = self.cfg, self.cfg.vector_spec
+        self._vectors = open_vectors(spec)
+        if self._vectors.d_in != cfg.sae.d_in:
+            raise ConfigError(
+                f"sae.d_in={cfg.sae.d_in} differs from the width {self._vectors.d_in} of {cfg.dataset_path!r}."
+            )
+        self._train_rows = self._vectors.part(spec, "train")
+        self._held_out_rows = (
+            self._vectors.part(spec, "held_out") if self._measures else torch.empty(0, dtype=torch.long)
+        )
+        self._vectors.require_sound()
+
+    @override
+    def _open_source(self) -> VectorSource:
+        recorded: dict[str, Any] = {key: getattr(self.cfg, key) for key in RECORDED}
+        recorded |= {"n_vectors": len(self._train_rows)}
+        batch = self.cfg.train_batch_size_tokens
+        return VectorSource(self._vectors, self._train_rows, batch_size=batch, seed=self.cfg.seed, recorded=recorded)
+
+    @override
+    def _open_held_out(self) -> HeldOutVectors:
+        rows = self._held_out_rows[: self.cfg.perf_tokens]
+        return HeldOutVectors(self._vectors, rows, batch_size=self.cfg.train_batch_size_tokens)
+
+    @override
+    def save_final_sae(
+        self, sae: TrainingSAE[Any], output_path: str, log_feature_sparsity: torch.Tensor | None = None
+    ) -> None:
+        sae.save_inference_model(output_path)
+        if log_feature_sparsity is not None:
+            save_file({"sparsity": log_feature_sparsity}, Path(output_path) / SPARSITY_FILENAME)
+        (Path(output_path) / RUNNER_CFG_FILENAME).write_text(json.dumps(self.cfg.to_dict()), encoding="utf-8")

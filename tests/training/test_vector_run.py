@@ -1,0 +1,119 @@
+"""Training on vectors of a file: from the command to an SAE that takes raw vectors, resumed to the bit."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from rich.console import Console
+from sae_lens import SAE
+
+from sae_lens_abstopk import ConfigError, load_config, train
+from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
+from sae_lens_abstopk.training.config.config_file import dump_config
+from sae_lens_abstopk.training.vector_run import VectorRun
+from tests.cli.test_cli import invoke
+
+QUIET = Console(quiet=True)
+D, N = 16, 400
+SMALL = ("train_batch_size_tokens=64", "sae.k=3", "device=cpu", "lr=5e-3", "perf_log_freq=10")
+
+
+@pytest.fixture(scope="module")
+def array() -> np.ndarray:
+    """Sums of few of ten signed directions, far from the origin."""
+    random = np.random.default_rng(0)
+    codes = random.normal(size=(N, 10)) * (random.random((N, 10)) < 0.2)
+    return (codes @ random.normal(size=(10, D)) + 5 * random.normal(size=D)).astype(np.float16)
+
+
+@pytest.fixture
+def data(array: np.ndarray, tmp_path: Path) -> str:
+    np.save(tmp_path / "x.npy", array)
+    return f"data={tmp_path / 'x.npy'}"
+
+
+@pytest.mark.parametrize("scale", ["none", "expected_average_only_in"])
+def test_the_command_trains_an_sae_that_takes_raw_vectors(
+    data: str, array: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = invoke("train", "vectors", data, *SMALL, "epochs=40", f"sae.normalize_activations={scale}")
+    assert done.exit_code == 0, done.output
+    sae = SAE.load_from_disk("runs/vectors")
+    held_out, sums = torch.from_numpy(array)[9::10].float(), ReconstructionSums()
+    sums.update(held_out, sae(held_out))
+    with Path("runs/vectors/metrics.csv").open() as file:
+        *_, last = csv.DictReader(file)
+    assert sums.fvu() == pytest.approx(float(last["held_out_fvu"]), rel=1e-3)
+    assert sums.fvu() < 0.3, "the mean alone would be 1"
+    assert int(last["tokens"]) == -(-40 * N * 9 // 10 // 64) * 64
+    metadata = sae.cfg.metadata
+    assert (metadata.source, metadata.n_vectors, metadata.held_out_every) == ("vectors", N * 9 // 10, 10)
+    assert metadata.model_name is None
+
+
+def weights_of(cfg: Any, out: Path, **changes: Any) -> dict[str, torch.Tensor]:
+    for key, value in (changes | {"output_path": str(out)}).items():
+        setattr(cfg, key, value)
+    return {
+        f"{name}.{key}": weight
+        for name, sae in train(cfg, console=QUIET).saes.items()
+        for key, weight in sae.state_dict().items()
+    }
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
+    data: str, tmp_path: Path, stop_after: Callable[..., None]
+) -> None:
+    one_sided = "companions={one_sided: {architecture: sparse_batchtopk}}"
+    cfg = load_config("vectors", [data, *SMALL, "training_steps=30", one_sided])
+    whole = weights_of(cfg, tmp_path / "whole")
+    stop_after(10)
+    with pytest.raises(KeyboardInterrupt):
+        weights_of(cfg, tmp_path / "stopped")
+    resumed = weights_of(cfg, tmp_path / "stopped", resume_from_checkpoint="newest")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
+
+
+def test_what_is_written_is_the_same_config(data: str, tmp_path: Path) -> None:
+    cfg = load_config("vectors", [data, *SMALL])
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    assert load_config(tmp_path / "config.yaml") == cfg
+    assert "hook_name" not in dump_config(cfg)
+
+
+def test_no_group_is_trained_on_and_held_out(array: np.ndarray, tmp_path: Path) -> None:
+    who = [f"writer {i % 23}" for i in range(N)]
+    Dataset.from_dict({"vector": array.astype(np.float32).tolist(), "who": who}).save_to_disk(tmp_path / "set")
+    cfg = load_config("vectors", [f"data={tmp_path / 'set'}", "group=who", f"output_path={tmp_path / 'run'}", *SMALL])
+    run = VectorRun(cfg, console=QUIET)
+    trained, held_out = ({who[i] for i in rows.tolist()} for rows in (run._train_rows, run._held_out_rows))
+    assert held_out == {"writer 9", "writer 19"}
+    assert not trained & held_out
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["sae.d_in=17"], "d_in=17 differs from the width 16"),
+        (["train_batch_size_tokens=361"], "360 rows to train on, fewer than a batch"),
+        (["held_out_every=401"], "400 rows, too few for held_out_every=401"),
+        (["group=who"], "no column 'who'"),
+        (["hook_name=x"], "hook_name='x' has no effect here.*source is vectors"),
+        (["epochs=2", "training_steps=3"], "both epochs and training_steps"),
+        (["epochs=0"], "epochs=0.0 must be above 0"),
+        (["source=pairs"], "source='pairs'.*tokens, vectors"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_said_before_the_first_step(
+    data: str, tmp_path: Path, changes: list[str], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        VectorRun(load_config("vectors", [data, *SMALL, f"output_path={tmp_path / 'run'}", *changes]), console=QUIET)
+    assert not (tmp_path / "run").exists()
