@@ -57,12 +57,15 @@ def train(
         ),
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Check and print the full config without training.")] = False,
+    compare_one_sided: Annotated[
+        bool, Option("--compare-one-sided", help="Train one-sided SAEs of the same and of twice the width beside it.")
+    ] = False,
 ) -> None:
     """Train the SAEs of a config and write a run folder."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.system.yaml_files import yaml_text
         from sae_lens_abstopk.training.checkpoints.resume import is_finished
-        from sae_lens_abstopk.training.config.config_file import dump_config, load_config
+        from sae_lens_abstopk.training.config.config_file import dump_config, load_config, one_sided_companions
         from sae_lens_abstopk.training.interruption import StoppedAfterTraining
         from sae_lens_abstopk.training.train import train as run_training
 
@@ -72,6 +75,9 @@ def train(
                 raise config_error("--out and output_path= both name the run folder; give one.")
             changes.append(f"output_path={yaml_text(str(out))}")
         cfg = load_config(config, changes)
+        if compare_one_sided:
+            changes += [f"{key}={yaml_text(value)}" for key, value in one_sided_companions(cfg).items()]
+            cfg = load_config(config, changes)
         if cfg.output_path is None:
             name = re.sub(r"[/\\:]+", "-", re.sub(r"\.ya?ml(?=/|$)", "", config)).strip("-.")
             cfg.output_path = str(Path("runs") / name)

@@ -27,7 +27,7 @@ from sae_lens_abstopk.training.interruption import Interrupted, StoppedAfterTrai
 from sae_lens_abstopk.training.metrics import HeldOut
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, keep_variants, note_run, sae_folder, write_config
 from sae_lens_abstopk.training.source.activation_source import ActivationSource, BatchStream
-from sae_lens_abstopk.training.step_control import DivergedError, DivergenceWatch, L0Controller
+from sae_lens_abstopk.training.step_control import DivergedError, DivergenceWatch, EarlyStopping, L0Controller
 from sae_lens_abstopk.training.tracking.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
 from sae_lens_abstopk.training.tracking.trackers import open_trackers, wandb_run
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
@@ -170,7 +170,8 @@ class Run:
             name: L0Controller(trainers[name], target, cfg.total_training_steps)
             for name, target in cfg.target_l0.items()
         }
-        self.state = TrainingState(trainers, controllers, DivergenceWatch(cfg.divergence_factor))
+        watch, early = DivergenceWatch(cfg.divergence_factor), EarlyStopping(cfg.early_stopping_patience)
+        self.state = TrainingState(trainers, controllers, watch, early)
         metrics = {name: self.folder(name) / METRICS_FILENAME for name in self.saes}
         self.checkpoints = RunCheckpoints(self.written_cfg, self.state, metrics, self.console)
         if self.resumed is None:

@@ -1,4 +1,4 @@
-"""Control between two steps: stop a run that diverges, and hold the L0 of an SAE at its target."""
+"""Control between two steps: stop a run that diverges or learns no more, and hold the L0 of an SAE at its target."""
 
 import math
 from collections import deque
@@ -76,6 +76,22 @@ class DivergenceWatch:
     def load(self, state: Mapping[str, list[float]]) -> None:
         """Continue from the :meth:`state` of another watch."""
         self._losses = {name: deque(losses, maxlen=WINDOW + LASTING) for name, losses in state.items()}
+
+
+class EarlyStopping:
+    """Ends a run when the held-out FVU of no SAE has fallen for ``patience`` measurements."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience = patience
+        self.best: dict[str, float] = {}
+        self.in_vain = 0
+
+    def note(self, fvu: Mapping[str, float]) -> bool:
+        """Note a measurement, by SAE; return whether training should end."""
+        fallen = {name: value for name, value in fvu.items() if value < self.best.get(name, math.inf)}
+        self.best |= fallen
+        self.in_vain = 0 if fallen else self.in_vain + 1
+        return self.patience is not None and self.in_vain >= self.patience
 
 
 # weight of the newest batch in the running L0

@@ -93,6 +93,7 @@ class TrainingLoop:
                 if measures:
                     with progress.not_counted():
                         held_out = self._measure_held_out(self.raise_if_asked)
+                stops = measures and self._learns_no_more(held_out, step)
                 if logs:
                     for name, trainer in self.state.trainers.items():
                         label = trainer.sae.cfg.metadata.label or name
@@ -101,12 +102,25 @@ class TrainingLoop:
                     self._last = taken, progress.tokens_per_second
                 elif logs:
                     self._log(taken, held_out, step, progress.tokens_per_second)
-                if not last:
+                if not last and not stops:
                     self.checkpoints.save_when_due(self.batches.position)
                 elif cfg.save_final_checkpoint:
                     self.checkpoints.save(self.batches.position())
+                if stops:
+                    break
         self.state.watch.look()
         self._finish()
+
+    def _learns_no_more(self, held_out: Mapping[str, Reconstruction], step: int) -> bool:
+        """Say so and return True on all ranks if training should end before its last step."""
+        early = self.state.early
+        stops = any_rank(bool(held_out) and early.note({name: found.fvu for name, found in held_out.items()}))
+        if stops:
+            self.console.print(
+                f"stopping at step {step:,}: held_out_fvu has not fallen in {early.in_vain} measurements "
+                "(early_stopping_patience)"
+            )
+        return stops
 
     def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> StepResult:
         trainer = self.state.trainers[name]
@@ -178,7 +192,7 @@ class TrainingLoop:
             clear_frames(error.__traceback__)  # its frames may hold GPU memory that saving needs
             failed = error
             if isinstance(error, ConfigError):
-                failed = ConfigError(f"held-out text: {error} Or go on without measuring it, with perf_log_freq=0.")
+                failed = ConfigError(f"held out: {error} Or go on without measuring it, with perf_log_freq=0.")
         if any_rank(failed is not None):
             if self._last is None:
                 self.checkpoints.save_and_say(self.batches.position())
@@ -195,6 +209,7 @@ class TrainingLoop:
             never = trainer.n_forward_passes_since_fired >= steps
             metadata.dead_latents = int((trainer.dead_neurons if steps > window else never).sum())
             metadata.dead_latents_tokens = min(steps, window) * self.cfg.train_batch_size_tokens
+            metadata.training_tokens = steps * self.cfg.train_batch_size_tokens  # fewer if stopped early
             if name in self.state.controllers:  # the config has the initial coefficient
                 metadata.sparsity_coefficient = self.state.controllers[name].scheduler.value
                 metadata.target_l0 = self.cfg.target_l0[name]

@@ -1,5 +1,6 @@
 """Vectors in files and data sets: opened without reading them into memory, read by row, and split."""
 
+import mmap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Vectors:
     chunks: tuple[Tensor, ...]
     """Consecutive rows, each [n, d_in]; views of the memory-mapped file where there is one."""
     table: Dataset | None = None
+    mapped: mmap.mmap | None = None
+    """The map of the file that the rows are views of, if its pages can be given back."""
 
     @classmethod
     def of_array(cls, array: Any, *, name: str = "the array") -> "Vectors":
@@ -55,7 +58,9 @@ class Vectors:
     def rows(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n d_in"]:
         """Return the rows ``index`` in their order, as float32."""
         if len(self.chunks) == 1:
-            return self.chunks[0][index].float()
+            found = self.chunks[0][index].float()
+            self._release_pages()
+            return found
         found = torch.empty(len(index), self.d_in)
         ends = list(accumulate(len(chunk) for chunk in self.chunks))
         for chunk, end in zip(self.chunks, ends, strict=True):
@@ -68,6 +73,12 @@ class Vectors:
         for chunk in self.chunks:
             for block in chunk.split(BLOCK):
                 yield block.float()
+                self._release_pages()
+
+    def _release_pages(self) -> None:
+        """Give back the memory of the pages that were read; the operating system keeps them cached while it can."""
+        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
     def column(self, name: str) -> list[Any]:
         """
@@ -173,7 +184,8 @@ def _open_npy(path: Path) -> Vectors:
                 f"{name} holds Python objects, which are never unpickled; save it as an array of floats."
             ) from None
         raise ConfigError(f"{name} is damaged or cut short: {error}.") from None
-    return Vectors(name, (_require_matrix(_as_tensor(array), name),))
+    mapped = array.base if isinstance(array.base, mmap.mmap) else None
+    return Vectors(name, (_require_matrix(_as_tensor(array), name),), mapped=mapped)
 
 
 def _open_safetensors(path: Path, tensor: str) -> Vectors:

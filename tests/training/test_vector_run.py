@@ -14,7 +14,9 @@ from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, load_config, train
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
+from sae_lens_abstopk.training.checkpoints.resume import is_finished
 from sae_lens_abstopk.training.config.config_file import dump_config
+from sae_lens_abstopk.training.step_control import EarlyStopping
 from sae_lens_abstopk.training.vector_run import VectorRun
 from tests.cli.test_cli import invoke
 
@@ -71,7 +73,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     data: str, tmp_path: Path, stop_after: Callable[..., None]
 ) -> None:
     one_sided = "companions={one_sided: {architecture: sparse_batchtopk}}"
-    cfg = load_config("vectors", [data, *SMALL, "training_steps=30", one_sided])
+    cfg = load_config("vectors", [data, *SMALL, "training_steps=30", "early_stopping_patience=2", one_sided])
     whole = weights_of(cfg, tmp_path / "whole")
     stop_after(10)
     with pytest.raises(KeyboardInterrupt):
@@ -79,6 +81,37 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     resumed = weights_of(cfg, tmp_path / "stopped", resume_from_checkpoint="newest")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
+
+
+def test_a_run_that_learns_no_more_stops_early(data: str, tmp_path: Path) -> None:
+    changes = ["lr=1e-30", "sae.architecture=abstopk", "early_stopping_patience=2", f"output_path={tmp_path}"]
+    cfg = load_config("vectors", [data, *SMALL, *changes, "training_steps=100"])
+    result = train(cfg, console=QUIET)
+    assert result.sae.cfg.metadata.training_tokens == 30 * 64, "the first of three measurements is the best"
+    cfg.resume_from_checkpoint = "newest"
+    assert is_finished(cfg)
+
+
+def test_the_best_measurement_of_any_sae_counts() -> None:
+    early = EarlyStopping(2)
+    seen = [{"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.4}, {"a": 0.6, "b": 0.4}, {"a": 0.49, "b": 0.6}]
+    assert not any(early.note(fvu) for fvu in seen)
+    assert [early.note({"a": 0.49, "b": 0.4}) for _ in range(2)] == [False, True]
+
+
+def test_one_option_trains_one_sided_saes_of_both_widths(data: str, tmp_path: Path) -> None:
+    done = invoke(
+        "train", "vectors", data, *SMALL, "training_steps=2", "--compare-one-sided", "-o", str(tmp_path / "x")
+    )
+    assert done.exit_code == 0, done.output
+    saes = {name: SAE.load_from_disk(str(tmp_path / "x" / name)) for name in ("", "one_sided", "one_sided_2F")}
+    assert [(sae.cfg.architecture(), sae.cfg.d_sae) for sae in saes.values()] == [
+        ("signed_jumprelu", 16),
+        ("jumprelu", 16),
+        ("jumprelu", 32),
+    ]
+    done = invoke("train", "vectors", data, *SMALL, "sae.architecture=topk", "--compare-one-sided", "--dry-run")
+    assert "sae.architecture abstopk or batch_abstopk, not topk" in done.output
 
 
 def test_what_is_written_is_the_same_config(data: str, tmp_path: Path) -> None:

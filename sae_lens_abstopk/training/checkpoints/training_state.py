@@ -20,7 +20,7 @@ from sae_lens_abstopk.system.provenance import CODE_DIGEST, environment
 from sae_lens_abstopk.system.ranks import n_ranks, this_rank
 from sae_lens_abstopk.training.run_folder import sae_folder
 from sae_lens_abstopk.training.source.activation_source import SourcePosition
-from sae_lens_abstopk.training.step_control import DivergenceWatch, L0Controller
+from sae_lens_abstopk.training.step_control import DivergenceWatch, EarlyStopping, L0Controller
 
 STATE = "state.json"
 STREAMS = "stream*.safetensors"
@@ -33,6 +33,7 @@ class TrainingState(NamedTuple):
     """Trainers by SAE name, ``"sae"`` first."""
     controllers: Mapping[str, L0Controller]
     watch: DivergenceWatch
+    early: EarlyStopping
 
 
 def save_state(
@@ -61,6 +62,7 @@ def save_state(
         },
         "controllers": {name: controller.state() for name, controller in state.controllers.items()},
         "losses": state.watch.state(),
+        "best_held_out": {"fvu": state.early.best, "in_vain": state.early.in_vain},
         "text_files": text_files,
         "environment": environment(first.sae.device) | {"code": CODE_DIGEST},
     }
@@ -86,6 +88,8 @@ def load_state(folder: Path, state: TrainingState) -> None:
     for name, controller in state.controllers.items():
         controller.load(plain["controllers"][name])
     state.watch.load(plain["losses"])
+    if "best_held_out" in plain:
+        state.early.best, state.early.in_vain = plain["best_held_out"]["fvu"], plain["best_held_out"]["in_vain"]
 
 
 def scale_learning_rate(trainer: SAETrainer[Any, Any], factor: float) -> None:

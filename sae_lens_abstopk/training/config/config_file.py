@@ -35,6 +35,8 @@ SHORTHANDS = {"layer": int | None, "training_steps": int, "epochs": float, "data
 """Keys of a file that set keys of a config."""
 SECTIONS = {"sae": "sae.k=32", "logger": "logger.log_to_wandb=true", "companions": "companions.topk.architecture=topk"}
 """Sections of a config file, each with an example of an override."""
+ONE_SIDED = {"sparse_abstopk": "sparse_topk", "batch_abstopk": "sparse_batchtopk"}
+"""The one-sided counterpart of a signed training architecture."""
 
 
 def load_config(source: str | Path, overrides: str | Iterable[str] | Mapping[str, Any] = ()) -> TrainingConfig:
@@ -52,6 +54,21 @@ def load_config(source: str | Path, overrides: str | Iterable[str] | Mapping[str
     raw, where = read_raw(source)
     apply_overrides(raw, overrides if hasattr(overrides, "items") else one_or_more(overrides))
     return build_config(raw, where=where)
+
+
+def one_sided_companions(cfg: TrainingConfig) -> dict[str, Any]:
+    """
+    Return overrides that add one-sided SAEs of the same width and of twice the width to the run of a signed SAE.
+
+    Raises:
+        ConfigError: the architecture has no one-sided counterpart.
+    """
+    name = cfg.sae.architecture()
+    if name not in ONE_SIDED:
+        known = " or ".join(each.removeprefix("sparse_") for each in ONE_SIDED)
+        raise ConfigError(f"one-sided companions are for sae.architecture {known}, not {name}.")
+    changes = {"one_sided.architecture": ONE_SIDED[name], "one_sided_2F.architecture": ONE_SIDED[name]}
+    return {f"companions.{key}": value for key, value in (changes | {"one_sided_2F.d_sae": 2 * cfg.sae.d_sae}).items()}
 
 
 def preset_names() -> list[str]:

@@ -115,6 +115,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         resume_from_checkpoint (str, optional): Checkpoint to resume from, or "newest" for that of the run folder.
         resume_allows_changes (list[str]): Keys that may differ from the checkpoint's: lr, which scales its schedule.
         divergence_factor (float, optional): Stop when the loss exceeds this multiple of its median for ten steps.
+        early_stopping_patience (int, optional): End training when so many measurements of perf_log_freq lowered the
+            held-out FVU of no SAE.
         verbose (bool): Log SAELens's own notes about the buffer and the schedule.
     """
 
@@ -142,6 +144,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     checkpoints_kept: int = 3
     resume_allows_changes: list[str] = field(default_factory=list)
     divergence_factor: float | None = 10.0
+    early_stopping_patience: int | None = None
     is_dataset_tokenized: bool = False
     dataset_trust_remote_code: bool = False
     verbose: bool = False
