@@ -84,8 +84,10 @@ def held_out_metrics(found: Reconstruction) -> dict[str, float]:
 class HeldOut(Protocol):
     """Protocol of a measurement of SAEs in training on what is held out."""
 
-    n_passes: int
-    """Number of calls of ``on_pass`` in the next measurement."""
+    @property
+    def n_passes(self) -> int:
+        """Number of calls of ``on_pass`` in the next measurement."""
+        ...
 
     def measure(
         self, trainers: Mapping[str, SAETrainer[Any, Any]], *, on_pass: Callable[[], None] = ...

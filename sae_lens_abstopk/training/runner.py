@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import torch
 from datasets import Dataset
 from rich.console import Console
-from sae_lens import LanguageModelSAETrainingRunner
+from sae_lens import LanguageModelSAETrainingRunner, TrainingSAE
 from typing_extensions import override
 
 from sae_lens_abstopk.model.check_hook import check_activations, check_hook
@@ -61,5 +62,7 @@ class TrainingRun(Run, LanguageModelSAETrainingRunner):
         super()._set_sae_metadata()
 
     @override
-    def save_final_sae(self, *arguments: Any) -> None:
-        LanguageModelSAETrainingRunner.save_final_sae(self, *arguments)
+    def save_final_sae(
+        self, sae: TrainingSAE[Any], output_path: str, log_feature_sparsity: torch.Tensor | None = None
+    ) -> None:
+        LanguageModelSAETrainingRunner.save_final_sae(self, sae, output_path, log_feature_sparsity)

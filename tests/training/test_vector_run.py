@@ -84,8 +84,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
 
 
 def test_a_run_that_learns_no_more_stops_early(data: str, tmp_path: Path) -> None:
-    changes = ["lr=1e-30", "sae.architecture=abstopk", "early_stopping_patience=2", f"output_path={tmp_path}"]
-    cfg = load_config("vectors", [data, *SMALL, *changes, "training_steps=100"])
+    changes = ["lr=1e-30", "early_stopping_patience=2", f"output_path={tmp_path}"]
+    cfg = load_config("vectors/abstopk", [data, *SMALL, *changes, "training_steps=100"])
     result = train(cfg, console=QUIET)
     assert result.sae.cfg.metadata.training_tokens == 30 * 64, "the first of three measurements is the best"
     cfg.resume_from_checkpoint = "newest"
@@ -110,8 +110,8 @@ def test_one_option_trains_one_sided_saes_of_both_widths(data: str, tmp_path: Pa
         ("jumprelu", 16),
         ("jumprelu", 32),
     ]
-    done = invoke("train", "vectors", data, *SMALL, "sae.architecture=topk", "--compare-one-sided", "--dry-run")
-    assert "sae.architecture abstopk or batch_abstopk, not topk" in done.output
+    done = invoke("train", "vectors/topk", data, *SMALL, "--compare-one-sided", "--dry-run")
+    assert "sae.architecture abstopk or batch_abstopk, not sparse_topk" in done.output
 
 
 def test_what_is_written_is_the_same_config(data: str, tmp_path: Path) -> None:

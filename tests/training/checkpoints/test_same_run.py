@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training import run as run_module
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from tests.cli.test_cli import invoke
@@ -70,7 +70,7 @@ def test_a_rank_with_a_gpu_of_its_own_goes_on_with_the_run_of_all(
         own.llm_device = "cpu:0"
         return own
 
-    monkeypatch.setattr(runner_module, "of_this_rank", with_own_device)
+    monkeypatch.setattr(run_module, "of_this_rank", with_own_device)
     run = run_of(stopped)
     assert (run.cfg.llm_device, run.written_cfg.llm_device) == ("cpu:0", "cpu")
     run.run()
