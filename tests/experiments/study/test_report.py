@@ -88,7 +88,6 @@ def test_variants_are_compared_seed_by_seed() -> None:
     [
         ("README.md", ("abstopk", "batch_abstopk", "mixed_32nd")),
         ("docs/evidence.md", ("abstopk", "batch_abstopk", "mixed_32nd")),
-        ("docs/faq.md", ("abstopk", "batch_abstopk", "mixed_32nd")),
         ("docs/train.md", ("mixed_32nd",)),
     ],
 )
