@@ -63,7 +63,6 @@ def test_it_prints_both_rows_two_sided_latents_and_how_to_load(quickstart: tuple
         assert float(recovered_mean) > 0.9
         assert float(dead.rstrip("%")) < 5
     kept = re.search(r"([\d,]+) kept tokens", printed)
-    assert kept is not None
     assert int(kept[1].replace(",", "")) > 50_000
     assert len(re.findall(r"^latent \d+", printed, re.MULTILINE)) == 3
     assert len(re.findall(r"^  positive", printed, re.MULTILINE)) == 9

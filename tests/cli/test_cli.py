@@ -1,7 +1,6 @@
 """The command as a user types it, in a process of its own where that matters."""
 
 import errno
-import io
 import os
 import re
 import signal
@@ -108,22 +107,6 @@ def test_a_config_is_shown_whole_and_a_hook_without_a_layer_leaves_the_layer_out
     assert shown.exit_code == 0, shown.output
     config = yaml.safe_load(shown.output)
     assert (config["hook_name"], config["lr"], config["sae"]["d_sae"]) == ("blocks.12.hook_resid_post", 1e-4, 16 * 2304)
-
-
-@pytest.mark.parametrize("name", [r"C:\[a]", ":key:", "[red]x"])
-def test_a_mistake_is_repeated_as_typed(name: str) -> None:
-    refused = invoke("configs", name)
-    assert refused.exit_code == 2
-    assert repr(name) in refused.stderr
-
-
-def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "c.yaml").write_text("lr: 1e-3  # 猫\n", encoding="utf-8")
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
-    app(["configs", str(tmp_path / "c.yaml")], standalone_mode=False)
-    sys.stdout.flush()
-    assert written.getvalue().decode("latin-1").split() == ["lr:", "1e-3", "#", r"\u732b"]
 
 
 def test_a_tilde_that_a_shell_leaves_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

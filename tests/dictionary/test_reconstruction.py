@@ -1,7 +1,6 @@
 """Reconstruction metrics against plain formulas, SAELens's own score, and each other."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +25,6 @@ from tests.saes.test_signed_saes import with_random_weights
 from tests.specs import model_of
 
 HOOK = "model.layers.2"
-IDENTITY: Any = SimpleNamespace(encode=lambda x: x, decode=lambda x: x)
 FOREIGN = {"llama-3.1-8b": "model.layers.3", "gpt2": "transformer.h.3", "gpt-neo": "transformer.h.3"}
 
 
@@ -186,27 +184,3 @@ def test_the_filter_of_an_sae_is_what_its_metadata_say_or_that_of_run_evals(toke
         "positions 1:",
         "positions 1:-1, without special tokens 0, 5, norms up to 839.4",
     ]
-
-
-def test_clean_and_ablated_losses_are_taken_over_from_an_earlier_call(passes: ModelPasses, sae: TopKSAE) -> None:
-    batches, later, n_passes = token_batches(), TokenFilter(seqpos_slice=(1, None)), []
-    full = evaluate_reconstruction(passes, {"s": sae}, batches, token_filter=later)["s"].loss
-    again = evaluate_reconstruction(
-        passes,
-        {"s": sae},
-        batches,
-        token_filter=later,
-        reference=replace(full, ce_sae=0.0, kl_sae=0.0),
-        on_pass=lambda: n_passes.append(1),
-    )
-    assert again["s"].loss == full
-    assert len(n_passes) == 2 * len(batches)
-
-
-def test_without_loss_the_numbers_are_the_same(passes: ModelPasses, sae: TopKSAE) -> None:
-    batches, everything = token_batches(), TokenFilter()
-    fast = evaluate_reconstruction(passes, {"s": sae}, batches, token_filter=everything, with_loss=False)["s"]
-    full = evaluate_reconstruction(passes, {"s": sae}, batches, token_filter=everything)["s"]
-    assert fast.loss is None
-    assert (fast.fvu, fast.l0) == (pytest.approx(full.fvu), full.l0)
-    assert torch.equal(fast.pole_counts, full.pole_counts)

@@ -5,14 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from sae_lens import SAE, JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAEConfig, TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE
 from sae_lens_abstopk.equivalents.antipodal_merge import merge_antipodal
 from sae_lens_abstopk.equivalents.mirror import mirror, unmirror
-from sae_lens_abstopk.saes.threshold import ThresholdFitter
 from tests.equivalents.test_mirror import ARCHITECTURES, D, F, inputs, signed
 from tests.saes.test_signed_saes import with_random_weights
 
@@ -155,20 +152,6 @@ def test_it_saves_loads_and_folds_norms_as_any_other(dtype: str, tmp_path: Path)
     before = loaded(X)
     loaded.fold_W_dec_norm()
     torch.testing.assert_close(loaded(X), before)
-
-
-@given(st.floats(0.5, 9), st.integers(1, 60))
-def test_the_threshold_has_the_wanted_mean_number_above_it(k: float, n: int) -> None:
-    magnitudes = torch.rand(n, 24, generator=torch.Generator().manual_seed(n)).square()
-    fitter = ThresholdFitter(k)
-    for part in magnitudes.split(7):
-        fitter.update(part)
-    theta = torch.tensor(fitter.result)
-    above, wanted = int((magnitudes > theta).sum()), int(k * n)
-    assert above <= wanted
-    # to one part in 4,096
-    assert int((magnitudes >= theta * (1 - 2**-12)).sum()) >= wanted
-    assert ThresholdFitter(3).update(torch.eye(4)).result == 0, "all are on where fewer are positive than wanted"
 
 
 def test_what_cannot_be_merged_is_refused_with_the_remedy() -> None:

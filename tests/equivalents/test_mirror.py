@@ -178,24 +178,3 @@ def test_what_cannot_be_mirrored_is_refused_with_the_remedy() -> None:
         mirror(signed(), pole_counts=torch.ones(2, F))
     with pytest.raises(ConfigError, match=r"dead_share=0\.7 must be at least 0 and below 0\.5"):
         mirror(signed(), prune_dead_poles=True, pole_counts=torch.ones(2, F), dead_share=0.7)
-
-
-def test_a_mirrored_sae_shares_no_state_with_its_source() -> None:
-    sae = signed(normalize_activations="layer_norm", metadata=SAEMetadata(seqpos_slice=[1, None]))
-    mirrored, x = mirror(sae), inputs()
-    before = sae(x)
-    codes = sae.encode(x)
-    mirrored(inputs(seed=8))  # another mean and deviation in between
-    assert torch.equal(sae.decode(codes), before)
-    mirrored.W_dec.data.zero_()
-    mirrored.cfg.metadata.seqpos_slice.append(2)
-    assert torch.equal(sae(x), before)
-    assert sae.cfg.metadata.seqpos_slice == [1, None]
-
-
-def test_what_is_made_of_an_sae_of_old_is_of_the_format_of_now(tmp_path: Path) -> None:
-    """SAELens rebuilds the metadata of what claims a version before 6, and loses the model and the hook."""
-    sae = signed("abstopk", metadata=SAEMetadata(sae_lens_version="4.0.0", model_name="gpt2", hook_name="blocks.3"))
-    mirror(sae).save_model(tmp_path)
-    metadata = SAE.load_from_disk(tmp_path).cfg.metadata
-    assert (metadata.model_name, metadata.hook_name) == ("gpt2", "blocks.3")

@@ -44,7 +44,6 @@ def test_a_concept_shows_its_latents_with_both_poles_and_how_they_steer(with_con
     assert f"+1 is strength −1 of latent {PLANTED} (its negative pole), which adds a code of 12.5." in note
     assert "In the texts, though, that side goes with he." in note
     label = page.get_attribute(".doses > svg >> nth=0", "aria-label")
-    assert label is not None
     assert "difference in means: " in label
     assert "<img src=x onerror=alert(3)>" in texts
     assert page.locator("main img").count() == 0

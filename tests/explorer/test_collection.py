@@ -195,25 +195,6 @@ def test_a_torn_file_is_not_used(stream_saes: dict[str, Any], batches: list[torc
         assert all(equal(again[name], whole[name]) for name in stream_saes)
 
 
-def test_a_pass_that_cannot_be_saved_goes_on(
-    stream_saes: dict[str, Any], batches: list[torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = run(stream_saes, batches)
-
-    def full(_: object, path: Path, __: object) -> None:
-        path.write_text("as far as it went")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pass_cache, "save_file", full)
-    with pytest.warns(UserWarning, match=r"could not be written \(No space left on device\); the pass goes on"):
-        unsaved = run(stream_saes, batches, checkpoint=tmp_path / "passes")
-    assert all(equal(unsaved[name], whole[name]) for name in stream_saes)
-    assert list((tmp_path / "passes").iterdir()) == []
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.warns(UserWarning, match="could not be written"):
-        run(stream_saes, batches, checkpoint=tmp_path / "file")
-
-
 @pytest.mark.parametrize("change", ["weights", "settings", "text", "model", "autocast", "code"])
 def test_a_pass_of_something_else_is_not_reused(
     change: str,

@@ -81,11 +81,3 @@ def test_what_a_second_file_steered_is_shown_and_says_the_orientation(tmp_path: 
     assert (found["steering"]["latent"], found["steering"]["prompt"]) == (record.latent, record.text_prompt)
     (latent,) = (each for each in found["latents"] if STEERED in each["roles"])
     assert (len(latent["roles"]), latent["orientation"]) == (2, record.orientation)
-
-
-def test_an_sae_without_a_folder_goes_by_its_name(tmp_path: Path) -> None:
-    results_document(tasks={"gender": ("he", "she")}).write(tmp_path / "results.json")
-    (concept,) = load_concepts([tmp_path / "results.json"], {"other": None, "topk": None})
-    assert [found is not None for found in concept["saes"]] == [False, True]
-    with pytest.raises(ConfigError, match="evaluate these with `abstopk eval`"):
-        load_concepts([tmp_path / "results.json"], {"other": None})

@@ -111,16 +111,6 @@ def test_a_prompt_without_tokens_is_refused_before_the_pass(folders: list[Path],
         explore(sae, model=str(tiny_llama), text=str(texts), n_tokens=128, prompts=[""], on_progress=pytest.fail)
 
 
-def test_a_folder_named_like_an_sae_in_memory_is_not_its_own(
-    folders: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sae = load_sae(folders[1])
-    monkeypatch.chdir(folders[1].parent)
-    assert Path(sae.cfg.architecture(), "cfg.json").is_file()
-    with pytest.raises(ConfigError, match=r"the topk SAE in memory has no config\.yaml"):
-        explore(sae)
-
-
 def test_mistakes_are_answered_before_anything_runs(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,12 +60,6 @@ def test_one_very_large_code_leaves_the_scale_of_the_others() -> None:
     assert found.share_below(0, 0, 3.0) == pytest.approx(0.5, abs=0.03)
 
 
-def test_codes_below_the_smallest_normal_number_are_counted() -> None:
-    histograms = GrowingHistograms(2)
-    histograms.add(torch.tensor([0]), torch.tensor([1]), torch.tensor([1e-39]))
-    assert histograms.counts.sum() == 1
-
-
 def batch_of(codes: torch.Tensor) -> CodeBatch:
     where = torch.stack([torch.zeros(len(codes), dtype=torch.int64), torch.arange(len(codes))], dim=1)
     return CodeBatch(codes, where, torch.zeros(1, len(codes), dtype=torch.int64))

@@ -116,16 +116,6 @@ def test_the_last_judgement_of_an_answer_counts_and_any_other_answer_is_asked_fo
     assert len(stand_in.asked) == (2 if name is None else 1)
 
 
-@pytest.mark.parametrize("blank", ["", " ", None])
-def test_a_side_may_be_left_without_a_name(
-    blank: str | None, stand_in: StandIn, labeler: Labeler, exploration: Exploration, latent: Latent
-) -> None:
-    stand_in.script = [(200, json.dumps({"a": blank, "b": "women", "relation": "one-sided"}))]
-    judged = exploration.saes["signed"].judged(labeler.judge([latent]))[PLANTED]
-    assert (judged.relation, judged.positive.label) == ("one-sided", "women")
-    assert judged.negative.label == latent.negative.label, "that of its own tokens"
-
-
 def test_a_busy_endpoint_is_asked_again_and_an_error_is_explained(
     stand_in: StandIn, labeler: Labeler, latent: Latent
 ) -> None:

@@ -167,15 +167,6 @@ def test_a_branch_of_its_own_leaves_main_alone(hub: HubServer, tmp_path: Path) -
     assert torch.equal(namespace["sae"].W_dec, SAE.load_from_disk(folder).W_dec)
 
 
-@pytest.mark.parametrize("by_default", [False, True])
-def test_a_repository_is_as_private_as_the_organisation_wants_it(
-    hub: HubServer, tmp_path: Path, by_default: bool
-) -> None:
-    hub.private_by_default = by_default
-    publish({"mine": saved(tmp_path)}, REPO)
-    assert hub.repos[REPO].private is by_default
-
-
 def test_other_files_of_the_same_name_are_left_alone_unless_told(hub: HubServer, tmp_path: Path) -> None:
     publish({"mine": an_sae()}, REPO, poles={"mine": activity(an_sae())})
     other = saved(tmp_path, "abstopk")
@@ -338,7 +329,6 @@ close(sae.encode(x), expected["batch"])
     shown = invoke("pull", REPO, "batch")
     assert shown.exit_code == 0, shown.output
     record = pull(REPO, "batch").record
-    assert record.results is not None
     assert f"{record.results.numbers['fvu'].value:.3f}" in shown.output
     assert f"| {record.results.numbers['fvu'].value:.3f} |" in card
     assert "canonical gauge" in shown.output

@@ -82,13 +82,6 @@ def test_without_a_sign_the_features_are_the_latents(exploration: Exploration, t
         assert sides(exploration.saes["signed"]) == (0, 1), "its mirror has twice the latents, whatever fired"
 
 
-def test_what_is_not_written_is_not_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.explorer.catalogue.nearest_decoders", None)
-    monkeypatch.setattr("sae_lens_abstopk.explorer.firing_statistics.CofiringSample.top", None)
-    write_neuronpedia(planted_exploration(), tmp_path, **NAMES)
-    assert batches(tmp_path) == batches(folder)
-
-
 def test_a_file_holds_128_features_and_says_whose_they_are(folder: Path) -> None:
     found = batches(folder)
     assert [len(batch["features"]) for batch in found[:-1]] == [128] * (len(found) - 1)

@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from sae_lens import SAE, AbsTopKSAE, BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, SAETrainer, TopKSAE, TrainingSAE
@@ -54,12 +53,6 @@ BAD_OPTIONS: list[tuple[Any, dict[str, Any], str]] = [
 def test_bad_options_are_refused_when_the_config_is_made(config: Any, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         config(**{"d_in": 8, "d_sae": 24, "k": 5} | options)
-
-
-def test_whole_numbers_of_numpy_are_kept_as_those_of_python() -> None:
-    options: dict[str, Any] = {"d_in": np.int64(8), "d_sae": np.int32(24), "k": np.float32(4.5)}
-    cfg = Nested(**options, matryoshka_widths=[6])
-    assert [(type(number), number) for number in (cfg.d_in, cfg.d_sae, cfg.k)] == [(int, 8), (int, 24), (float, 4.5)]
 
 
 def test_the_last_prefix_is_the_whole() -> None:

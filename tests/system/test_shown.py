@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from rich.console import Console
 
@@ -18,10 +17,8 @@ from sae_lens_abstopk import (
     represent,
 )
 from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
-from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.training.train import TrainingResult
-from tests.explorer.planted import PLANTED, planted_exploration
 
 
 def test_a_fit_is_a_line_and_a_table() -> None:
@@ -30,25 +27,6 @@ def test_a_fit_is_a_line_and_a_table() -> None:
     assert repr(fit) == str(fit) == f"<DifferenceInMeans {', '.join(f'{name}: {facts[name]}' for name in facts)}>"
     cells = re.findall("<t[hd]>(.*?)</t[hd]>", fit._repr_html_())
     assert cells == [*facts, *map(str, facts.values())]
-
-
-@pytest.fixture(scope="module")
-def exploration() -> Exploration:
-    return planted_exploration()
-
-
-def test_a_latent_prints_its_number_and_both_sides(exploration: Exploration) -> None:
-    assert re.fullmatch(
-        r"<LatentCard SAE: signed, latent: 7, negative: “he” on [\d.]+% of tokens, positive: “she” on .*>",
-        repr(exploration.latent(PLANTED)),
-    )
-    assert repr(exploration.latent(PLANTED).latent).startswith("<Latent latent: 7, negative: “he”")
-    assert "negative" not in repr(exploration.latent(3, sae="topk"))
-    assert re.fullmatch(
-        r"<Exploration SAE: signed, FVU: [\d.]+, L0: [\d.]+, did not fire on 240 tokens: \d+ of 300 latents; "
-        r"SAE: topk, .* of 40 latents>",
-        repr(exploration),
-    )
 
 
 def test_what_is_measured_prints_without_its_tensors(folders: list[Path], tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """A terminal gets no commands from text, output that cannot be written stops nothing, and long work is shown."""
 
-import errno
 import io
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -28,18 +26,6 @@ def test_a_console_sends_only_its_own_commands() -> None:
     assert "\x1b[1m" in shown
     for command in ("\x1b]0", "\x9b", "\x07", "\x7f", "\x00"):
         assert command not in shown
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
-def test_output_that_cannot_be_written_is_dropped(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(io.StringIO):
-        def write(self, _: str) -> int:
-            raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "dup2", lambda *_: None)  # rich silences stdout at a broken pipe
-    console = PrintableConsole(file=Full())
-    console.print("lost")
-    assert console.quiet == (number == errno.EPIPE)
 
 
 @pytest.mark.parametrize("arguments", [["configs", "x\x1b]0;t\x07"], ["train", "x\x1b]0;t\x07.yaml"]])

@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import shutil
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from sysconfig import get_path
@@ -14,12 +13,12 @@ import pytest
 import torch
 from datasets import Array2D, Dataset, Features, Sequence, Value
 from rich.console import Console
-from sae_lens import SAE, LanguageModelSAERunnerConfig, LanguageModelSAETrainingRunner, LoggingConfig, SAETrainer
+from sae_lens import SAE
 from sae_lens.registry import get_sae_training_class
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedTokenizerFast
 
-from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, ConfigError, train
+from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.training import metrics
@@ -130,21 +129,6 @@ def test_a_run_that_trains_on_massive_activations_says_so_once(
     for line in said:
         lacking = "max_norm_multiple=10 'seqpos_slice=[1,null]' exclude_special_tokens=true"
         assert line.endswith(f"leave them out as the presets do: {lacking}")
-
-
-def test_codes_of_a_step_are_gone_before_the_next(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
-    step, n_alive = SAETrainer.step, []
-
-    def watched(self: SAETrainer[Any, Any], batch: torch.Tensor) -> Any:
-        n_alive.append(len(alive))
-        output = step(self, batch)
-        alive.update((output.feature_acts, output.hidden_pre))
-        return output
-
-    monkeypatch.setattr(SAETrainer, "step", watched)
-    trained(raw_config | {"companions": {"topk": {"architecture": "topk"}}})
-    assert n_alive == [0] * 2 * 6
 
 
 def test_a_run_trains_on_no_document_that_is_held_out(
@@ -322,37 +306,6 @@ def test_a_config_trains_the_same_sae_twice(raw_config: dict[str, Any], tmp_path
         assert json.loads((tmp_path / name / "runner_cfg.json").read_text())["sae"]["normalize_activations"] != "none"
     assert cfg.sae.normalize_activations == "expected_average_only_in"
     assert torch.equal(*weights)
-
-
-@pytest.mark.parametrize(
-    "sae",
-    [
-        AbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, unit_norm_encoder=True),
-        BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4.5, normalize_activations="expected_average_only_in"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:Dataset is not tokenized", "ignore:The training dataset", "ignore:All samples")
-def test_saelens_own_runner_takes_our_configs_unmodified(
-    sae: Any, raw_config: dict[str, Any], texts: Path, tmp_path: Path
-) -> None:
-    theirs = ("model_name", "hook_name", "context_size", "training_tokens", "train_batch_size_tokens", "output_path")
-    sizes = ("store_batch_size_prompts", "n_batches_in_buffer")
-    cfg = LanguageModelSAERunnerConfig(
-        sae=sae,
-        model_class_name="AutoModelForCausalLM",
-        is_dataset_tokenized=False,
-        n_batches_for_norm_estimate=2,
-        n_checkpoints=1,
-        checkpoint_path=str(tmp_path / "checkpoints"),
-        logger=LoggingConfig(log_to_wandb=False),
-        **{key: raw_config[key] for key in (*theirs, *sizes)},
-    )
-    dataset: Any = Dataset.from_json(str(texts))
-    trained = LanguageModelSAETrainingRunner(cfg, override_dataset=dataset).run()
-    assert trained.b_dec.abs().sum() > 0
-    saved = SAE.load_from_disk(raw_config["output_path"])
-    assert saved.cfg.architecture() == trained.cfg.get_inference_config_class().architecture()
-    assert list((tmp_path / "checkpoints").rglob("trainer_state.pt"))
 
 
 def test_an_sae_that_cannot_train_on_the_sparse_kernels_is_told_of(raw_config: dict[str, Any], tmp_path: Path) -> None:

@@ -1,12 +1,10 @@
 """Signals and errors that end a run, and what is saved of it."""
 
 import errno
-import gc
 import io
 import os
 import shlex
 import signal
-import weakref
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -19,18 +17,14 @@ import yaml
 from rich.console import Console
 from sae_lens import SAE
 
-from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.system.terminal import PrintableConsole
 from sae_lens_abstopk.training import interruption
 from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.checkpoints.checkpoint import damage
-from sae_lens_abstopk.training.config.config_file import build_config
-from sae_lens_abstopk.training.source.activation_source import NoBatchError
-from sae_lens_abstopk.training.step_control import DivergedError
 from tests.cli.test_cli import invoke
-from tests.training.runs import QUIET, differences, rows, run_of, signals_in, state_of
+from tests.training.runs import differences, rows, run_of, signals_in, state_of
 
 
 @pytest.mark.usefixtures("default_signals")
@@ -174,26 +168,6 @@ def test_a_run_that_took_no_step_left_none(raw_config: dict[str, Any], monkeypat
     run_of(smaller).run()
     with pytest.raises(ConfigError, match=r"already holds a run \(sae_weights.safetensors, metrics.csv\)"):
         run_of(raw_config)
-
-
-@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, DivergedError, NoBatchError])
-def test_a_run_that_was_stopped_is_freed(
-    raw_config: dict[str, Any], kind: type[Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs: list[Any] = []
-
-    def stopped(self: Any, *_: Any, **__: Any) -> None:
-        runs.append(weakref.ref(self))
-        raise kind(ConfigError("too little text")) if kind is NoBatchError else kind
-
-    monkeypatch.setattr(loop_module.TrainingLoop, "_step", stopped)
-    try:
-        train(build_config(raw_config), console=QUIET)
-    except (torch.OutOfMemoryError, TrainingStopped, ConfigError) as error:
-        kept = error  # as a notebook does
-    gc.collect()
-    assert runs[0]() is None
-    assert kept.__traceback__ is not None
 
 
 def test_a_notebook_without_gradients_trains(raw_config: dict[str, Any]) -> None:

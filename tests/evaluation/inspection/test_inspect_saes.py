@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import yaml
 from rich.console import Console
@@ -16,9 +15,7 @@ from sae_lens.load_model import HookedProxyLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_lens_abstopk import explore, train
-from sae_lens_abstopk.evaluation.inspection.inspect_saes import highlighted, inspect_saes, print_inspection
-from sae_lens_abstopk.evaluation.results.facts import code_text
-from sae_lens_abstopk.evaluation.results.records import ExampleRecord
+from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes, print_inspection
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_passes import ModelPasses
@@ -36,8 +33,6 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
     assert signed.n_tokens == plain.n_tokens
     assert plain.l0 == 4
     assert int(plain.pole_counts[1].sum()) == 0 < int(signed.pole_counts[1].sum())
-    assert signed.loss is not None
-    assert plain.loss is not None
     assert signed.loss.ce_clean == plain.loss.ce_clean
     out = io.StringIO()
     print_inspection(found, Console(file=out, width=80), latents=2)
@@ -84,26 +79,6 @@ def test_a_run_of_a_config_that_is_refused_today_can_still_be_measured(folders: 
     assert not inspect_saes(folders, text=str(texts), n_tokens=128).results.held_out
 
 
-@pytest.mark.parametrize("name", ["run[v2]", "abstopk [k=32]", "a[/b]"])
-def test_a_name_is_shown_as_it_is(folders: list[Path], name: str) -> None:
-    out = io.StringIO()
-    print_inspection(inspect_saes({name: folders[0]}, n_tokens=128), Console(file=out, width=200))
-    assert out.getvalue().count(name) == 4
-
-
-@pytest.mark.parametrize("width", [20, 40, 100])
-def test_the_token_of_a_context_is_never_cut_off(tokenizer: Any, width: int) -> None:
-    ids = tokenizer("The old lighthouse keeper had not spoken to anyone for three weeks when she arrived.")["input_ids"]
-    before, token, after = map(tokenizer.decode, (ids[:-6], [ids[-6]], ids[-5:]))
-    example = ExampleRecord(latent=0, code=1.0, before=before, token=token, after=after)
-    shown = highlighted(example, width=width)
-    shown.truncate(width, overflow="ellipsis")
-    assert any(span.end <= width and "on blue" in str(span.style) for span in shown.spans)
-    assert token in shown.plain
-    # without colours it would look like any other
-    assert f"**{token.strip()}**" in highlighted(example, width=width, marked=True).plain
-
-
 def test_an_sae_of_attention_heads_is_measured_and_explored(raw_config: dict[str, Any]) -> None:
     raw_config |= {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_z"}
     raw_config["sae"]["reshape_activations"] = "hook_z"
@@ -116,11 +91,6 @@ def test_an_sae_of_attention_heads_is_measured_and_explored(raw_config: dict[str
     explored = explore(sae, model=raw_config["model_name"], text=raw_config["dataset_path"], n_tokens=128)
     assert int(next(iter(explored.saes.values())).collected.pole_counts.sum()) > 0
     assert sae.hook_z_reshaping_mode, "the caller's SAE stays as it was"
-
-
-def test_codes_of_any_size_are_told_apart() -> None:
-    codes = (0.0234, -0.0181, 9.8125, -11.0, 2480.4)
-    assert [code_text(code) for code in codes] == ["+0.0234", "-0.0181", "+9.81", "-11.0", "+2480"]
 
 
 def test_a_model_in_training_is_measured_without_dropout(tiny_llama: Path) -> None:

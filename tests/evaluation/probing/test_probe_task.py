@@ -133,7 +133,6 @@ def choices(found: TaskProbes) -> list[Any]:
     """All that was picked or fitted."""
     picked = []
     for codes in (found.codes, *found.permuted_codes, found.untrained):
-        assert codes is not None
         picked += [codes.single.latent, codes.single.orientation]
         picked.append(codes.pair.model_dump(exclude={"coverage"}))
         picked += [codes.strongest, codes.best_coverage.latent, codes.best_coverage.orientation, codes.train_coverage]
@@ -192,7 +191,6 @@ def test_permuted_controls_are_the_mean_and_range_over_permutations(found: TaskP
     for control, values in ((scores["single latent, permuted"].auroc, aurocs), (controls["permuted"], covers)):
         assert control.value == pytest.approx(np.mean(values))
         assert (control.low, control.high, control.n_units) == (min(values), max(values), PERMUTATIONS)
-    assert found.untrained is not None
     assert controls["untrained SAE"] == found.untrained.best_coverage.coverage
     assert all(control.value < 0.65 for control in controls.values())
     assert list(planted().probe().coverage_controls()) == ["permuted"]
@@ -229,14 +227,6 @@ def test_permuted_poles_are_probed_together_as_one_by_one_and_without_intervals(
             (plain,) = probe_codes(stored, [replace(shuffled, resamples=1000)], "signed")
             assert plain.scores["pair"].auroc.value == alone.scores["pair"].auroc.value
             assert plain.best_coverage.coverage.value == alone.best_coverage.coverage.value
-
-
-def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
-    found: TaskProbes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.model.representations.CHUNK_BYTES", 4 * 360 * 7)
-    monkeypatch.setattr("sae_lens_abstopk.evaluation.probing.statistics._SORTED_BYTES", 4 * 360 * 3)
-    assert_same(planted().probe(untrained_name="noise"), found)
 
 
 def test_parts_without_a_pole_or_with_a_common_group_are_refused() -> None:

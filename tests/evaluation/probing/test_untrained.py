@@ -127,14 +127,6 @@ def test_a_seed_gives_the_weights_that_a_cpu_draws_and_leaves_the_global_one_alo
     assert not torch.equal(first.W_enc, other.W_enc)
 
 
-def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = sample() - 4
-    whole = untrained_sae(trained("jumprelu"), x)
-    monkeypatch.setattr("sae_lens_abstopk.evaluation.probing.untrained._CHUNK_BYTES", 4 * 128 * 60)
-    in_parts = untrained_sae(trained("jumprelu"), x).state_dict()
-    assert all(torch.equal(value, in_parts[name]) for name, value in whole.state_dict().items())
-
-
 @torch.no_grad()
 def test_an_untrained_matching_pursuit_comes_nearer_to_what_it_reads() -> None:
     sae = MatchingPursuitSAE(MatchingPursuitSAEConfig(**SIZES, max_iterations=8, residual_threshold=0.1))

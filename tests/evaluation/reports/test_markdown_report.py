@@ -5,8 +5,6 @@ import io
 import re
 from statistics import fmean
 
-from sae_lens_abstopk.evaluation.probing.method_names import is_control
-from sae_lens_abstopk.evaluation.reports.html_report import html_report
 from sae_lens_abstopk.evaluation.reports.report_files import csv_report
 from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.results.records import Interval
@@ -112,36 +110,6 @@ def test_the_markdown_says_where_the_numbers_come_from() -> None:
         "torch 2.9.0",
     ):
         assert part in head
-
-
-def test_a_note_explains_only_what_its_table_shows() -> None:
-    document = results_document(saes={"topk": None}, tasks={"gender": ("he", "she")})
-    shown, page = markdown_of(document), html_report(merge_results([document]))
-    for words in ("fresh weights", "permuted poles", "95 % bootstrap", "density: ", "† marks", "random: mean"):
-        assert words in shown, words
-    assert "no interval" not in shown + page
-    assert "two-sidedness: " not in shown, "this SAE fires on one side only"
-    assert "an SAE with fresh weights" in page
-    found = document.tasks["gender"].saes["topk"]
-    found.probes = {name: probe for name, probe in found.probes.items() if not is_control(name)}
-    found.coverage_controls = {}
-    document.reconstruction["topk"].density_quantiles = {}
-    for record in document.steering["gender"].values():
-        record.interventions = {"latent": record.interventions["latent"]}
-        record.interventions["latent"].towards_a.reached = True
-        record.behaviour = {}
-    coverage = found.latent.coverage
-    for few in (coverage, *(each.auroc for each in found.probes.values())):
-        few.low = few.high = None
-    shown, page = markdown_of(document), html_report(merge_results([document]))
-    for words in ("fresh weights", "permuted", "density: ", "† marks", "random"):
-        assert words not in shown, words
-    assert "an SAE with fresh weights" not in page
-    probes = section(shown, "Probes on codes: AUROC on test")
-    assert row(probes, "gender", "topk")[2] == f"{found.probes['single latent'].auroc.value:.3f} (few groups)"
-    assert "few groups: too few for an interval." in probes
-    assert "95 %" not in probes
-    assert "too few groups of texts, or no spread" in page
 
 
 def test_dead_latents_are_those_of_training_with_their_tokens_and_others_did_not_fire() -> None:

@@ -94,7 +94,6 @@ def test_an_evaluation_prints_its_verdict_first_and_its_tables_on_request(
         high = None if low is None else 1.0
         task.saes["batch_abstopk"].best_coverage.coverage = Interval(value=value, low=low, high=high, n_units=7)
     for found in document.reconstruction.values():
-        assert found.loss is not None
         found.fvu, found.loss.ce_clean, found.loss.ce_sae = 0.125, 3.0, 3.25
     monkeypatch.setattr("sae_lens_abstopk.evaluation.suite.evaluate.evaluate", lambda *_, **__: document)
     runner = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"})

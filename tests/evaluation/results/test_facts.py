@@ -1,35 +1,20 @@
 """Every number of an SAE by itself stands under its own name in the records of a results file."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from sae_lens import TopKSAE, TopKSAEConfig
-from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.dictionary.reconstruction import LossRecovered, Reconstruction
-from sae_lens_abstopk.evaluation.results import facts
 from sae_lens_abstopk.evaluation.results.facts import (
     examples,
     geometry_record,
     reconstruction_record,
     sae_record,
-    weights_sha256,
 )
-from sae_lens_abstopk.system.files import file_sha256
-
-
-def test_weights_are_hashed_once_until_they_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashed, weights = [], tmp_path / SAE_WEIGHTS_FILENAME
-    monkeypatch.setattr(facts, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
-    assert weights_sha256(tmp_path) is None
-    for content in (b"a", b"bc"):
-        weights.write_bytes(content)
-        assert weights_sha256(tmp_path) == weights_sha256(str(tmp_path)) == file_sha256(weights)
-    assert len(hashed) == 2
 
 
 def test_each_number_of_a_reconstruction_has_its_own_field() -> None:

@@ -408,15 +408,6 @@ def test_an_adapted_model_is_steered_as_the_one_that_it_wraps(hook: str, models:
     assert not torch.equal(made[0], model.generate(tokens, max_new_tokens=6, do_sample=False, pad_token_id=0))
 
 
-def test_a_hook_that_the_model_does_not_call_is_warned_of(models: Models) -> None:
-    model = models("hooked")
-    warned = pytest.warns(UserWarning, match=r"blocks\.3\.hook_mlp_in.*use_hook_mlp_in")
-    with warned, steer(model, direction=torch.ones(32), hook_name="blocks.3.hook_mlp_in", strength=1.0):
-        model(random_tokens())
-    with steer(model, direction=torch.ones(32), hook_name="blocks.3.hook_mlp_in", strength=1.0):
-        pass  # nothing ran
-
-
 def test_layers_that_run_without_word_of_their_tokens_are_not_steered_by_guess(models: Models) -> None:
     model = models("llama-3.1-8b")
     refused = pytest.raises(ConfigError, match=r"LlamaModel.* generate")

@@ -38,7 +38,6 @@ def test_a_run_measures_its_loss_and_can_be_inspected(folder: Path) -> None:
         last = list(csv.DictReader(file))[-1]
     (found,) = inspect_saes([folder], n_tokens=256).on_text.reconstruction.values()
     loss = found.loss
-    assert loss is not None
     assert loss.zero == pytest.approx(float(last["loss_recovered_zero"]), abs=1e-4)
     assert loss.ce_zero != loss.ce_clean
 

@@ -20,7 +20,6 @@ from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
-from sae_lens_abstopk.evaluation.subjects import subjects as subjects_module
 from sae_lens_abstopk.evaluation.subjects.sae_specs import SAESpecs, specs_of_sae
 from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes
 from sae_lens_abstopk.saes.loading import load_sae
@@ -75,16 +74,6 @@ def test_an_sae_from_elsewhere_needs_a_text_and_a_model(tiny_llama: Path, texts:
         inspect_saes([tmp_path / "sae"], text=str(texts))
     found = inspect_saes([tmp_path / "sae"], model_name=str(tiny_llama), text=str(texts), n_tokens=256)
     assert found.results.reconstruction["sae"].l0 == 4
-
-
-def test_a_release_without_a_label_is_called_by_all_of_its_name(
-    folders: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sae = load_sae(folders[0])
-    sae.cfg.metadata.label = None
-    monkeypatch.setattr(subjects_module, "load_sae", lambda _: sae)
-    text = json.loads((folders[0] / "cfg.json").read_text())["metadata"]["dataset_path"]
-    assert list(load_subject_saes("release:layer_2/canonical", text=text).saes) == ["release:layer_2/canonical"]
 
 
 SIZES: dict[str, Any] = {"d_in": 32, "d_sae": 64, "metadata": SAEMetadata(hook_name="model.layers.2")}

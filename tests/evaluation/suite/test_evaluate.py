@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk import ConfigError, compare, evaluate
 from sae_lens_abstopk.evaluation.reports.report_files import markdown_report
-from sae_lens_abstopk.evaluation.results.facts import run_facts
 from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
 from sae_lens_abstopk.evaluation.subjects.sae_specs import HELD_OUT_BY, was_held_out
@@ -104,25 +103,11 @@ def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
     for found in (record for records in steering.behaviour.values() for record in records):
         # every test text is a filling of one of few templates, and those are resampled
         assert found.refused_harmful.n_units == found.refused_harmless.n_units < 7
-        assert found.multiple_choice is not None
         assert found.multiple_choice.n_units == 4
     assert "What the model does at these strengths" in markdown_report(merge_results([results]))
 
 
 WORDS = "'a b' 'mine=~/runs/x' /data/home/me /home/mean"
-
-
-def test_the_command_is_recorded_where_there_is_one(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subjects = open_subjects(trained)
-    monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setenv("USERPROFILE", "/home/me")
-    for program, command in (
-        ("/bin/abstopk", f"abstopk eval {WORDS}"),
-        ("/lib/sae_lens_abstopk/__main__.py", f"abstopk eval {WORDS}"),
-        ("/lib/pytest/__main__.py", "Python"),
-    ):
-        monkeypatch.setattr("sys.argv", [program, "eval", "a b", "mine=/home/me/runs/x", "/data/home/me", "/home/mean"])
-        assert run_facts(subjects)["command"] == command
 
 
 @pytest.mark.parametrize("preset", ["llama-3.1-8b", "gpt2", "pythia-70m"])
@@ -141,7 +126,6 @@ def test_stock_saes_and_models_from_outside_are_measured_unchanged(
     results = evaluate([tmp_path / "stock"], suite=Suite(**small), out=tmp_path / "out", text=str(texts))
     (measured,) = results.tasks["temperature"].saes.values()
     coverage = measured.latent.coverage.value
-    assert coverage is not None
     assert coverage <= 0.5  # a non-negative latent has one side
     assert not results.held_out
 

@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from sae_lens_abstopk import evaluate
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
 from sae_lens_abstopk.evaluation.suite import evaluate as evaluation
-from sae_lens_abstopk.evaluation.suite.results_folder import FinishedParts
 from sae_lens_abstopk.evaluation.suite.suite import Suite
 from tests.evaluation.conftest import small_suite
 from tests.evaluation.task_files import CONCEPT
@@ -31,15 +30,6 @@ class Finished(NamedTuple):
         asked = self.suite | (suite or {})
         asked["steering"] = self.suite["steering"] | asked["steering"]
         return evaluate([self.folder / "sae"], suite=Suite(**asked), out=self.folder / "out", **files, **options)
-
-
-def test_a_part_that_cannot_be_written_is_used_all_the_same(tmp_path: Path) -> None:
-    made = FinishedParts(tmp_path, {})
-    (tmp_path / "numbers.json").mkdir()
-    with pytest.warns(
-        UserWarning, match=r"numbers\.json could not be written \(Is a directory\): this part is measured again"
-    ):
-        assert made.get("numbers", list[int], [], lambda: [1, 2]) == [1, 2]
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,6 @@ def test_markers_point_to_the_word_that_differs(shipped: dict[str, Task], name: 
     task = shipped[name]
     words: dict[int, set[str]] = {0: set(), 1: set()}
     for example in task.examples:
-        assert example.marker is not None
         start, end = example.marker
         assert re.fullmatch(r"\w[\w ]*", example.text[start:end])
         assert example.text[start - 1 : start] in ("", " ")
@@ -99,11 +98,9 @@ def test_every_word_of_the_truth_task_is_in_as_many_true_as_false_statements(shi
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_task_has_its_steering_part(shipped: dict[str, Task], name: str) -> None:
     steering = shipped[name].steering
-    assert steering is not None
     assert len(steering.prompts) >= 8
     assert steering.chat == (name == "refusal")
     assert min(map(len, steering.tokens)) >= 4
-    assert steering.scorer is not None
     a, b = steering.scorer.patterns
     assert steering.scorer.kind == ("prefixes" if name == "refusal" else "words")
     assert not set(a) & set(b)
@@ -153,8 +150,6 @@ def test_a_scorer_of_words_knows_negations_and_contractions(
     shipped: dict[str, Task], name: str, pole: int, text: str
 ) -> None:
     part = shipped[name].steering
-    assert part is not None
-    assert part.scorer is not None
     assert pole_score(part.scorer, text) == (1 if pole else -1)
 
 

@@ -1,10 +1,8 @@
 """Checkpoint folders are whole or not there."""
 
 import contextlib
-import errno
 import os
 import shutil
-import stat
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,16 +101,6 @@ def test_files_move_together_and_the_last_one_last(tmp_path: Path) -> None:
         assert not (tmp_path / "b").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     assert (tmp_path / "a").stat().st_ctime_ns >= (tmp_path / "b").stat().st_ctime_ns
-
-
-def test_a_file_system_that_syncs_no_folders_takes_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sync(descriptor: int) -> None:
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "refused")
-
-    monkeypatch.setattr(os, "fsync", sync)
-    write(tmp_path / "64")
-    assert damage(tmp_path / "64") is None
 
 
 def test_room_is_asked_for_before_the_run_and_before_each_checkpoint(

@@ -41,17 +41,6 @@ def test_a_folder_without_a_key_that_was_added_later_is_of_the_same_run(stopped:
         run_of(stopped, sae=stopped["sae"] | {"unit_norm_encoder": True})
 
 
-def test_an_end_of_the_schedule_is_the_same_whether_it_is_written_or_left_to_the_rate(stopped: dict[str, Any]) -> None:
-    config = Path(stopped["output_path"]) / "config.yaml"
-    document = yaml.safe_load(config.read_text())
-    assert document["lr_end"] is None
-    config.write_text(yaml.safe_dump(document | {"lr_end": 1e-4}))
-    assert run_of(stopped).resumed is not None
-    config.write_text(yaml.safe_dump(document | {"lr_end": 2e-4}))
-    with pytest.raises(ConfigError, match=r"lr_end is 0\.0002 there, 0\.0001 here"):
-        run_of(stopped)
-
-
 def test_a_run_goes_on_on_another_device_and_says_so(raw_config: dict[str, Any]) -> None:
     raw, said = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}, io.StringIO()
     run = run_of(raw, device="cpu:0")

@@ -242,14 +242,6 @@ def test_a_gpu_that_the_machine_lacks_and_a_torch_that_gets_a_step_wrong_on_it_a
         check("2.9.1+cu128", "cuda", 16_384)
 
 
-def test_devices_that_are_that_of_the_run_go_with_it(tmp_path: Path, raw_config: dict[str, Any]) -> None:
-    cfg = build_config(raw_config | {"device": "cpu:0", "llm_device": "cpu", "act_store_device": "cpu:0"})
-    (tmp_path / "config.yaml").write_text(dump_config(cfg))
-    again = load_config(tmp_path / "config.yaml", ["device=auto"])
-    assert (cfg.act_store_device, again.act_store_device, again.llm_device) == ("cpu:0", again.device, "cpu")
-    assert build_config(raw_config | {"act_store_device": "with_model"}).act_store_device == "cpu"
-
-
 def test_the_schedules_that_saelens_fails_on_are_those_that_are_refused(raw_config: dict[str, Any]) -> None:
     rates = itertools.product(SCHEDULERS, (0, 1, 5, 6), (0, 1, 5), (0, 1, 5, 7), (0.0, 1e-4, 2e-3))
     for name, warm_up, decay, cycles, lr_end in rates:
@@ -394,11 +386,3 @@ def test_what_is_set_after_a_config_was_made_is_checked_before_the_model_is_load
     with pytest.raises(ConfigError) as refused:
         train(cfg)
     assert sentence in str(refused.value)
-
-
-def test_overrides_are_the_callers_own_and_the_last_one_counts(raw_config: dict[str, Any]) -> None:
-    companions: dict[str, Any] = {"topk": {"architecture": "topk", "k": 3}}
-    apply_overrides(raw_config, {"companions": companions, "companions.topk.k": 4})
-    assert companions["topk"]["k"] == 3
-    apply_overrides(raw_config, ["sae.k=5", "sae={architecture: abstopk}", "sae.k=6"])
-    assert raw_config["sae"]["k"] == 6

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -189,16 +188,6 @@ def test_a_damaged_shard_is_refused(cache: ActivationCache, damage: Any, problem
     assert numbers(islice(blocks, 3)) == [0, 1, 2]
     with pytest.raises(ConfigError, match=rf"activations-00001\.safetensors {problem}.*; delete .*, which the next"):
         next(blocks)
-
-
-def test_a_cache_that_is_read_in_one_thread_and_closed_in_another_is_let_go(cache: ActivationCache) -> None:
-    blocks: Any = cache.blocks(lambda n: numbered(20, n))
-    thread = Thread(target=next, args=(blocks,))
-    thread.start()
-    thread.join()
-    blocks.close()
-    with FileLock(cache.folder / ".lock", timeout=0):
-        pass
 
 
 def test_damage_and_mix_ups_are_refused(cache: ActivationCache, tmp_path: Path) -> None:

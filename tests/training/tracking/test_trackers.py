@@ -216,12 +216,6 @@ def test_servers_that_are_not_there_stop_no_run(raw_config: dict[str, Any], monk
     assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
 
 
-def test_a_companion_that_is_called_like_the_architecture_has_a_label_of_its_own(raw_config: dict[str, Any]) -> None:
-    raw_config["companions"] = {"abstopk": {"k": 5}, "plain": {"architecture": "topk"}}
-    saes = trained(raw_config | {"perf_log_freq": 0}).saes
-    assert [sae.cfg.metadata.label for sae in saes.values()] == ["sae", "abstopk", "plain"]
-
-
 @pytest.mark.parametrize("who", ["me:secret", "secret"])
 def test_a_password_is_refused_and_not_repeated(who: str, raw_config: dict[str, Any]) -> None:
     raw_config["logger"] |= {"mlflow_tracking_uri": f"https://{who}@mlflow.example.org"}
