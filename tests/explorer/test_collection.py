@@ -120,20 +120,6 @@ def test_a_collector_stops_growing_once_the_samples_are_full(
         assert bytes_of(many[name]) == bytes_of(some[name])
 
 
-def test_samples_are_drawn_from_all_firings_and_not_from_the_strongest() -> None:
-    collector = Collector(1, CollectionSettings(strongest=4, sampled=20, tokens_sampled=20))
-    where = torch.cartesian_prod(torch.arange(5), torch.arange(40))
-    collector.update(torch.arange(1.0, 201)[:, None], where, torch.arange(200).view(5, 40))
-    assert [context.code for context in collector.strongest.of(0, 0)] == [200, 160, 120, 80]
-    for codes in (
-        torch.tensor([context.code for context in collector.sampled.of(0, 0)]),
-        collector.tokens.payload["code"][0],
-    ):
-        assert len(codes.unique()) == 20
-        assert codes.min() < 50
-        assert 70 < codes.mean() < 130
-
-
 def equal(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor):
         return torch.equal(a.nan_to_num(), b.nan_to_num())

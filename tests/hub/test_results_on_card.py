@@ -12,8 +12,7 @@ from sae_lens_abstopk import ConfigError, publish
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.records import ExampleRecord, Interval
 from sae_lens_abstopk.evaluation.results.schema import read_results
-from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, NumberWithInterval, PublishedResults, PublishedSAE
-from sae_lens_abstopk.hub.model_card import SETTINGS, bold_text, cell_text, model_card
+from sae_lens_abstopk.hub.model_card import SETTINGS, bold_text, cell_text
 from sae_lens_abstopk.hub.results import results_of
 from sae_lens_abstopk.hub.staging import stage
 from sae_lens_abstopk.saes.poles import PoleActivity
@@ -186,22 +185,6 @@ def test_contexts_change_their_side_with_the_latent(tmp_path: Path, flips: bool)
     shown = [(each.latent, each.pole, each.code, each.token) for each in staged.examples]
     she, he = ((3, 1, -2.5, "she"), (3, 0, 2.25, "he")) if flips else ((3, 0, 2.5, "she"), (3, 1, -2.25, "he"))
     assert shown == ([he, she] if flips else [she, he]), "the positive pole first"
-
-
-def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> None:
-    example = ContextExample(latent=3, pole=1, code=-2.5, before="a|b\r\n<i>", token="`x`", after=" $5")
-    numbers = {"fvu": NumberWithInterval(0.2, 0.18, 0.22), "nmse": NumberWithInterval(1.0)}
-    results = PublishedResults(10, "t", False, numbers, (example,))
-    sae = PublishedSAE("abstopk", 8, F, "float32", "as trained", None, {}, results, {})
-    card = model_card(Manifest({"mine": sae}), REPO)
-    assert "| 0.200 [0.180, 0.220] | 1.000 |" in card
-    assert "Brackets: 95 % intervals." in card
-    assert r"| 3 | negative | -2.50 | a\|b⏎&lt;i><b>\`x\`</b> \$5 |" in card
-    assert "The publisher has named no licence" in card
-    assert "loss recovered" not in card.split("## Limits")[0].split("## Results")[1].split("\n")[2], (
-        "nobody measured it"
-    )
-    assert [bold_text(token) for token in (" she", "  ", "*")] == ["<b> she</b>", "<b>␣</b>", r"<b>\*</b>"]
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,6 @@ from tests.evaluation.reports.markdown_tables import columns, markdown_of, row, 
 from tests.evaluation.results_document import results_document
 
 
-@pytest.mark.parametrize("newest_first", [False, True])
-def test_results_without_accuracy_are_those_of_the_same_sae_with_it(newest_first: bool) -> None:
-    older, newer = results_document(), results_document()
-    for task in older.tasks.values():
-        for probe in (probe for sae in task.saes.values() for probe in sae.probes.values()):
-            probe.accuracy = None
-    merged = merge_results([newer, older] if newest_first else [older, newer])
-    assert [sae.name for sae in merged.saes] == list(newer.saes)
-    assert merged.tasks[0].saes == newer.tasks[merged.tasks[0].name].saes
-
-
 def test_the_same_sae_is_one_unless_its_numbers_differ() -> None:
     whole = results_document()
     tasks_only = whole.model_copy(update={"reconstruction": {}, "geometry": {}})

@@ -29,15 +29,6 @@ def test_a_device_is_taken_or_refused_before_the_model_is_loaded(
         load_subject_saes(folders, device="cuda")
 
 
-def test_a_model_in_memory_is_on_a_device_that_metrics_can_be_computed_on(
-    folders: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    subjects = load_subject_saes(folders)
-    monkeypatch.setattr(ModelPasses, "device", torch.device("mps"))
-    with pytest.raises(ConfigError, match="the model's device='mps' is not a torch device"):
-        subjects.with_model()
-
-
 def test_saes_of_different_models_are_refused(folders: list[Path], tmp_path: Path) -> None:
     metadata = SAE.load_from_disk(folders[0]).cfg.metadata
     StandardSAE(StandardSAEConfig(d_in=16, d_sae=64, metadata=metadata)).save_model(tmp_path / "narrow")

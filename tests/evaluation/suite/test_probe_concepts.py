@@ -1,7 +1,6 @@
 """One task of a suite, probed: on which split, by what units, and against which control."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite import probe_concepts
-from sae_lens_abstopk.evaluation.suite.probe_concepts import _candidates, probe_on_task, untrained_saes
+from sae_lens_abstopk.evaluation.suite.probe_concepts import probe_on_task, untrained_saes
 from sae_lens_abstopk.evaluation.suite.suite import Suite, tasks_of_suite
 from sae_lens_abstopk.model.representations import represent
 
@@ -31,13 +30,6 @@ def test_a_task_is_probed_by_groups_on_the_split_of_the_seed(trained: Path, smal
         row = subjects.saes["mine"].W_dec[latent.latent].detach().double()
         cosine = torch.nn.functional.cosine_similarity(row, direction, dim=0).item()
         assert latent.direction_cosine == pytest.approx(cosine, rel=1e-4)
-
-
-def test_the_latent_of_best_coverage_may_steer_only_if_it_covers_both_poles() -> None:
-    best, covering = SimpleNamespace(latent=4), SimpleNamespace(latent=0)
-    for on_train, candidates in ((0.5, [4, 7, 3]), (0.75, [4, 0, 7, 3])):
-        codes: Any = SimpleNamespace(single=best, best_coverage=covering, train_coverage=on_train, strongest=(7, 4, 3))
-        assert _candidates(codes) == candidates
 
 
 @torch.no_grad()

@@ -8,7 +8,6 @@ import torch
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.steering.dose_response import LatentChoice
-from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScales
 from sae_lens_abstopk.evaluation.suite import steer_concepts
 from sae_lens_abstopk.evaluation.suite.steer_concepts import steer_on_task
@@ -49,28 +48,6 @@ def test_an_sae_that_cannot_steer_is_left_out_with_a_warning(monkeypatch: pytest
     for scales, why in ((nothing, "none of its 2 .* in 16,384 tokens"), (something, "the model overflows")):
         with pytest.warns(UserWarning, match=f"mine is left out of steering by size: {why}"):
             assert steered_on(scales, monkeypatch) == {}
-
-
-def test_steering_uses_the_chosen_firing_latent_turned_towards_pole_b(monkeypatch: pytest.MonkeyPatch) -> None:
-    choice, given = LatentChoice(5, -1, 2.0, (3, 5), (0.1, -1.0)), list[Intervention]()
-    scales = LatentScales((3, 5, 6), (4.0, 2.0, float("nan")), (9, 9, 0), n_tokens=99)
-
-    def chosen(*of: Any, seed: int, **_: Any) -> LatentChoice:
-        assert (of[2:], seed) == (("part", [3, 5], scales), 4)
-        return choice
-
-    def measured(*of: Any, seed: int, options: SteeringOptions, **_: Any) -> None:
-        assert (of[2], seed, options.candidates) == ("part", 4, 3)
-        given.extend(of[3])
-
-    monkeypatch.setattr(steer_concepts, "choose_latent", chosen)
-    monkeypatch.setattr(steer_concepts, "dose_response", measured)
-    monkeypatch.setattr(steer_concepts, "_record", lambda _, chosen, __: chosen)
-    assert steered_on(scales, monkeypatch) == {"mine": choice}
-    latent, clamp, means = given
-    assert [(each.latent, each.orientation, each.scale) for each in (latent, clamp)] == [(5, -1, 2.0)] * 2
-    assert (means.orientation, means.direction is None) == (1, False)
-    assert torch.equal(torch.as_tensor(means.direction), torch.ones(32))
 
 
 def test_each_task_has_random_directions_of_its_own_which_the_seed_draws_again(monkeypatch: pytest.MonkeyPatch) -> None:
