@@ -46,8 +46,8 @@ class AbsTopKTrainingSAE(SignedTrainingSAE):
         return AbsTopK(self.cfg.k)
 
     @override
-    def select(self, encoder: EncoderWeights, centred_BD: Float[Tensor, "B D"]) -> SparseCodes:
-        return select_per_token(encoder, centred_BD, self.cfg.k)
+    def select(self, encoder: EncoderWeights, centred_BD: Float[Tensor, "B D"], multiple: int = 1) -> SparseCodes:
+        return select_per_token(encoder, centred_BD, min(self.cfg.k * multiple, self.cfg.d_sae))
 
 
 @dataclass

@@ -72,10 +72,11 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
         return torch.where(hidden_pre <= self.topk_threshold, 0.0, hidden_pre)
 
     @override
-    def select(self, encoder: EncoderWeights, centred_BD: Float[Tensor, "B D"]) -> SparseCodes:
+    def select(self, encoder: EncoderWeights, centred_BD: Float[Tensor, "B D"], multiple: int = 1) -> SparseCodes:
+        k = min(self.cfg.k * multiple, self.cfg.d_sae)
         if n_ranks() == 1 or not self.training:
-            return select_over_batch(encoder, centred_BD, int(self.cfg.k * len(centred_BD)))
-        return select_over_ranks(encoder, centred_BD, int(self.cfg.k * len(centred_BD) * n_ranks()))
+            return select_over_batch(encoder, centred_BD, int(k * len(centred_BD)))
+        return select_over_ranks(encoder, centred_BD, int(k * len(centred_BD) * n_ranks()))
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:

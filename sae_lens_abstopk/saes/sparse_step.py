@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE
 
 
+# CompresSAE's loss adds that of a code with 4 k latents, at this weight (arXiv 2505.11388)
+WIDER, WEIGHT_OF_WIDER = 4, 1 / 8
+
+
 def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -> TrainStepOutput:
     """
     Encode, select, decode and sum the losses, with gradients only where latents are on.
@@ -34,9 +38,16 @@ def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -
         *inner, whole = (decoded + sae.b_dec for decoded in nested_decodes(codes, sae.W_dec, sae.inner_widths))
         recons = sae.hook_sae_recons(whole)
         sae_out: Tensor = functions.reshape_fn_out(functions.run_time_activation_norm_fn_out(recons), sae.d_head)
-        losses = {"mse_loss": (sae_out - step_input.sae_in).square().sum(-1).mean()}
+        kind = sae.cfg.reconstruction_loss
+        # SAELens can undo a normalisation of tokens once per step, and a cosine needs no lengths
+        x, x_hat = (step_input.sae_in, sae_out) if kind == "mse" else (x_BD, recons)
+        losses = {f"{kind}_loss": ERRORS[kind](x_hat, x).mean()}
         for width, partial in zip(sae.inner_widths, inner, strict=True):
-            losses[f"inner_mse_loss_{width}"] = (partial - step_input.sae_in).square().sum(-1).mean()
+            losses[f"inner_{kind}_loss_{width}"] = ERRORS[kind](partial, x).mean()
+        if kind == "cosine":
+            wider = sae.select(encoder, x_BD - centre_D.detach(), multiple=WIDER)
+            wider_hat = sparse_decode(sparse_encode(x_BD, centre_D, sae.W_enc, sae.b_enc, wider), sae.W_dec) + sae.b_dec
+            losses[f"cosine_loss_{WIDER}k"] = WEIGHT_OF_WIDER * cosine_distance(wider_hat, x).mean()
         if sae.cfg.aux_loss_coefficient and step_input.dead_neuron_mask is not None:
             losses["auxiliary_reconstruction_loss"] = losses["mse_loss"].new_zeros(())
             if len(dead := step_input.dead_neuron_mask.nonzero().squeeze(1)):
@@ -52,6 +63,19 @@ def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -
         loss=torch.stack(list(losses.values())).sum(),
         losses=losses,
     )
+
+
+def squared_error(x_hat: Float[Tensor, "B D"], x: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
+    """Return ||x_hat - x||^2 of each token."""
+    return (x_hat - x).square().sum(-1)
+
+
+def cosine_distance(x_hat: Float[Tensor, "B D"], x: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
+    """Return 1 - cos(x_hat, x) of each token."""
+    return 1 - torch.cosine_similarity(x_hat, x, dim=-1)
+
+
+ERRORS = {"mse": squared_error, "cosine": cosine_distance}
 
 
 def encoder_of(sae: SAE[Any], *, n_signed: int, half_precision: bool) -> EncoderWeights:

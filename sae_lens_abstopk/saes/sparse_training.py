@@ -22,6 +22,7 @@ from sae_lens_abstopk.system.typed_values import field_types, typed_value
 
 SparseBackend = Literal["sparse", "dense"]
 SelectionDtype = Literal["auto", "float32", "bfloat16"]
+ReconstructionLoss = Literal["mse", "cosine"]
 # the dead-latent loss is in units of the raw activation; these two normalise each token at run time, where SAELens's
 # loss raises at the first step with a dead latent
 RUN_TIME_NORMALISATIONS = ("constant_norm_rescale", "layer_norm")
@@ -46,11 +47,15 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
             to the rounding of float32 sums, in steps of 768 tokens or more. ``"auto"`` takes it where the processor
             multiplies bfloat16 matrices fast. On a GPU it is always float32: products there may round partial sums,
             and the proof allows for one rounding.
+        reconstruction_loss: ``"mse"``, or ``"cosine"``: the cosine distance at k latents plus an eighth of that at 4 k,
+            as CompresSAE trains (arXiv 2505.11388). The length of a reconstruction is then free, so FVU means little.
+            Only on the sparse backend, in float32 or float64, and without the dead-latent loss.
     """
 
     traits: ClassVar[Traits] = Traits(k_per="token")
     sparse_backend: SparseBackend = "sparse"
     selection_dtype: SelectionDtype = "auto"
+    reconstruction_loss: ReconstructionLoss = "mse"
 
     @override
     def __post_init__(self) -> None:
@@ -69,6 +74,17 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
                 "whose residual is in other units; set aux_loss_coefficient to 0, or use 'none', "
                 "'expected_average_only_in' or 'covariance_whitening'."
             )
+        if self.reconstruction_loss == "cosine":
+            for key, allowed in (
+                ("aux_loss_coefficient", (0,)),
+                ("sparse_backend", ("sparse",)),
+                ("dtype", ("float32", "float64")),
+            ):
+                if getattr(self, key) not in allowed:
+                    raise ConfigError(
+                        f"reconstruction_loss='cosine' needs {key}={' or '.join(map(repr, allowed))}, not "
+                        f"{getattr(self, key)!r}."
+                    )
         super().__post_init__()
 
     @property
@@ -98,8 +114,8 @@ class SparseTrainingSAE(TopKTrainingSAE):
         return encoder_of(self, n_signed=self.cfg.n_signed, half_precision=half)
 
     @abstractmethod
-    def select(self, encoder: EncoderWeights, centred_BD: Float[Tensor, "B D"]) -> SparseCodes:
-        """Return the entries that :meth:`get_activation_fn` keeps, found by the sparse kernels."""
+    def select(self, encoder: EncoderWeights, centred_BD: Float[Tensor, "B D"], multiple: int = 1) -> SparseCodes:
+        """Return the entries that :meth:`get_activation_fn` keeps at ``multiple`` times k, by the sparse kernels."""
 
     @abstractmethod
     @override
@@ -110,6 +126,11 @@ class SparseTrainingSAE(TopKTrainingSAE):
         # for tokens [n, d_in], not contexts
         if self.takes_sparse_step() and step_input.sae_in.ndim == 2:
             return sparse_training_step(self, step_input)
+        if self.cfg.reconstruction_loss == "cosine":
+            raise ConfigError(
+                "reconstruction_loss='cosine' is computed by the sparse step only: for tokens [n, d_in], without hooks "
+                "on the codes, and without a loss, encoder or decoder of your own."
+            )
         return super().training_forward_pass(step_input)
 
     def takes_sparse_step(self) -> bool:
