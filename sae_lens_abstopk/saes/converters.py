@@ -186,7 +186,7 @@ def _convert_compressae(weights: Path, k: int) -> AbsTopKSAE:
         d_sae=d_sae,
         k=k,
         dtype=dtype_to_str(tensors["decoder_w"].dtype),
-        normalize_activations="constant_norm_rescale",
+        normalize_activations="constant_norm_rescale",  # type: ignore[arg-type]  # SAELens takes it
         metadata=SAEMetadata(converted_from="CompresSAE"),
     )
     sae = AbsTopKSAE(cfg)

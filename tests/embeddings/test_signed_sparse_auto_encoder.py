@@ -85,7 +85,7 @@ def test_codes_are_those_of_the_sae_also_after_saving_and_in_another_process(
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # sentence-transformers makes tensors without them
 def test_similarity_pruning_and_intersection_keep_signs(embedder: SentenceTransformer) -> None:
-    model = encoder(embedder, centred(embedder))
+    model: Any = encoder(embedder, centred(embedder))
     a, b = model.encode(QUERIES), model.encode(DOCUMENTS)
     x, y = a.to_dense(), b.to_dense()
     similarities = {

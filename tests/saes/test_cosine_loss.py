@@ -80,8 +80,9 @@ def test_4k_is_at_most_all_latents() -> None:
     ],
 )
 def test_options_that_the_sparse_step_cannot_take_are_refused(options: dict[str, Any], sentence: str) -> None:
+    size: dict[str, Any] = {"d_in": 8, "d_sae": 24, "k": 5}
     with pytest.raises(ConfigError, match=sentence):
-        AbsTopKTrainingSAEConfig(**{"d_in": 8, "d_sae": 24, "k": 5} | COSINE | options)
+        AbsTopKTrainingSAEConfig(**size | COSINE | options)
 
 
 def test_an_sae_that_takes_the_dense_step_is_not_trained_on_another_loss() -> None:
