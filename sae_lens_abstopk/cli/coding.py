@@ -1,0 +1,128 @@
+"""Subcommands from texts to vectors, from vectors to codes, and back."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from typer import Argument, Option
+
+from sae_lens_abstopk.cli.app import Device, app, refuse_without
+from sae_lens_abstopk.cli.errors import errors_as_sentences
+
+if TYPE_CHECKING:
+    from sae_lens_abstopk.embeddings.parquet_parts import Written
+
+NewFile = Annotated[
+    Path, Option("--out", "-o", help="New .parquet file; with --shard or --ray, the folder of its parts.")
+]
+Keep = Annotated[str, Option(metavar="COLUMN,...", help="Columns to copy, such as id,label.")]
+ShardOf = Annotated[
+    str | None,
+    Option("--shard", metavar="I/N", help="Only this share of the rows, from 1/N to N/N: one task of a job array."),
+]
+OnRay = Annotated[
+    bool,
+    Option(
+        "--ray",
+        help="Make the missing parts with Ray Data, here or on the cluster of RAY_ADDRESS (pip install "
+        "'sae-lens-abstopk\\[ray]').",
+    ),
+]
+Workers = Annotated[int, Option(help="With --ray: workers; 0 is one per GPU, or per core.", min=0)]
+
+
+@app.command()
+def embed(
+    context: typer.Context,
+    model: Annotated[str, Argument(help="sentence-transformers model: a folder or Hub id.")],
+    file: Annotated[str, Argument(help="Texts: a file, a folder, or a Hub data set.")],
+    out: NewFile,
+    column: Annotated[str, Option(help="Column of texts.")] = "text",
+    keep: Keep = "",
+    half: Annotated[bool, Option("--half", help="Write float16, which takes half the space.")] = False,
+    shard: ShardOf = None,
+    ray: OnRay = False,
+    workers: Workers = 0,
+    device: Device = "auto",
+) -> None:
+    """Embed texts into a Parquet file of vectors."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.embeddings.embedding_files import embed_file
+        from sae_lens_abstopk.vectors.vector_spec import VectorSpec
+
+        written = embed_file(
+            model,
+            VectorSpec(dataset_path=file, column_name=column),
+            out,
+            dtype="float16" if half else "float32",
+            device=device,
+            console=console,
+            **_rows_options(context, keep, shard, ray, workers),
+        )
+        _show(written, console)
+
+
+@app.command()
+def encode(
+    context: typer.Context,
+    sae: Annotated[str, Argument(help="SAE folder or RELEASE:SAE_ID.")],
+    file: Annotated[str, Argument(help="Vectors: .npy, .safetensors, Parquet, or another data set; or texts.")],
+    out: NewFile,
+    column: Annotated[str | None, Option(help="Column of vectors, or with --model of texts.")] = None,
+    model: Annotated[str | None, Option(help="sentence-transformers model that embeds the texts.")] = None,
+    keep: Keep = "",
+    shard: ShardOf = None,
+    ray: OnRay = False,
+    workers: Workers = 0,
+    device: Device = "auto",
+) -> None:
+    """Encode vectors or texts into a Parquet file of codes: the active latents of each row and their values."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.embeddings.encoding import encode_file
+        from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorSpec
+
+        written = encode_file(
+            sae,
+            VectorSpec(dataset_path=file, column_name=column or ANY_COLUMN),
+            out,
+            model_name=model,
+            device=device,
+            console=console,
+            **_rows_options(context, keep, shard, ray, workers),
+        )
+        _show(written, console)
+
+
+@app.command()
+def decode(
+    sae: Annotated[str, Argument(help="The SAE that made the codes: a folder or RELEASE:SAE_ID.")],
+    codes: Annotated[Path, Argument(help="File of `abstopk encode`, or the folder of all its parts.")],
+    out: Annotated[Path, Option("--out", "-o", help="New .npy file, or .parquet with the copied columns.")],
+    device: Device = "auto",
+) -> None:
+    """Decode codes into vectors."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.embeddings.decoding import decode_file
+
+        _show(decode_file(sae, codes, out, device=device, console=console), console)
+
+
+def _rows_options(context: typer.Context, keep: str, shard: str | None, ray: bool, workers: int) -> dict[str, Any]:
+    """Return the options that embedding and encoding share."""
+    from sae_lens_abstopk.embeddings.parquet_parts import Shard
+
+    if not ray:
+        refuse_without("--ray", "workers", context=context)
+    return {
+        "keep": [name.strip() for name in keep.split(",") if name.strip()],
+        "shard": None if shard is None else Shard.parse(shard),
+        "ray_workers": workers if ray else None,
+    }
+
+
+def _show(written: "Written", console: Console) -> None:
+    there = "" if written.n_made == written.n_rows else f", {written.n_rows - written.n_made:,} of them there before"
+    size = f"{decimal(written.n_bytes)}, {written.n_bytes / written.n_rows:,.0f} bytes a row"
+    console.out(f"{written.path}: {written.n_rows:,} rows{there}; {size}")

@@ -1,0 +1,122 @@
+"""Codes in Parquet as the vectors that their SAE decodes them to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from rich.console import Console
+from sae_lens import SAE
+from scipy.sparse import csr_array
+
+from sae_lens_abstopk.embeddings.code_rows import decoded_rows
+from sae_lens_abstopk.embeddings.encoding import CODES, INDICES, VALUES, sae_facts
+from sae_lens_abstopk.embeddings.parquet_parts import Written, record_of, require_new
+from sae_lens_abstopk.embeddings.row_files import VECTOR, RowFile, lists_of, open_rows
+from sae_lens_abstopk.model.model_spec import require_device, resolve_device
+from sae_lens_abstopk.saes.loading import Source, load_sae, origin_of
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import lack_of_space, whole_file
+from sae_lens_abstopk.system.terminal import passes_bar
+from sae_lens_abstopk.text.text_files import local_files
+from sae_lens_abstopk.vectors.vector_spec import VectorSpec
+
+
+def decode_file(
+    sae: Source, codes: str | Path, out: str | Path, *, device: str = "auto", console: Console | None = None
+) -> Written:
+    """
+    Decode codes of :func:`~.encoding.encode_file` to vectors in float32, in the order of the rows.
+
+    Args:
+        sae: The SAE that made the codes.
+        codes: A Parquet file, or the folder of all parts.
+        out: A new .npy file, or a new .parquet file with the other columns of the codes and the column ``vector``.
+
+    Raises:
+        ConfigError: the codes are of another SAE, damaged or incomplete, the SAE needs more than codes to decode, or
+            ``out`` cannot be used.
+    """
+    out, device, console = Path(out), resolve_device("device", device), console or Console(quiet=True)
+    require_device("device", device)
+    require_new(out, ".npy", ".parquet")
+    loaded, name = load_sae(sae).to(device), origin_of(sae)
+    if loaded.cfg.normalize_activations != "none":
+        raise ConfigError(
+            f"{name} has normalize_activations={loaded.cfg.normalize_activations!r}: its decoder needs the norm of "
+            "each vector, which codes do not hold; give an SAE with 'none'."
+        )
+    rows = open_rows(VectorSpec(dataset_path=str(codes)))
+    _require_codes_of(loaded, name, rows, Path(codes))
+    needed = rows.n_rows * loaded.cfg.d_in * 4
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if (lack := lack_of_space(out.parent, needed, f"decoding {rows.n_rows:,} rows")) is not None:
+        raise ConfigError(f"{lack}; free some, or choose another disk with --out.")
+    write = _write_npy if out.suffix == ".npy" else _write_parquet
+    with passes_bar(console, "decoding") as on_progress, whole_file(out) as partial:
+        write(partial, loaded, rows, lambda done: on_progress(done, rows.n_rows))
+    return Written(out, rows.n_rows, out.stat().st_size, rows.n_rows, 0)
+
+
+def _write_npy(path: Path, sae: SAE[Any], rows: RowFile, on_rows: Any) -> None:
+    about = {"descr": "<f4", "fortran_order": False, "shape": (rows.n_rows, sae.cfg.d_in)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, about)
+        for _, x, done in _decoded(sae, rows, []):
+            file.write(x.tobytes())
+            on_rows(done)
+
+
+def _write_parquet(path: Path, sae: SAE[Any], rows: RowFile, on_rows: Any) -> None:
+    others = [field for field in rows.schema if field.name not in (INDICES, VALUES, VECTOR)]
+    schema = pa.schema([*others, pa.field(VECTOR, pa.list_(pa.float32(), sae.cfg.d_in))])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for table, x, done in _decoded(sae, rows, [field.name for field in others]):
+            kept = [table.column(field.name) for field in others]
+            writer.write_table(pa.table([*kept, lists_of(torch.from_numpy(x))], schema=schema))
+            on_rows(done)
+
+
+def _decoded(
+    sae: SAE[Any], rows: RowFile, others: list[str]
+) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32], int]]:
+    """Yield the rows with ``others`` a block at a time, their vectors, and the number of rows so far."""
+    done = 0
+    for table in rows.read(range(rows.n_rows), [INDICES, VALUES, *others]):
+        indices, values = (table.column(name).combine_chunks() for name in (INDICES, VALUES))
+        counts, latents = np.asarray(indices.value_lengths().fill_null(0)), np.asarray(indices.flatten())
+        sound = indices.value_lengths().equals(values.value_lengths()) and not indices.null_count
+        if not sound or (latents.size and not 0 <= latents.min() <= latents.max() < sae.cfg.d_sae):
+            raise ConfigError(
+                f"{rows.name}: rows {done} to {done + len(table) - 1} do not have as many values as indices, each from "
+                f"0 to {sae.cfg.d_sae - 1}; encode again."
+            )
+        offsets = np.concatenate([[0], counts.cumsum()])
+        codes = csr_array((np.asarray(values.flatten()), latents, offsets), shape=(len(table), sae.cfg.d_sae))
+        done += len(table)
+        yield table, decoded_rows(sae, codes), done
+
+
+def _require_codes_of(sae: SAE[Any], name: str, rows: RowFile, codes: Path) -> None:
+    """Raise a ConfigError unless every file has codes of ``sae``, and a folder has all parts in their order."""
+    rows.require_columns([field.name for field in CODES])
+    digest, expected, n_rows = sae_facts(sae)["sae_sha256"], 0, 0
+    for file in local_files(codes)[1]:
+        record = record_of(pq.read_schema(file))
+        if record.get("kind") != "codes":
+            raise ConfigError(f"{file} does not say which SAE made its codes; give a file that `abstopk encode` wrote.")
+        if record["sae_sha256"] != digest:
+            raise ConfigError(
+                f"{file} has codes of another SAE ({record['sae']}, d_sae={record['d_sae']}), not of {name}; give the "
+                "SAE that made them."
+            )
+        n_rows = record["of_rows"]
+        if record["rows"][0] != expected and codes.is_dir():
+            break
+        expected = record["rows"][1]
+    if codes.is_dir() and expected != n_rows:
+        raise ConfigError(f"{codes}: the part that begins with row {expected:,} is missing; encode that share again.")

@@ -1,0 +1,172 @@
+"""Work on rows whose result is Parquet: one file, or a folder of parts, each of which is there whole or not at all."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sae_lens_abstopk.embeddings.row_files import RowFile
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import whole_file
+from sae_lens_abstopk.system.provenance import __version__
+from sae_lens_abstopk.system.terminal import PassProgress
+
+RECORD = b"sae_lens_abstopk"
+"""Key of the schema's metadata under which a file says what it is, as JSON."""
+PART_NAME = "part-{number:05d}-of-{total:05d}.parquet"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A computation on each block of rows."""
+
+    rows: RowFile
+    reads: str
+    """Column that is computed on."""
+    keep: tuple[str, ...]
+    """Columns that are copied."""
+    makes: tuple[pa.Field, ...]
+    """Columns that are made."""
+    record: dict[str, Any]
+    """Facts for the metadata: two parts of one output have the same."""
+    make: Callable[[pa.Array, int], list[pa.Array]]
+    """Compute the made columns from a block of ``reads`` and the number of its first row."""
+
+    def __post_init__(self) -> None:
+        self.rows.require_columns(self.keep)
+        made = [field.name for field in self.makes]
+        if twice := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
+            raise ConfigError(
+                f"keep={','.join(self.keep)}: the output would have two columns {twice[0]!r}; name it once."
+            )
+
+    def schema(self, rows: range) -> pa.Schema:
+        """Return the schema of the file of ``rows``, with its record."""
+        record = self.record | {"rows": [rows.start, rows.stop], "of_rows": self.rows.n_rows, "version": __version__}
+        fields = [*(self.rows.schema.field(name) for name in self.keep), *self.makes]
+        return pa.schema(fields, {RECORD: json.dumps(record).encode()})
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Share ``number``, from 1, of ``total`` equal shares of consecutive rows."""
+
+    number: int
+    total: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``I/N``; raise a :class:`ConfigError` unless 1 <= I <= N."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ConfigError(f"shard={text!r} must be I/N with I from 1 to N, such as 1/8 to 8/8.")
+        return cls(int(found[1]), int(found[2]))
+
+    @property
+    def file_name(self) -> str:
+        """Name of its file in the output folder."""
+        return PART_NAME.format(number=self.number, total=self.total)
+
+    def rows(self, n_rows: int) -> range:
+        """Return the rows of this share."""
+        return range(n_rows * (self.number - 1) // self.total, n_rows * self.number // self.total)
+
+
+class Written(NamedTuple):
+    """A result on disk."""
+
+    path: Path
+    n_rows: int
+    n_bytes: int
+    n_made: int
+    """Rows computed now; those of parts that were there already do not count."""
+    n_empty: int
+    """Empty texts among the rows computed now."""
+
+
+def write_rows(work: Work, rows: range, path: Path, on_progress: PassProgress | None = None) -> int:
+    """Compute ``rows`` and write them to ``path``, a row group a block; return the number of empty texts."""
+    schema, done, n_empty = work.schema(rows), rows.start, 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        for table in work.rows.read(rows, list(dict.fromkeys([work.reads, *work.keep]))):
+            block = table.column(work.reads).combine_chunks()
+            kept = [table.column(name) for name in work.keep]
+            writer.write_table(pa.table([*kept, *work.make(block, done)], schema=schema))
+            done, n_empty = done + len(table), n_empty + _count_empty(block)
+            if on_progress is not None:
+                on_progress(done - rows.start, len(rows))
+    return n_empty
+
+
+def write_file(work: Work, path: Path, on_progress: PassProgress | None = None) -> Written:
+    """Compute all rows into one new file."""
+    n_rows = work.rows.n_rows
+    n_empty = write_rows(work, range(n_rows), path, on_progress)
+    return Written(path, n_rows, path.stat().st_size, n_rows, n_empty)
+
+
+def write_shard(work: Work, shard: Shard, folder: Path, on_progress: PassProgress | None = None) -> Written:
+    """Compute one share into its file in ``folder``, unless it is there."""
+    rows, path = shard.rows(work.rows.n_rows), folder / shard.file_name
+    made, n_empty = bool(missing_parts(work, [shard], folder)), 0
+    if made:
+        n_empty = write_rows(work, rows, path, on_progress)
+    return Written(path, len(rows), path.stat().st_size, made * len(rows), n_empty)
+
+
+def missing_parts(work: Work, shards: list[Shard], folder: Path) -> list[Shard]:
+    """
+    Return the shards whose file is not yet in ``folder``, which is made.
+
+    Raises:
+        ConfigError: the folder holds anything but parts of the same output, or there are more shards than rows.
+    """
+    total, n_rows = shards[0].total, work.rows.n_rows
+    if n_rows < total:
+        raise ConfigError(f"{work.rows.name} has {n_rows} rows, too few for {total} shards; lower the number.")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {Shard(number, total).file_name for number in range(1, total + 1)}
+    for path in sorted(folder.iterdir()):
+        if path.name not in names and not path.name.startswith("."):
+            raise ConfigError(
+                f"out={str(folder)!r} holds {path.name}, which is not one of {total} parts; give another."
+            )
+    there = [shard for shard in shards if (folder / shard.file_name).exists()]
+    for shard in there:
+        path, schema = folder / shard.file_name, work.schema(shard.rows(n_rows))
+        if not _same_output(pq.read_schema(path), schema):
+            raise ConfigError(f"{path} was made from another source, model or SAE; give another --out, or delete it.")
+    return [shard for shard in shards if shard not in there]
+
+
+def record_of(schema: pa.Schema) -> dict[str, Any]:
+    """Return what a file says of itself; empty if it was not written here."""
+    return json.loads((schema.metadata or {}).get(RECORD, b"{}"))
+
+
+def require_new(path: Path, *endings: str) -> None:
+    """Raise a :class:`ConfigError` unless ``path`` is the name of a new file with one of ``endings``."""
+    if path.suffix not in endings:
+        raise ConfigError(f"out={str(path)!r} must end with {' or '.join(endings)}.")
+    if path.exists():
+        raise ConfigError(f"out={str(path)!r} exists already; give another name, or delete it.")
+
+
+def _count_empty(block: pa.Array) -> int:
+    """Count empty texts; 0 for other columns."""
+    if not (pa.types.is_string(block.type) or pa.types.is_large_string(block.type)):
+        return 0
+    texts: Any = pc.utf8_trim_whitespace(block.fill_null(""))
+    return pc.sum(pc.equal(texts, "")).as_py()
+
+
+def _same_output(there: pa.Schema, wanted: pa.Schema) -> bool:
+    records = [{**record_of(schema), "version": None} for schema in (there, wanted)]
+    return records[0] == records[1] and there.equals(wanted)

@@ -1,0 +1,149 @@
+"""Rows of files in order, a block at a time: arrays, Parquet and data sets, none of them read into memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from datasets import Dataset
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.text.documents import open_dataset, text_errors
+from sae_lens_abstopk.text.text_files import local_files, was_saved
+from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorSpec
+from sae_lens_abstopk.vectors.vectors import Vectors, only_column_of_vectors, open_vectors
+
+# rows read, computed and written at a time
+ROW_BLOCK = 8192
+VECTOR = "vector"
+"""Column of vectors in the files written here, and of an array."""
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """Rows of a file or data set, as tables of Arrow."""
+
+    name: str
+    """Name in errors."""
+    schema: pa.Schema
+    n_rows: int
+    read: Callable[[range, list[str]], Iterator[pa.Table]]
+    """Yield tables of at most ``ROW_BLOCK`` rows which together are consecutive rows, with some columns."""
+
+    def require_columns(self, columns: Sequence[str]) -> None:
+        """Raise a :class:`ConfigError` if a column is missing."""
+        for column in columns:
+            if column not in self.schema.names:
+                raise ConfigError(
+                    f"{self.name} has no column {column!r}{did_you_mean(column, self.schema.names)}; its columns are "
+                    f"{', '.join(self.schema.names)}."
+                )
+
+    def vector_column(self, column: str) -> str:
+        """Return the column of vectors: the only one, unless ``column`` names another."""
+        if column == ANY_COLUMN:
+            return only_column_of_vectors(self.schema, self.name)
+        self.require_columns([column])
+        return column
+
+
+class _RowGroup(NamedTuple):
+    file: str
+    number: int
+    n_rows: int
+
+
+def open_rows(spec: VectorSpec) -> RowFile:
+    """
+    Open a .npy, .safetensors or .parquet file, a folder of Parquet files, or any other data set.
+
+    Raises:
+        ConfigError: it is missing, damaged or empty, or the files of a folder differ in their columns.
+    """
+    path = Path(spec.dataset_path).expanduser()
+    if path.suffix in (".npy", ".safetensors"):
+        return rows_of_vectors(open_vectors(spec))
+    if path.exists() and not was_saved(path) and spec.split == "train":
+        files = local_files(path)[1]
+        if all(file.endswith(".parquet") for file in files):
+            return _rows_of_parquet(spec.dataset_path, files)
+    table = open_dataset(str(path), name=spec.dataset_name, split=spec.split, streaming=False)
+    return _not_empty(RowFile(f"dataset_path={spec.dataset_path!r}", *_opened(cast(Dataset, table))))
+
+
+def rows_of_vectors(vectors: Vectors) -> RowFile:
+    """View open vectors as rows: the column ``VECTOR``, and the other columns of their data set."""
+    others = None if vectors.table is None else _opened(vectors.table)
+    fields = [field for field in (others[0] if others else []) if field.name != VECTOR]
+
+    def read(rows: range, columns: list[str]) -> Iterator[pa.Table]:
+        besides = [column for column in columns if column != VECTOR]
+        tables = others[2](rows, besides) if others and besides else None
+        for start in range(rows.start, rows.stop, ROW_BLOCK):
+            found = vectors.rows(torch.arange(start, min(start + ROW_BLOCK, rows.stop)))
+            table = pa.table({VECTOR: lists_of(found)}) if tables is None else next(tables)
+            yield table if tables is None else table.append_column(VECTOR, lists_of(found))
+
+    schema = pa.schema([pa.field(VECTOR, pa.list_(pa.float32(), vectors.d_in)), *fields])
+    return RowFile(vectors.name, schema, len(vectors), read)
+
+
+def lists_of(rows: Float[Tensor, "n d_in"], kind: pa.DataType | None = None) -> pa.FixedSizeListArray:
+    """Convert rows on the CPU to lists of Arrow, as float32 or as ``kind``."""
+    values = rows.float().numpy().reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(values if kind is None else values.astype(kind.to_pandas_dtype())), rows.shape[1]
+    )
+
+
+def _opened(table: Dataset) -> tuple[pa.Schema, int, Callable[[range, list[str]], Iterator[pa.Table]]]:
+    """Return schema, number of rows and reader of a data set."""
+    arrow: Any = table.with_format("arrow")
+
+    def read(rows: range, columns: list[str]) -> Iterator[pa.Table]:
+        selected = arrow.select_columns(columns)
+        for start in range(rows.start, rows.stop, ROW_BLOCK):
+            yield selected[start : min(start + ROW_BLOCK, rows.stop)]
+
+    return table.data.schema, len(table), read
+
+
+def _rows_of_parquet(path: str, files: list[str]) -> RowFile:
+    """Open Parquet files without the copy that datasets would make of them."""
+    groups: list[_RowGroup] = []
+    schema: pa.Schema | None = None
+    with text_errors(path):
+        for file in files:
+            with pq.ParquetFile(file) as opened:
+                sizes = [opened.metadata.row_group(i).num_rows for i in range(opened.num_row_groups)]
+                groups += [_RowGroup(file, i, n) for i, n in enumerate(sizes)]
+                if schema is not None and not schema.equals(opened.schema_arrow):
+                    raise ConfigError(f"dataset_path={path!r}: {file} has other columns than {files[0]}.")
+                schema = schema or opened.schema_arrow
+
+    def read(rows: range, columns: list[str]) -> Iterator[pa.Table]:
+        at = 0
+        for file, number, n_rows in groups:
+            if at >= rows.stop or at + n_rows <= rows.start:
+                at += n_rows
+                continue
+            with text_errors(path), pq.ParquetFile(file) as opened:
+                for batch in opened.iter_batches(ROW_BLOCK, row_groups=[number], columns=columns):
+                    here = range(max(rows.start, at), min(rows.stop, at + len(batch)))
+                    if here:
+                        yield pa.Table.from_batches([batch.slice(here.start - at, len(here))])
+                    at += len(batch)
+
+    assert schema is not None
+    return _not_empty(RowFile(f"dataset_path={path!r}", schema, sum(group.n_rows for group in groups), read))
+
+
+def _not_empty(rows: RowFile) -> RowFile:
+    if not rows.n_rows:
+        raise ConfigError(f"{rows.name} is empty.")
+    return rows

@@ -1,0 +1,53 @@
+"""Run work on rows in this process, as one share of a job array, or on Ray."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written, require_new, write_file, write_shard
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.terminal import passes_bar
+
+
+def run_work(
+    title: str,
+    make: Callable[[], Work],
+    out: Path,
+    *,
+    shard: Shard | None,
+    ray_workers: int | None,
+    console: Console | None,
+) -> Written:
+    """
+    Write the result of work to a new file, or its parts to a folder.
+
+    Args:
+        title: Title of the progress bar.
+        make: Loads models and opens the rows; it is called again on each worker of Ray.
+        out: A new .parquet file; with ``shard`` or ``ray_workers`` a folder.
+
+    Raises:
+        ConfigError: before anything is computed, if ``make`` raises or ``out`` cannot be used.
+    """
+    console = console or Console(quiet=True)
+    if shard is not None and ray_workers is not None:
+        raise ConfigError("a share of a job array and Ray are two ways to divide the rows; give --shard or --ray.")
+    if shard is None and ray_workers is None:
+        require_new(out, ".parquet")
+    elif out.is_file():
+        raise ConfigError(f"out={str(out)!r} is a file, and parts go into a folder; give another name.")
+    if ray_workers is not None:
+        from sae_lens_abstopk.embeddings.ray_jobs import run_on_ray
+
+        written = run_on_ray(title, make, out, n_workers=ray_workers, console=console)
+    else:
+        work = make()
+        with passes_bar(console, title) as on_progress:
+            if shard is None:
+                written = write_file(work, out, on_progress)
+            else:
+                written = write_shard(work, shard, out, on_progress)
+    if written.n_empty:
+        console.print(f"{written.n_empty:,} texts are empty; they were embedded like any text", style="dim")
+    return written
