@@ -81,21 +81,6 @@ def test_search_finds_tokens_labels_and_numbers(reader: Reader) -> None:
     expect(page.locator("main h1")).to_contain_text(f"Latent {PLANTED}")
 
 
-def test_columns_sort_both_ways_and_say_so(reader: Reader) -> None:
-    page = reader.open("#/overview/0")
-    for name, key in (("Scale", "scale"), ("Latent", "latent"), ("− fires", "neg")):
-        heading = page.locator("thead th", has_text=name)
-        heading.locator("button").click()
-        way = heading.get_attribute("aria-sort")
-        one = first_latent(page)
-        heading.locator("button").click()
-        assert {way, heading.get_attribute("aria-sort")} == {"ascending", "descending"}
-        assert first_latent(page) != one
-        assert f"sort={key}" in page.url
-    page.locator("thead th", has_text="Latent").locator("button").click()
-    assert first_latent(page) == "0"
-
-
 def test_filters_narrow_the_list_and_a_link_brings_them_back(reader: Reader) -> None:
     page = reader.open("#/overview/0")
     page.click("summary")
@@ -209,18 +194,6 @@ def test_a_dot_of_the_scatter_opens_its_latent(reader: Reader) -> None:
     expect(page.locator("main h1")).to_contain_text(f"Latent {index}")
 
 
-def test_code_and_link_are_copied(browser: Browser, site: Path) -> None:
-    with Reader(browser, site, permissions=["clipboard-read", "clipboard-write"]) as made:
-        page = made.open(f"#/latent/0/{PLANTED}")
-        page.click("text=Copy code")
-        expect(page.locator(".snippet button")).to_have_text("Copied")
-        compile(page.evaluate("navigator.clipboard.readText()"), "snippet", "exec")
-        page.click(".snippet button")  # while it still says so
-        expect(page.locator(".snippet button")).to_have_text("Copy code")
-        page.click("#link")
-        page.wait_for_function("async () => (await navigator.clipboard.readText()) === location.href")
-
-
 def test_themes_follow_the_system_or_the_button_in_the_page_and_in_the_scatter(browser: Browser, site: Path) -> None:
     background = "getComputedStyle(document.documentElement).backgroundColor"
     picture = "document.querySelector('canvas').toDataURL()"
@@ -239,19 +212,6 @@ def test_themes_follow_the_system_or_the_button_in_the_page_and_in_the_scatter(b
         page.emulate_media(color_scheme="dark")
         page.wait_for_function(f"(before) => {picture} !== before", arg=drawn)
         assert page.evaluate(background) == dark
-
-
-def test_the_keyboard_goes_down_the_table_and_along_wide_code(reader: Reader) -> None:
-    page = reader.open("#/overview/0?sort=latent&dir=up")
-    page.locator("tbody a[href='#/latent/0/0']").focus()
-    for _ in range(60):
-        page.keyboard.press("Tab")
-    page.wait_for_function("document.activeElement.getAttribute('href')?.startsWith('#/latent/0/')")
-    assert page.evaluate("document.querySelector('.scroller').scrollTop") > 0
-    page = reader.open("#/latent/0/5")
-    page.locator("pre").focus()
-    page.keyboard.press("ArrowRight")
-    expect(page.locator("main h1")).to_contain_text("Latent 5")
 
 
 @pytest.mark.parametrize("width", [360, 768, 3840])

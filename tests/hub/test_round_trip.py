@@ -14,7 +14,6 @@ from rich.console import Console
 from sae_lens import SAE, JumpReLUSAE, TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import ConfigError, publish, pull, train
-from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.hub.manifest import Manifest
 from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.training.config.config_file import build_config
@@ -137,18 +136,6 @@ def test_the_mirror_of_weights_that_are_replaced_does_not_stay(hub: HubServer, t
     x = inputs()
     mirrored = pull(REPO, "mine_mirror").sae
     torch.testing.assert_close(mirrored.encode(x), poles_of(pull(REPO, "mine").sae.encode(x)), rtol=1e-5, atol=1e-5)
-
-
-def test_what_was_deleted_on_the_hub_leaves_the_card_with_the_next_publish(hub: HubServer, tmp_path: Path) -> None:
-    publish({"old": saved(tmp_path, "abstopk"), "mine": saved(tmp_path)}, REPO, with_mirror=True)
-    repo, non_negative = hub.repos[REPO], mirror(an_sae())
-    with pytest.raises(ConfigError, match=r"delete the folder mine_mirror there first"):
-        publish({"mine": non_negative}, REPO, overwrite=True, with_mirror=True)
-    gone = ("old/", "mine_mirror/")
-    repo.commit("main", {path: file for path, file in repo.files().items() if not path.startswith(gone)})
-    publish({"mine": non_negative}, REPO, overwrite=True, with_mirror=True)
-    card = repo.files()["README.md"].content.decode()
-    assert {line.split("`")[1] for line in card.splitlines() if line.startswith("| `")} == {"mine", "old_mirror"}
 
 
 def test_a_branch_of_its_own_leaves_main_alone(hub: HubServer, tmp_path: Path) -> None:
