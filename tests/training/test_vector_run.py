@@ -87,7 +87,7 @@ def test_a_run_that_learns_no_more_stops_early(data: str, tmp_path: Path) -> Non
     changes = ["lr=1e-30", "early_stopping_patience=2", f"output_path={tmp_path}"]
     cfg = load_config("vectors/abstopk", [data, *SMALL, *changes, "training_steps=100"])
     result = train(cfg, console=QUIET)
-    assert result.sae.cfg.metadata.training_tokens == 30 * 64, "the first of three measurements is the best"
+    assert result.saes["sae"].cfg.metadata.training_tokens == 30 * 64, "the first of three measurements is the best"
     cfg.resume_from_checkpoint = "newest"
     assert is_finished(cfg)
 
