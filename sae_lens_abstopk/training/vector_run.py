@@ -14,9 +14,9 @@ from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.training.metrics import HeldOutVectors
 from sae_lens_abstopk.training.run import Run
 from sae_lens_abstopk.training.source.vector_source import VectorSource
-from sae_lens_abstopk.vectors.vectors import open_vectors
+from sae_lens_abstopk.vectors.embedding import open_rows
 
-RECORDED = ("source", "dataset_path", "dataset_name", "split", "column_name", "group", "held_out_every")
+RECORDED = ("source", "model_name", "dataset_path", "dataset_name", "split", "column_name", "group", "held_out_every")
 
 
 class VectorRun(Run):
@@ -25,7 +25,7 @@ class VectorRun(Run):
     @override
     def _check_source(self) -> None:
         cfg, spec = self.cfg, self.cfg.vector_spec
-        self._vectors = open_vectors(spec)
+        self._vectors = open_rows(spec, device=cfg.llm_device or cfg.device, console=self.console)
         if self._vectors.d_in != cfg.sae.d_in:
             raise ConfigError(
                 f"sae.d_in={cfg.sae.d_in} differs from the width {self._vectors.d_in} of {cfg.dataset_path!r}."
@@ -38,7 +38,7 @@ class VectorRun(Run):
 
     @override
     def _open_source(self) -> VectorSource:
-        recorded: dict[str, Any] = {key: getattr(self.cfg, key) for key in RECORDED}
+        recorded: dict[str, Any] = {key: getattr(self.cfg, key) or None for key in RECORDED}
         recorded |= {"n_vectors": len(self._train_rows)}
         batch = self.cfg.train_batch_size_tokens
         return VectorSource(self._vectors, self._train_rows, batch_size=batch, seed=self.cfg.seed, recorded=recorded)

@@ -80,6 +80,22 @@ def embedded(
     return embedded_texts(open_texts(spec), model_name, dtype=dtype, device=device, console=console)
 
 
+def open_rows(spec: VectorSpec, *, device: str = "auto", console: Console | None = None) -> Vectors:
+    """Open the vectors of ``spec``, or the embeddings of its texts if it names a model."""
+    if spec.model_name:
+        return embedded(spec, spec.model_name, device=device, console=console)
+    return open_vectors(spec)
+
+
+def rows_and_width(spec: VectorSpec) -> tuple[int, int]:
+    """Return the number of rows to train on and their width, without embedding the texts."""
+    if spec.model_name:
+        require_sentence_transformers()
+        return open_texts(spec).train_rows(spec), Embedder(spec.model_name, device="cpu").d_in
+    vectors = open_vectors(spec)
+    return len(vectors.part(spec, "train")), vectors.d_in
+
+
 def embedded_texts(
     texts: Texts,
     model_name: str,

@@ -16,6 +16,8 @@ class VectorSpec:
 
     dataset_path: str
     """A .npy, .safetensors, .parquet, .jsonl or .json file, a data set on disk, or a Hub id."""
+    model_name: str = ""
+    """Sentence-transformers model that embeds ``column_name``; by default that column holds vectors."""
     dataset_name: str | None = None
     split: str = "train"
     column_name: str = ANY_COLUMN

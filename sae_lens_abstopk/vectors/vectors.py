@@ -2,7 +2,7 @@
 
 import mmap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -87,11 +87,7 @@ class Vectors:
         Raises:
             ConfigError: there is no such column.
         """
-        known = [] if self.table is None else self.table.column_names
-        if self.table is None or name not in known:
-            has = f"its columns are {', '.join(known)}" if known else "a file of one array has no columns"
-            raise ConfigError(f"{self.name} has no column {name!r}{did_you_mean(name, known)}; {has}.")
-        return self.table[name][:]
+        return column_of(self.table, name, self.name)
 
     def part(self, spec: VectorSpec, part: VectorPart) -> Int[Tensor, " n"]:
         """
@@ -100,25 +96,8 @@ class Vectors:
         Raises:
             ConfigError: the group column is missing, or the part is empty.
         """
-        units = torch.arange(len(self))
-        if spec.group is not None:
-            numbers: dict[Any, int] = {}
-            units = torch.tensor([numbers.setdefault(value, len(numbers)) for value in self.column(spec.group)])
-        if part == "all":
-            return torch.arange(len(self))
-        if spec.held_out_every is None:
-            if part == "held_out":
-                raise ConfigError("held_out_every is null, so no vectors are held out; set it to a number such as 10.")
-            return torch.arange(len(self))
-        is_held_out = units % spec.held_out_every == spec.held_out_every - 1
-        rows = (is_held_out if part == "held_out" else ~is_held_out).nonzero().squeeze(1)
-        if not len(rows):
-            unit = "rows" if spec.group is None else f"groups in column {spec.group!r}"
-            raise ConfigError(
-                f"{self.name} has {int(units.max()) + 1} {unit}, too few for held_out_every={spec.held_out_every}; "
-                "lower it, or set it to null."
-            )
-        return rows
+        group = None if spec.group is None else self.column(spec.group)
+        return rows_of_part(self.name, len(self), group, spec.held_out_every, part)
 
     def require_sound(self) -> None:
         """
@@ -135,6 +114,38 @@ class Vectors:
             done += len(block)
         if not differ:
             raise ConfigError(f"{self.name}: all {len(self)} rows are equal, so there is nothing to learn.")
+
+
+def column_of(table: Dataset | None, column: str, name: str) -> list[Any]:
+    """Return the values of a column of the data set ``name``; raise a :class:`ConfigError` if it has none."""
+    known = [] if table is None else table.column_names
+    if table is None or column not in known:
+        has = f"its columns are {', '.join(known)}" if known else "a file of one array has no columns"
+        raise ConfigError(f"{name} has no column {column!r}{did_you_mean(column, known)}; {has}.")
+    return table[column][:]
+
+
+def rows_of_part(
+    name: str, n: int, group: Sequence[Any] | None, held_out_every: int | None, part: VectorPart
+) -> Int[Tensor, " n"]:
+    """Return the numbers of the rows of one part of the data set ``name``; equal values of ``group`` stay together."""
+    if part == "all" or (part == "train" and held_out_every is None):
+        return torch.arange(n)
+    if held_out_every is None:
+        raise ConfigError("held_out_every is null, so no vectors are held out; set it to a number such as 10.")
+    units = torch.arange(n)
+    if group is not None:
+        numbers: dict[Any, int] = {}
+        units = torch.tensor([numbers.setdefault(value, len(numbers)) for value in group])
+    is_held_out = units % held_out_every == held_out_every - 1
+    rows = (is_held_out if part == "held_out" else ~is_held_out).nonzero().squeeze(1)
+    if not len(rows):
+        unit = "rows" if group is None else "groups"
+        raise ConfigError(
+            f"{name} has {int(units.max()) + 1} {unit}, too few for held_out_every={held_out_every}; lower it, or set "
+            "it to null."
+        )
+    return rows
 
 
 def open_vectors(spec: VectorSpec) -> Vectors:

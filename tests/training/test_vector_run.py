@@ -19,6 +19,7 @@ from sae_lens_abstopk.training.config.config_file import dump_config
 from sae_lens_abstopk.training.step_control import EarlyStopping
 from sae_lens_abstopk.training.vector_run import VectorRun
 from tests.cli.test_cli import invoke
+from tests.sentence_model import WORDS, save_sentence_model
 
 QUIET = Console(quiet=True)
 D, N = 16, 400
@@ -129,6 +130,21 @@ def test_no_group_is_trained_on_and_held_out(array: np.ndarray, tmp_path: Path) 
     trained, held_out = ({who[i] for i in rows.tolist()} for rows in (run._train_rows, run._held_out_rows))
     assert held_out == {"writer 9", "writer 19"}
     assert not trained & held_out
+
+
+def test_texts_are_embedded_by_a_named_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
+    model = save_sentence_model(tmp_path / "model")
+    texts = [" ".join(WORDS[(i + j) % len(WORDS)] for j in range(i % 7 + 1)) for i in range(200)]
+    Dataset.from_dict({"text": texts}).to_json(tmp_path / "texts.jsonl")
+    out = tmp_path / "run"
+    arguments = (f"model={model}", f"data={tmp_path / 'texts.jsonl'}", "column=text", *SMALL)
+    done = invoke("train", "vectors", *arguments, "epochs=2", "--out", str(out))
+    assert done.exit_code == 0, done.output
+    metadata = SAE.load_from_disk(str(out)).cfg.metadata
+    assert (metadata.model_name, metadata.n_vectors) == (str(model), 180)
+    done = invoke("train", "vectors", *arguments, "column=words", "--dry-run")
+    assert "has no column 'words'; its columns of text are text" in done.output
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 SOURCES = ("tokens", "vectors")
 OF_TOKENS = (
-    *("model_name", "model_class_name", "hook_name", "hook_head_index"),
+    *("model_class_name", "hook_name", "hook_head_index"),
     *("compile_llm", "autocast_lm", "prefetch_llm_batches", "is_dataset_tokenized", "use_chat_formatting"),
     *("context_size", "prepend_bos", "sequence_separator_token", "disable_concat_sequences", "seqpos_slice"),
     *("exclude_special_tokens", "max_norm_multiple", "store_batch_size_prompts", "n_batches_in_buffer"),

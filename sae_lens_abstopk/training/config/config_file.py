@@ -27,11 +27,11 @@ from sae_lens_abstopk.training.config.sae_section import (
     require_not_both,
 )
 from sae_lens_abstopk.training.config.training_config import TrackingConfig, TrainingConfig
+from sae_lens_abstopk.vectors.embedding import rows_and_width
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
-from sae_lens_abstopk.vectors.vectors import open_vectors
 
 YAML = (".yaml", ".yml")
-SHORTHANDS = {"layer": int | None, "training_steps": int, "epochs": float, "data": str, "column": str}
+SHORTHANDS = {"layer": int | None, "training_steps": int, "epochs": float, "data": str, "column": str, "model": str}
 """Keys of a file that set keys of a config."""
 SECTIONS = {"sae": "sae.k=32", "logger": "logger.log_to_wandb=true", "companions": "companions.topk.architecture=topk"}
 """Sections of a config file, each with an example of an override."""
@@ -189,7 +189,7 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
     sae_section, logger = raw.pop("sae", {}), raw.pop("logger", {})
     _resolve_layer(raw)
     require_not_both(raw, RUN_SHORTHANDS)
-    for shorthand, key in (("data", "dataset_path"), ("column", "column_name")):
+    for shorthand, key in (("data", "dataset_path"), ("column", "column_name"), ("model", "model_name")):
         if shorthand in raw:
             raw[key] = raw.pop(shorthand)
     batch = raw.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
@@ -232,12 +232,13 @@ def _fill_from_vectors(raw: dict[str, Any], sae_section: dict[str, Any], batch: 
     epochs = raw.pop("epochs", None)
     if epochs is None and sae_section.get("d_in") is not None:
         return
-    spec = from_keys(VectorSpec, raw | {"dataset_path": os.path.expanduser(raw.get("dataset_path", ""))})
-    vectors = open_vectors(spec)
-    sae_section.setdefault("d_in", vectors.d_in)
+    paths = {key: os.path.expanduser(raw.get(key, "")) for key in ("dataset_path", "model_name")}
+    spec = from_keys(VectorSpec, raw | paths)
+    n_rows, width = rows_and_width(spec)
+    sae_section.setdefault("d_in", width)
     if epochs is not None:
         require_range("epochs", epochs, above=0)
-        raw["training_tokens"] = math.ceil(epochs * len(vectors.part(spec, "train")) / batch) * batch
+        raw["training_tokens"] = math.ceil(epochs * n_rows / batch) * batch
 
 
 def _width_of_model(raw: Mapping[str, Any]) -> int:

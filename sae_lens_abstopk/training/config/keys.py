@@ -27,6 +27,7 @@ EXTRA = {
     "training_steps": ("int", "none", "Optimiser steps, in place of training_tokens."),
     "epochs": ("float", "none", "Times that each vector is trained on, in place of training_tokens."),
     "data": ("str", "none", "File of vectors (.npy, .safetensors, .parquet, .jsonl) or Hub id, as dataset_path."),
+    "model": ("str", "none", "Language model, or sentence-transformers model that embeds texts, as model_name."),
     "column": ("str", "none", "Column of the vectors, or tensor of a .safetensors file, as column_name."),
     "companions": ("section", "{}", "SAEs trained in the same pass, by name, each with its keys that differ from sae."),
     "remove": ("list", "[]", "Keys of sae that are left at their defaults."),

@@ -22,7 +22,7 @@ SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_expans
 """Shorthands that are multiples of ``d_in``, and the keys that they set."""
 RUN_SHORTHANDS = (
     *(("training_steps", "training_tokens"), ("epochs", "training_tokens"), ("epochs", "training_steps")),
-    *(("data", "dataset_path"), ("column", "column_name")),
+    *(("data", "dataset_path"), ("column", "column_name"), ("model", "model_name")),
 )
 """Pairs of keys of a run of which one stands for the other."""
 

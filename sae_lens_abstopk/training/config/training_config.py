@@ -84,7 +84,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     SAELens's ``LanguageModelSAERunnerConfig`` with a few more keys; keys that are not listed are documented there.
 
     Args:
-        model_name (str): Hub id of the language model, or a local folder with its weights and tokenizer.
+        model_name (str): Hub id of the language model, or a local folder with its weights and tokenizer. With source:
+            vectors, the sentence-transformers model that embeds the texts in column_name.
         model_class_name (str): Class of the model: AutoModelForCausalLM, TransformerBridge or HookedTransformer.
         hook_name (str): Module (AutoModelForCausalLM) or hook point (other classes) whose output the SAE reads.
         dataset_path (str): Hub id of a text dataset, or a local .jsonl, .json, .parquet or .txt file or a folder.
