@@ -128,17 +128,6 @@ def test_a_latent_in_two_pairs_goes_to_the_most_opposed() -> None:
     assert [(pair.positive, pair.negative) for pair in merged.pairs] == [(0, 2)]
 
 
-def test_coactivation_is_the_share_of_firings_that_are_joint() -> None:
-    sae = with_one_pair()
-    with torch.no_grad():
-        sae.b_enc[3] = 3
-    (pair,) = merge_antipodal(sae, threshold=-0.9999, activations=X).pairs
-    on = sae.encode(X) > 0
-    both, either = (on[:, 3] & on[:, 7]).sum(), (on[:, 3] | on[:, 7]).sum()
-    assert 0 < both < either
-    assert pair.coactivation == pytest.approx(both.item() / either.item())
-
-
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_it_saves_loads_and_folds_norms_as_any_other(dtype: str, tmp_path: Path) -> None:
     merged = merge_antipodal(plain("jumprelu", dtype=dtype), threshold=-0.5).sae

@@ -308,15 +308,6 @@ def test_a_config_trains_the_same_sae_twice(raw_config: dict[str, Any], tmp_path
     assert torch.equal(*weights)
 
 
-def test_an_sae_that_cannot_train_on_the_sparse_kernels_is_told_of(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    raw = raw_config | {"training_tokens": 64, "perf_log_freq": 0}
-    for dtype, told in (("bfloat16", True), ("float32", False)):
-        said = io.StringIO()
-        raw |= {"sae": raw_config["sae"] | {"dtype": dtype}, "output_path": str(tmp_path / dtype)}
-        run_of(raw, Console(file=said)).run()
-        assert ("trains on SAELens's dense step" in said.getvalue()) == told
-
-
 def test_token_ids_of_another_tokenizer_are_refused(
     raw_config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:

@@ -134,14 +134,3 @@ def test_a_limit_keeps_whole_groups_and_does_not_depend_on_the_order_of_the_file
         assert Counter(e.pole for e in task.examples) == {0: 6, 1: 6}
         assert set(Counter(e.group for e in task.examples).values()) == {2}
     assert kept[0] == kept[1]
-
-
-def test_rows_of_files_of_one_name_are_not_of_one_group(tmp_path: Path) -> None:
-    for pole in ("good", "bad"):
-        (tmp_path / pole).mkdir()
-        lines = "".join(f"A {pole} text number {i}.\n" for i in range(10))
-        (tmp_path / pole / "texts.csv").write_text("body\n" + lines)
-    parts = [{"file": f"{pole}/texts.csv", "pole": pole} for pole in ("good", "bad")]
-    rows = {"from": parts, "label": None, "labels": None}
-    task = load_task(written(tmp_path, rows_file(**rows)))
-    assert len({example.group for example in task.examples}) == 20
