@@ -27,6 +27,22 @@ Text = Annotated[
         help="Text to read instead of the run's held-out text: a Hub data set or a file.",
     ),
 ]
+Data = Annotated[
+    str | None,
+    Option(
+        "--data",
+        metavar="PATH[,name=X][,split=X][,column=X]",
+        help="Of SAEs of vectors: vectors to read instead of those that the run held out.",
+    ),
+]
+Show = Annotated[
+    str | None,
+    Option(
+        "--show",
+        metavar="COLUMN",
+        help="Of SAEs of vectors: column with the texts of rows; by default text, sentence, title, id or _id.",
+    ),
+]
 Device = Annotated[str, Option(help="Where the model runs: auto, cpu, cuda or cuda:0.")]
 NewFolder = Annotated[Path, Option("--out", "-o", help="Output folder, new or empty.")]
 Out = Annotated[Path | None, Option("--out", "-o", help="Run folder.")]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, Model, Text, app, named, pairs
+from sae_lens_abstopk.cli.app import Data, Device, Model, Show, Text, app, named, pairs
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 
 if TYPE_CHECKING:
@@ -19,11 +19,15 @@ ResultsFiles = Annotated[
 
 @app.command()
 def inspect(
-    saes: Annotated[list[str], Argument(help="SAE folders or RELEASE:SAE_ID, all for one hook of one model.")],
+    saes: Annotated[
+        list[str], Argument(help="SAE folders or RELEASE:SAE_ID, all for one hook of one model, or all of vectors.")
+    ],
     model: Model = None,
     text: Text = None,
+    data: Data = None,
+    show: Show = None,
     device: Device = "auto",
-    tokens: Annotated[int, Option(help="Tokens to evaluate on.", min=1)] = 51_200,
+    tokens: Annotated[int, Option(help="Tokens to evaluate on; of SAEs of vectors, rows.", min=1)] = 51_200,
     latents: Annotated[int, Option(help="Two-sided latents to show.", min=0)] = 5,
     json: Annotated[Path | None, Option(help="Also write a results file.")] = None,
 ) -> None:
@@ -42,7 +46,14 @@ def inspect(
             refuse_to_write_over(json)
         with passes_bar(console, "measuring") as on_progress:
             found = inspect_saes(
-                saes, model_name=model, text=text, n_tokens=tokens, device=device, on_progress=on_progress
+                saes,
+                model_name=model,
+                text=text,
+                data=data,
+                show=show,
+                n_tokens=tokens,
+                device=device,
+                on_progress=on_progress,
             )
         print_inspection(found, console, latents=latents)
         if json is not None:

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from typing_extensions import override
@@ -15,6 +16,7 @@ from sae_lens_abstopk.saes.codec import Codec
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
 from sae_lens_abstopk.system.ranks import n_ranks, summed
 from sae_lens_abstopk.system.shown import Facts, Shown
+from sae_lens_abstopk.vectors.rows_as_texts import RowPasses
 
 CLEAN, ZERO, MEAN = "(clean)", "(zero ablation)", "(mean ablation)"
 
@@ -173,7 +175,7 @@ Observer = Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor], None]
 @torch.no_grad()
 @casts_shared()
 def evaluate_reconstruction(
-    passes: ModelPasses,
+    passes: ModelPasses | RowPasses,
     saes: Mapping[str, Codec],
     batches: Sequence[torch.Tensor],
     *,
@@ -188,6 +190,7 @@ def evaluate_reconstruction(
     Measure several SAEs that read one hook on the same batches of token ids [batch, context].
 
     Args:
+        passes: Rows of vectors only without the loss.
         batches: Read twice with ablations: for the mean as well.
         token_filter: Tokens left out here keep their activation when the others are replaced.
         with_loss: Also run the model with every SAE and both ablations.
@@ -202,6 +205,7 @@ def evaluate_reconstruction(
         ConfigError: an activation is NaN or infinite, or the filter keeps no token.
     """
     ablates = with_loss and reference is None
+    model = cast(ModelPasses, passes)  # with_loss runs the model
     sums = {name: ReconstructionSums() for name in saes}
     losses: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
     divergences: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
@@ -210,7 +214,7 @@ def evaluate_reconstruction(
     for tokens in batches:
         logits = None
         if ablates:
-            clean_losses, activations, logits = passes.clean(tokens, keep_logits=with_kl)
+            clean_losses, activations, logits = model.clean(tokens, keep_logits=with_kl)
             losses[CLEAN].append(clean_losses)
         else:
             activations = passes.activations(tokens)
@@ -229,7 +233,7 @@ def evaluate_reconstruction(
             left_alone.append((kept, others))
             for name, x_hat in replacements.items():
                 compared = None if name == ZERO else logits
-                replaced = passes.replaced(tokens, _spliced(kept, x_hat, others), clean_logits=compared)
+                replaced = model.replaced(tokens, _spliced(kept, x_hat, others), clean_logits=compared)
                 losses[name].append(replaced.losses)
                 if replaced.divergences is not None:
                     divergences[name].append(replaced.divergences)
@@ -242,7 +246,7 @@ def evaluate_reconstruction(
         mean_x = next(iter(sums.values())).mean_x
         for tokens, (kept, others) in zip(batches, left_alone, strict=True):
             constant = mean_x.to(others).expand(int(kept.sum()), -1)
-            losses[MEAN].append(passes.losses_with(tokens, _spliced(kept, constant, others)))
+            losses[MEAN].append(model.losses_with(tokens, _spliced(kept, constant, others)))
             tick()
     ce, kl = (
         {name: torch.cat(values).mean().item() for name, values in found.items()} for found in (losses, divergences)

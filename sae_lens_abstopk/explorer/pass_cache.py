@@ -23,6 +23,7 @@ from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.system.files import cache_folder, why_not_written
 from sae_lens_abstopk.system.provenance import CODE_DIGEST, environment
+from sae_lens_abstopk.vectors.rows_as_texts import RowPasses
 
 PASSES_KEPT = 4
 # hex digits of a hash in a file name
@@ -31,6 +32,7 @@ DIGITS = 24
 VALUES_HASHED = 256
 # seconds after which a partial file is abandoned
 STALE = 3600.0
+Passes = ModelPasses | RowPasses
 
 
 def passes_folder() -> Path:
@@ -47,7 +49,7 @@ class PassCache:
     """
 
     def __init__(
-        self, folder: Path, passes: ModelPasses, saes: Mapping[str, SAE[Any]], token_filter: TokenFilter, settings: Any
+        self, folder: Path, passes: Passes, saes: Mapping[str, SAE[Any]], token_filter: TokenFilter, settings: Any
     ) -> None:
         weights = hashlib.sha256()
         for sae in saes.values():
@@ -56,7 +58,7 @@ class PassCache:
                 weights.update(_bytes(tensor))
         identity = {
             "saes": [list(saes), weights.hexdigest(), [config_facts(sae) for sae in saes.values()]],
-            "model": [_sampled_weights(passes.model), passes.autocast, passes.hook_name],
+            "model": _identity(passes),
             "kept tokens": repr(token_filter),
             "settings": asdict(settings),
             "code": [CODE_DIGEST, environment(next(iter(saes.values())).device)],
@@ -142,6 +144,13 @@ def _unpack(saved: Any, into: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     attributes = into if isinstance(into, dict) else vars(into)
     attributes.update({name: _unpack(each, attributes[name], tensors) for name, each in saved.items()})
     return into
+
+
+def _identity(passes: Passes) -> list[Any]:
+    """Return everything that decides the activations of a token."""
+    if isinstance(passes, RowPasses):
+        return passes.identity()
+    return [_sampled_weights(passes.model), passes.autocast, passes.hook_name]
 
 
 def _sampled_weights(model: nn.Module) -> str:

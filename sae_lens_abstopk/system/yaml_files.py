@@ -50,15 +50,19 @@ def run_configs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """
     Yield the path and the keys of the configs in the folder of an SAE and in the folder above it, nearest first.
 
-    Files without the keys ``sae`` and ``hook_name`` belong to other tools and are skipped; a folder without an SAE has
-    no configs.
+    Files of other tools are skipped; a folder without an SAE has no configs.
     """
     for path in (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME):
         if not (folder / SAE_CFG_FILENAME).is_file() or not path.is_file():
             continue
         raw = read_yaml(path)
-        if {"sae", "hook_name"} <= raw.keys():
+        if is_run_config(raw):
             yield path, with_dataset_beside(path.parent, raw)
+
+
+def is_run_config(raw: Mapping[str, Any]) -> bool:
+    """Return whether a file with these keys is of a run, not of another tool."""
+    return "sae" in raw and ("hook_name" in raw or raw.get("source") == "vectors")
 
 
 def with_dataset_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,11 @@ class Vectors:
         if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             self.mapped.madvise(mmap.MADV_DONTNEED)
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of the data set; a file of one array has none."""
+        return [] if self.table is None else self.table.column_names
+
     def column(self, name: str) -> list[Any]:
         """
         Return the values of a column, such as labels or texts.

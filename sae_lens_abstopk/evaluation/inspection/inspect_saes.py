@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -11,10 +11,12 @@ from rich.text import Text
 from sae_lens_abstopk.evaluation.results.facts import OnText, code_text, examples, read_text, text_results
 from sae_lens_abstopk.evaluation.results.records import ExampleRecord
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
-from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
+from sae_lens_abstopk.evaluation.subjects.measured import open_measured
 from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.terminal import printable
+from sae_lens_abstopk.text.token_text import TokenText
+from sae_lens_abstopk.vectors.rows_as_texts import RowText
 
 # contexts of each pole of each latent
 CONTEXTS = 3
@@ -26,11 +28,11 @@ POLE_STYLES = ("bold white on blue", "bold black on orange1")
 
 
 class Inspection(NamedTuple):
-    """Several SAEs on the same tokens of the same model: the results file, and what was counted for it."""
+    """Several SAEs on the same tokens or vectors: the results file, and what was counted for it."""
 
     results: Results
     on_text: OnText
-    tokenizer: Any
+    text_of: TokenText | RowText
 
 
 def inspect_saes(
@@ -38,28 +40,32 @@ def inspect_saes(
     *,
     model_name: str | None = None,
     text: str | None = None,
+    data: str | Path | None = None,
+    show: str | None = None,
     n_tokens: int = 51_200,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
     """
-    Measure SAEs that read one hook of one model, on held-out text if their run has any.
+    Measure SAEs that read one hook of one model, or vectors, on what their run held out, if anything.
 
     Args:
         saes: One or several SAEs, as in :func:`~.subjects.open_subjects`.
         model_name: Model to run instead of the recorded one.
         text: Dataset or file to read instead of the run's held-out text.
-        n_tokens: Tokens to evaluate on, rounded up to whole batches.
-        device: Device of the model.
+        data: Of SAEs of vectors: file or data set to read instead of the run's held-out vectors.
+        show: Of SAEs of vectors: column with the texts of rows.
+        n_tokens: Tokens to evaluate on, rounded up to whole batches; or vectors.
+        device: Device of the model or of the SAEs.
         on_progress: Called with (passes done, passes in all).
 
     Raises:
-        ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model or text is unknown.
+        ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model, text or vectors are unknown.
     """
-    subjects = open_subjects(saes, model_name=model_name, text=text, device=device)
+    subjects = open_measured(saes, model_name=model_name, text=text, data=data, show=show, device=device)
     found = read_text(subjects, n_tokens, contexts=CONTEXTS, on_progress=on_progress)
     results = text_results(subjects, found, suite=INSPECTION, settings={"tokens": n_tokens})
-    return Inspection(results, found, subjects.tokenizer)
+    return Inspection(results, found, subjects.text_of)
 
 
 def refuse_to_write_over(path: Path) -> None:
@@ -70,6 +76,7 @@ def refuse_to_write_over(path: Path) -> None:
 
 def print_inspection(inspection: Inspection, console: Console, *, latents: int = 3) -> None:
     """Print the table of ``inspection`` and, for each SAE with negative codes, contexts of ``latents`` latents."""
+    unit = inspection.results.unit
     console.print(metrics_table(inspection))
     console.print(_footnote(inspection), markup=False)
     for name, found in inspection.on_text.reconstruction.items():
@@ -82,10 +89,10 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
         )
         console.print(Text.assemble((name, "bold"), note))
         contexts = inspection.on_text.contexts[name]
-        shown = examples(contexts, inspection.tokenizer, latents=latents, n=CONTEXTS)
+        shown = examples(contexts, inspection.text_of, latents=latents, n=CONTEXTS)
         for latent in dict.fromkeys(example.latent for example in shown):
             positive, negative = found.pole_counts[:, latent].tolist()
-            counts = f"  fired {positive:,} times positive, {negative:,} negative in {found.n_tokens:,} tokens"
+            counts = f"  fired {positive:,} times positive, {negative:,} negative in {found.n_tokens:,} {unit}"
             console.print(Text.assemble("\n", (f"latent {latent}", "bold"), counts))
             for example in [example for example in shown if example.latent == latent]:
                 line = Text(f"  {POLE_NAMES[example.code < 0]} {code_text(example.code):>9}  ")
@@ -97,25 +104,16 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
 def metrics_table(inspection: Inspection) -> Table:
     """Make a table with one row per SAE, in 80 columns."""
     table = Table(
-        title=Text(f"{inspection.results.model}, {inspection.results.hook}"),
+        title=Text(inspection.results.place),
         title_justify="left",
         box=None,
         pad_edge=False,
         header_style="bold underline",
     )
     table.add_column("SAE", vertical="bottom", overflow="fold")
-    headings = (
-        "latents",
-        "L0",
-        "FVU",
-        "nMSE",
-        "recov.\nzero",
-        "recov.\nmean",
-        "did\nnot\nfire",
-        "dead\npoles",
-        "weaker\nside",
-    )
-    for heading in headings:
+    with_loss = any(found.loss for found in inspection.results.reconstruction.values())
+    recovered = ("recov.\nzero", "recov.\nmean") if with_loss else ()
+    for heading in ("latents", "L0", "FVU", "nMSE", *recovered, "did\nnot\nfire", "dead\npoles", "weaker\nside"):
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for name, sae in inspection.results.saes.items():
         found = inspection.results.reconstruction[name]
@@ -126,7 +124,7 @@ def metrics_table(inspection: Inspection) -> Table:
             f"{found.l0:.1f}",
             f"{found.fvu:.3f}",
             f"{found.nmse:.3f}",
-            *((f"{loss.recovered_zero:.3f}", f"{loss.recovered_mean:.3f}") if loss else ("-", "-")),
+            *((f"{loss.recovered_zero:.3f}", f"{loss.recovered_mean:.3f}") if loss else ()),
             f"{found.dead_latents / sae.d_sae:.1%}",
             f"{found.dead_poles / max(found.live_latents, 1):.0%}" if two_sided else "-",
             f"{found.two_sidedness:.2f}" if two_sided else "-",
@@ -135,8 +133,14 @@ def metrics_table(inspection: Inspection) -> Table:
 
 
 def highlighted(example: ExampleRecord, *, width: int = 100, marked: bool = False) -> Text:
-    """Format a context on one line of at most ``width``; its token has the pole's colour, or asterisks (``marked``)."""
+    """
+    Format a context on one line of at most ``width``; its token has the pole's colour, or asterisks (``marked``).
+
+    A token with nothing around it, such as the text of a row, is left plain.
+    """
     before, token, after = map(_one_line, (example.before, example.token, example.after))
+    if not before and not after:
+        return Text(token)
     if marked:
         word = token.lstrip() or token
         token = f"{token.removesuffix(word)}**{word}**"
@@ -153,17 +157,21 @@ def _one_line(text: str) -> str:
 def _footnote(inspection: Inspection) -> str:
     measured = list(inspection.results.reconstruction.values())
     found = measured[0]
-    text = "held-out text" if inspection.results.held_out else inspection.results.text
+    text, unit = inspection.results.text, inspection.results.unit
+    if unit == "rows":
+        read = f"{found.tokens:,} {'held-out ' if inspection.results.held_out else ''}rows of {text}"
+    else:
+        read = f"{found.tokens:,} kept tokens of {'held-out text' if inspection.results.held_out else text}"
     loss_tokens = f" (loss: {found.loss.tokens:,} predicted tokens)" if found.loss else ""
     saved = ", ".join(f"{name} as {sae.architecture}" for name, sae in inspection.results.saes.items())
-    notes = [f"{found.tokens:,} kept tokens of {text}{loss_tokens}. Saved: {saved}."]
+    notes = [f"{read}{loss_tokens}. Saved: {saved}."]
     for name, sae in inspection.results.saes.items():
         if sae.dead_latents is not None and sae.dead_latents_tokens is not None:
             share = f"{sae.dead_latents:,} ({sae.dead_latents / sae.d_sae:.1%})"
-            notes.append(f"Dead latents of {name}, over its last {sae.dead_latents_tokens:,} training tokens: {share}.")
+            notes.append(f"Dead latents of {name}, over its last {sae.dead_latents_tokens:,} training {unit}: {share}.")
     if found.loss:
         notes.append("recov.: Loss Recovered against zero and mean ablation.")
-    notes.append(f"did not fire: latents that did not fire on these {found.tokens:,} tokens.")
+    notes.append(f"did not fire: latents that did not fire on these {found.tokens:,} {unit}.")
     if any(each.two_sidedness != 0 for each in measured):
         notes.append(
             "dead poles: share of live latents whose weaker side holds under 1 % of their firings. weaker side: share "

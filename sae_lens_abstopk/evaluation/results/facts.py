@@ -25,10 +25,11 @@ from sae_lens_abstopk.evaluation.results.records import (
     SAERecord,
 )
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
+from sae_lens_abstopk.evaluation.subjects.measured import Measured
 from sae_lens_abstopk.system.files import file_sha256, home_as_tilde
 from sae_lens_abstopk.system.provenance import commit, environment, processor
 from sae_lens_abstopk.text.token_text import TokenText
+from sae_lens_abstopk.vectors.rows_as_texts import RowText
 
 CONTEXTS = 2
 """Strongest contexts of a pole that are kept."""
@@ -39,7 +40,7 @@ _RECORDED = (
 )
 
 
-def run_facts(subjects: Subjects) -> dict[str, Any]:
+def run_facts(subjects: Measured) -> dict[str, Any]:
     """Return the keys of :class:`~.schema.Results` about the current run."""
     program = Path(sys.argv[0])
     is_abstopk = program.stem == "abstopk" or program.parts[-2:] == ("sae_lens_abstopk", "__main__.py")
@@ -49,10 +50,10 @@ def run_facts(subjects: Subjects) -> dict[str, Any]:
         "commit": commit(),
         "environment": environment(subjects.device) | {"processor": processor()},
         "model": subjects.model_name,
-        "hook": subjects.model_spec.hook_name,
+        "hook": subjects.hook_name,
         "text": subjects.text_name,
         "held_out": subjects.held_out,
-        "kept_tokens": str(subjects.rules),
+        "kept_tokens": subjects.kept_tokens,
     }
 
 
@@ -141,13 +142,14 @@ def code_text(code: float) -> str:
     return f"{code:+.{max(0, 2 - math.floor(math.log10(abs(code))))}f}"
 
 
-def examples(contexts: PoleContexts, tokenizer: Any, *, latents: int = 4, n: int = CONTEXTS) -> list[ExampleRecord]:
+def examples(
+    contexts: PoleContexts, text_of: TokenText | RowText, *, latents: int = 4, n: int = CONTEXTS
+) -> list[ExampleRecord]:
     """
     Return ``n`` contexts of each pole of ``latents`` latents, as text.
 
     They are the first of :meth:`PoleContexts.suggested` whose contexts all read as text, and then others.
     """
-    text_of = TokenText(tokenizer)
     readable: list[list[ExampleRecord]] = []
     others: list[list[ExampleRecord]] = []
     for latent in contexts.suggested(contexts.d_sae):
@@ -171,7 +173,7 @@ class OnText(NamedTuple):
 
 
 def read_text(
-    subjects: Subjects,
+    subjects: Measured,
     n_tokens: int,
     *,
     contexts: int,
@@ -183,13 +185,14 @@ def read_text(
     Measure SAEs on their text and keep the strongest contexts.
 
     Args:
-        subjects: The SAEs with model and text.
+        subjects: The SAEs with model and text, or with vectors.
         n_tokens: Tokens to read, rounded up to whole batches.
         contexts: Number of contexts of each pole of each latent.
-        with_loss: Also measure Loss Recovered and divergence, which runs the whole model.
+        with_loss: Also measure Loss Recovered and divergence, which runs the whole model, if there is one.
         observer: Called with every batch of codes.
         on_progress: Called with (passes done, passes in all).
     """
+    with_loss = with_loss and subjects.has_model
     batches, saes = subjects.batches(n_tokens, with_logits=with_loss), subjects.saes
     kept = {name: PoleContexts(sae.cfg.d_sae, contexts) for name, sae in saes.items()}
     total, done = len(batches) * (3 + len(saes) if with_loss else 1), count(1)
@@ -212,8 +215,9 @@ def read_text(
     return OnText(found, kept)
 
 
-def text_results(subjects: Subjects, found: OnText, *, suite: str, settings: dict[str, Any]) -> Results:
+def text_results(subjects: Measured, found: OnText, *, suite: str, settings: dict[str, Any]) -> Results:
     """Make a results file from :func:`read_text`; ``suite`` names a measurement without a suite."""
+    text_of = subjects.text_of
     return Results(
         **run_facts(subjects),
         suite=suite,
@@ -222,7 +226,7 @@ def text_results(subjects: Subjects, found: OnText, *, suite: str, settings: dic
         saes={name: sae_record(sae, subjects.sources[name]) for name, sae in subjects.saes.items()},
         reconstruction={name: reconstruction_record(each) for name, each in found.reconstruction.items()},
         geometry={},
-        examples={name: examples(kept, subjects.tokenizer) for name, kept in found.contexts.items()},
+        examples={name: examples(kept, text_of) for name, kept in found.contexts.items()},
         tasks={},
         steering={},
     )

@@ -22,8 +22,10 @@ from sae_lens_abstopk.evaluation.results.records import (
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.system.shown import Facts, Shown
+from sae_lens_abstopk.vectors.rows_as_texts import RowPasses
 
 SCHEMA_VERSION = 1
+OF_VECTORS = RowPasses.hook_name
 
 
 class Results(Shown, Record):
@@ -34,9 +36,9 @@ class Results(Shown, Record):
     command: str
     commit: str | None
     environment: dict[str, str]
-    model: str
-    hook: str
-    text: str
+    model: str = Field(description="Empty for SAEs of vectors.")
+    hook: str = Field(description="'vectors' for SAEs of vectors.")
+    text: str = Field(description="Data set or file of the text, or of the vectors.")
     held_out: bool = Field(description="Whether the text was kept from the SAEs in training.")
     kept_tokens: str | None = Field(
         default=None,
@@ -57,6 +59,16 @@ class Results(Shown, Record):
     )
     tasks: dict[str, TaskRecord]
     steering: dict[str, dict[str, SteeringRecord]] = Field(description="By task, then by SAE.")
+
+    @property
+    def unit(self) -> str:
+        """What numbers are counts and means of: tokens, or rows of vectors."""
+        return "rows" if self.hook == OF_VECTORS else "tokens"
+
+    @property
+    def place(self) -> str:
+        """Model and hook, or just that the SAEs are of vectors."""
+        return f"{self.model}, {self.hook}" if self.model else self.hook
 
     @property
     def kept_from_training(self) -> str:

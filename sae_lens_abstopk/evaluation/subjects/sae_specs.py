@@ -16,10 +16,12 @@ from sae_lens_abstopk.model.language_model import PROCESSING, processing_of, rec
 from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.saes.loading import read_by
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.system.typed_values import from_keys, typed_value
 from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, run_configs
 from sae_lens_abstopk.text.documents import CONVERSATIONS, TOKENS, first_document, open_dataset
 from sae_lens_abstopk.text.text_spec import TextSpec
+from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 
 # keys that decide the held-out documents of a run, and their text
 HELD_OUT_BY = (
@@ -74,6 +76,8 @@ def specs_of_sae(
     """
     metadata, other = sae.cfg.metadata, ""
     for path, raw in run_configs(folder):
+        if "hook_name" not in raw:
+            continue
         keys = _resolved(raw)
         if model_name:
             keys["model_name"] = os.path.expanduser(model_name)
@@ -113,7 +117,7 @@ def specs_of_sae(
         "seqpos_slice": tuple(metadata.seqpos_slice or (None,)),
         "store_batch_size_prompts": 8,
     }
-    return SAESpecs(model, from_keys(TextSpec, keys | _text_keys(text)))
+    return SAESpecs(model, from_keys(TextSpec, keys | text_keys("text", text)))
 
 
 def was_held_out(text: TextSpec, source: str | Path, sae: SAE[Any]) -> bool:
@@ -161,7 +165,7 @@ def _load_options(recorded: Any, folder: Path, *, is_loaded: bool) -> dict[str, 
 
 def _text_instead(text: str, run: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys that replace a run's text; read like the run's if its columns allow, else as plain text."""
-    keys: dict[str, Any] = {"dataset_name": None, "split": "train", **_text_keys(text)}
+    keys: dict[str, Any] = {"dataset_name": None, "split": "train", **text_keys("text", text)}
     plain = {"column_name": "text", "use_chat_formatting": False, "is_dataset_tokenized": False}
     if "column_name" in keys:
         return plain | keys
@@ -177,20 +181,28 @@ def _text_instead(text: str, run: Mapping[str, Any]) -> dict[str, Any]:
     return keys
 
 
-def _text_keys(text: str) -> dict[str, Any]:
-    """Return the config keys that a text and its options set; an existing path has no options."""
+def text_keys(option: str, text: str) -> dict[str, Any]:
+    """Return the config keys that the value of ``--text`` or ``--data`` sets; an existing path has no options."""
     text = os.path.expanduser(text)
     path, *options = [text] if Path(text).exists() else re.split(r",(?=\w+=)", text)
     keys = {"dataset_path": path}
-    for option in options:
-        name, _, value = option.partition("=")
+    for pair in options:
+        name, _, value = pair.partition("=")
         if name not in TEXT_OPTIONS or not value:
             raise ConfigError(
-                f"text={text!r}: {option!r} is not understood; the path of a text may be followed by "
+                f"{option}={text!r}: {pair!r} is not understood; a path may be followed by "
                 f"{', '.join(f'{known}=VALUE' for known in TEXT_OPTIONS)}."
             )
         keys[TEXT_OPTIONS[name]] = value
     return keys
+
+
+def name_with_options(spec: TextSpec | VectorSpec) -> str:
+    """Return the name of a data set, without the path of a local file, with the options that open it."""
+    options = {"name": spec.dataset_name, "split": spec.split, "column": spec.column_name}
+    usual = {"name": None, "split": "train", "column": "text"}
+    named = [f"{key}={value}" for key, value in options.items() if value != usual[key]]
+    return ",".join([without_path(spec.dataset_path), *named])
 
 
 @contextmanager

@@ -11,12 +11,15 @@ from sae_lens import SAE
 from torch import nn
 from transformer_lens.HookedRootModule import HookedRootModule
 
+from sae_lens_abstopk.evaluation.subjects.named_saes import load_named
 from sae_lens_abstopk.evaluation.subjects.sae_specs import (
     explaining_options,
+    name_with_options,
     require_one_place,
     specs_of_sae,
     was_held_out,
 )
+from sae_lens_abstopk.evaluation.subjects.vector_subjects import is_of_vectors
 from sae_lens_abstopk.model.check_hook import check_activations
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_language_model, warn_of_other_weights
@@ -26,13 +29,13 @@ from sae_lens_abstopk.model.model_spec import ModelSpec, require_device, resolve
 from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
 from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.saes.loading import Source, is_release, load_sae, origin_of
+from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import without_path
-from sae_lens_abstopk.system.typed_values import one_or_more
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.text.text_files import text_files
 from sae_lens_abstopk.text.text_spec import TextPart, TextSpec
+from sae_lens_abstopk.text.token_text import TokenText
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,11 @@ class LoadedSAEs:
     @property
     def text_name(self) -> str:
         """Name of the text, without the path of a local file, with the options of ``--text``."""
-        text = self.text_spec
-        options = {"name": text.dataset_name, "split": text.split, "column": text.column_name}
-        usual = {"name": None, "split": "train", "column": "text"}
-        named = [f"{key}={value}" for key, value in options.items() if value != usual[key]]
-        return ",".join([without_path(text.dataset_path), *named])
+        return name_with_options(self.text_spec)
+
+    @property
+    def hook_name(self) -> str:
+        return self.model_spec.hook_name
 
     def with_model(self, model: HookedRootModule | None = None) -> "Subjects":
         """
@@ -101,13 +104,24 @@ class Subjects(LoadedSAEs):
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    has_model = True
+
     @property
     def tokenizer(self) -> Any:
         return self.model.tokenizer
 
     @property
+    def text_of(self) -> TokenText:
+        return TokenText(self.tokenizer)
+
+    @property
     def device(self) -> torch.device:
         return next(iter(self.saes.values())).device
+
+    @property
+    def kept_tokens(self) -> str:
+        """Which tokens are measured, in words."""
+        return str(self.rules)
 
     @property
     def token_filter(self) -> TokenFilter:
@@ -185,49 +199,41 @@ def load_subject_saes(
         ConfigError: an SAE cannot be loaded, the SAEs read different hooks or were trained on different kinds of token,
             or model or text is unknown.
     """
+    saes, origins = load_named(sources)
+    if any(map(is_of_vectors, saes.values())):
+        raise ConfigError("these SAEs were trained on vectors, and this measures SAEs of a language model.")
+    return find_text(saes, origins, model=model, text=text, device=device)
+
+
+def find_text(
+    saes: Mapping[str, SAE[Any]],
+    origins: Mapping[str, str],
+    *,
+    model: str | PurePath | HookedRootModule | None = None,
+    text: str | None = None,
+    device: str = "auto",
+) -> LoadedSAEs:
+    """Find the model and the text of SAEs from ``origins``; arguments and errors as in :func:`load_subject_saes`."""
     model = str(model) if isinstance(model, PurePath) else model
     text = None if text is None else str(text)
-    listed: list[Source] = list(sources.values()) if isinstance(sources, Mapping) else one_or_more(sources)
-    loaded = [load_sae(source) for source in listed]
-    require_one_place(loaded, same_model=model is not None)
-    names = list(sources) if isinstance(sources, Mapping) else _names(listed, loaded)
-    if len(set(names)) < len(names):
-        raise ConfigError(f"an SAE is named twice: {', '.join(names)}.")
-    saes = dict(zip(names, loaded, strict=True))
+    require_one_place(list(saes.values()), same_model=model is not None)
     shared_selection(saes)
-    model_name = model if isinstance(model, str) or model is None else _name_in_memory(model, loaded[0])
+    origin, first = next(zip(origins.values(), saes.values(), strict=True))
+    model_name = model if isinstance(model, str) or model is None else _name_in_memory(model, first)
     is_loaded = isinstance(model, HookedRootModule)
-    origins = [origin_of(source) for source in listed]
-    specs = specs_of_sae(
-        Path(origins[0]), loaded[0], model_name=model_name, text=text, device=device, is_loaded=is_loaded
-    )
+    specs = specs_of_sae(Path(origin), first, model_name=model_name, text=text, device=device, is_loaded=is_loaded)
     require_device("device", specs.model.device)
     part: TextPart = "held_out" if text is None else "all"
     with explaining_options(text):
         load_text(specs.text, part)  # report an unreadable text before the model is loaded
     return LoadedSAEs(
-        saes,
-        sources=dict(zip(names, origins, strict=True)),
+        dict(saes),
+        sources=dict(origins),
         model_spec=specs.model,
         text_spec=specs.text,
         part=part,
-        held_out=text is None
-        and all(was_held_out(specs.text, origin, sae) for origin, sae in zip(origins, loaded, strict=True)),
+        held_out=text is None and all(was_held_out(specs.text, origins[name], sae) for name, sae in saes.items()),
     )
-
-
-def _names(sources: Sequence[Source], saes: Sequence[SAE[Any]]) -> list[str]:
-    def name(source: Source, sae: SAE[Any]) -> str:
-        own = source.cfg.architecture() if isinstance(source, SAE) else str(source)
-        return sae.cfg.metadata.label or (own if isinstance(source, SAE) or is_release(source) else Path(source).name)
-
-    names = list(map(name, sources, saes))
-    if len(set(names)) == len(names):
-        return names
-    return [
-        f"{name}-{number}" if isinstance(source, SAE) else str(source)
-        for number, (name, source) in enumerate(zip(names, sources, strict=True), start=1)
-    ]
 
 
 def _name_in_memory(model: Any, sae: SAE[Any]) -> str | None:

@@ -14,7 +14,7 @@ from sae_lens.constants import SAE_CFG_FILENAME
 from sae_lens_abstopk.dictionary.geometry import match_saes
 from sae_lens_abstopk.evaluation.results.records import StabilityRecord
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, flat_keys, read_yaml
+from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, flat_keys, is_run_config, read_yaml
 
 # most latents of the larger SAE of a pair: about 4 GB, and minutes
 LARGEST_MATCHED = 16_384
@@ -38,7 +38,7 @@ def seed_groups(saes: Mapping[str, SAE[Any]], sources: Mapping[str, str]) -> dic
             continue
         with suppress(ConfigError):
             raw = read_yaml(run / CONFIG_FILENAME)
-            if not {"sae", "hook_name"} <= raw.keys():  # another tool's file
+            if not is_run_config(raw):
                 continue
             config = flat_keys(raw)
             same = [

@@ -15,6 +15,7 @@ from sae_lens_abstopk.evaluation.results.facts import (
     reconstruction_record,
     sae_record,
 )
+from sae_lens_abstopk.text.token_text import TokenText
 
 
 def test_each_number_of_a_reconstruction_has_its_own_field() -> None:
@@ -76,6 +77,6 @@ def test_contexts_that_read_as_text_are_chosen_before_those_of_special_tokens(to
     codes[1, 1], codes[6, 0], codes[9, 2] = 1.0, 9.0, 5.0  # latent 0 fires on <s>, 2 on a part of a character
     contexts.update(codes, torch.cartesian_prod(torch.arange(3), torch.arange(4)), rows)
     assert contexts.suggested(3) == [0, 2, 1]
-    assert [example.latent for example in examples(contexts, tokenizer, latents=2)] == [1, 0]
-    (first, *_) = examples(contexts, tokenizer, latents=1)
+    assert [example.latent for example in examples(contexts, TokenText(tokenizer), latents=2)] == [1, 0]
+    (first, *_) = examples(contexts, TokenText(tokenizer), latents=1)
     assert (first.before, first.token, first.after) == (" he", " he", " he he")

@@ -1,0 +1,65 @@
+"""SAEs with what they are measured on: a language model and its text, or vectors, as they were trained."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+
+from transformer_lens.HookedRootModule import HookedRootModule
+
+from sae_lens_abstopk.evaluation.subjects.named_saes import load_named
+from sae_lens_abstopk.evaluation.subjects.subjects import LoadedSAEs, Subjects, find_text
+from sae_lens_abstopk.evaluation.subjects.vector_subjects import VectorSubjects, is_of_vectors, vector_subjects
+from sae_lens_abstopk.saes.loading import Source
+from sae_lens_abstopk.system.errors import ConfigError
+
+Measured = Subjects | VectorSubjects
+
+
+def open_measured(
+    sources: Source | Sequence[Source] | Mapping[str, Source],
+    *,
+    model_name: str | None = None,
+    text: str | None = None,
+    data: str | Path | None = None,
+    show: str | None = None,
+    device: str = "auto",
+) -> Measured:
+    """Load SAEs with what they are measured on; arguments and errors as in :func:`load_measured`."""
+    return load_measured(sources, model=model_name, text=text, data=data, show=show, device=device).with_model()
+
+
+def load_measured(
+    sources: Source | Sequence[Source] | Mapping[str, Source],
+    *,
+    model: str | PurePath | HookedRootModule | None = None,
+    text: str | None = None,
+    data: str | Path | None = None,
+    show: str | None = None,
+    device: str = "auto",
+) -> LoadedSAEs | VectorSubjects:
+    """
+    Load SAEs and find what they are measured on, without loading a language model.
+
+    ``model`` and ``text`` as in :func:`~.subjects.load_subject_saes`, ``data`` and ``show`` as in
+    :func:`~.vector_subjects.vector_subjects`.
+
+    Raises:
+        ConfigError: SAEs of vectors are mixed with others, an option is for SAEs of the other kind, or as there.
+    """
+    saes, origins = load_named(sources)
+    of_vectors = [name for name, sae in saes.items() if is_of_vectors(sae)]
+    others = [name for name in saes if name not in of_vectors]
+    if of_vectors and others:
+        raise ConfigError(
+            f"SAEs trained on vectors ({', '.join(of_vectors)}) and on a language model ({', '.join(others)}) cannot "
+            "be measured together; give those of one kind."
+        )
+    kinds = ("vectors", "a language model") if of_vectors else ("a language model", "vectors")
+    options = {"--model": model, "--text": text} if of_vectors else {"--data": data, "--show": show}
+    if wrong := [option for option, value in options.items() if value is not None]:
+        raise ConfigError(
+            f"{' and '.join(wrong)}: these SAEs were trained on {kinds[0]}, and that is an option for SAEs trained on "
+            f"{kinds[1]}; leave it out."
+        )
+    if of_vectors:
+        return vector_subjects(saes, origins, data=data, show=show, device=device)
+    return find_text(saes, origins, model=model, text=text, device=device)

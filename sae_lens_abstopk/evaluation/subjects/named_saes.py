@@ -1,0 +1,48 @@
+"""Load SAEs from folders, releases and memory, each with a name of its own."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sae_lens import SAE
+
+from sae_lens_abstopk.saes.loading import Source, is_release, load_sae, origin_of
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.typed_values import one_or_more
+
+
+class NamedSAEs(NamedTuple):
+    """SAEs by name, and the folder, or release and id, of each; for one in memory, its name in errors."""
+
+    saes: dict[str, SAE[Any]]
+    origins: dict[str, str]
+
+
+def load_named(sources: Source | Sequence[Source] | Mapping[str, Source]) -> NamedSAEs:
+    """
+    Load one or several SAEs, as in :func:`load_sae`; without a mapping, labels, folders or releases are the names.
+
+    Raises:
+        ConfigError: an SAE cannot be loaded, or two have one name.
+    """
+    listed: list[Source] = list(sources.values()) if isinstance(sources, Mapping) else one_or_more(sources)
+    loaded = [load_sae(source) for source in listed]
+    names = list(sources) if isinstance(sources, Mapping) else _names(listed, loaded)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"an SAE is named twice: {', '.join(names)}.")
+    origins = map(origin_of, listed)
+    return NamedSAEs(dict(zip(names, loaded, strict=True)), dict(zip(names, origins, strict=True)))
+
+
+def _names(sources: Sequence[Source], saes: Sequence[SAE[Any]]) -> list[str]:
+    def name(source: Source, sae: SAE[Any]) -> str:
+        own = source.cfg.architecture() if isinstance(source, SAE) else str(source)
+        return sae.cfg.metadata.label or (own if isinstance(source, SAE) or is_release(source) else Path(source).name)
+
+    names = list(map(name, sources, saes))
+    if len(set(names)) == len(names):
+        return names
+    return [
+        f"{name}-{number}" if isinstance(source, SAE) else str(source)
+        for number, (name, source) in enumerate(zip(names, sources, strict=True), start=1)
+    ]

@@ -1,0 +1,160 @@
+"""SAEs that were trained on vectors, with the rows that they are measured on."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import SAE
+
+from sae_lens_abstopk.evaluation.subjects.sae_specs import name_with_options, text_keys
+from sae_lens_abstopk.model.model_spec import require_device, resolve_device
+from sae_lens_abstopk.model.text_store import CODES_OF_A_PASS
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.typed_values import field_types, from_keys
+from sae_lens_abstopk.system.yaml_files import run_configs
+from sae_lens_abstopk.text.text_files import text_files
+from sae_lens_abstopk.vectors.rows_as_texts import RowPasses, RowText
+from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorPart, VectorSpec
+from sae_lens_abstopk.vectors.vectors import Vectors, open_vectors
+
+BATCH = 4096
+"""Most rows of a batch."""
+
+
+@dataclass(frozen=True)
+class VectorSubjects:
+    """
+    SAEs of vectors with their rows, for the code that measures :class:`~.subjects.Subjects`.
+
+    A row is read as a text of one token, whose id is the number of the row.
+    """
+
+    saes: dict[str, SAE[Any]]
+    sources: dict[str, str]
+    """Folder, or release and id, of each SAE."""
+    spec: VectorSpec
+    part: VectorPart
+    """Part of the rows to read."""
+    held_out: bool
+    """Whether these rows are certainly held out from the training of every SAE."""
+    vectors: Vectors
+    text_of: RowText
+
+    has_model = False
+    model_name = ""
+    kept_tokens = None
+    token_filter = TokenFilter()
+
+    def with_model(self) -> "VectorSubjects":
+        """Return the same, as vectors need no model."""
+        return self
+
+    @property
+    def passes(self) -> RowPasses:
+        return RowPasses(self.vectors, self.spec, self.device)
+
+    @property
+    def hook_name(self) -> str:
+        return RowPasses.hook_name
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.saes.values())).device
+
+    @property
+    def text_name(self) -> str:
+        """Name of the vectors, without the path of a local file, with the options of ``--data``."""
+        return name_with_options(self.spec)
+
+    def activation_facts(self) -> dict[str, Any]:
+        """Return everything that decides the activations and their order, local files included."""
+        return {"vectors": asdict(self.spec), "part": self.part, "files": text_files(self.spec.dataset_path)}
+
+    def batches(self, n_tokens: int, *, with_logits: bool = False) -> list[torch.Tensor]:  # noqa: ARG002
+        """Return the numbers of the first ``n_tokens`` rows of the part, or of all its rows, in batches [n, 1]."""
+        d_sae = max(sae.cfg.d_sae for sae in self.saes.values())
+        rows = self.vectors.part(self.spec, self.part)[:n_tokens, None]
+        return list(rows.split(max(1, min(BATCH, CODES_OF_A_PASS // d_sae))))
+
+
+def is_of_vectors(sae: SAE[Any]) -> bool:
+    """Return whether an SAE was trained on vectors."""
+    return sae.cfg.metadata.get("source") == "vectors"
+
+
+def vector_subjects(
+    saes: Mapping[str, SAE[Any]],
+    sources: Mapping[str, str],
+    *,
+    data: str | Path | None = None,
+    show: str | None = None,
+    device: str = "auto",
+) -> VectorSubjects:
+    """
+    Open the vectors that SAEs are measured on.
+
+    Args:
+        saes: SAEs of vectors by name.
+        sources: Folder, or release and id, of each.
+        data: File or data set to read instead of the held-out rows of the first SAE's run: ``PATH``, or
+            ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these.
+        show: Column with the texts of rows; see :meth:`RowText.of_vectors`.
+        device: Device of the SAEs; ``"auto"`` is CUDA if available, else the CPU.
+
+    Raises:
+        ConfigError: the vectors cannot be opened, are not finite or not as wide as the SAEs, or a column is missing.
+    """
+    recorded = [_recorded(Path(sources[name]), sae) for name, sae in saes.items()]
+    if data is None:
+        if not recorded[0].get("dataset_path"):
+            raise ConfigError(f"{next(iter(sources.values()))} does not name its vectors; give --data FILE.")
+        spec = _spec(recorded[0])
+    else:
+        plain = {"dataset_name": None, "split": "train", "column_name": ANY_COLUMN}
+        spec = _spec(recorded[0] | plain | text_keys("data", str(data)) | {"group": None, "held_out_every": None})
+    on = resolve_device("device", device)
+    require_device("device", on)
+    vectors = _opened(spec, data)
+    for name, sae in saes.items():
+        if sae.cfg.d_in != vectors.d_in:
+            raise ConfigError(f"{vectors.name} is {vectors.d_in} wide, and {name} takes vectors of {sae.cfg.d_in}.")
+    vectors.require_sound()
+    part: VectorPart = "all" if spec.held_out_every is None else "held_out"
+    vectors.part(spec, part)  # a missing group is reported now
+    return VectorSubjects(
+        {name: sae if sae.device == torch.device(on) else deepcopy(sae).to(on) for name, sae in saes.items()},
+        sources=dict(sources),
+        spec=spec,
+        part=part,
+        held_out=part == "held_out"
+        and all(_spec(each) == spec and not each.get("from_pretrained_path") for each in recorded),
+        vectors=vectors,
+        text_of=RowText.of_vectors(vectors, show),
+    )
+
+
+def _recorded(folder: Path, sae: SAE[Any]) -> dict[str, Any]:
+    """Return the keys of an SAE's vectors in its metadata, or those of its run, if the config is there."""
+    for _, raw in run_configs(folder):
+        if raw.get("source") == "vectors":
+            return raw
+    metadata = sae.cfg.metadata
+    return {key: metadata[key] for key in field_types(VectorSpec) if key in metadata}
+
+
+def _spec(recorded: Mapping[str, Any]) -> VectorSpec:
+    path = Path(str(recorded.get("dataset_path") or "")).expanduser()
+    return from_keys(VectorSpec, {**recorded, "dataset_path": str(path)})
+
+
+def _opened(spec: VectorSpec, data: str | Path | None) -> Vectors:
+    try:
+        return open_vectors(spec)
+    except ConfigError as error:
+        if data is not None:
+            raise
+        raise ConfigError(f"{error} Give other vectors than those of the run with --data FILE.") from None
