@@ -63,12 +63,27 @@ def inspect(
 @app.command("eval")
 def evaluate(
     saes: Annotated[list[str], Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE sets its name.")],
-    suite: Annotated[str, Option(help="Suite (quick, probing, full, public, refusal) or YAML file.")] = "full",
+    suite: Annotated[
+        str | None,
+        Option(
+            help="Suite (quick, probing, full, public, refusal, vectors) or YAML file; by default full, of SAEs of "
+            "vectors vectors."
+        ),
+    ] = None,
     out: Annotated[
         Path, Option("--out", "-o", help="Results folder; finished parts are reused, other results in it stay.")
     ] = Path("results"),
     model: Model = None,
     text: Text = None,
+    data: Data = None,
+    labels: Annotated[
+        str | None,
+        Option(
+            metavar="COLUMN",
+            help="Of SAEs of vectors: column to probe; of more than two values, each against the others.",
+        ),
+    ] = None,
+    show: Show = None,
     device: Device = "auto",
     local: Annotated[
         list[str] | None, Option(metavar="TASK=PATH", help="Files to read in place of a task's Hub data.")
@@ -91,6 +106,9 @@ def evaluate(
             out=out,
             model_name=model,
             text=text,
+            data=data,
+            labels=labels,
+            show=show,
             local=pairs(local or [], "--local"),
             seed=seed,
             device=device,

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Self, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from typing_extensions import override
 
 from sae_lens_abstopk.model.inference import casts_shared
@@ -20,9 +22,12 @@ from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import lack_of_space
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.system.typed_values import one_or_more
+from sae_lens_abstopk.vectors.rows_as_texts import RowPasses
 
 # the activations' name among those of SAEs, which may be any text
 _X = None
+ROW = "row"
+"""Read position of a vector."""
 # most bytes of codes in memory
 CHUNK_BYTES = 64 * 2**20
 
@@ -188,6 +193,47 @@ def represent(
         made.close()
         raise
     return replace(made, fallbacks=fallbacks, left_out=tuple(sorted(left_out)))
+
+
+@torch.no_grad()
+@casts_shared()
+def represent_rows(
+    passes: RowPasses,
+    saes: Mapping[str, Codec],
+    rows: Int[Tensor, " n"],
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Representations:
+    """
+    Keep the vectors with the numbers ``rows`` and their codes, at the read position "row".
+
+    ``on_progress`` is called with (rows done, rows in all).
+
+    Raises:
+        ConfigError: an SAE gives NaN, or the disk is too small.
+    """
+    first = passes.activations(rows[:1, None])[:, 0]
+    d_sae = {name: sae.encode(first).shape[-1] for name, sae in saes.items()}
+    made = Representations._create(len(rows), (ROW,), first.shape[-1], d_sae)
+    files: dict[str | None, npt.NDArray[np.float32]] = {}
+    try:
+        files |= {name: made._open(name, ROW, mode="r+") for name in (_X, *saes)}
+        size = max(1, CHUNK_BYTES // (4 * max(first.shape[-1], *d_sae.values())))
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            x = passes.activations(rows[part, None])[:, 0]
+            files[_X][part] = x.cpu().numpy()
+            for name, sae in saes.items():
+                codes = sae.encode(x)
+                require_finite_codes(codes, f"SAE {name!r}")
+                files[name][part] = codes.to_dense().float().cpu().numpy()
+            if on_progress is not None:
+                on_progress(min(start + size, len(rows)), len(rows))
+    except BaseException:
+        files.clear()  # as above
+        made.close()
+        raise
+    return made
 
 
 class _TextReader:

@@ -38,6 +38,7 @@ def planted(folder: Path) -> Planted:
         "text": [f"text {i}" for i in range(N)],
         "mood": ["glad" if code > 0 else "sad" for code in codes[:, 0]],
         "topic": [["none", "up", "down"][int(np.sign(code))] for code in codes[:, 1]],
+        "season": ["autumn" if i < 3 else "summer" if i % 2 else "spring" for i in range(N)],
         "writer": [f"writer {i // 5}" for i in range(N)],
     }
     pq.write_table(pa.table(columns), folder / "x.parquet")

@@ -54,15 +54,15 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
     return ReportTable(
         "By SAE",
         rows,
-        f"On {_counts(found.tokens for _, found in measured)} kept tokens.",
+        f"On {_counts(found.tokens for _, found in measured)} kept {merged.unit}.",
         labels=2,
         explained={
             "recovered": f"recovered: Loss Recovered against zero and mean ablation, over {_counts(predicted)} "
             f"predicted tokens{few}.",
             "KL": "KL: nats a predicted token.",
-            "dead latents": "dead latents: did not fire on the last training tokens "
+            "dead latents": f"dead latents: did not fire on the last training {merged.unit} "
             f"({_dead_latents_tokens([sae for sae, _ in measured])}).",
-            "did not fire": "did not fire: on the kept tokens, on either side; on more tokens there are fewer.",
+            "did not fire": f"did not fire: on the kept {merged.unit}, on either side; on more there are fewer.",
             "dead poles": "dead poles: share of the live latents whose weaker side holds under 1 % of their firings.",
             "two-sidedness": "two-sidedness: mean of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is "
             "not to mean opposites. An SAE that fires on one side only has neither.",
@@ -162,8 +162,8 @@ def geometry_table(merged: MergedResults) -> ReportTable:
         f"antipodal pairs: two decoder rows with a cosine under {thresholds}, as a dictionary of one-sided latents "
         "needs for an axis. norm: of decoder rows.",
         explained={
-            "density": "density: share of the tokens on which the positive or the negative side of the median latent "
-            "fires."
+            "density": f"density: share of the {merged.unit} on which the positive or the negative side of the "
+            "median latent fires."
         },
     )
 

@@ -38,10 +38,10 @@ def report_tables(merged: MergedResults) -> dict[str, list[ReportTable]]:
 def provenance(document: Results) -> dict[str, str]:
     """Return the origin of the numbers of a result, by heading."""
     tokens = sorted({found.tokens for found in document.reconstruction.values()})
-    measured = f"; {' or '.join(f'{count:,}' for count in tokens)} tokens" if tokens else ""
+    measured = f"; {' or '.join(f'{count:,}' for count in tokens)} {document.unit}" if tokens else ""
     measured += f" ({document.kept_tokens})" if document.kept_tokens else ""
     return {
-        "model": f"{document.model}, {document.hook}",
+        "model": document.place if document.model else "none, the SAEs are of vectors",
         "text": f"{document.text}, {document.kept_from_training}{measured}",
         "suite": f"{document.suite}, seed {document.seed}",
         "commit": document.commit or "unknown",

@@ -34,7 +34,9 @@ def print_verdict(merged: MergedResults, page: Path, console: Console) -> None:
         f"{sae.name} {number(found.loss and found.loss.ce_sae - found.loss.ce_clean)} (FVU {number(found.fvu)})"
         for sae, found in merged.reconstructed
     ]
-    if costs:
+    if merged.unit == "rows":
+        console.print(Text(f"FVU: {', '.join(f'{sae.name} {number(it.fvu)}' for sae, it in merged.reconstructed)}"))
+    elif costs:
         console.print(Text(f"Cost in nats a token: {', '.join(costs)}"))
     console.print(Text(f"Page: {page}"), soft_wrap=True)
 

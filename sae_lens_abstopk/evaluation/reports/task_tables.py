@@ -33,7 +33,7 @@ def tasks_table(merged: MergedResults) -> ReportTable:
             "pole A": task.record.poles[0],
             "pole B": task.record.poles[1],
             "source": task.record.source,
-            "licence": task.record.licence,
+            "licence": task.record.licence or "-",
             "texts": " / ".join(f"{count:,}" for count in task.record.texts),
             "test groups": str(task.record.test_groups),
             "majority": number(task.record.majority),
@@ -138,9 +138,9 @@ def coverage_table(merged: MergedResults) -> ReportTable:
         rows,
         "Half of the share of A texts on which one side fires plus half of the share of B texts on which the "
         "other does: a non-negative latent cannot exceed 0.5, a pair of them can. All are "
-        "chosen on train. latents: in this order, with the side that goes with pole B and the share of tokens of "
-        "plain text on which it fires; of the pair A's side, then B's. A latent that covers both poles often fires "
-        "on much of any text.",
+        "chosen on train. latents: in this order, with the side that goes with pole B and the share of "
+        f"{'rows' if merged.unit == 'rows' else 'tokens of plain text'} on which it fires; of the pair A's side, then "
+        "B's. A latent that covers both poles often fires on much of any text.",
         labels=2,
         explained=RESAMPLED
         | {

@@ -73,6 +73,11 @@ class MergedResults:
         return [sae.name for sae in self.saes]
 
     @property
+    def unit(self) -> str:
+        """What numbers are counts and means of: rows if all SAEs are of vectors, else tokens."""
+        return "rows" if all(document.unit == "rows" for document in self.results) else "tokens"
+
+    @property
     def reconstructed(self) -> list[tuple[MergedSAE, ReconstructionRecord]]:
         """SAEs whose reconstruction was measured."""
         return [(sae, sae.reconstruction) for sae in self.saes if sae.reconstruction]
@@ -136,7 +141,7 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
         ConfigError: two results of one model and hook give the same SAE name to different weights.
     """
     several = len({document.model for document in results}) > 1
-    places = [f"{document.model}, {document.hook}" if several else document.hook for document in results]
+    places = [document.place if several else document.hook for document in results]
     for (a, at, first), (b, there, second) in combinations(
         zip(sources or names_in_errors(results), places, results, strict=True), 2
     ):

@@ -1,6 +1,6 @@
 """SAEs with their model and text for an evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
@@ -20,12 +20,14 @@ from sae_lens_abstopk.evaluation.subjects.sae_specs import (
     was_held_out,
 )
 from sae_lens_abstopk.evaluation.subjects.vector_subjects import is_of_vectors
+from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.check_hook import check_activations
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_language_model, warn_of_other_weights
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.model_shape import model_files
 from sae_lens_abstopk.model.model_spec import ModelSpec, require_device, resolve_device
+from sae_lens_abstopk.model.representations import Representations, represent
 from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
 from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -137,6 +139,20 @@ class Subjects(LoadedSAEs):
     def passes(self) -> ModelPasses:
         """Passes of the model around the hook."""
         return ModelPasses.of_spec(self.model, self.model_spec, d_in=self.d_in)
+
+    @torch.no_grad()
+    def sample(self, n_tokens: int) -> torch.Tensor:
+        """Return the kept activations [n, d_in] of ``n_tokens`` tokens of the text, or a little more."""
+        batches = self.batches(n_tokens)
+        read = [(batch, self.passes.activations(batch)) for batch in batches]
+        return torch.cat([self.token_filter.mask_and_rows(*each, self.passes.hook_name)[1] for each in read])
+
+    def represent(
+        self, saes: Mapping[str, SAE[Any]], task: Task, on_progress: Callable[[int, int], None]
+    ) -> Representations:
+        """Return activations and codes of the texts of ``task``."""
+        reading = {"reads": task.reads, "markers": task.markers, "rules": self.rules}
+        return represent(self.passes, self.tokenizer, saes, task.texts, **reading, on_progress=on_progress)
 
     def batches(self, n_tokens: int, *, with_logits: bool = False) -> list[torch.Tensor]:
         """

@@ -1,6 +1,6 @@
 """SAEs that were trained on vectors, with the rows that they are measured on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +10,9 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.subjects.sae_specs import name_with_options, text_keys
+from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.model_spec import require_device, resolve_device
+from sae_lens_abstopk.model.representations import Representations, represent_rows
 from sae_lens_abstopk.model.text_store import CODES_OF_A_PASS
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.system.errors import ConfigError
@@ -79,6 +81,18 @@ class VectorSubjects:
         d_sae = max(sae.cfg.d_sae for sae in self.saes.values())
         rows = self.vectors.part(self.spec, self.part)[:n_tokens, None]
         return list(rows.split(max(1, min(BATCH, CODES_OF_A_PASS // d_sae))))
+
+    def sample(self, n: int) -> torch.Tensor:
+        """Return the first ``n`` vectors [n, d_in] that the run trained on; of other vectors, of all."""
+        rows = self.vectors.part(self.spec, "all" if self.part == "all" else "train")
+        return self.vectors.rows(rows[:n]).to(self.device)
+
+    def represent(
+        self, saes: Mapping[str, SAE[Any]], task: Task, on_progress: Callable[[int, int], None]
+    ) -> Representations:
+        """Return vectors and codes of the rows whose numbers are the texts of ``task``."""
+        rows = torch.tensor([int(text) for text in task.texts])
+        return represent_rows(self.passes, saes, rows, on_progress=on_progress)
 
 
 def is_of_vectors(sae: SAE[Any]) -> bool:

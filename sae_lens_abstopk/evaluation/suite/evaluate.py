@@ -29,7 +29,10 @@ from sae_lens_abstopk.evaluation.results.records import (
     SteeringRecord,
 )
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
+from sae_lens_abstopk.evaluation.subjects.measured import Measured, load_measured
+from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
+from sae_lens_abstopk.evaluation.subjects.vector_subjects import VectorSubjects
+from sae_lens_abstopk.evaluation.suite.label_tasks import tasks_of_labels
 from sae_lens_abstopk.evaluation.suite.match_seeds import match_seeds, seed_groups
 from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask, probe_on_task, untrained_saes
 from sae_lens_abstopk.evaluation.suite.results_folder import (
@@ -54,10 +57,13 @@ from sae_lens_abstopk.system.typed_values import one_or_more
 def evaluate(
     saes: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
     *,
-    suite: str | Path | Suite = "full",
+    suite: str | Path | Suite | None = None,
     out: str | Path,
     model_name: str | None = None,
     text: str | None = None,
+    data: str | Path | None = None,
+    labels: str | None = None,
+    show: str | None = None,
     local: Mapping[str, str | Path] | None = None,
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -66,7 +72,7 @@ def evaluate(
     on_progress: StageProgress | None = None,
 ) -> Results:
     """
-    Run a suite on SAEs that read one hook of one model; write ``results.json`` and its reports.
+    Run a suite on SAEs that read one hook of one model, or vectors; write ``results.json`` and its reports.
 
     Finished parts in ``out`` are reused, unless the SAEs, the model, the text, the task, the suite's settings, the
     code, the versions of libraries or the device have changed. Only results of the same SAEs, tasks, model, text and
@@ -74,11 +80,14 @@ def evaluate(
 
     Args:
         saes: One or several folders, or ``RELEASE:SAE_ID``; a mapping gives them names.
-        suite: Name, YAML file, or a :class:`Suite`.
+        suite: Name, YAML file, or a :class:`Suite`; by default ``full``, and ``vectors`` for SAEs of vectors.
         out: Folder of the results.
         model_name: Model to run instead of the recorded one.
         text: Dataset or file to read instead of the run's held-out text: ``PATH``, or
             ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these.
+        data: Of SAEs of vectors: file or data set to read instead of the vectors of the run, written like ``text``.
+        labels: Of SAEs of vectors: column whose values to probe (see :func:`~.label_tasks.tasks_of_labels`).
+        show: Of SAEs of vectors: column with the texts of rows.
         local: Files or folders that replace Hub data sets, by task.
         groups: The variant of each SAE, shared by seeds; by default from :func:`~.match_seeds.seed_groups`.
         seed: Seed of splits, samples and intervals.
@@ -92,10 +101,15 @@ def evaluate(
     saes = saes if isinstance(saes, Mapping) else one_or_more(saes)
     if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else saes)):
         raise ConfigError("evaluate reads SAEs from folders; save the one in memory by save_model(FOLDER).")
-    suite = suite if isinstance(suite, Suite) else load_suite(suite)
     out = Path(out)
-    tasks = tasks_of_suite(suite, local=local, seed=seed)
-    loaded = load_subject_saes(saes, model=model_name, text=text, device=device)
+    loaded = load_measured(saes, model=model_name, text=text, data=data, show=show, device=device)
+    if isinstance(loaded, VectorSubjects):
+        suite, tasks = _suite_of_vectors(loaded, suite or "vectors", labels, local, seed)
+    elif labels is not None:
+        raise ConfigError("--labels names a column of vectors, and these SAEs were trained on a language model.")
+    else:
+        suite = _loaded(suite or "full")
+        tasks = tasks_of_suite(suite, local=local, seed=seed)
     if unknown := sorted(set(groups or {}) - set(loaded.saes)):
         raise ConfigError(f"groups names {', '.join(unknown)}, not among the SAEs {', '.join(loaded.saes)}.")
     groups = seed_groups(loaded.saes, loaded.sources) if groups is None else groups
@@ -103,7 +117,7 @@ def evaluate(
     refuse_overwriting(out, loaded.sources.values(), suite, measured_on)
     with run_folder_lock(out, key="out"):
         subjects = loaded.with_model()
-        if suite.steering:
+        if suite.steering and isinstance(subjects, Subjects):
             check_steering(subjects, tasks, suite.steering)
         progress = stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext(on_progress)
         with progress as show, casts_shared():
@@ -116,6 +130,24 @@ def evaluate(
 
         write_reports([out / RESULTS_FILENAME], out)
     return results
+
+
+def _loaded(suite: str | Path | Suite) -> Suite:
+    return suite if isinstance(suite, Suite) else load_suite(suite)
+
+
+def _suite_of_vectors(
+    subjects: VectorSubjects, suite: str | Path | Suite, labels: str | None, local: Mapping[str, Any] | None, seed: int
+) -> tuple[Suite, dict[str, Task]]:
+    """Return a suite with the tasks of the column ``labels``."""
+    suite = _loaded(suite)
+    if suite.tasks or local:
+        raise ConfigError(
+            f"the tasks of the suite {suite.name!r} are texts for a language model, and these SAEs were trained on "
+            "vectors; leave --suite and --local out, and probe a column of the vectors with --labels COLUMN."
+        )
+    tasks = {} if labels is None else tasks_of_labels(subjects, labels, per_pole=suite.texts_per_pole, seed=seed)
+    return suite.model_copy(update={"tasks": tuple(tasks)}), tasks
 
 
 def check_suite(suite: Suite, model_name: str, loaded_with: Mapping[str, Any] | None = None) -> None:
@@ -137,7 +169,7 @@ class TextRecords(NamedTuple):
 
 @dataclass(frozen=True)
 class _Evaluation:
-    subjects: Subjects
+    subjects: Measured
     suite: Suite
     tasks: dict[str, Task]
     out: Path
@@ -208,14 +240,15 @@ class _Evaluation:
     ) -> dict[str, dict[str, SteeringRecord]]:
         found = {}
         for name in map(task_key, options.tasks):
-            task, candidates = self.tasks[name], probed[name].candidates
+            task, candidates, subjects = self.tasks[name], probed[name].candidates, self.subjects
             assert task.steering is not None
+            assert isinstance(subjects, Subjects)  # vectors have no tasks to steer
             found[name] = parts.get(
                 f"steering-{name}",
                 dict[str, SteeringRecord],
                 [_facts(task), asdict(task.steering), options.model_dump(exclude={"tasks"}), candidates],
-                lambda task=task, name=name: steer_on_task(
-                    self.subjects, name, task, probed[name], options, seed=self.seed, on_progress=self.on_progress
+                lambda task=task, name=name, subjects=subjects: steer_on_task(
+                    subjects, name, task, probed[name], options, seed=self.seed, on_progress=self.on_progress
                 ),
             )
         return found
@@ -223,9 +256,10 @@ class _Evaluation:
     def _on_text(self) -> TextRecords:
         tokens, on_progress = self.suite.reconstruction.tokens, partial(self.on_progress, "reconstruction")
         found = read_text(self.subjects, tokens, contexts=CONTEXTS, on_progress=on_progress)
+        text_of = self.subjects.text_of
         return TextRecords(
             {name: reconstruction_record(result) for name, result in found.reconstruction.items()},
-            {name: examples(kept, self.subjects.tokenizer) for name, kept in found.contexts.items()},
+            {name: examples(kept, text_of) for name, kept in found.contexts.items()},
             {name: result.density.sum(0).tolist() for name, result in found.reconstruction.items()},
         )
 

@@ -15,10 +15,9 @@ from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS
 from sae_lens_abstopk.evaluation.probing.probe_task import TaskProber, TaskProbes
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.results.records import LatentRecord, SAETaskRecord, TaskRecord
-from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
+from sae_lens_abstopk.evaluation.subjects.measured import Measured
 from sae_lens_abstopk.evaluation.suite.suite import rows_of_both_poles
 from sae_lens_abstopk.evaluation.tasks.task import Task
-from sae_lens_abstopk.model.representations import represent
 from sae_lens_abstopk.system.terminal import StageProgress
 
 # tokens that centre the untrained SAEs and set their L0
@@ -37,7 +36,7 @@ class ProbedTask(BaseModel):
 
 
 def probe_on_task(
-    subjects: Subjects,
+    subjects: Measured,
     task: Task,
     *,
     untrained: Mapping[str, SAE[Any]],
@@ -47,16 +46,8 @@ def probe_on_task(
     """Probe every SAE on one task; ``untrained`` are the controls of :func:`untrained_saes`, or none."""
     saes, name, labels = subjects.saes, task.name, task.labels
     controls = {f"{sae}, untrained": fresh for sae, fresh in untrained.items()}
-    with represent(
-        subjects.passes,
-        subjects.tokenizer,
-        {**saes, **controls},
-        task.texts,
-        reads=task.reads,
-        markers=task.markers,
-        rules=subjects.rules,
-        on_progress=partial(on_progress, f"{name}: texts"),
-    ) as representations:
+    reading = partial(on_progress, f"{name}: texts")
+    with subjects.represent({**saes, **controls}, task, reading) as representations:
         prober = TaskProber(representations, labels, task.split(seed), groups=task.groups, seed=seed)
         probes: dict[str, TaskProbes] = {}
         for i, sae in enumerate(saes, 1):
@@ -86,14 +77,9 @@ def probe_on_task(
     )
 
 
-@torch.no_grad()
-def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
+def untrained_saes(subjects: Measured, seed: int) -> dict[str, SAE[Any]]:
     """Return the controls with fresh weights, the same for every task."""
-    kept = []
-    for batch in subjects.batches(UNTRAINED_TOKENS):
-        activations = subjects.passes.activations(batch)
-        kept.append(subjects.token_filter.mask_and_rows(batch, activations, subjects.passes.hook_name)[1])
-    x = torch.cat(kept)
+    x = subjects.sample(UNTRAINED_TOKENS)
     return {name: untrained_sae(sae, x, seed=seed) for name, sae in subjects.saes.items()}
 
 

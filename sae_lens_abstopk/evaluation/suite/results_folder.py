@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import why_not_written, write_whole
 
 RESULTS_FILENAME = "results.json"
+NOT_IN_FILE_NAMES = re.compile(r'[/\\:*?"<>|\s]')
 
 T = TypeVar("T")
 
@@ -76,7 +78,7 @@ class FinishedParts:
 
     def get(self, name: str, kind: type[T] | Any, depends_on: Any, make: Callable[[], T]) -> T:
         """Read the part ``name`` of type ``kind`` if its inputs are the same, else make and write it."""
-        path = self.folder / f"{name.replace('/', '-')}.json"
+        path = self.folder / f"{NOT_IN_FILE_NAMES.sub('-', name)}.json"
         digest = hashlib.sha256(json.dumps([self.common, depends_on], sort_keys=True, default=str).encode()).hexdigest()
         adapter = TypeAdapter(kind)
         try:

@@ -1,0 +1,90 @@
+"""Tasks from a column of labels: two values are poles; of more, each is a pole against the others."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
+from sae_lens_abstopk.evaluation.subjects.vector_subjects import VectorSubjects
+from sae_lens_abstopk.evaluation.suite.suite import rows_of_both_poles
+from sae_lens_abstopk.evaluation.tasks.task import Example, Task
+from sae_lens_abstopk.model.representations import ROW
+from sae_lens_abstopk.system.errors import ConfigError
+
+MOST_VALUES = 20
+"""Most values of a column; each takes a probe of its own."""
+OTHERS = "other values"
+
+
+def tasks_of_labels(
+    subjects: VectorSubjects, column: str, *, per_pole: int | None = None, seed: int = 0
+) -> dict[str, Task]:
+    """
+    Return a task for a column of two values, or one for each of several values, by name.
+
+    Test rows are those that the run held out, and train and val rows those that it trained on. Of other vectors, rows
+    are split at random. The text of an example is the number of its row; rows without a label are left out.
+
+    Args:
+        subjects: The SAEs with their vectors.
+        column: Column of the labels.
+        per_pole: Most rows of a pole in each part, drawn by ``seed``; None takes all.
+        seed: Seed of the draw and of the split.
+
+    Raises:
+        ConfigError: there is no such column, or it has too few or too many values, or too few rows of one of two.
+    """
+    values = subjects.vectors.column(column)
+    labels = {row: str(value) for row, value in enumerate(values) if value is not None and value == value}
+    kinds = sorted(set(labels.values()))
+    if not 2 <= len(kinds) <= MOST_VALUES:
+        raise ConfigError(
+            f"labels={column!r}: the column has {len(kinds)} different values; probing takes 2 to {MOST_VALUES}."
+        )
+    if len(kinds) == 2:
+        return {column: _task(subjects, column, labels, (kinds[0], kinds[1]), per_pole, seed)}
+    tasks = {}
+    for kind in kinds:
+        name = f"{column}={kind}"
+        try:
+            tasks[name] = _task(subjects, name, labels, (OTHERS, kind), per_pole, seed)
+        except ConfigError as error:  # a rare value
+            warnings.warn(f"{error} It is left out.", stacklevel=2)
+    if not tasks:
+        raise ConfigError(f"labels={column!r}: no value of the column has enough rows to probe.")
+    return tasks
+
+
+def _task(
+    subjects: VectorSubjects, name: str, labels: dict[int, str], poles: tuple[str, str], most: int | None, seed: int
+) -> Task:
+    groups = _groups(subjects)
+    examples = []
+    for split, part in _parts(subjects).items():
+        rows = np.array([row for row in part if row in labels], dtype=np.int64)
+        of_b = np.array([labels[row] == poles[1] for row in rows.tolist()], dtype=np.int64)
+        if most is not None:
+            drawn = rows_of_both_poles(of_b, most, seed)
+            rows, of_b = rows[drawn], of_b[drawn]
+        pairs = zip(rows.tolist(), of_b.tolist(), strict=True)
+        examples += [Example(str(row), pole, str(groups[row]), split=split or None) for row, pole in pairs]
+    try:
+        task = Task(name, poles, tuple(examples), reads=(ROW,), source=subjects.text_name)
+        Labelled(task.labels, task.split(seed), task.groups, seed).check()
+    except ConfigError as error:
+        raise ConfigError(f"labels of {name!r} ({poles[0]!r} and {poles[1]!r}): {error}") from None
+    return task
+
+
+def _parts(subjects: VectorSubjects) -> dict[str, list[int]]:
+    vectors, spec = subjects.vectors, subjects.spec
+    if subjects.part == "all":
+        return {"": vectors.part(spec, "all").tolist()}
+    return {"train": vectors.part(spec, "train").tolist(), "test": vectors.part(spec, "held_out").tolist()}
+
+
+def _groups(subjects: VectorSubjects) -> Sequence[Any]:
+    group = subjects.spec.group
+    return range(len(subjects.vectors)) if group is None else subjects.vectors.column(group)
