@@ -6,19 +6,21 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, Model, Text, app, refuse_without
+from sae_lens_abstopk.cli.app import Data, Device, Model, Show, Text, app, refuse_without
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 
 
 @app.command()
 def explore(
     context: typer.Context,
-    saes: Annotated[list[str], Argument(help="An SAE folder or RELEASE:SAE_ID, or two on the same hook to compare.")],
+    saes: Annotated[list[str], Argument(help="An SAE folder or RELEASE:SAE_ID, or two to compare.")],
     model: Model = None,
     text: Text = None,
+    data: Data = None,
+    show: Show = None,
     device: Device = "auto",
     out: Annotated[Path, Option("--out", "-o", help="Output folder for the site.")] = Path("explorer"),
-    tokens: Annotated[int, Option(help="Tokens to read.", min=1)] = 204_800,
+    tokens: Annotated[int, Option(help="Tokens to read; of SAEs of vectors, rows.", min=1)] = 204_800,
     steer: Annotated[
         list[str] | None, Option(help="Prompt to continue at five strengths of each steered latent; may be repeated.")
     ] = None,
@@ -65,6 +67,8 @@ def explore(
                 saes,
                 model=model,
                 text=text,
+                data=data,
+                show=show,
                 n_tokens=tokens,
                 checkpoint=passes_folder(),
                 prompts=steer or (),
@@ -74,7 +78,10 @@ def explore(
                 console=console,
             )
             read, source = found.about.tokens_read, found.about.text
-            if read < tokens:
+            if found.about.unit == "rows":
+                part = "held-out rows" if found.about.held_out else "rows"
+                console.print(f"{read:,} {part} of {source} were read.", soft_wrap=True)
+            elif read < tokens:
                 console.print(f"{source} has only {read:,} tokens in whole batches, not {tokens:,}: all were read.")
             try:
                 chosen = found.suggested(latents)

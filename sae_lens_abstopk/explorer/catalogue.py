@@ -15,7 +15,7 @@ from sae_lens_abstopk.dictionary.contexts import Context
 from sae_lens_abstopk.dictionary.geometry import NearestDecoders, nearest_decoders
 from sae_lens_abstopk.explorer.collection import Collector
 from sae_lens_abstopk.explorer.directions import AxisMatches, TokenEffects
-from sae_lens_abstopk.explorer.labels import CLOSED, TopToken, label_of, top_tokens
+from sae_lens_abstopk.explorer.labels import CLOSED, WORDS, TopToken, label_of, top_tokens
 from sae_lens_abstopk.explorer.latents import (
     Cofiring,
     Effect,
@@ -26,9 +26,11 @@ from sae_lens_abstopk.explorer.latents import (
     ShownContext,
     SteeredText,
 )
+from sae_lens_abstopk.explorer.row_words import RowWords
 from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.text.token_text import TokenText
+from sae_lens_abstopk.vectors.rows_as_texts import RowText
 
 NEIGHBOURS = 6
 # quantiles of strength of the shown samples
@@ -45,7 +47,7 @@ class Catalogue(Shown):
         name: str,
         sae: SAE[Any],
         collected: Collector,
-        text_of: TokenText,
+        text_of: TokenText | RowText,
         *,
         source: str,
         effects: TokenEffects | None = None,
@@ -69,6 +71,7 @@ class Catalogue(Shown):
         if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):  # such an SAE decodes with unit rows
             self.norms = torch.ones_like(self.norms)
         self._text_of, self._effects, self._steered = text_of, effects, steered or {}
+        self._words = RowWords(text_of) if isinstance(text_of, RowText) else None
         self._neighbours, self._device = min(NEIGHBOURS, self.d_sae - 1), sae.W_dec.device
         self.judgements: Mapping[int, Judgement] = {}
 
@@ -130,15 +133,28 @@ class Catalogue(Shown):
 
     def label(self, index: int, pole: int, tokens: Sequence[TopToken]) -> str:
         """Return the judge's name of a pole, or a label from its :meth:`pole_tokens`."""
-        judged = self.judgements[index][pole] if tokens and index in self.judgements else ""
-        return judged or (CLOSED if self.closed[pole, index] else label_of(tokens))
+        fires = bool(self.collected.pole_counts[pole, index])
+        judged = self.judgements[index][pole] if fires and index in self.judgements else ""
+        if judged or self.closed[pole, index]:
+            return judged or CLOSED
+        if self._words is None or not fires:
+            return label_of(tokens)
+        shared = " · ".join(word.text for word in tokens[:WORDS])
+        return shared or self._words.beginning(self.collected.strongest.of(index, pole)[0].token)
 
     def pole_tokens(self, index: int, pole: int) -> list[TopToken]:
-        """Return the top tokens of a pole, from a uniform sample of its firings."""
+        """Return the top tokens of a pole, or the words that its rows share, from a uniform sample of its firings."""
+        firings = self._sampled_firings(index, pole)
+        if self._words is not None:
+            return self._words.top(firings)
+        return top_tokens((self._text_of(token), code) for token, code in firings)
+
+    def _sampled_firings(self, index: int, pole: int) -> list[tuple[int, float]]:
+        """Return the token, or the number of the row, and the code of each firing in the sample."""
         kept, group = self.collected.tokens, pole * self.d_sae + index
         there = kept.scores[group] > -torch.inf
         tokens, codes = kept.payload["token"][group][there].tolist(), kept.payload["code"][group][there].tolist()
-        return top_tokens((self._text_of(token), code) for token, code in zip(tokens, codes, strict=True))
+        return list(zip(tokens, codes, strict=True))
 
     def pole(self, index: int, pole: int) -> Pole:
         """Return one side of a latent."""
@@ -154,7 +170,7 @@ class Catalogue(Shown):
             density=fires / max(self.collected.n_tokens, 1),
             scale=float(self.pole_scale[pole, index]),
             tokens=tuple(tokens[:8]),
-            sampled_firings=sum(token.firings for token in tokens),
+            sampled_firings=len(self._sampled_firings(index, pole)),
             strongest=tuple(self._shown(index, pole, c) for c in self.collected.strongest.of(index, pole)),
             sampled=tuple(self._shown(index, pole, sampled[i]) for i in shown),
             histogram=tuple(self.collected.histograms.counts[pole, index].tolist()),

@@ -13,8 +13,9 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
 
 from sae_lens_abstopk.evaluation.results.schema import Results
+from sae_lens_abstopk.evaluation.subjects.measured import Measured, load_measured
 from sae_lens_abstopk.evaluation.subjects.sae_specs import WEIGHTS
-from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes
+from sae_lens_abstopk.evaluation.subjects.vector_subjects import VectorSubjects
 from sae_lens_abstopk.explorer.catalogue import SCALE_QUANTILE, Catalogue
 from sae_lens_abstopk.explorer.collection import CollectionSettings, collect
 from sae_lens_abstopk.explorer.concepts import load_concepts
@@ -32,7 +33,6 @@ from sae_lens_abstopk.system.errors import ConfigError, require_choice
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.system.terminal import PassProgress, PrintableConsole, stages_bar
 from sae_lens_abstopk.system.typed_values import one_or_more
-from sae_lens_abstopk.text.token_text import TokenText
 
 # cards below the numbers of an exploration, and contexts of each pole on a single card
 CARDS, CONTEXTS = 3, 8
@@ -46,6 +46,7 @@ class LatentCard(Shown):
     latent: Latent
     signed: bool
     """Whether to show the negative side."""
+    unit: str = "tokens"
 
     @override
     def _facts(self) -> Facts:
@@ -55,7 +56,7 @@ class LatentCard(Shown):
     @override
     def _repr_html_(self) -> str:
         cards = environment().get_template("cards.html.j2").module
-        return str(cards.card(self.sae, self.latent, self.signed, CONTEXTS))  # type: ignore[attr-defined]
+        return str(cards.card(self.sae, self.latent, self.signed, CONTEXTS, self.unit))  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,7 +79,8 @@ class Exploration(Shown):
     def latent(self, index: int, *, sae: str | None = None) -> LatentCard:
         """Return the card of one latent, by default of the first SAE; IndexError if it has no such latent."""
         catalogue = self.catalogue(sae)
-        return LatentCard(catalogue.name, catalogue[index], signed=catalogue.fires_negatively)
+        signed, unit = catalogue.fires_negatively, self.about.unit
+        return LatentCard(catalogue.name, catalogue[index], signed=signed, unit=unit)
 
     def scale(self, latent: int, *, sae: str | None = None) -> float:
         """
@@ -131,6 +133,8 @@ def explore(
     *,
     model: str | PurePath | HookedRootModule | None = None,
     text: str | None = None,
+    data: str | Path | None = None,
+    show: str | None = None,
     n_tokens: int = 204_800,
     checkpoint: str | Path | None = None,
     prompts: str | Sequence[str] = (),
@@ -141,13 +145,15 @@ def explore(
     on_progress: PassProgress | None = None,
 ) -> Exploration:
     """
-    Collect the firings of both poles of every latent in one pass over a text.
+    Collect the firings of both poles of every latent in one pass over a text, or over vectors.
 
     Args:
-        sae: An SAE or its folder, or two that read the same hook, to compare.
+        sae: An SAE or its folder, or two that read the same hook or both read vectors, to compare.
         model: Name or folder of the language model, or the loaded model; by default the model in the SAE's metadata.
         text: Dataset or file; by default the held-out text of the SAE's run.
-        n_tokens: Tokens to read, rounded up to whole batches; all of the text if it has fewer.
+        data: Of SAEs of vectors: file or data set of vectors; by default those that the SAE's run held out.
+        show: Of SAEs of vectors: column with the texts of rows.
+        n_tokens: Tokens to read, rounded up to whole batches, or rows of vectors; all if there are fewer.
         checkpoint: Folder to save the pass in and to resume or reuse it from; by default it is not saved.
         prompts: One or several prompts to continue while a latent of the first SAE is steered to either side.
         steered_latents: Number of latents to steer with, in suggested order.
@@ -157,14 +163,16 @@ def explore(
         on_progress: Called instead, with (batches done, batches in all), then the same of the steered latents.
 
     Raises:
-        ConfigError: an SAE cannot be loaded, there are more than two or they read different hooks, model or text
-            are unknown, a prompt is empty, or the results belong to other SAEs.
+        ConfigError: an SAE cannot be loaded, there are more than two or they read different hooks, model, text or
+            vectors are unknown, a prompt is empty or has no model, or the results belong to other SAEs.
     """
     sources: list[Source] = one_or_more(sae)
     prompts, results = one_or_more(prompts), one_or_more(results)
     if not 1 <= len(sources) <= 2:
         raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
-    loaded = load_subject_saes(sources, model=model, text=text, device=device)
+    loaded = load_measured(sources, model=model, text=text, data=data, show=show, device=device)
+    if prompts and isinstance(loaded, VectorSubjects):
+        raise ConfigError("nothing can be steered: these SAEs were trained on vectors; leave --steer (prompts=) out.")
     first, *others = loaded.saes
     folders = {
         name: None if isinstance(source, SAE) else str(source)
@@ -174,42 +182,31 @@ def explore(
     concepts = load_concepts(results, folders) if results else ()
     if prompts:
         require_all_heads(loaded.saes[first], "steering")
-    subjects = loaded.with_model(None if isinstance(model, str | PurePath) else model)
-    if prompts:  # before the pass, check that each prompt has tokens
+    in_memory = None if isinstance(model, str | PurePath) else model
+    subjects = loaded if isinstance(loaded, VectorSubjects) else loaded.with_model(in_memory)
+    lm = None if isinstance(subjects, VectorSubjects) else subjects.model
+    if lm is not None and prompts:  # before the pass, check that each prompt has tokens
         prepend_bos = TokenSelection.of_sae(subjects.saes[first]).prepend_bos
-        TextModel(subjects.model, prepend_bos=prepend_bos).encode(prompts)
+        TextModel(lm, prepend_bos=prepend_bos).encode(prompts)
     batches = subjects.batches(n_tokens)
     steered = {}
-    with stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext() as show:
+    with stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext() as stage:
         collected = collect(
             subjects.passes,
             subjects.saes,
             batches,
             token_filter=subjects.token_filter,
-            settings=CollectionSettings(),
+            settings=CollectionSettings() if lm is not None else CollectionSettings(before=0, after=0),
             checkpoint=Path(checkpoint) if checkpoint else None,
-            on_progress=partial(show, "collecting") if show else on_progress,
+            on_progress=partial(stage, "collecting") if stage else on_progress,
         )
-        if prompts:
+        if lm is not None and prompts:
             scale = collected[first].strengths.quantile(SCALE_QUANTILE).tolist()
             scales = {each: scale[each] for each in collected[first].suggested(steered_latents) if scale[each] > 0}
-            steering = partial(show, "steering") if show else on_progress
-            steered[first] = steered_texts(subjects.model, subjects.saes[first], scales, prompts, on_progress=steering)
-    spec = subjects.model_spec
-    kwargs = spec.load_options
-    about = Provenance(
-        model=subjects.model_name,
-        model_source=spec.model_name,
-        hook=spec.hook_name,
-        text=subjects.text_name,
-        held_out=subjects.held_out,
-        tokens_read=sum(batch.numel() for batch in batches),
-        context_size=subjects.text_spec.context_size,
-        model_class=spec.model_class_name,
-        loaded_with={key: kwargs[key] for key in sorted((PROCESSING | WEIGHTS) & kwargs.keys())},
-        all_heads=subjects.saes[first].cfg.metadata.hook_head_index is None,
-    )
-    catalogues, text_of = {}, TokenText(subjects.tokenizer)
+            steering = partial(stage, "steering") if stage else on_progress
+            steered[first] = steered_texts(lm, subjects.saes[first], scales, prompts, on_progress=steering)
+    about = _provenance(subjects, sum(batch.numel() for batch in batches))
+    catalogues, text_of = {}, subjects.text_of
     for name, each in subjects.saes.items():
         matches, compared_with = None, None
         if others:
@@ -222,9 +219,30 @@ def explore(
             collected[name],
             text_of,
             source=folders[name] or "PATH_OF_THE_SAE",
-            effects=token_effects(subjects.model, each.W_dec, read_by(each)),
+            effects=None if lm is None else token_effects(lm, each.W_dec, read_by(each)),
             compared_with=compared_with,
             matches=matches,
             steered=steered.get(name),
         )
     return Exploration(catalogues, about, concepts)
+
+
+def _provenance(subjects: Measured, tokens_read: int) -> Provenance:
+    about: dict[str, Any] = {"model_source": "", "context_size": 1}
+    if not isinstance(subjects, VectorSubjects):
+        spec, kwargs = subjects.model_spec, subjects.model_spec.load_options
+        about = {
+            "model_source": spec.model_name,
+            "context_size": subjects.text_spec.context_size,
+            "model_class": spec.model_class_name,
+            "loaded_with": {key: kwargs[key] for key in sorted((PROCESSING | WEIGHTS) & kwargs.keys())},
+            "all_heads": next(iter(subjects.saes.values())).cfg.metadata.hook_head_index is None,
+        }
+    return Provenance(
+        model=subjects.model_name,
+        hook=subjects.hook_name,
+        text=subjects.text_name,
+        held_out=subjects.held_out,
+        tokens_read=tokens_read,
+        **about,
+    )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
+from sae_lens_abstopk.evaluation.results.schema import OF_VECTORS
 from sae_lens_abstopk.explorer.labels import TopToken, escape_invisible
 from sae_lens_abstopk.system.shown import Facts, Shown
 
@@ -153,3 +154,8 @@ class Provenance:
     """False if the SAEs read one attention head."""
     judge: str | None = None
     """The judge that named the poles, and its score on planted latents."""
+
+    @property
+    def unit(self) -> str:
+        """What was read: tokens of a text, or rows of vectors."""
+        return "rows" if self.hook == OF_VECTORS else "tokens"

@@ -72,6 +72,7 @@ def write_site(
     if concepts:
         _write_data(written, "concepts", concepts)
     meta = {
+        "unit": about.unit,
         "shard": SHARD,
         "strengths": STRENGTHS,
         "judge": about.judge,

@@ -32,7 +32,9 @@ def snippet(source: str, about: Provenance) -> str:
     """Return code for the SAE in the folder or release ``source``, with ``{latent}`` and ``{scale}`` to fill in."""
     release, _, sae_id = source.partition(":")
     in_folder = Path(source).exists() or not sae_id
-    if not about.all_heads:
+    if about.unit == "rows":
+        kind = "vectors"
+    elif not about.all_heads:
         kind = "one head"
     elif about.model_class == "HookedTransformer":
         kind = "hooked"

@@ -39,8 +39,11 @@ class RowPasses:
 class RowText:
     """Text of rows, with the methods of :class:`~sae_lens_abstopk.text.token_text.TokenText`."""
 
-    def __init__(self, values: Sequence[Any] | None = None) -> None:
-        self._values = values
+    def __init__(self, n_rows: int, values: Sequence[Any] | None = None) -> None:
+        self._n_rows, self._values = n_rows, values
+
+    def __len__(self) -> int:
+        return self._n_rows
 
     @classmethod
     def of_vectors(cls, vectors: Vectors, column: str | None = None) -> "RowText":
@@ -52,7 +55,7 @@ class RowText:
         """
         columns = vectors.columns
         name = column or next((usual for usual in USUAL_NAMES if usual in columns), None)
-        return cls(None if name is None else vectors.column(name))
+        return cls(len(vectors), None if name is None else vectors.column(name))
 
     def __call__(self, row: int) -> str:
         value = None if self._values is None else self._values[row]

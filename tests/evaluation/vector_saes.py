@@ -27,7 +27,7 @@ class Planted(NamedTuple):
 
 
 def planted(folder: Path) -> Planted:
-    """Write vectors with texts, labels and groups, and an SAE of them; latent 0 is the label ``mood``."""
+    """Write vectors with texts, labels and groups, and an SAE; latent 0 is the label ``mood``, 3 is in the texts."""
     random = np.random.default_rng(0)
     codes = random.uniform(1, 3, (N, F)) * random.choice([-1, 0, 0, 1], (N, F))
     codes[:, 0] = random.uniform(1, 3, N) * np.where(np.arange(N) % 7 < 4, 1, -1)
@@ -35,10 +35,10 @@ def planted(folder: Path) -> Planted:
     x = codes @ directions + 0.01 * random.normal(size=(N, D))
     columns: dict[str, Any] = {
         "vector": x.astype(np.float32).tolist(),
-        "text": [f"text {i}" for i in range(N)],
+        "text": [f"text {i}{['', ' rising', ' falling'][int(sign)]}" for i, sign in enumerate(np.sign(codes[:, 3]))],
         "mood": ["glad" if code > 0 else "sad" for code in codes[:, 0]],
         "topic": [["none", "up", "down"][int(np.sign(code))] for code in codes[:, 1]],
-        "season": ["autumn" if i < 3 else "summer" if i % 2 else "spring" for i in range(N)],
+        "season": ["autumn" if i < 3 else "summer" if i % 3 else "spring" for i in range(N)],
         "writer": [f"writer {i // 5}" for i in range(N)],
     }
     pq.write_table(pa.table(columns), folder / "x.parquet")

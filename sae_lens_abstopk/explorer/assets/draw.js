@@ -94,7 +94,7 @@ function scatter(data, sae) {
   const canvas = h("canvas", { role: "img", "aria-label": label });
   const tip = h("div", { class: "tip", hidden: true });
   const figure = h("figure", { class: "scatter" }, h("div", { class: "plot" }, canvas, tip),
-    h("figcaption", {}, "Share of tokens on which a latent fires, and "
+    h("figcaption", {}, `Share of ${UNIT} on which a latent fires, and `
       + `${data.signed ? "share of its firings on the weaker side" : "its scale"}. Select a dot to open it.`));
   // lengths are given for a text size of 15 px, which grows with the screen
   const unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 15;

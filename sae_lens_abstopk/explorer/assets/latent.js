@@ -1,6 +1,7 @@
 // The page of one latent, and the page that puts it beside the directions of another SAE that share its axis.
 "use strict";
 
+const HERE = OF_ROWS ? "these rows" : "this text";
 const RANKED = "By strength, above this share of the firings";
 
 // Text split into the spaces it begins with and the rest.
@@ -8,6 +9,8 @@ const splitSpaces = (text) => /^( *)([^]*)$/.exec(text).slice(1);
 
 // A context with its tokens coloured. Spaces before a word are not coloured, so that lines break between words.
 function context([tokens, codes, at, below], { strings, strongest }, ranked) {
+  const value = h("p", { class: "value" }, number(codes[at]), ranked && h("span", {}, `${Math.floor(100 * below)} %`));
+  if (OF_ROWS) return h("li", { class: "context" }, h("p", { class: "text", dir: "auto" }, visible(strings[tokens[0]])), value);
   const words = tokens.map((id, n) => {
     const [space, word] = splitSpaces(visible(n ? strings[id] : strings[id].trimStart() || strings[id]));
     const code = codes[n];
@@ -20,8 +23,7 @@ function context([tokens, codes, at, below], { strings, strongest }, ranked) {
     };
     return [word && space, h(n === at ? "mark" : "span", attributes, word || space)];
   });
-  return h("li", { class: "context" }, h("p", { class: "text", dir: "auto" }, words),
-    h("p", { class: "value" }, number(codes[at]), ranked && h("span", {}, `${Math.floor(100 * below)} %`)));
+  return h("li", { class: "context" }, h("p", { class: "text", dir: "auto" }, words), value);
 }
 
 const contextList = (contexts, latent, ranked) =>
@@ -41,7 +43,7 @@ function tokenList(title, tokens, strings, show) {
 
 function firesOn(pole, strings) {
   const sample = `${pole.sampled_firings} firing${pole.sampled_firings === 1 ? "" : "s"}`;
-  return tokenList(`Tokens by share of energy (sum of squared codes), in a sample of ${sample}`, pole.tokens, strings,
+  return tokenList(`${OF_ROWS ? "Words" : "Tokens"} by share of energy (sum of squared codes), in a sample of ${sample}`, pole.tokens, strings,
     (share, count) => `${share < 0.01 ? "<1" : Math.round(100 * share)} %, ${count} ×`);
 }
 
@@ -55,7 +57,7 @@ function poleColumn(latent, side, { short = false, shown = 5, level = "h2", head
   const label = visible(pole.label);
   const within = pole.fires ? `; 99 % of its codes are within ${number(pole.scale)}` : "";
   const silent = pole.closed
-    ? "Closed: this latent has one side by construction." : "Never fires on this side in this text.";
+    ? "Closed: this latent has one side by construction." : `Never fires on this side in ${HERE}.`;
   const body = pole.fires === 0 ? h("p", { class: "nothing" }, silent) : [
     !short && firesOn(pole, latent.strings),
     !short && h("h3", {}, "Strongest"),
@@ -67,7 +69,7 @@ function poleColumn(latent, side, { short = false, shown = 5, level = "h2", head
       h("span", { class: "side" }, heading ?? `${side === POSITIVE ? "Positive" : "Negative"} pole`),
       h("span", { class: `${name}-text label` }, link ? h("a", { href: link }, label) : label)),
     !pole.closed && h("p", { class: "note" },
-      `fires on ${percent(pole.density)} of tokens (${whole(pole.fires)})${within}`),
+      `fires on ${percent(pole.density)} of ${UNIT} (${whole(pole.fires)})${within}`),
     body,
     !short && effectList(`${d} promotes`, pole.promoted, latent.strings),
     !short && effectList(`${d} demotes`, pole.demoted, latent.strings));
@@ -76,7 +78,7 @@ function poleColumn(latent, side, { short = false, shown = 5, level = "h2", head
 // The only pole of a latent without a sign, with both lists of contexts side by side.
 function onePole(latent) {
   const pole = latent.poles[POSITIVE];
-  if (!pole.fires) return h("p", { class: "nothing" }, "Never fires in this text.");
+  if (!pole.fires) return h("p", { class: "nothing" }, `Never fires in ${HERE}.`);
   const column = (title, contexts, ranked) => contexts.length > 0
     && h("section", { class: "pole positive", "aria-label": title },
       h("h2", {}, title), contextList(contexts, latent, ranked));
@@ -161,10 +163,10 @@ async function latentPage(sae, asked) {
       linkedList("Most opposed decoders", `cosine with ${d}; below −0.7 the two are an antipodal pair`,
         sae, data, latent.opposed, cosine),
       linkedList("On together", `overlap of firings${data.signed ? ", and how often on the same side" : ""}, on a `
-        + `sample of ${whole(data.cofiringTokens)} tokens; at least 5 times together`, sae, data, latent.cofiring,
+        + `sample of ${whole(data.cofiringTokens)} ${UNIT}; at least 5 times together`, sae, data, latent.cofiring,
         (item) => `${fixed(item[1])}${data.signed ? `, ${percent(item[2])} same side` : ""}`)),
     latent.steered.length > 0 && steeredTexts(latent),
-    h("section", { class: "snippet" }, h("h3", {}, "Load and steer"),
+    h("section", { class: "snippet" }, h("h3", {}, OF_ROWS ? "Load" : "Load and steer"),
       h("button", { type: "button", onclick: (event) => copy(code, event.target) }, "Copy code"),
       h("pre", { tabindex: 0 }, code)));
   const labels = (data.signed ? SIDES : [POSITIVE]).map((side) => latent.poles[side].label);

@@ -74,8 +74,8 @@ async function overviewPage(sae, query) {
   let list = [];
 
   const search = h("input", {
-    id: "search", type: "search", placeholder: "Search labels and top tokens", autocomplete: "off",
-    "aria-label": "Search labels, top tokens or a number",
+    id: "search", type: "search", placeholder: `Search labels and top ${OF_ROWS ? "words" : "tokens"}`, autocomplete: "off",
+    "aria-label": `Search labels, top ${OF_ROWS ? "words" : "tokens"} or a number`,
     oninput: (event) => { state.q = event.target.value; update(); },
     onkeydown: (event) => {
       if (event.key === "Enter" && !event.isComposing && list.length) location.hash = latentAddress(sae, list[0]);
@@ -192,14 +192,14 @@ async function overviewPage(sae, query) {
     h("aside", { "aria-label": "Summary" },
       figureList([
         ["FVU", fixed(s.fvu, 3)], ["nMSE", fixed(s.nmse, 3)], ["L0", fixed(s.l0, 1)], 
-        s.dead !== null && [`dead latents (last ${whole(s.deadTokens)} training tokens)`, whole(s.dead)],
+        s.dead !== null && [`dead latents (last ${whole(s.deadTokens)} training ${UNIT})`, whole(s.dead)],
         ["did not fire here", whole(s.silent)],
         data.signed && ["dead poles", whole(s.deadPoles)],
         data.signed && s.closedPoles > 0 && ["closed poles", whole(s.closedPoles)],
         data.signed && ["mean two-sided", fixed(s.twoSided)],
       ]),
       h("p", { class: "note" },
-        `${data.architecture}, ${whole(data.tokens)} tokens; FVU and nMSE on ${whole(s.reconstructed)} of them.`),
+        `${data.architecture}, ${whole(data.tokens)} ${UNIT}; FVU and nMSE on ${whole(s.reconstructed)} of them.`),
       meta.judge && sae === 0 && h("p", { class: "note" }, `${meta.judge}.`),
       plot.figure));
   return {

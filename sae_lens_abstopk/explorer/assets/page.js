@@ -4,6 +4,7 @@
 
 const meta = JSON.parse(document.getElementById("meta").textContent);
 const main = document.getElementById("main");
+const UNIT = meta.unit, OF_ROWS = UNIT === "rows"; // tokens of a text, or rows of vectors
 const NEGATIVE = 1, POSITIVE = 0;
 const SIDES = [NEGATIVE, POSITIVE]; // left to right on the page
 const SIDE_NAMES = ["positive", "negative"];
