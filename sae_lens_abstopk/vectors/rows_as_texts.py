@@ -1,5 +1,6 @@
 """Rows of vectors read like texts: each row is a text of one token, whose id is the number of the row."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,7 @@ from sae_lens_abstopk.vectors.vectors import Vectors
 
 USUAL_NAMES = ("text", "sentence", "title", "id", "_id")
 """Columns that stand for a row where none is named; the first that there is."""
+ROWS_HASHED = 64
 LONGEST = 400
 """Characters of a row's text that are shown."""
 
@@ -32,8 +34,11 @@ class RowPasses:
         return self._vectors.rows(tokens[:, 0])[:, None].to(self._device)
 
     def identity(self) -> list[Any]:
-        """Return everything that decides the activations of a token: the vectors and the files that they are in."""
-        return [asdict(self._spec), text_files(self._spec.dataset_path)]
+        """Return what identifies the vectors: their origin, with local files, and a hash of rows at even distances."""
+        n = len(self._vectors)
+        sample = self._vectors.rows(torch.arange(0, n, -(-n // ROWS_HASHED)))
+        digest = hashlib.sha256(sample.numpy().tobytes()).hexdigest()
+        return [asdict(self._spec), text_files(self._spec.dataset_path), n, digest]
 
 
 class RowText:

@@ -1,8 +1,9 @@
 """SAEs that were trained on vectors, with the rows that they are measured on."""
 
+import os
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from sae_lens_abstopk.model.representations import Representations, represent_ro
 from sae_lens_abstopk.model.text_store import CODES_OF_A_PASS
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.system.typed_values import field_types, from_keys
 from sae_lens_abstopk.system.yaml_files import run_configs
-from sae_lens_abstopk.text.text_files import text_files
+from sae_lens_abstopk.text.text_files import ARRAYS
+from sae_lens_abstopk.vectors.embedding import open_rows
 from sae_lens_abstopk.vectors.rows_as_texts import RowPasses, RowText
 from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorPart, VectorSpec
-from sae_lens_abstopk.vectors.vectors import Vectors, open_vectors
+from sae_lens_abstopk.vectors.vectors import Vectors
 
 BATCH = 4096
 """Most rows of a batch."""
@@ -47,7 +50,6 @@ class VectorSubjects:
     text_of: RowText
 
     has_model = False
-    model_name = ""
     kept_tokens = None
     token_filter = TokenFilter()
 
@@ -64,6 +66,11 @@ class VectorSubjects:
         return RowPasses.hook_name
 
     @property
+    def model_name(self) -> str:
+        """Name of the model that embeds the texts, without the path of a local folder; empty if vectors are read."""
+        return without_path(self.spec.model_name) if self.spec.model_name else ""
+
+    @property
     def device(self) -> torch.device:
         return next(iter(self.saes.values())).device
 
@@ -74,7 +81,7 @@ class VectorSubjects:
 
     def activation_facts(self) -> dict[str, Any]:
         """Return everything that decides the activations and their order, local files included."""
-        return {"vectors": asdict(self.spec), "part": self.part, "files": text_files(self.spec.dataset_path)}
+        return {"vectors": self.passes.identity(), "part": self.part}
 
     def batches(self, n_tokens: int, *, with_logits: bool = False) -> list[torch.Tensor]:  # noqa: ARG002
         """Return the numbers of the first ``n_tokens`` rows of the part, or of all its rows, in batches [n, 1]."""
@@ -132,7 +139,7 @@ def vector_subjects(
         spec = _spec(recorded[0] | plain | text_keys("data", str(data)) | {"group": None, "held_out_every": None})
     on = resolve_device("device", device)
     require_device("device", on)
-    vectors = _opened(spec, data)
+    vectors = _opened(spec, data, on)
     for name, sae in saes.items():
         if sae.cfg.d_in != vectors.d_in:
             raise ConfigError(f"{vectors.name} is {vectors.d_in} wide, and {name} takes vectors of {sae.cfg.d_in}.")
@@ -147,7 +154,7 @@ def vector_subjects(
         held_out=part == "held_out"
         and all(_spec(each) == spec and not each.get("from_pretrained_path") for each in recorded),
         vectors=vectors,
-        text_of=RowText.of_vectors(vectors, show),
+        text_of=RowText.of_vectors(vectors, show or (spec.column_name if spec.model_name else None)),
     )
 
 
@@ -162,12 +169,14 @@ def _recorded(folder: Path, sae: SAE[Any]) -> dict[str, Any]:
 
 def _spec(recorded: Mapping[str, Any]) -> VectorSpec:
     path = Path(str(recorded.get("dataset_path") or "")).expanduser()
-    return from_keys(VectorSpec, {**recorded, "dataset_path": str(path)})
+    embeds = recorded.get("model_name") and path.suffix not in ARRAYS  # an array holds vectors, whatever the run read
+    model = os.path.expanduser(str(recorded["model_name"])) if embeds else ""
+    return from_keys(VectorSpec, {**recorded, "dataset_path": str(path), "model_name": model})
 
 
-def _opened(spec: VectorSpec, data: str | Path | None) -> Vectors:
+def _opened(spec: VectorSpec, data: str | Path | None, device: str) -> Vectors:
     try:
-        return open_vectors(spec)
+        return open_rows(spec, device=device)
     except ConfigError as error:
         if data is not None:
             raise

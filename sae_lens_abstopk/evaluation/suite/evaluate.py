@@ -120,8 +120,8 @@ def evaluate(
         if suite.steering and isinstance(subjects, Subjects):
             check_steering(subjects, tasks, suite.steering)
         progress = stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext(on_progress)
-        with progress as show, casts_shared():
-            results = _Evaluation(subjects, suite, tasks, out, groups, seed, show).results()
+        with progress as stage, casts_shared():
+            results = _Evaluation(subjects, suite, tasks, out, groups, seed, stage).results()
         # check again: some file systems do not share locks with other machines
         refuse_overwriting(out, loaded.sources.values(), suite, measured_on)
         results.write(out / RESULTS_FILENAME)

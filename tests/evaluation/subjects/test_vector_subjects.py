@@ -1,5 +1,6 @@
 """SAEs of vectors are measured on the rows that their run held out, or on other vectors, and wrong input is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from sae_lens_abstopk.evaluation.subjects.measured import open_measured
 from sae_lens_abstopk.evaluation.subjects.pole_measurement import measure_poles
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.system.yaml_files import yaml_document
+from sae_lens_abstopk.vectors.embedding import Embedder
 from tests.cli.test_cli import invoke
 from tests.evaluation.vector_saes import EVERY, Planted, planted, save_sae
+from tests.sentence_model import D_IN, WORDS, save_sentence_model
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,24 @@ def test_the_command_shows_rows_of_both_poles(on_disk: Planted, tmp_path: Path) 
     named = invoke("inspect", on_disk.sae, "--show", "writer", "--data", str(on_disk.folder / "x.parquet"))
     assert "400 rows of x.parquet" in named.output
     assert "writer " in named.output
+
+
+def test_texts_are_embedded_by_the_model_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
+    model, texts = save_sentence_model(tmp_path), [" ".join(WORDS[i % 13 :]) for i in range(40)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"body": text}) + "\n" for text in texts))
+    recorded = {"dataset_path": str(tmp_path / "t.jsonl"), "column_name": "body", "model_name": str(model)}
+    save_sae(tmp_path / "sae", torch.eye(D_IN), **recorded)
+    found = inspect_saes(str(tmp_path / "sae"))
+    assert (found.results.model, found.results.text, found.results.unit) == ("model", "t.jsonl,column=body", "rows")
+    (contexts,) = found.on_text.contexts.values()
+    x = Embedder(str(model), device="cpu")(texts[EVERY - 1 :: EVERY])
+    codes = SAE.load_from_disk(str(tmp_path / "sae")).encode(x)
+    assert contexts.fires.tolist() == [(codes > 0).sum(0).tolist(), (codes < 0).sum(0).tolist()]
+    assert int(contexts.fires.sum()) > 0
+    assert found.text_of(EVERY - 1) == texts[EVERY - 1]
+    np.save(tmp_path / "x.npy", x.numpy())
+    assert open_measured(str(tmp_path / "sae"), data=tmp_path / "x.npy").model_name == "", "an array holds vectors"
 
 
 @pytest.mark.parametrize(
