@@ -1,6 +1,7 @@
 """The ``abstopk`` command. It imports torch and SAELens only when a command runs, so that help is fast."""
 
-from sae_lens_abstopk.cli import coding, evaluation, explore, interop, sharing, training  # each adds its subcommands
+# each module adds its subcommands
+from sae_lens_abstopk.cli import coding, evaluation, explore, interop, retrieval, sharing, training
 from sae_lens_abstopk.cli.app import app
 
-__all__ = ["app", "coding", "evaluation", "explore", "interop", "sharing", "training"]
+__all__ = ["app", "coding", "evaluation", "explore", "interop", "retrieval", "sharing", "training"]

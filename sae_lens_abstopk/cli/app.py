@@ -50,7 +50,8 @@ Out = Annotated[Path | None, Option("--out", "-o", help="Run folder.")]
 # in the order that a new user needs them
 COMMANDS = (
     *("quickstart", "configs", "train", "sweep", "compare", "inspect", "eval", "report", "plot", "explore"),
-    *("embed", "encode", "decode", "publish", "pull", "mirror", "convert", "saebench", "neuronpedia"),
+    *("embed", "encode", "decode", "retrieval"),
+    *("publish", "pull", "mirror", "convert", "saebench", "neuronpedia"),
 )
 # ~ as a whole argument, or after the name of an option, key or SAE
 HOME = re.compile(r"(?:^|(?<==))~(?=[/\\]|$)")

@@ -40,15 +40,22 @@ _RECORDED = (
 )
 
 
-def run_facts(subjects: Measured) -> dict[str, Any]:
-    """Return the keys of :class:`~.schema.Results` about the current run."""
+def origin_facts(device: torch.device | str | None = None) -> dict[str, Any]:
+    """Return when, by which command and from which code numbers come, and the machine."""
     program = Path(sys.argv[0])
     is_abstopk = program.stem == "abstopk" or program.parts[-2:] == ("sae_lens_abstopk", "__main__.py")
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["abstopk", *map(home_as_tilde, sys.argv[1:])]) if is_abstopk else "Python",
         "commit": commit(),
-        "environment": environment(subjects.device) | {"processor": processor()},
+        "environment": environment(device) | {"processor": processor()},
+    }
+
+
+def run_facts(subjects: Measured) -> dict[str, Any]:
+    """Return the keys of :class:`~.schema.Results` about the current run."""
+    return {
+        **origin_facts(subjects.device),
         "model": subjects.model_name,
         "hook": subjects.hook_name,
         "text": subjects.text_name,

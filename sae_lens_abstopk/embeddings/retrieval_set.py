@@ -1,0 +1,171 @@
+"""Queries, documents and relevance judgements in BEIR's format, from files or from the Hub."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from datasets import Dataset
+
+from sae_lens_abstopk.embeddings.ranking_metrics import Relevant
+from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
+from sae_lens_abstopk.evaluation.tasks.task_rows import ENDINGS, file_rows
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.text.documents import open_dataset
+from sae_lens_abstopk.vectors.vector_spec import VectorSpec
+from sae_lens_abstopk.vectors.vectors import Vectors, open_vectors
+
+ID = "_id"
+QUERY, DOCUMENT, SCORE = QRELS_COLUMNS = ("query-id", "corpus-id", "score")
+# configuration and split of BEIR's data sets on the Hub
+ON_THE_HUB = {
+    "queries": {"dataset_name": "queries", "split": "queries"},
+    "documents": {"dataset_name": "corpus", "split": "corpus"},
+    "qrels": {"split": "test"},
+}
+
+
+@dataclass(frozen=True)
+class RetrievalSet:
+    """Vectors of queries and documents, and the documents that answer each query."""
+
+    queries: npt.NDArray[np.float32]
+    """Queries with a relevant document, [n_queries, d]."""
+    documents: Vectors
+    relevant: Sequence[Relevant]
+    """Relevant documents of each query, by number."""
+    left_out: Mapping[str, int]
+    """Numbers of queries without a relevant document, and of judgements of unknown queries or documents."""
+
+
+class _Rows(NamedTuple):
+    """Queries or documents, opened, but not embedded yet."""
+
+    numbers: Mapping[str, int]
+    """Row by id."""
+    vectors: Callable[[], Vectors]
+
+
+def open_retrieval_set(
+    queries: str,
+    documents: str,
+    qrels: str,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    widths: Mapping[str, int],
+) -> RetrievalSet:
+    """
+    Read a retrieval set; each source is a file or a Hub id, with ``,name=``, ``,split=`` or ``,column=`` where needed.
+
+    Args:
+        queries: Rows with ``_id``, and ``text`` or vectors. On the Hub, configuration and split are ``queries``.
+        documents: Rows with ``_id``, and ``text`` with an optional ``title``, or vectors. On the Hub, configuration and
+            split are ``corpus``.
+        qrels: Rows with ``query-id``, ``corpus-id`` and ``score``; a score above 0 is relevant. On the Hub, the split
+            is ``test``.
+        model: The sentence-transformers model that embeds the texts; None if the rows have vectors.
+        device: Device of the model.
+        widths: ``d_in`` of the SAEs, by name.
+
+    Raises:
+        ConfigError: a file, column or value is missing, an id occurs twice, no judgement is of a known query and
+            document, no query has a relevant document, or widths differ. Nothing is embedded before ids and judgements
+            are checked, and no document before widths are.
+    """
+    asked, answers = (
+        _open_rows(name, source, model, device) for name, source in (("queries", queries), ("documents", documents))
+    )
+    relevant, unknown = _relevant(qrels, asked.numbers, answers.numbers)
+    kept = sorted(relevant)
+    vectors = asked.vectors()
+    for name, width in widths.items():
+        if width != vectors.d_in:
+            raise ConfigError(
+                f"the SAE {name} reads vectors of width {width}, but {vectors.name} has width {vectors.d_in}; give an "
+                "SAE of these vectors."
+            )
+    found = answers.vectors()
+    if found.d_in != vectors.d_in:
+        raise ConfigError(f"{vectors.name} has width {vectors.d_in}, but {found.name} has width {found.d_in}.")
+    found.require_sound()
+    rows = vectors.rows(torch.tensor(kept))
+    if not rows.isfinite().all():
+        raise ConfigError(f"{vectors.name} has NaN or infinite values; remove such rows.")
+    left_out = {"queries": len(asked.numbers) - len(kept), "judgements": unknown}
+    return RetrievalSet(rows.numpy(), found, [relevant[number] for number in kept], left_out)
+
+
+def _keys(name: str, source: str) -> dict[str, Any]:
+    keys = text_keys(name, source)
+    return keys if Path(keys["dataset_path"]).exists() else ON_THE_HUB[name] | keys
+
+
+def _open_rows(name: str, source: str, model: str | None, device: str) -> _Rows:
+    spec = VectorSpec(**_keys(name, source))
+    if model is None:
+        vectors = open_vectors(spec)
+        return _Rows(_numbers(vectors.table, vectors.name), lambda: vectors)
+    from sae_lens_abstopk.vectors.embedding import embedded_texts
+    from sae_lens_abstopk.vectors.texts import open_texts
+
+    texts = open_texts(spec).with_titles()
+    return _Rows(_numbers(texts.table, texts.name), lambda: embedded_texts(texts, model, device=device))
+
+
+def _numbers(table: Dataset | None, where: str) -> dict[str, int]:
+    columns = [] if table is None else table.column_names
+    if table is None or ID not in columns:
+        raise ConfigError(f"{where}: no column {ID!r} with the id of each row among {', '.join(columns) or 'none'}.")
+    numbers: dict[str, int] = {}
+    for row, found in enumerate(map(str, table[ID])):
+        if numbers.setdefault(found, row) != row:
+            raise ConfigError(f"{where}: rows {numbers[found]} and {row} both have the id {found!r}; ids must differ.")
+    return numbers
+
+
+def _relevant(
+    qrels: str, queries: Mapping[str, int], documents: Mapping[str, int]
+) -> tuple[dict[int, dict[int, float]], int]:
+    """Return the relevant documents by query, both as numbers, and the number of judgements of unknown ones."""
+    keys = _keys("qrels", qrels)
+    path = Path(keys["dataset_path"])
+    where = f"qrels={qrels!r}"
+    if path.exists() or path.suffix in ENDINGS:
+        rows = file_rows(path)
+    else:
+        rows = open_dataset(str(path), name=keys.get("dataset_name"), split=keys["split"], streaming=False)
+    found: dict[int, dict[int, float]] = {}
+    known = unknown = 0
+    for number, row in enumerate(rows):
+        judged = _judgement(row, f"{where}, row {number}")
+        query, document = queries.get(judged[QUERY]), documents.get(judged[DOCUMENT])
+        if query is None or document is None:
+            unknown += 1
+            continue
+        known += 1
+        if judged[SCORE] > 0:
+            found.setdefault(query, {})[document] = judged[SCORE]
+    if not known:
+        raise ConfigError(
+            f"{where}: none of its {unknown:,} judgements is of a query and a document that are given; its ids must be "
+            f"those in the column {ID}."
+        )
+    if not found:
+        raise ConfigError(f"{where}: no query has a relevant document, as no score is above 0.")
+    return found, unknown
+
+
+def _judgement(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if missing := [name for name in QRELS_COLUMNS if row.get(name) is None]:
+        raise ConfigError(
+            f"{where}: no {' and no '.join(missing)} among {', '.join(map(str, row))}; a header names the columns "
+            f"{', '.join(QRELS_COLUMNS)}."
+        )
+    try:
+        return {QUERY: str(row[QUERY]), DOCUMENT: str(row[DOCUMENT]), SCORE: float(row[SCORE])}
+    except ValueError:
+        raise ConfigError(f"{where}: the score {row[SCORE]!r} is not a number.") from None
