@@ -13,8 +13,8 @@ from sae_lens_abstopk.cli.errors import errors_as_sentences
 class ScoredBy(StrEnum):
     """Score of a document."""
 
-    dot = "dot"
     cosine = "cosine"
+    dot = "dot"
 
 
 @app.command()
@@ -36,7 +36,7 @@ def retrieval(
     model: Annotated[
         str | None, Option(help="sentence-transformers model that embeds the texts; without it, rows have vectors.")
     ] = None,
-    similarity: Annotated[ScoredBy, Option(help="Score documents by dot product or by cosine.")] = ScoredBy.dot,
+    similarity: Annotated[ScoredBy, Option(help="Score documents by cosine or by dot product.")] = ScoredBy.cosine,
     device: Device = "auto",
     seed: Annotated[int, Option(help="Seed of the intervals.", min=0, max=2**32 - 1)] = 0,
     out: Annotated[Path, Option("--out", "-o", help="Output folder, new or empty.")] = Path("retrieval"),
@@ -44,21 +44,20 @@ def retrieval(
     """Compare retrieval with codes to vectors, int8 and PCA, by bytes per document."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.embeddings.retrieval import retrieval as run_retrieval
-        from sae_lens_abstopk.system.terminal import passes_bar
+        from sae_lens_abstopk.system.terminal import PrintableConsole
 
-        with passes_bar(console, "measuring") as on_progress:
-            results = run_retrieval(
-                named(saes),
-                queries=queries,
-                documents=documents,
-                qrels=qrels,
-                out=out,
-                model=model,
-                similarity=similarity.value,
-                device=device,
-                seed=seed,
-                on_progress=on_progress,
-            )
+        results = run_retrieval(
+            named(saes),
+            queries=queries,
+            documents=documents,
+            qrels=qrels,
+            out=out,
+            model=model,
+            similarity=similarity.value,
+            device=device,
+            seed=seed,
+            console=PrintableConsole(stderr=True, markup=False),
+        )
         console.print(results.table())
         console.print(results.note(), style="dim")
         console.out(out / "retrieval.json")

@@ -37,7 +37,7 @@ class StoredCodes:
         counts = np.concatenate([_counts(block) for block in found])
         return cls(
             tuple(_quantised(block, scale) for block in found),
-            bits_per_entry=_bits(found[0].shape[1]) + signed + 8,
+            bits_per_entry=_bits(len(scale)) + signed + 8,
             bits_of_count=0 if (counts == counts[0]).all() else _bits(int(counts.max()) + 1),
         )
 

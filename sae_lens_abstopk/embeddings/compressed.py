@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from sae_lens_abstopk.embeddings.search import Matrix
 from sae_lens_abstopk.saes.signed import is_signed, signed_latents
 from sae_lens_abstopk.vectors.vectors import Vectors
 
+Method = Literal["float32", "int8", "PCA", "codes", "decoded", "mirror"]
 Dense = npt.NDArray[np.float32]
 ENCODING = (
     "Bytes of a stored document. float32: 4 per dimension. int8, PCA: 1 per dimension or component, in 255 levels up "
@@ -31,7 +32,7 @@ _INT8 = 127
 class Compressed:
     """Documents of one method and the queries to search them with, by dot product."""
 
-    method: str
+    method: Method
     queries: Matrix
     blocks: Callable[[], Iterator[Matrix]]
     """Consecutive documents, as they are read back from what is stored."""
@@ -52,30 +53,39 @@ def int8(queries: Dense, documents: Vectors) -> Compressed:
     return Compressed("int8", queries, partial(_in_a_byte, blocks, _scale(blocks())), documents.d_in)
 
 
-def fit_pca(documents: Vectors) -> IncrementalPCA:
+class Components(NamedTuple):
+    """Principal components of the documents, the first explains most."""
+
+    mean: Dense
+    """[d]."""
+    rows: Dense
+    """[n, d], orthonormal."""
+
+
+def fit_pca(documents: Vectors) -> Components:
     """Fit all components that the documents allow, a block at a time."""
-    pca = IncrementalPCA(min(len(documents), documents.d_in))
+    n = min(len(documents), documents.d_in)
+    pca: Any = IncrementalPCA(n)
     held: list[Dense] = []
     for block in _arrays(documents):
         held.append(block)
-        if sum(map(len, held)) >= pca.n_components:  # fewer rows cannot be fitted
+        if sum(map(len, held)) >= n:  # fewer rows cannot be fitted first
             pca.partial_fit(np.concatenate(held))
             held = []
     if held:
         pca.partial_fit(np.concatenate(held))
-    return pca
+    return Components(pca.mean_.astype(np.float32), pca.components_.astype(np.float32))
 
 
-def pca_int8(queries: Dense, documents: Vectors, pca: IncrementalPCA, n: int) -> Compressed:
+def pca_int8(queries: Dense, documents: Vectors, pca: Components, n: int) -> Compressed:
     """Store the first ``n`` components of each document in a byte each, and search with whole queries."""
-    components: Dense = pca.components_[:n].astype(np.float32)
-    mean: Dense = pca.mean_.astype(np.float32)
+    components = pca.rows[:n]
 
-    def projected() -> Iterator[Dense]:
-        return ((block - mean) @ components.T for block in _arrays(documents))
+    def projected() -> Iterator[Any]:
+        return ((block - pca.mean) @ components.T for block in _arrays(documents))
 
     def decoded() -> Iterator[Dense]:
-        return (block @ components + mean for block in _in_a_byte(projected, scale))
+        return (block @ components + pca.mean for block in _in_a_byte(projected, scale))
 
     scale = _scale(projected())
     return Compressed("PCA", queries, decoded, len(components))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from sae_lens import SAE
 from scipy.sparse.linalg import norm as sparse_norms
 
@@ -19,15 +20,15 @@ from sae_lens_abstopk.embeddings.search import Matrix, rank
 from sae_lens_abstopk.evaluation.figures.style import paper_style
 from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate
 from sae_lens_abstopk.evaluation.results.facts import origin_facts, sae_record
-from sae_lens_abstopk.evaluation.subjects.subjects import load_named
+from sae_lens_abstopk.evaluation.subjects.named_saes import load_named
 from sae_lens_abstopk.model.model_spec import require_device, resolve_device
 from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.system.errors import ConfigError, require_choice
 from sae_lens_abstopk.system.files import require_empty, without_path, write_whole
-from sae_lens_abstopk.system.terminal import PassProgress
+from sae_lens_abstopk.system.terminal import PassProgress, passes_bar
 from sae_lens_abstopk.vectors.vectors import Vectors
 
-SIMILARITIES = ("dot", "cosine")
+SIMILARITIES = ("cosine", "dot")
 
 
 def retrieval(
@@ -38,10 +39,10 @@ def retrieval(
     qrels: str,
     out: str | Path,
     model: str | None = None,
-    similarity: Similarity = "dot",
+    similarity: Similarity = "cosine",
     device: str = "auto",
     seed: int = 0,
-    on_progress: PassProgress | None = None,
+    console: Console | None = None,
 ) -> RetrievalResults:
     """
     Measure retrieval with the codes of SAEs, and write ``retrieval.json``, ``.csv``, ``.png`` and ``.svg``.
@@ -56,10 +57,10 @@ def retrieval(
         qrels: File or Hub id of the relevance judgements.
         out: Folder to write, new or empty.
         model: The sentence-transformers model that embeds the texts; None if the files hold vectors.
-        similarity: Score by dot product, or by cosine.
+        similarity: Score by cosine, or by dot product, which shrinks with the reconstruction of a document.
         device: Device of the model and of the SAEs.
         seed: Seed of the intervals.
-        on_progress: Called with the steps done and all steps: one an SAE, one for the other rows.
+        console: Shows progress.
 
     Raises:
         ConfigError: before anything is measured, if a source, a model or an SAE cannot be used or ``out`` is not empty.
@@ -78,17 +79,12 @@ def retrieval(
         model=model,
         device=device,
         widths={name: sae.cfg.d_in for name, sae in loaded.items()},
+        console=console,
     )
     loaded = {name: sae if str(sae.device) == device else deepcopy(sae).to(device) for name, sae in loaded.items()}
-    rows = retrieval_rows(
-        loaded,
-        found.queries,
-        found.documents,
-        found.relevant,
-        similarity=similarity,
-        seed=seed,
-        on_progress=on_progress,
-    )
+    vectors = found.queries, found.documents, found.relevant
+    with passes_bar(console or Console(quiet=True), "measuring") as on_progress:
+        rows = retrieval_rows(loaded, *vectors, similarity=similarity, seed=seed, on_progress=on_progress)
     results = RetrievalResults(
         **origin_facts(device),
         queries=without_path(queries),
@@ -115,14 +111,15 @@ def retrieval_rows(
     documents: Vectors,
     relevant: Sequence[Relevant],
     *,
-    similarity: Similarity = "dot",
+    similarity: Similarity = "cosine",
     seed: int = 0,
     on_progress: PassProgress | None = None,
 ) -> list[RetrievalRow]:
     """
     Measure vectors in memory: queries [n_queries, d], documents, and the relevant documents of each query by number.
 
-    The rows are in the order float32, int8, PCAs by bytes, then by SAE.
+    The rows are in the order float32, int8, PCAs by bytes, then by SAE. ``on_progress`` is called with the steps done
+    and all steps: one an SAE, and one for the other rows.
     """
 
     def measured(stored: Compressed, sae: str | None = None) -> RetrievalRow:
@@ -142,7 +139,7 @@ def retrieval_rows(
         if on_progress is not None:
             on_progress(done, len(saes) + 1)
     pca = fit_pca(documents)
-    sizes = sorted({min(int(row.bytes), pca.n_components) for row in of_saes})
+    sizes = sorted({min(int(row.bytes), len(pca.rows)) for row in of_saes})
     pcas = [measured(pca_int8(queries, documents, pca, n)) for n in sizes]
     return [measured(float32(queries, documents)), measured(int8(queries, documents)), *pcas, *of_saes]
 

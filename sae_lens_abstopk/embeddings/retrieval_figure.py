@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from sae_lens_abstopk.embeddings.retrieval_results import RetrievalResults, RetrievalRow
+from sae_lens_abstopk.embeddings.retrieval_results import RetrievalResults
 from sae_lens_abstopk.evaluation.figures.style import GREY, INK, legend_below, mark_of, panel
 
 _MARKERS = {"float32": "*", "int8": "P", "PCA": "x", "codes": "o", "decoded": "D", "mirror": "^"}
@@ -18,11 +18,13 @@ def retrieval_figure(results: RetrievalResults) -> Figure:
         axes.plot([], [], _MARKERS[method], color=GREY, markerfacecolor="none", label=method)
     for row in results.rows:
         colour = GREY if row.method == "PCA" else INK if row.sae is None else colours[row.sae]
-        value = row.ndcg_at_10.value
+        found = row.ndcg_at_10
+        assert found.value is not None  # there is at least one query
+        ends = [found.value if end is None else end for end in (found.low, found.high)]
         axes.errorbar(
             [row.bytes],
-            [value],
-            yerr=[[part] for part in _reach(row)],
+            [found.value],
+            yerr=[[max(found.value - ends[0], 0)], [max(ends[1] - found.value, 0)]],
             fmt=_MARKERS[row.method],
             color=colour,
             markerfacecolor="none" if row.sae else colour,
@@ -33,16 +35,9 @@ def retrieval_figure(results: RetrievalResults) -> Figure:
     pca = sorted((row.bytes, row.ndcg_at_10.value) for row in results.rows if row.method == "PCA")
     if len(pca) > 1:
         axes.plot(*zip(*pca, strict=True), color=GREY, linewidth=0.7, zorder=1)
-    axes.set_xscale("log")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("bytes of a stored document")
     axes.set_ylabel("nDCG@10")
     legend_below(figure)
     return figure
-
-
-def _reach(row: RetrievalRow) -> tuple[float, float]:
-    """Return how far the interval goes below and above the value."""
-    found = row.ndcg_at_10
-    if found.value is None or found.low is None or found.high is None:
-        return 0, 0
-    return max(found.value - found.low, 0), max(found.high - found.value, 0)

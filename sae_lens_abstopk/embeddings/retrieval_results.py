@@ -8,10 +8,10 @@ from pydantic import Field
 from rich.table import Table
 from rich.text import Text
 
+from sae_lens_abstopk.embeddings.compressed import Method
 from sae_lens_abstopk.evaluation.results.records import Interval, Record, SAERecord
 
-Method = Literal["float32", "int8", "PCA", "codes", "decoded", "mirror"]
-Similarity = Literal["dot", "cosine"]
+Similarity = Literal["cosine", "dot"]
 LEFT_OUT = {"queries": "without a relevant document", "judgements": "of unknown queries or documents"}
 MEASURES = ("ndcg_at_10", "recall_at_100", "mrr_at_10")
 
@@ -52,7 +52,9 @@ class RetrievalResults(Record):
     left_out: dict[str, int] = Field(
         description="Queries without a relevant document, and judgements of unknown queries or documents."
     )
-    similarity: Similarity = Field(description="dot, or cosine: stored documents are scaled to length 1.")
+    similarity: Similarity = Field(
+        description="cosine: documents are scaled to length 1 as they are read back; or dot."
+    )
     encoding: str = Field(description="How bytes are counted.")
     seed: int = Field(description="Of the intervals.")
     saes: dict[str, SAERecord]

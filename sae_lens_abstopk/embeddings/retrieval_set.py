@@ -1,7 +1,7 @@
 """Queries, documents and relevance judgements in BEIR's format, from files or from the Hub."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,16 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from datasets import Dataset
+from rich.console import Console
 
 from sae_lens_abstopk.embeddings.ranking_metrics import Relevant
 from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
 from sae_lens_abstopk.evaluation.tasks.task_rows import ENDINGS, file_rows
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.text.documents import open_dataset
+from sae_lens_abstopk.vectors.embedding import embedded_texts, require_sentence_transformers
+from sae_lens_abstopk.vectors.texts import Texts, open_texts
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 from sae_lens_abstopk.vectors.vectors import Vectors, open_vectors
 
-ID = "_id"
+ID, TITLE = "_id", "title"
 QUERY, DOCUMENT, SCORE = QRELS_COLUMNS = ("query-id", "corpus-id", "score")
 # configuration and split of BEIR's data sets on the Hub
 ON_THE_HUB = {
@@ -57,6 +60,7 @@ def open_retrieval_set(
     model: str | None = None,
     device: str = "auto",
     widths: Mapping[str, int],
+    console: Console | None = None,
 ) -> RetrievalSet:
     """
     Read a retrieval set; each source is a file or a Hub id, with ``,name=``, ``,split=`` or ``,column=`` where needed.
@@ -70,6 +74,7 @@ def open_retrieval_set(
         model: The sentence-transformers model that embeds the texts; None if the rows have vectors.
         device: Device of the model.
         widths: ``d_in`` of the SAEs, by name.
+        console: Shows the progress of embedding.
 
     Raises:
         ConfigError: a file, column or value is missing, an id occurs twice, no judgement is of a known query and
@@ -77,7 +82,8 @@ def open_retrieval_set(
             are checked, and no document before widths are.
     """
     asked, answers = (
-        _open_rows(name, source, model, device) for name, source in (("queries", queries), ("documents", documents))
+        _open_rows(name, source, model, device, console)
+        for name, source in (("queries", queries), ("documents", documents))
     )
     relevant, unknown = _relevant(qrels, asked.numbers, answers.numbers)
     kept = sorted(relevant)
@@ -104,16 +110,28 @@ def _keys(name: str, source: str) -> dict[str, Any]:
     return keys if Path(keys["dataset_path"]).exists() else ON_THE_HUB[name] | keys
 
 
-def _open_rows(name: str, source: str, model: str | None, device: str) -> _Rows:
+def _open_rows(name: str, source: str, model: str | None, device: str, console: Console | None) -> _Rows:
     spec = VectorSpec(**_keys(name, source))
     if model is None:
         vectors = open_vectors(spec)
         return _Rows(_numbers(vectors.table, vectors.name), lambda: vectors)
-    from sae_lens_abstopk.vectors.embedding import embedded_texts
-    from sae_lens_abstopk.vectors.texts import open_texts
+    require_sentence_transformers()
+    texts = _with_titles(open_texts(spec))
+    return _Rows(
+        _numbers(texts.table, texts.name), lambda: embedded_texts(texts, model, device=device, console=console)
+    )
 
-    texts = open_texts(spec).with_titles()
-    return _Rows(_numbers(texts.table, texts.name), lambda: embedded_texts(texts, model, device=device))
+
+def _with_titles(texts: Texts) -> Texts:
+    """Put the title, where there is one, before the text, as BEIR's models read documents."""
+    if TITLE not in texts.table.column_names:
+        return texts
+    column = texts.column
+
+    def joined(row: dict[str, Any]) -> dict[str, str]:
+        return {column: f"{row[TITLE] or ''} {row[column] or ''}".strip()}
+
+    return replace(texts, table=texts.table.map(joined))
 
 
 def _numbers(table: Dataset | None, where: str) -> dict[str, int]:

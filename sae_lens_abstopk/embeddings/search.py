@@ -1,11 +1,11 @@
 """Exact search by dot product: the best documents of each query, with one block of scores in memory."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 
 Matrix = npt.NDArray[np.float32] | csr_array
 """Rows of floats, dense or sparse."""
@@ -24,7 +24,7 @@ class Ranking(NamedTuple):
     """Their scores [queries, top]."""
 
 
-def scores(queries: Matrix, documents: Matrix) -> npt.NDArray[np.float32]:
+def scores(queries: Matrix, documents: Matrix | csc_array) -> npt.NDArray[np.float32]:
     """Return the dot products [n_queries, n_documents] of queries [n_queries, d] and documents [n_documents, d]."""
     products: Any = queries @ documents.T
     return products if isinstance(products, np.ndarray) else products.toarray()
@@ -40,7 +40,7 @@ def rank(queries: Matrix, documents: Matrix | Iterable[Matrix], *, top: int = TO
         top: Documents to keep.
     """
     parts = list(row_blocks(queries, QUERIES))
-    best = [np.empty((part.shape[0], 0), dtype=np.int64) for part in parts]
+    best = [np.empty((n_rows(part), 0), dtype=np.int64) for part in parts]
     first = 0
     given = [documents] if isinstance(documents, np.ndarray | csr_array) else documents
     for block in (piece for each in given for piece in row_blocks(each, DOCUMENTS)):
@@ -49,15 +49,20 @@ def rank(queries: Matrix, documents: Matrix | Iterable[Matrix], *, top: int = TO
             keys = np.concatenate([best[index], _keys(scores(part, by_column), first)], axis=1)
             kept = min(top, keys.shape[1])
             best[index] = np.partition(keys, keys.shape[1] - kept, axis=1)[:, keys.shape[1] - kept :]
-        first += block.shape[0]
+        first += n_rows(block)
     found = np.flip(np.sort(np.concatenate(best), axis=1), axis=1)
     return Ranking(_LAST - (found & _LAST), _floats((found >> 32).astype(np.int32)))
 
 
 def row_blocks(matrix: Matrix, size: int) -> Iterator[Matrix]:
     """Yield consecutive blocks of at most ``size`` rows."""
-    for start in range(0, matrix.shape[0], size):
+    for start in range(0, n_rows(matrix), size):
         yield matrix[start : start + size]
+
+
+def n_rows(matrix: Matrix) -> int:
+    """Return the number of rows; sparse ones have no ``len``."""
+    return cast(tuple[int, int], matrix.shape)[0]
 
 
 # A key is one integer: the score in its upper half, the number of the document, counted down, in its lower half. A

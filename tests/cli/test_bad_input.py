@@ -27,6 +27,7 @@ Arrange = Callable[[Path], object]
 MEASURE = "inspect {dir}/sae --model {dir}/model --text {dir}/good.jsonl --tokens 64"
 EVALUATE = "eval {dir}/sae --model {dir}/model --text {dir}/good.jsonl --out {dir}/out"
 EXPLORE = "explore --out {dir}/out {dir}/sae"
+RETRIEVE = "retrieval {dir}/sae --queries {dir}/good.jsonl --documents {dir}/good.jsonl --qrels {dir}/none.tsv"
 TRAIN_ON, TRAIN_WITH = (
     "train {dir}/good.yaml dataset_path={dir}/text.jsonl",
     "train {dir}/good.yaml model_name={dir}/bad_model",
@@ -125,6 +126,10 @@ COMMANDS: dict[str, str] = {
     "encode {dir}/sae {dir}/good.jsonl --out {dir}/a_file --ray": "a_file' is a file",
     "decode {dir}/sae {dir}/none.parquet --out {dir}/v.npy": r"none\.parquet.*no such file",
     "decode {dir}/sae {dir}/good.jsonl --out {dir}/v.npy": "no column 'indices'",
+    f"{RETRIEVE} --similarity euclid": "--similarity.*'cosine', 'dot'",
+    f"{RETRIEVE} --out {{dir}}/sae": "sae is not an empty folder",
+    f"{RETRIEVE} --out {{dir}}/out": "good.jsonl.* no column of lists of floats among text, number",
+    f"{RETRIEVE} --out {{dir}}/out --model {{dir}}/none": "no column '_id' .* text, number",
     "saebench {dir}/sae --evals tpp --tokens 5 --out {dir}/out": "--tokens .*without core in --evals",
     "publish {dir}/sae --repo 'a b/c' --dry-run": "a b/c",
     "publish {dir}/sae --repo user/name": "HF_HUB_OFFLINE",

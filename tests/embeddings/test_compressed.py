@@ -86,7 +86,7 @@ def test_dense_vectors_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = exact.inverse_transform(exact.transform(X))
     assert stored.bytes == 5
     assert np.abs(np.concatenate(list(stored.blocks())) - expected).max() < 0.1
-    assert np.allclose(np.abs(pca.components_[:5]), np.abs(exact.components_), atol=1e-3)
+    assert np.allclose(np.abs(pca.rows[:5]), np.abs(exact.components_), atol=1e-3)
 
 
 def test_methods_of_an_sae_score_what_they_say() -> None:

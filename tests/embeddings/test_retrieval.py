@@ -19,6 +19,7 @@ from sae_lens_abstopk.embeddings.retrieval import retrieval
 from sae_lens_abstopk.embeddings.retrieval_results import RetrievalResults
 from sae_lens_abstopk.embeddings.retrieval_set import open_retrieval_set
 from tests.cli.test_cli import invoke
+from tests.sentence_model import WORDS, save_sentence_model
 
 D, N = 16, 60
 RNG = np.random.default_rng(0)
@@ -112,6 +113,21 @@ def test_cosine_does_not_see_the_length_of_documents(folder: Path) -> None:
         for similarity in ("dot", "cosine")
     }
     assert found["dot"].ndcg_at_10.value < found["cosine"].ndcg_at_10.value == 1
+
+
+def test_texts_are_embedded_with_their_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
+    model = save_sentence_model(tmp_path)
+    rows = [{"_id": f"d{i}", "title": word, "text": f"the {word}"} for i, word in enumerate(WORDS)]
+    queries = [{"_id": f"q{i}", "text": f"{word} the {word}"} for i, word in enumerate(WORDS)]
+    for name, content in (("d", rows), ("q", queries)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    write_qrels(tmp_path / "r.tsv", [(i, i, 1) for i in range(len(WORDS))])
+    given = {name: f"{tmp_path}/{name[0]}.jsonl" for name in ("queries", "documents")}
+    found = open_retrieval_set(**given, qrels=f"{tmp_path}/r.tsv", model=str(model), widths={"x": D})
+    assert np.array_equal(found.queries, found.documents.rows(torch.arange(len(WORDS))).numpy())
+    with pytest.raises(ConfigError, match=rf"SAE x reads vectors of width 9, but .*q.jsonl.* has width {D}"):
+        open_retrieval_set(**given, qrels=f"{tmp_path}/r.tsv", model=str(model), widths={"x": 9})
 
 
 def test_a_hub_set_is_read_by_its_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
