@@ -47,9 +47,9 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
             to the rounding of float32 sums, in steps of 768 tokens or more. ``"auto"`` takes it where the processor
             multiplies bfloat16 matrices fast. On a GPU it is always float32: products there may round partial sums,
             and the proof allows for one rounding.
-        reconstruction_loss: ``"mse"``, or ``"cosine"``: the cosine distance at k latents plus an eighth of that at 4 k,
-            as CompresSAE trains (arXiv 2505.11388). The length of a reconstruction is then free, so FVU means little.
-            Only on the sparse backend, in float32 or float64, and without the dead-latent loss.
+        reconstruction_loss: Squared error, or the cosine distance at k latents plus an eighth of that at 4 k, as
+            CompresSAE trains (arXiv 2505.11388). With the cosine, lengths of reconstructions are free, so FVU means
+            little; it needs the sparse backend, float32 or float64, and no dead-latent loss.
     """
 
     traits: ClassVar[Traits] = Traits(k_per="token")
