@@ -1,48 +1,53 @@
 """Words that the rows of a pole share, for its label; a row is the text of one vector."""
 
+import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from sae_lens_abstopk.explorer.labels import LEAST_SHARE, TopToken
 from sae_lens_abstopk.vectors.rows_as_texts import RowText
 
 COUNTED = 20_000
 """Rows in which words are counted, at even distances."""
+UNLIKELY = 3.0
+"""Standard deviations by which a word must be more common than in as many rows drawn at random."""
 WORD = re.compile(r"[^\W\d_][\w'’-]*")
 LABEL = 48
 """Characters of a row's text that stand for a label."""
 
 
 class RowWords:
-    """How common each word is in the texts of all rows, and by how much more common it is in those of a pole."""
+    """Words that are more common in the rows of a pole than in all rows."""
 
     def __init__(self, text_of: RowText) -> None:
         self._text_of = text_of
         rows = range(0, len(text_of), -(-len(text_of) // COUNTED))
         found = Counter(word for row in rows for word in self._words(row))
-        self._share = {word: count / len(rows) for word, count in found.items()}
+        self._usual = {word: min(count, len(rows) - 1) / len(rows) for word, count in found.items()}
+        self._least = 1 / len(rows)
 
-    def top(self, firings: Iterable[tuple[int, float]]) -> list[TopToken]:
+    def top(self, firings: Sequence[tuple[int, float]]) -> list[TopToken]:
         """
-        Return the words of ``firings`` (row, code), ranked by how far their share of the energy exceeds that of rows.
+        Return the words that the rows of ``firings`` (row, code) share, ranked by share * -log(share of all rows).
 
-        A word's share of the energy is the sum of code^2 over the rows that have it, by that over all. Left out are
-        words in a single row, and those with an excess under ``LEAST_SHARE`` or under their share of all rows.
+        The share of a word is the sum of code^2 over the rows that have it, by that over all. It has to exceed the
+        word's share of all rows by ``LEAST_SHARE``, and by ``UNLIKELY`` standard deviations; one row is not enough.
         """
         energy: defaultdict[str, float] = defaultdict(float)
         count: Counter[str] = Counter()
-        total = 0.0
         for row, code in firings:
-            total += code * code
             for word in self._words(row):
                 energy[word] += code * code
                 count[word] += 1
-        usual = {word: self._share.get(word, 0.0) for word in energy}
-        excess = {word: of / total - usual[word] for word, of in energy.items()}
-        words = sorted(excess, key=lambda word: (-excess[word], word))
-        kept = [word for word in words if count[word] > 1 and excess[word] >= max(LEAST_SHARE, usual[word])]
-        return [TopToken(word, energy[word] / total, count[word]) for word in kept]
+        total = sum(code * code for _, code in firings)
+        found: list[tuple[float, TopToken]] = []
+        for word, of_word in energy.items():
+            share, usual = of_word / total, self._usual.get(word, self._least)
+            deviation = math.sqrt(usual * (1 - usual) / len(firings))
+            if count[word] > 1 and share - usual >= max(LEAST_SHARE, UNLIKELY * deviation):
+                found.append((-share * -math.log(usual), TopToken(word, share, count[word])))
+        return [token for _, token in sorted(found)]
 
     def beginning(self, row: int) -> str:
         """Return the first words of a row's text."""
