@@ -16,6 +16,7 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import ranks_started
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.vector_run import VectorRun
+from sae_lens_abstopk.vectors.vectors import Vectors
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,6 +33,11 @@ class TrainingResult(Shown):
     input.
     """
 
+    @property
+    def sae(self) -> TrainingSAE[Any]:
+        """The first SAE."""
+        return self.saes["sae"]
+
     @override
     def _facts(self) -> Facts:
         return [
@@ -45,12 +51,13 @@ class TrainingResult(Shown):
         ]
 
 
-def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingResult:
+def train(cfg: TrainingConfig, *, vectors: Any = None, console: Console | None = None) -> TrainingResult:
     """
     Train the SAEs of ``cfg`` and write the run folder ``cfg.output_path``.
 
     Seeds torch with ``cfg.seed``; a resumed run restores the random states of torch, Python and NumPy. Processes
-    started by ``torchrun`` share the run, and the first one writes.
+    started by ``torchrun`` share the run, and the first one writes. With ``source: vectors``, the rows of ``vectors``
+    (an array or a tensor [n, d_in]) take the place of a file.
 
     Raises:
         ConfigError: before the model's weights are read, if the config, the machine or the text does not allow the run.
@@ -60,7 +67,11 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
     """
     with torch.inference_mode(False), ranks_started(cfg):
         try:
-            run = (TrainingRun if cfg.source == "tokens" else VectorRun)(cfg, console=console)
+            if cfg.source == "tokens":
+                run = TrainingRun(cfg, console=console)
+            else:
+                rows = None if vectors is None else Vectors.of_array(vectors)
+                run = VectorRun(cfg, vectors=rows, console=console)
             run.run()
         except (ConfigError, TrainingStopped, KeyboardInterrupt, torch.OutOfMemoryError) as error:
             # a notebook keeps the error, whose frames hold the model, the SAEs and Adam's moments; free them

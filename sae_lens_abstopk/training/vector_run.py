@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from sae_lens import TrainingSAE
 from sae_lens.constants import RUNNER_CFG_FILENAME, SPARSITY_FILENAME
 from safetensors.torch import save_file
 from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.metrics import HeldOutVectors
 from sae_lens_abstopk.training.run import Run
 from sae_lens_abstopk.training.source.vector_source import VectorSource
 from sae_lens_abstopk.vectors.embedding import open_rows
+from sae_lens_abstopk.vectors.vectors import Vectors
 
 RECORDED = ("source", "model_name", "dataset_path", "dataset_name", "split", "column_name", "group", "held_out_every")
 
@@ -22,10 +25,14 @@ RECORDED = ("source", "model_name", "dataset_path", "dataset_name", "split", "co
 class VectorRun(Run):
     """A run on vectors; each training "token" is a row."""
 
+    def __init__(self, cfg: TrainingConfig, *, vectors: Vectors | None = None, console: Console | None = None) -> None:
+        self._given = vectors
+        super().__init__(cfg, console=console)
+
     @override
     def _check_source(self) -> None:
         cfg, spec = self.cfg, self.cfg.vector_spec
-        self._vectors = open_rows(spec, device=cfg.llm_device or cfg.device, console=self.console)
+        self._vectors = self._given or open_rows(spec, device=cfg.llm_device or cfg.device, console=self.console)
         if self._vectors.d_in != cfg.sae.d_in:
             raise ConfigError(
                 f"sae.d_in={cfg.sae.d_in} differs from the width {self._vectors.d_in} of {cfg.dataset_path!r}."

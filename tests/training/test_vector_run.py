@@ -88,7 +88,7 @@ def test_a_run_that_learns_no_more_stops_early(data: str, tmp_path: Path) -> Non
     changes = ["lr=1e-30", "early_stopping_patience=2", f"output_path={tmp_path}"]
     cfg = load_config("vectors/abstopk", [data, *SMALL, *changes, "training_steps=100"])
     result = train(cfg, console=QUIET)
-    assert result.saes["sae"].cfg.metadata.training_tokens == 30 * 64, "the first of three measurements is the best"
+    assert result.sae.cfg.metadata.training_tokens == 30 * 64, "the first of three measurements is the best"
     cfg.resume_from_checkpoint = "newest"
     assert is_finished(cfg)
 
@@ -130,6 +130,17 @@ def test_no_group_is_trained_on_and_held_out(array: np.ndarray, tmp_path: Path) 
     trained, held_out = ({who[i] for i in rows.tolist()} for rows in (run._train_rows, run._held_out_rows))
     assert held_out == {"writer 9", "writer 19"}
     assert not trained & held_out
+
+
+def test_an_array_trains_like_its_file(data: str, array: np.ndarray, tmp_path: Path) -> None:
+    changes = [*SMALL, "epochs=2"]
+    of_file = weights_of(load_config("vectors", [data, *changes]), tmp_path / "file")
+    for name, given in {"array": array, "tensor": torch.from_numpy(array)}.items():
+        cfg = load_config("vectors", [*changes, f"output_path={tmp_path / name}"], vectors=given)
+        found = train(cfg, vectors=given, console=QUIET).saes["sae"].state_dict()
+        assert all(torch.equal(weight, of_file[f"sae.{key}"]) for key, weight in found.items())
+    with pytest.raises(ConfigError, match="values of type object; save it as float16"):
+        load_config("vectors", changes, vectors=np.array([[None]]))
 
 
 def test_texts_are_embedded_by_a_named_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

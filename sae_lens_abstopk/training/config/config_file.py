@@ -29,6 +29,7 @@ from sae_lens_abstopk.training.config.sae_section import (
 from sae_lens_abstopk.training.config.training_config import TrackingConfig, TrainingConfig
 from sae_lens_abstopk.vectors.embedding import rows_and_width
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
+from sae_lens_abstopk.vectors.vectors import Vectors
 
 YAML = (".yaml", ".yml")
 SHORTHANDS = {"layer": int | None, "training_steps": int, "epochs": float, "data": str, "column": str, "model": str}
@@ -39,7 +40,9 @@ ONE_SIDED = {"sparse_abstopk": "sparse_topk", "batch_abstopk": "sparse_batchtopk
 """The one-sided counterpart of a signed training architecture."""
 
 
-def load_config(source: str | Path, overrides: str | Iterable[str] | Mapping[str, Any] = ()) -> TrainingConfig:
+def load_config(
+    source: str | Path, overrides: str | Iterable[str] | Mapping[str, Any] = (), *, vectors: Any = None
+) -> TrainingConfig:
     """
     Read and check a training config.
 
@@ -47,13 +50,14 @@ def load_config(source: str | Path, overrides: str | Iterable[str] | Mapping[str
         source: A YAML file, or a preset: ``"pythia-70m"``, or with a variant ``"pythia-70m/topk"``.
         overrides: One or several ``"key=value"`` texts, dots for nesting (``"sae.k=32"``), whose value is read as YAML;
             or a mapping of such keys to values, such as ``wandb.config``.
+        vectors: With ``source: vectors``, an array or a tensor [n, d_in] to train on, to be given to ``train`` too.
 
     Raises:
         ConfigError: naming the file, the key, the value and what is allowed.
     """
     raw, where = read_raw(source)
     apply_overrides(raw, overrides if hasattr(overrides, "items") else one_or_more(overrides))
-    return build_config(raw, where=where)
+    return build_config(raw, where=where, vectors=None if vectors is None else Vectors.of_array(vectors))
 
 
 def one_sided_companions(cfg: TrainingConfig) -> dict[str, Any]:
@@ -171,15 +175,15 @@ def _as_mapping(changes: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def build_config(raw: Mapping[str, Any], *, where: str = "config") -> TrainingConfig:
+def build_config(raw: Mapping[str, Any], *, where: str = "config", vectors: Vectors | None = None) -> TrainingConfig:
     """Build and check a config from a mapping in the form of the YAML files; a ConfigError begins with ``where``."""
     try:
-        return _build(deepcopy(dict(raw)))
+        return _build(deepcopy(dict(raw)), vectors)
     except ValueError as error:  # SAELens's own config raises others than ConfigError
         raise ConfigError(f"{where}: {error}") from (None if isinstance(error, ConfigError) else error)
 
 
-def _build(raw: dict[str, Any]) -> TrainingConfig:
+def _build(raw: dict[str, Any], vectors: Vectors | None) -> TrainingConfig:
     types = field_types(TrainingConfig) | SHORTHANDS | dict.fromkeys(SECTIONS, dict[str, Any])
     require_known_keys(raw, types)
     for name, example in SECTIONS.items():
@@ -197,9 +201,11 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
         raw["training_tokens"] = raw.pop("training_steps") * batch
     require_choice("source", raw.get("source", "tokens"), SOURCES)
     if raw.get("source") == "vectors":
-        _fill_from_vectors(raw, sae_section, batch)
+        _fill_from_vectors(raw, sae_section, batch, vectors)
     elif "epochs" in raw:
         raise ConfigError(f"epochs={raw['epochs']} is for source: vectors; give training_tokens or training_steps.")
+    elif vectors is not None:
+        raise ConfigError("vectors are given, and source is tokens; set source: vectors, as the preset vectors does.")
     elif sae_section.get("d_in") is None:
         sae_section["d_in"] = _width_of_model(raw)
     sae = build_sae_config(sae_section)  # first, so that companions inherit keys that exist
@@ -227,14 +233,16 @@ def _resolve_layer(raw: dict[str, Any]) -> None:
         )
 
 
-def _fill_from_vectors(raw: dict[str, Any], sae_section: dict[str, Any], batch: int) -> None:
+def _fill_from_vectors(raw: dict[str, Any], sae_section: dict[str, Any], batch: int, vectors: Vectors | None) -> None:
     """Read the width of the vectors, and how many make ``epochs``, in whole batches."""
     epochs = raw.pop("epochs", None)
+    if vectors is not None:
+        raw["dataset_path"] = vectors.name
     if epochs is None and sae_section.get("d_in") is not None:
         return
     paths = {key: os.path.expanduser(raw.get(key, "")) for key in ("dataset_path", "model_name")}
     spec = from_keys(VectorSpec, raw | paths)
-    n_rows, width = rows_and_width(spec)
+    n_rows, width = rows_and_width(spec) if vectors is None else (len(vectors.part(spec, "train")), vectors.d_in)
     sae_section.setdefault("d_in", width)
     if epochs is not None:
         require_range("epochs", epochs, above=0)
