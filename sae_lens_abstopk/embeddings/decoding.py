@@ -14,11 +14,10 @@ from sae_lens import SAE
 from scipy.sparse import csr_array
 
 from sae_lens_abstopk.embeddings.code_rows import decoded_rows
-from sae_lens_abstopk.embeddings.encoding import CODES, INDICES, VALUES, sae_facts
-from sae_lens_abstopk.embeddings.parquet_parts import Written, record_of, require_new
+from sae_lens_abstopk.embeddings.encoding import CODES, INDICES, VALUES, sae_facts, sae_on
+from sae_lens_abstopk.embeddings.parquet_parts import Written, parquet_writer, record_of, require_new
 from sae_lens_abstopk.embeddings.row_files import VECTOR, RowFile, lists_of, open_rows
-from sae_lens_abstopk.model.model_spec import require_device, resolve_device
-from sae_lens_abstopk.saes.loading import Source, load_sae, origin_of
+from sae_lens_abstopk.saes.loading import Source, origin_of
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import lack_of_space, whole_file
 from sae_lens_abstopk.system.terminal import passes_bar
@@ -41,10 +40,9 @@ def decode_file(
         ConfigError: the codes are of another SAE, damaged or incomplete, the SAE needs more than codes to decode, or
             ``out`` cannot be used.
     """
-    out, device, console = Path(out), resolve_device("device", device), console or Console(quiet=True)
-    require_device("device", device)
+    out, console = Path(out), console or Console(quiet=True)
     require_new(out, ".npy", ".parquet")
-    loaded, name = load_sae(sae).to(device), origin_of(sae)
+    loaded, name = sae_on(sae, device), origin_of(sae)
     if loaded.cfg.normalize_activations != "none":
         raise ConfigError(
             f"{name} has normalize_activations={loaded.cfg.normalize_activations!r}: its decoder needs the norm of "
@@ -73,8 +71,9 @@ def _write_npy(path: Path, sae: SAE[Any], rows: RowFile, on_rows: Any) -> None:
 
 def _write_parquet(path: Path, sae: SAE[Any], rows: RowFile, on_rows: Any) -> None:
     others = [field for field in rows.schema if field.name not in (INDICES, VALUES, VECTOR)]
-    schema = pa.schema([*others, pa.field(VECTOR, pa.list_(pa.float32(), sae.cfg.d_in))])
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    made = pa.field(VECTOR, pa.list_(pa.float32(), sae.cfg.d_in))
+    schema = pa.schema([*others, made])
+    with parquet_writer(path, schema, [made]) as writer:
         for table, x, done in _decoded(sae, rows, [field.name for field in others]):
             kept = [table.column(field.name) for field in others]
             writer.write_table(pa.table([*kept, lists_of(torch.from_numpy(x))], schema=schema))

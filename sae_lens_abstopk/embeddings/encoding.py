@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from sae_lens_abstopk.evaluation.results.facts import config_facts
 from sae_lens_abstopk.model.model_spec import require_device, resolve_device
 from sae_lens_abstopk.saes.loading import Source, load_sae, origin_of
 from sae_lens_abstopk.saes.signed import is_signed
-from sae_lens_abstopk.saes.topk_codes import encode_topk
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
@@ -79,10 +79,8 @@ def encode_work(
     cached_for: Console | None = None,
 ) -> Work:
     """Load all that encoding needs, and check it; ``cached_for`` as in :func:`~.vector_rows.open_vector_rows`."""
-    device = resolve_device("device", device)
-    require_device("device", device)
-    loaded = load_sae(sae).to(device)
-    encode_topk(loaded, torch.zeros(1, loaded.cfg.d_in, device=device))  # raises for other architectures
+    loaded = sae_on(sae, device)
+    code_rows(loaded, torch.zeros(1, loaded.cfg.d_in))  # raises for other architectures
     found = open_vector_rows(data, model_name=model_name, device=device, cached_for=cached_for)
     name = found.rows.name
     if found.d_in != loaded.cfg.d_in:
@@ -94,7 +92,7 @@ def encode_work(
     def make(block: pa.Array, start: int) -> list[pa.Array]:
         x = found.vectors(block, start)
         require_finite(x, name, start)
-        codes = code_rows(loaded, x.to(device))
+        codes = code_rows(loaded, x)
         codes.sort_indices()
         return [pa.ListArray.from_arrays(codes.indptr, part) for part in (codes.indices, codes.data)]
 
@@ -106,6 +104,14 @@ def encode_work(
         "model": model_name and without_path(model_name),
     }
     return Work(found.rows, found.column, keep, CODES, record, make)
+
+
+def sae_on(sae: Source, device: str) -> SAE[Any]:
+    """Load an SAE onto a device; one in memory stays where it is, and a copy of it moves."""
+    device = resolve_device("device", device)
+    require_device("device", device)
+    loaded = load_sae(sae)
+    return loaded if loaded.device == torch.device(device) else deepcopy(loaded).to(device)
 
 
 def sae_facts(sae: SAE[Any]) -> dict[str, Any]:

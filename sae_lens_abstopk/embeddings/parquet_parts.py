@@ -2,13 +2,12 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sae_lens_abstopk.embeddings.row_files import RowFile
@@ -94,7 +93,7 @@ def write_rows(work: Work, rows: range, path: Path, on_progress: PassProgress | 
     """Compute ``rows`` and write them to ``path``, a row group a block; return the number of empty texts."""
     schema, done, n_empty = work.schema(rows), rows.start, 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with whole_file(path) as partial, parquet_writer(partial, schema, work.makes) as writer:
         for table in work.rows.read(rows, list(dict.fromkeys([work.reads, *work.keep]))):
             block = table.column(work.reads).combine_chunks()
             kept = [table.column(name) for name in work.keep]
@@ -151,6 +150,19 @@ def record_of(schema: pa.Schema) -> dict[str, Any]:
     return json.loads((schema.metadata or {}).get(RECORD, b"{}"))
 
 
+def parquet_writer(path: Path, schema: pa.Schema, made: Sequence[pa.Field]) -> pq.ParquetWriter:
+    """Open a file to write; lists of numbers in the columns ``made`` are stored by difference or by byte."""
+    # without these encodings, codes took a half more space, and more time
+    encodings = {pa.float32(): "BYTE_STREAM_SPLIT", pa.int32(): "DELTA_BINARY_PACKED"}
+    kinds = {f"{field.name}.list.element": field.type.value_type for field in made}
+    options: Any = {
+        "compression": "zstd",
+        "use_dictionary": [name for name in schema.names if name not in {field.name for field in made}],
+        "column_encoding": {name: encodings[kind] for name, kind in kinds.items() if kind in encodings},
+    }
+    return pq.ParquetWriter(path, schema, **options)
+
+
 def require_new(path: Path, *endings: str) -> None:
     """Raise a :class:`ConfigError` unless ``path`` is the name of a new file with one of ``endings``."""
     if path.suffix not in endings:
@@ -161,10 +173,8 @@ def require_new(path: Path, *endings: str) -> None:
 
 def _count_empty(block: pa.Array) -> int:
     """Count empty texts; 0 for other columns."""
-    if not (pa.types.is_string(block.type) or pa.types.is_large_string(block.type)):
-        return 0
-    texts: Any = pc.utf8_trim_whitespace(block.fill_null(""))
-    return pc.sum(pc.equal(texts, "")).as_py()
+    is_text = pa.types.is_string(block.type) or pa.types.is_large_string(block.type)
+    return sum(not (text or "").strip() for text in block.to_pylist()) if is_text else 0
 
 
 def _same_output(there: pa.Schema, wanted: pa.Schema) -> bool:

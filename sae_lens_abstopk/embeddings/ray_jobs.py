@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,29 @@ PART_ROWS = 65_536
 # a part may take that long; a worker that dies at every try is given up after it
 PART_SECONDS = 6 * 3600
 
+# Ray sends usage statistics and prints notes of its own processes unless these are set before it starts
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+
 
 class PartWriter:
-    """A worker: loads its models once, then writes one part after another."""
+    """
+    A worker: loads its models with its first part, and writes one part after another.
+
+    An error that a user can fix is a value of the result, because Ray logs the traceback of an exception.
+    """
 
     def __init__(self, make: Callable[[], Work], folder: Path, total: int, started_in: Path) -> None:
         if started_in.is_dir():
             os.chdir(started_in)  # relative paths are those of the user's shell
-        self._work, self._folder, self._total = make(), folder, total
+        self._make, self._folder, self._total = cache(make), folder, total
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Write the part of a batch of one; an error in the data is a value, because Ray logs exceptions."""
+        """Write the part of a batch of one."""
         shard = Shard(int(batch["number"][0]), self._total)
-        rows = shard.rows(self._work.rows.n_rows)
         try:
-            n_empty = write_rows(self._work, rows, self._folder / shard.file_name)
+            work = self._make()
+            rows = shard.rows(work.rows.n_rows)
+            n_empty = write_rows(work, rows, self._folder / shard.file_name)
         except ConfigError as error:
             return {"n_rows": [0], "n_empty": [0], "error": [str(error)]}
         return {"n_rows": [len(rows)], "n_empty": [n_empty], "error": [""]}
@@ -59,7 +68,7 @@ def run_on_ray(title: str, make: Callable[[], Work], folder: Path, *, n_workers:
     n_rows, total = work.rows.n_rows, math.ceil(work.rows.n_rows / PART_ROWS)
     shards = [Shard(number, total) for number in range(1, total + 1)]
     missing = missing_parts(work, shards, folder)
-    n_made = n_empty = 0
+    n_made, n_empty, n_wanted = 0, 0, sum(len(shard.rows(n_rows)) for shard in missing)
     if missing:
         with _ray() as ray, passes_bar(console, title) as on_progress:
             kinds = ray.cluster_resources()
@@ -78,7 +87,7 @@ def run_on_ray(title: str, make: Callable[[], Work], folder: Path, *, n_workers:
                 if result["error"]:
                     raise ConfigError(result["error"])
                 n_made, n_empty = n_made + result["n_rows"], n_empty + result["n_empty"]
-                on_progress(n_made, n_rows)
+                on_progress(n_made, n_wanted)
     n_bytes = sum((folder / shard.file_name).stat().st_size for shard in shards)
     return Written(folder, n_rows, n_bytes, n_made, n_empty)
 
@@ -86,13 +95,15 @@ def run_on_ray(title: str, make: Callable[[], Work], folder: Path, *, n_workers:
 @contextmanager
 def _ray() -> Iterator[Any]:
     """Provide Ray with Ray Data, without their messages; start it if it does not run, and then stop it."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
     import ray
     import ray.data
 
     started = not ray.is_initialized()
     if started:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        with _without_stderr():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
@@ -102,3 +113,16 @@ def _ray() -> Iterator[Any]:
     finally:
         if started:
             ray.shutdown()
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Drop what libraries in C++ write to the terminal."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

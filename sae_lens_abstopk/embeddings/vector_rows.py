@@ -9,6 +9,7 @@ from rich.console import Console
 from torch import Tensor
 
 from sae_lens_abstopk.embeddings.row_files import VECTOR, RowFile, open_rows, rows_of_vectors
+from sae_lens_abstopk.model.model_spec import require_device, resolve_device
 from sae_lens_abstopk.vectors.embedding import Embedder, embedded
 from sae_lens_abstopk.vectors.texts import require_text_column
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
@@ -43,6 +44,8 @@ def open_vector_rows(
     """
     if model_name is None:
         return _of_vectors(open_rows(data), data.column_name)
+    device = resolve_device("device", device)
+    require_device("device", device)
     if cached_for is not None:
         vectors = embedded(data, model_name, device=device, console=cached_for)
         return _of_vectors(rows_of_vectors(vectors), VECTOR)

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -134,7 +135,8 @@ def embedded_texts(
         with FileLock(lock):
             if not path.is_file():
                 _fill(path, texts, Embedder(model_name, device=device), np.dtype(dtype), console)
-            lock.unlink(missing_ok=True)
+            with suppress(OSError):  # Windows does not delete an open file
+                lock.unlink()
     stored = open_vectors(VectorSpec(dataset_path=str(path)))
     return Vectors(f"{texts.name}, embedded by {model_name}", stored.chunks, texts.table)
 

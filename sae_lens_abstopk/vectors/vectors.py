@@ -169,7 +169,7 @@ def open_vectors(spec: VectorSpec) -> Vectors:
     assert isinstance(table, Dataset)
     column = spec.column_name
     if column == ANY_COLUMN:
-        column = only_column_of_vectors(table.data.schema, spec.dataset_path)
+        column = only_column_of_vectors(table.data.schema, f"dataset_path={spec.dataset_path!r}")
     if column not in table.column_names:
         raise ConfigError(
             f"dataset_path={spec.dataset_path!r} has no column {column!r}{did_you_mean(column, table.column_names)}; "
@@ -227,12 +227,12 @@ def require_finite(block: Float[Tensor, "n d_in"], name: str, start: int) -> Non
         raise ConfigError(f"{name} has NaN or infinite values, first in row {row}; remove such rows.")
 
 
-def only_column_of_vectors(schema: pa.Schema, data: str) -> str:
+def only_column_of_vectors(schema: pa.Schema, name: str) -> str:
     """Return the name of the only column of lists of floats; a :class:`ConfigError` if there is none or several."""
     found = [field.name for field in schema if _holds_lists(field.type) and pa.types.is_floating(field.type.value_type)]
     if len(found) != 1:
         what = f"several columns of vectors ({', '.join(found)})" if found else "no column of lists of floats"
-        raise ConfigError(f"dataset_path={data!r} has {what} among {', '.join(schema.names)}; name one with column=.")
+        raise ConfigError(f"{name} has {what} among {', '.join(schema.names)}; name one with column=.")
     return found[0]
 
 

@@ -88,3 +88,15 @@ def test_an_error_in_the_data_is_one_sentence_and_finished_parts_stay() -> None:
     with pytest.raises(ConfigError, match="NaN or infinite values, first in row 130; remove such rows"):
         encode_file("sae", DATA, "codes", ray_workers=2)
     assert PARTS[6] not in {path.name for path in Path("codes").iterdir()}
+
+
+def test_a_worker_that_cannot_load_a_model_says_why() -> None:
+    driver = os.getpid()
+
+    def make() -> Work:
+        if os.getpid() != driver:
+            raise ConfigError("model='m' could not be loaded")
+        return encode_work("sae", DATA, model_name=None, keep=(), device="cpu")
+
+    with pytest.raises(ConfigError, match="model='m' could not be loaded"):
+        run_on_ray("encoding", make, Path("codes"), n_workers=1, console=Console(quiet=True))
