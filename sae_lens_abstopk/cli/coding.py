@@ -13,7 +13,9 @@ from sae_lens_abstopk.cli.errors import errors_as_sentences
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.embeddings.parquet_parts import Written
+    from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 
+SOURCE = "PATH[,name=X][,split=X]"
 NewFile = Annotated[
     Path, Option("--out", "-o", help="New .parquet file; with --shard or --ray, the folder of its parts.")
 ]
@@ -37,9 +39,9 @@ Workers = Annotated[int, Option(help="With --ray: workers; 0 is one per GPU, or 
 def embed(
     context: typer.Context,
     model: Annotated[str, Argument(help="sentence-transformers model: a folder or Hub id.")],
-    file: Annotated[str, Argument(help="Texts: a file, a folder, or a Hub data set.")],
+    file: Annotated[str, Argument(metavar=SOURCE, help="Texts: a file, a folder, or a Hub data set.")],
     out: NewFile,
-    column: Annotated[str, Option(help="Column of texts.")] = "text",
+    column: Annotated[str | None, Option(help="Column of texts, text by default.")] = None,
     keep: Keep = "",
     half: Annotated[bool, Option("--half", help="Write float16, which takes half the space.")] = False,
     shard: ShardOf = None,
@@ -50,11 +52,10 @@ def embed(
     """Embed texts into a Parquet file of vectors."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.embeddings.embedding_files import embed_file
-        from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 
         written = embed_file(
             model,
-            VectorSpec(dataset_path=file, column_name=column),
+            _spec(file, column),
             out,
             dtype="float16" if half else "float32",
             device=device,
@@ -68,7 +69,9 @@ def embed(
 def encode(
     context: typer.Context,
     sae: Annotated[str, Argument(help="SAE folder or RELEASE:SAE_ID.")],
-    file: Annotated[str, Argument(help="Vectors: .npy, .safetensors, Parquet, or another data set; or texts.")],
+    file: Annotated[
+        str, Argument(metavar=SOURCE, help="Vectors: .npy, .safetensors, Parquet, or another data set; or texts.")
+    ],
     out: NewFile,
     column: Annotated[str | None, Option(help="Column of vectors, or with --model of texts.")] = None,
     model: Annotated[str | None, Option(help="sentence-transformers model that embeds the texts.")] = None,
@@ -81,11 +84,10 @@ def encode(
     """Encode vectors or texts into a Parquet file of codes: the active latents of each row and their values."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.embeddings.encoding import encode_file
-        from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorSpec
 
         written = encode_file(
             sae,
-            VectorSpec(dataset_path=file, column_name=column or ANY_COLUMN),
+            _spec(file, column),
             out,
             model_name=model,
             device=device,
@@ -107,6 +109,14 @@ def decode(
         from sae_lens_abstopk.embeddings.decoding import decode_file
 
         _show(decode_file(sae, codes, out, device=device, console=console), console)
+
+
+def _spec(file: str, column: str | None) -> "VectorSpec":
+    from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
+    from sae_lens_abstopk.vectors.vector_spec import VectorSpec
+
+    keys = text_keys("FILE", file)
+    return VectorSpec(**(keys if column is None else keys | {"column_name": column}))
 
 
 def _rows_options(context: typer.Context, keep: str, shard: str | None, ray: bool, workers: int) -> dict[str, Any]:
