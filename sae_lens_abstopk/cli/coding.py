@@ -116,7 +116,9 @@ def _spec(file: str, column: str | None) -> "VectorSpec":
     from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 
     keys = text_keys("FILE", file)
-    return VectorSpec(**(keys if column is None else keys | {"column_name": column}))
+    if column is not None:
+        keys["column_name"] = column
+    return VectorSpec(**keys)
 
 
 def _rows_options(context: typer.Context, keep: str, shard: str | None, ray: bool, workers: int) -> dict[str, Any]:
