@@ -3,8 +3,8 @@ Make a set of the study from prompts and their answers: each answer to a prompt 
 
     python -m experiments.embeddings.answers pairs.jsonl.gz --out runs/answers
 
-Reads rows with `prompt`, `response_a` and `response_b`. A quarter of the prompts are queries, and up to 15 answers to
-each are documents; SAEs train on the answers to the others, up to 16 each. Writes `queries.jsonl`, `corpus.jsonl` and
+Reads rows with `prompt`, `response_a` and `response_b`. Of the prompts, 30 % are queries; up to 15 answers to
+each are documents; SAEs train on the answers to the others, up to 21 each. Writes `queries.jsonl`, `corpus.jsonl` and
 `qrels.tsv` in BEIR's format, and `train.jsonl` with the columns `text` and `prompt`.
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 from sae_lens_abstopk.system.files import require_empty
 from sae_lens_abstopk.text.documents import open_dataset
 
-QUERY_SHARE = 0.25
-DOCUMENTS, TRAINING_TEXTS = 15, 16
+QUERY_SHARE = 0.3
+DOCUMENTS, TRAINING_TEXTS = 15, 21
 """Most answers to a prompt that are documents, and that are trained on."""
 
 

@@ -21,7 +21,7 @@ def test_a_cell_is_trained_measured_recorded_and_not_run_again(tmp_path: Path, m
     write_set(rows, tmp_path / "set")
     texts = [json.loads(line) for line in (tmp_path / "set" / "train.jsonl").read_text().splitlines()]
     queries = [json.loads(line)["text"] for line in (tmp_path / "set" / "queries.jsonl").read_text().splitlines()]
-    assert len(queries) == round(len(rows) / 4)
+    assert len(queries) == round(0.3 * len(rows))
     assert not {row["prompt"] for row in texts} & set(queries)
     options = ["--f-over-d", "2", "--k", "3", "--seeds", "1", "--selection", "batch"]
     given = ["words", str(tmp_path / "set"), "--model", str(save_sentence_model(tmp_path)), *options]
