@@ -73,7 +73,7 @@ def weights_of(cfg: Any, out: Path, **changes: Any) -> dict[str, torch.Tensor]:
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     data: str, tmp_path: Path, stop_after: Callable[..., None]
 ) -> None:
-    one_sided = "companions={one_sided: {architecture: sparse_batchtopk}}"
+    one_sided = "companions={one_sided: {architecture: sparse_topk}}"
     cfg = load_config("vectors", [data, *SMALL, "training_steps=30", "early_stopping_patience=2", one_sided])
     whole = weights_of(cfg, tmp_path / "whole")
     stop_after(10)
@@ -86,7 +86,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
 
 def test_a_run_that_learns_no_more_stops_early(data: str, tmp_path: Path) -> None:
     changes = ["lr=1e-30", "early_stopping_patience=2", f"output_path={tmp_path}"]
-    cfg = load_config("vectors/abstopk", [data, *SMALL, *changes, "training_steps=100"])
+    cfg = load_config("vectors", [data, *SMALL, *changes, "training_steps=100"])
     result = train(cfg, console=QUIET)
     assert result.sae.cfg.metadata.training_tokens == 30 * 64, "the first of three measurements is the best"
     cfg.resume_from_checkpoint = "newest"
@@ -107,9 +107,9 @@ def test_one_option_trains_one_sided_saes_of_both_widths(data: str, tmp_path: Pa
     assert done.exit_code == 0, done.output
     saes = {name: SAE.load_from_disk(str(tmp_path / "x" / name)) for name in ("", "one_sided", "one_sided_2F")}
     assert [(sae.cfg.architecture(), sae.cfg.d_sae) for sae in saes.values()] == [
-        ("signed_jumprelu", 16),
-        ("jumprelu", 16),
-        ("jumprelu", 32),
+        ("abstopk", 16),
+        ("topk", 16),
+        ("topk", 32),
     ]
     done = invoke("train", "vectors/topk", data, *SMALL, "--compare-one-sided", "--dry-run")
     assert "sae.architecture abstopk or batch_abstopk, not sparse_topk" in done.output
