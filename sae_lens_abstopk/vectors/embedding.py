@@ -138,7 +138,7 @@ def embedded_texts(
             with suppress(OSError):  # Windows does not delete an open file
                 lock.unlink()
     stored = open_vectors(VectorSpec(dataset_path=str(path)))
-    return Vectors(f"{texts.name}, embedded by {model_name}", stored.chunks, texts.table)
+    return Vectors(f"{texts.name}, embedded by {model_name}", stored.chunks, texts.table, stored.mapped)
 
 
 def embeddings_folder() -> Path:

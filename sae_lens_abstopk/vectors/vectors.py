@@ -22,6 +22,8 @@ from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorPart, VectorS
 
 # rows read at a time by passes over all of them
 BLOCK = 16_384
+# rows read at a time where they are scattered: the system may map 2 MB of the file for each
+SCATTERED = 128
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,12 @@ class Vectors:
 
     def rows(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n d_in"]:
         """Return the rows ``index`` in their order, as float32."""
+        found = torch.empty(len(index), self.d_in, device=self.chunks[0].device)
         if len(self.chunks) == 1:
-            found = self.chunks[0][index].float()
-            self._release_pages()
+            for piece, place in zip(index.split(SCATTERED), found.split(SCATTERED), strict=True):
+                place.copy_(self.chunks[0][piece])
+                self._release_pages()
             return found
-        found = torch.empty(len(index), self.d_in)
         ends = list(accumulate(len(chunk) for chunk in self.chunks))
         for chunk, end in zip(self.chunks, ends, strict=True):
             here = (index >= end - len(chunk)) & (index < end)
