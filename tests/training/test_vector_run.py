@@ -14,12 +14,15 @@ from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, load_config, train
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
+from sae_lens_abstopk.training import training_loop
 from sae_lens_abstopk.training.checkpoints.resume import is_finished
 from sae_lens_abstopk.training.config.config_file import dump_config
 from sae_lens_abstopk.training.step_control import EarlyStopping
 from sae_lens_abstopk.training.vector_run import VectorRun
 from tests.cli.test_cli import invoke
 from tests.sentence_model import WORDS, save_sentence_model
+from tests.training.rank_processes import on_ranks
+from tests.training.runs import signals_in
 
 QUIET = Console(quiet=True)
 D, N = 16, 400
@@ -82,6 +85,23 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     resumed = weights_of(cfg, tmp_path / "stopped", resume_from_checkpoint="newest")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
+
+
+def test_two_ranks_that_were_stopped_train_the_sae_of_one(data: str, tmp_path: Path) -> None:
+    cfg = load_config("vectors", [data, *SMALL, "training_steps=30", "early_stopping_patience=2"])
+
+    def stopping() -> None:
+        training_loop.step_metrics = signals_in(10)
+        weights_of(cfg, tmp_path / "two")
+
+    whole = weights_of(cfg, tmp_path / "one")
+    assert all(isinstance(end, KeyboardInterrupt) for end in on_ranks(2, stopping, tmp_path / "a"))
+    resume = {"resume_from_checkpoint": "newest"}
+    first, second = on_ranks(2, lambda: weights_of(cfg, tmp_path / "two", **resume), tmp_path / "b")
+    assert whole.keys() == first.keys()
+    for name, weight in whole.items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], weight, rtol=1e-3, atol=1e-4)
 
 
 def test_a_run_that_learns_no_more_stops_early(data: str, tmp_path: Path) -> None:
