@@ -11,6 +11,7 @@ from sae_lens_abstopk.saes.loading import IMPORTS_VARIABLE, import_architectures
 from sae_lens_abstopk.saes.traits import sparsity_coefficient
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean, require_range
 from sae_lens_abstopk.system.typed_values import field_types, typed_value
+from sae_lens_abstopk.system.yaml_files import data_folder
 from sae_lens_abstopk.training.config.checks import errors_in_section
 
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
@@ -139,9 +140,14 @@ def require_known_keys(raw: Mapping[Any, Any], known: Iterable[str], *, where: s
 
 
 def _remedy(key: str, where: str, of: str) -> str:
-    if where == "sae" and key == "k" and sparsity_coefficient(sae_config_class(of.rpartition(" ")[2])):
-        return "leave it out and set target_l0.sae (in a sweep, in an entry of its own)"
-    return "leave it out" + (", as the variants of a preset do (`abstopk configs`)" if where == "sae" else "")
+    if where != "sae":
+        return "leave it out"
+    name = of.rpartition(" ")[2]
+    needs_target = key == "k" and sparsity_coefficient(sae_config_class(name))
+    remedy = "leave it out" + " and set target_l0.sae (in a sweep, in an entry of its own)" * bool(needs_target)
+    if (data_folder("training_configs") / "variants" / f"{name}.yaml").is_file():
+        remedy += f", or if a preset gives it, train the variant PRESET/{name}"
+    return remedy
 
 
 def _key_types(raw: Mapping[str, Any], where: str) -> dict[str, Any]:

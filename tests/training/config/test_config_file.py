@@ -91,6 +91,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("sae.k", 2.5, "sae.k=2.5 has the wrong type"),
     ("sae.expansion_factor", 2, "sae: give d_sae or expansion_factor, not both"),
     ("sae.signed_expansion_factor", 0.25, "sae.signed_expansion_factor is not a key of the architecture abstopk"),
+    ("sae.architecture", "standard", "set target_l0.sae (in a sweep, in an entry of its own), or if a preset gives it"),
     ("sae", SIGNED | {"d_sae": 64, "signed_expansion_factor": 0}, "signed_expansion_factor=0.0 must be above 0"),
     ("sae", SIGNED, "sae.d_sae is missing; give it, or for d_sae an expansion_factor"),
     ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
