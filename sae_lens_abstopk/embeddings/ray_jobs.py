@@ -71,6 +71,7 @@ def run_on_ray(title: str, make: Callable[[], Work], folder: Path, *, n_workers:
     n_made, n_empty, n_wanted = 0, 0, sum(len(shard.rows(n_rows)) for shard in missing)
     if missing:
         with _ray() as ray, passes_bar(console, title) as on_progress:
+            on_progress(0, n_wanted)
             kinds = ray.cluster_resources()
             kind = "GPU" if kinds.get("GPU") else "CPU"
             n_workers = min(n_workers or int(kinds[kind]), len(missing))

@@ -49,5 +49,6 @@ def run_work(
             else:
                 written = write_shard(work, shard, out, on_progress)
     if written.n_empty:
-        console.print(f"{written.n_empty:,} texts are empty; they were embedded like any text", style="dim")
+        share = f"{written.n_empty:,} of {written.n_made:,}"
+        console.print(f"{share} texts are empty; they were embedded like any text", style="dim")
     return written
