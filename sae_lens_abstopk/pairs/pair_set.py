@@ -1,0 +1,79 @@
+"""Pairs of texts, with the prompt that both answer and which of the two was preferred."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from sae_lens_abstopk.system.shown import Facts, Shown
+
+Turn = tuple[str, str]
+"""Role and content of a turn of a conversation."""
+
+
+@dataclass(frozen=True)
+class PairColumns:
+    """The columns of a data set that hold pairs, and how to read them."""
+
+    a: str
+    b: str
+    label: str | None = None
+    """Column of the preference; with chosen and rejected texts there is none, since A was chosen."""
+    prompt: str | None = None
+    group: str | None = None
+    """Column of annotators or kinds of pairs, whose preferences are compared."""
+    chosen_first: bool = False
+    """Whether the text in ``a`` was always preferred to that in ``b``."""
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """Numbers of rows with something to know about."""
+
+    read: int
+    """Rows of the data set."""
+    equal: int = 0
+    """Left out: both texts are equal."""
+    empty: int = 0
+    """Left out: a text is empty."""
+    repeated: int = 0
+    """Kept: the prompt and both texts occur in an earlier row, in either order."""
+    ties: int = 0
+    """Kept: neither text was preferred."""
+    unlabelled: int = 0
+    """Kept: the label is missing, where other rows have one."""
+
+
+@dataclass(frozen=True, repr=False)
+class PairSet(Shown):
+    """n pairs of texts A and B, in the order of their data set."""
+
+    name: str
+    """Name in errors and records."""
+    a: list[str]
+    b: list[str]
+    prompts: list[tuple[Turn, ...]]
+    """The turns before both texts; empty without a prompt."""
+    preferred: Float[np.ndarray, " n"]
+    """1 where A was preferred, -1 where B was, 0 for a tie, NaN without a label."""
+    groups: list[str] | None
+    """The group of each pair, such as its annotator."""
+    rows: Int[np.ndarray, " n"]
+    """Numbers of the rows in the data set."""
+    swapped: Bool[np.ndarray, " n"]
+    """Whether A is the second text of its row: of chosen and rejected texts, the seed draws which is A."""
+    counts: PairCounts
+    columns: PairColumns
+    source: dict[str, str] = field(default_factory=dict)
+    """The data set: ``dataset_path`` and, if given, ``dataset_name`` and ``split``."""
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    @property
+    def labelled(self) -> Bool[np.ndarray, " n"]:
+        """Which pairs have a preference; ties have none."""
+        return np.abs(self.preferred) == 1
+
+    def _facts(self) -> Facts:
+        return [{"pairs": len(self), "with a preference": int(self.labelled.sum()), "data": self.name}]
