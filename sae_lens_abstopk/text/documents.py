@@ -8,7 +8,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any, cast
 
-from datasets import Dataset, DatasetDict, IterableDataset, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Features, IterableDataset, Value, load_dataset, load_from_disk
 from datasets.distributed import split_dataset_by_node
 from datasets.exceptions import DatasetsError
 from datasets.table import CastError
@@ -70,8 +70,9 @@ def open_dataset(path: str, *, name: str | None = None, split: str = "train", st
     """
     Open a data set: a Hub id, a local file or folder, or a folder written by ``save_to_disk``.
 
-    Local files are .jsonl, .json, .parquet (also .gz and .zst), or .txt with one document a file; they have only the
-    split train and no configurations. A :class:`ConfigError` says why it cannot be read.
+    Local files are .jsonl, .json, .parquet, .csv (also .gz and .zst), or .txt with one document a file; they have only
+    the split train and no configurations. Every column of .csv is text. A :class:`ConfigError` says why it cannot be
+    read.
     """
     local = Path(path)
     with text_errors(path):
@@ -86,10 +87,28 @@ def open_dataset(path: str, *, name: str | None = None, split: str = "train", st
             builder, files = local_files(local)
             data_files = [escape(file) for file in files]
             options: dict[str, Any] = {"sample_by": "document"} if builder == "text" else {}
+            if builder == "csv":
+                options = _csv_options(data_files)
             return load_dataset(builder, data_files=data_files, split=split, streaming=streaming, **options)
         if local.suffix in (*FORMATS, *COMPRESSED) or path.startswith((".", "/", "~")):
             raise FileNotFoundError("no such file or folder")
         return load_dataset(path, name, split=split, streaming=streaming)
+
+
+def _csv_options(data_files: list[str]) -> dict[str, Any]:
+    """Read every column as text: the reader would turn 007 into 7, and the text None into a missing one."""
+    headers: list[list[str]] = []
+    for file in data_files:
+        rows = load_dataset("csv", data_files=[file], split="train", streaming=True, nrows=1)
+        headers += [list(row) for row in rows]
+        if not headers:
+            raise StopIteration  # empty, as other files without rows
+        if headers[-1] != headers[0] or "__index_level_0__" in headers[-1]:
+            raise ConfigError(
+                f"{file} has the columns {', '.join(headers[-1])}: all files need those of the first, and a row must "
+                "not have more fields than the header."
+            )
+    return {"features": Features({column: Value("string") for column in headers[0]}), "na_filter": False}
 
 
 def first_document(dataset: Text, path: str) -> dict[str, Any]:

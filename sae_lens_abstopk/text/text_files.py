@@ -11,7 +11,7 @@ from datasets.data_files import SPLIT_KEYWORDS
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import sampled_digest
 
-FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
+FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text", ".csv": "csv"}
 COMPRESSED = (".gz", ".zst")
 ARRAYS = (".npy", ".safetensors")
 """Endings of files of vectors."""

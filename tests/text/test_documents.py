@@ -141,7 +141,7 @@ def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "changes", "sentence"),
     [
-        ("a.csv", "x", {}, "holds no text; known endings: .jsonl"),
+        ("a.tsv", "x", {}, "holds no text; known endings: .jsonl"),
         ("a.jsonl", '{"input_ids": [1]}', {}, "no column text among input_ids.*set is_dataset_tokenized=true"),
         ("a.jsonl", '{"text": 3}\n', {}, "must hold text; it has 3"),
         ("a.jsonl", '{"text": [{"role": "user"}]}', CHAT, "must hold turns with a role and content"),
