@@ -1,0 +1,103 @@
+"""Recognised formats of pairs, by their columns, and the columns that a user names for others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from sae_lens_abstopk.pairs.pair_set import PairColumns
+from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+
+
+class Format(NamedTuple):
+    """Columns of the two texts, in lower case."""
+
+    a: str
+    b: str
+    chosen_first: bool = False
+    """Whether the text in ``a`` was always preferred."""
+
+
+FORMATS = (
+    Format("chosen", "rejected", chosen_first=True),  # TRL
+    Format("response_a", "response_b"),  # What's In My Human Feedback?
+    Format("output_1", "output_2"),  # AlpacaEval
+    Format("conversation_a", "conversation_b"),  # Chatbot Arena
+    Format("a", "b"),
+)
+"""Recognised formats; the first whose columns are there is taken."""
+LABELS = ("label", "preference", "winner")
+PROMPTS = ("prompt", "instruction")
+KEYS = ("a", "b", "chosen", "rejected", "label", "prompt", "group")
+"""Keys with which a user names columns."""
+WAYS = "give a=COLUMN,b=COLUMN or chosen=COLUMN,rejected=COLUMN, and as needed label=, prompt= and group=."
+
+
+def named_columns(columns: str | Mapping[str, str]) -> dict[str, str]:
+    """
+    Return the columns by key from ``a=X,b=Y,label=Z,prompt=P,group=G``, or check a mapping of them.
+
+    Raises:
+        ConfigError: a key is unknown or given twice, or a column is missing or has two keys.
+    """
+    if isinstance(columns, Mapping):
+        given = list(columns.items())
+    else:
+        parts = (part.partition("=") for part in columns.split(","))
+        given = [(key.strip(), column.strip()) for key, _, column in parts]
+    where = f"columns={columns!r}"
+    found: dict[str, str] = {}
+    for key, column in given:
+        if key not in KEYS:
+            raise ConfigError(f"{where}: the key {key!r} is not known{did_you_mean(key, KEYS)}; {WAYS}")
+        if not column:
+            raise ConfigError(f"{where}: {key} names no column; write {key}=COLUMN.")
+        if key in found:
+            raise ConfigError(f"{where}: {key} is given twice, as {found[key]!r} and {column!r}; give one.")
+        if column in found.values():
+            raise ConfigError(f"{where}: the column {column!r} is given twice; each key needs a column of its own.")
+        found[key] = column
+    texts = found.keys() & {"a", "b", "chosen", "rejected"}
+    if texts not in (set(), {"a", "b"}, {"chosen", "rejected"}):
+        raise ConfigError(f"{where} gives {' and '.join(sorted(texts))}; {WAYS}")
+    return found
+
+
+def find_columns(names: Sequence[str], given: Mapping[str, str], where: str) -> PairColumns:
+    """
+    Return the columns to read of a data set with the columns ``names``.
+
+    If ``given`` names both texts, only the given columns are read; else the format is recognised, and what is given
+    replaces what was recognised.
+
+    Raises:
+        ConfigError: a given column is missing, the format is not recognised, or chosen texts have a label.
+    """
+    for key, column in given.items():
+        if column not in names:
+            raise ConfigError(
+                f"{where} has no column {column!r} for {key}{did_you_mean(column, names)}; its columns are "
+                f"{', '.join(names)}."
+            )
+    a, b = ("chosen", "rejected") if "chosen" in given else ("a", "b")
+    texts = PairColumns(given[a], given[b], chosen_first=a == "chosen") if a in given else _recognised(names, where)
+    found = replace(texts, **{key: given[key] for key in ("label", "prompt", "group") if key in given})
+    if found.chosen_first and found.label:
+        raise ConfigError(
+            f"{where}: {found.a} and {found.b} are chosen and rejected texts, which need no label {found.label}; leave "
+            "it out, or give a and b."
+        )
+    return found
+
+
+def _recognised(names: Sequence[str], where: str) -> PairColumns:
+    by_lower = {name.lower(): name for name in reversed(names)}
+    for a, b, chosen_first in FORMATS:
+        if a in by_lower and b in by_lower:
+            label = next((by_lower[each] for each in LABELS if each in by_lower and not chosen_first), None)
+            prompt = next((by_lower[each] for each in PROMPTS if each in by_lower), None)
+            return PairColumns(by_lower[a], by_lower[b], label, prompt, chosen_first=chosen_first)
+    known = ", ".join(f"{each.a} and {each.b}" for each in FORMATS)
+    raise ConfigError(
+        f"{where}: no pairs are recognised among its columns {', '.join(names)}; known are {known}. For others, set "
+        f"columns: {WAYS}"
+    )
