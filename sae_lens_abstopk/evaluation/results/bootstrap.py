@@ -1,9 +1,10 @@
 """95 % bootstrap intervals that resample whole groups, because near-copies of a text are not independent."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 from scipy.stats import norm, t
 
 from sae_lens_abstopk.evaluation.results.records import Interval
@@ -46,23 +47,9 @@ def bootstrap(
         raise ValueError(f"needs rows, resamples and one group a row: {n=}, {resamples=}, {groups and len(groups)=}.")
     unit = np.arange(n) if groups is None else _numbered(groups)
     n_units = int(unit.max()) + 1
-    generator = np.random.default_rng(seed)
-    per_chunk = max(1, _CHUNK_BYTES // (8 * n))
-    values: list[npt.NDArray[np.float64]] = []
-    for start in range(0, resamples, per_chunk):
-        size = min(per_chunk, resamples - start)
-        drawn = generator.multinomial(n_units, np.full(n_units, 1 / n_units), size=size)
-        values.append(statistic(drawn.astype(np.float64)[:, unit]))
-    found = np.concatenate(values or [np.empty(0)])
-    found = found[~np.isnan(found)]
-    low = high = None
-    # a bootstrap's standard error is too small by sqrt((n - 1) / n), and a normal quantile is below Student's
-    if n_units > 1 and len(found) > resamples / 2:
-        tail = norm.cdf((n_units / (n_units - 1)) ** 0.5 * t.ppf((1 - LEVEL) / 2, n_units - 1))
-        low, high = np.quantile(found, [tail, 1 - tail]).tolist()
-    if low == high:  # equal resamples, as with a perfect score, say nothing about other samples
-        low = high = None
-    return Interval(value=float(statistic(np.ones((1, n)))[0]), low=low, high=high, n_units=n_units)
+    chunks = _draws(n_units, resamples, seed, row_bytes=8 * n)
+    found = np.concatenate([statistic(drawn[:, unit]) for drawn in chunks] or [np.empty(0)])
+    return _interval(float(statistic(np.ones((1, n)))[0]), found, n_units)
 
 
 def mean_estimate(
@@ -73,6 +60,59 @@ def mean_estimate(
     return bootstrap(
         lambda weights: weights @ array / weights.sum(1), len(array), groups=groups, resamples=resamples, seed=seed
     )
+
+
+def ratio_estimates(
+    numerators: npt.ArrayLike,
+    denominators: npt.ArrayLike,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Interval]:
+    """
+    Return the sum of each column of ``numerators`` over that of ``denominators``, with its interval; both [n, columns].
+
+    Denominators are at least 0, and ``n_units`` are the groups in which they are above 0: only those inform a column.
+    """
+    above, below = (np.asarray(each, dtype=np.float64) for each in (numerators, denominators))
+    unit = np.arange(len(above)) if groups is None else _numbered(groups)
+    n_units = int(unit.max(initial=-1)) + 1
+    by_unit = csr_array((np.ones(len(unit)), (unit, np.arange(len(unit)))), shape=(n_units, len(unit)))
+    above, below = by_unit @ above, by_unit @ below
+
+    def ratios(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        total = weights @ below
+        return np.divide(weights @ above, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+    whole = ratios(np.ones((1, n_units)))[0].tolist()
+    found = [ratios(drawn) for drawn in _draws(n_units, resamples, seed, row_bytes=8 * n_units)]
+    columns = np.concatenate(found or [np.empty((0, len(whole)))]).T
+    informed = (below > 0).sum(0).tolist()
+    return [_interval(*each) for each in zip(whole, columns, informed, strict=True)]
+
+
+def _draws(n_units: int, resamples: int, seed: int, *, row_bytes: int) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield how often each unit is drawn, [resamples, n_units], in chunks of at most ``_CHUNK_BYTES``."""
+    generator = np.random.default_rng(seed)
+    per_chunk = max(1, _CHUNK_BYTES // row_bytes)
+    for start in range(0, resamples, per_chunk):
+        size = min(per_chunk, resamples - start)
+        yield generator.multinomial(n_units, np.full(n_units, 1 / n_units), size=size).astype(np.float64)
+
+
+def _interval(value: float, found: npt.NDArray[np.float64], n_units: int) -> Interval:
+    """Return the expanded percentile interval of a statistic whose values on the resamples are ``found``."""
+    resamples = len(found)
+    found = found[~np.isnan(found)]
+    low = high = None
+    # a bootstrap's standard error is too small by sqrt((n - 1) / n), and a normal quantile is below Student's
+    if n_units > 1 and len(found) > resamples / 2:
+        tail = norm.cdf((n_units / (n_units - 1)) ** 0.5 * t.ppf((1 - LEVEL) / 2, n_units - 1))
+        low, high = np.quantile(found, [tail, 1 - tail]).tolist()
+    if low == high:  # equal resamples, as with a perfect score, say nothing about other samples
+        low = high = None
+    return Interval(value=value, low=low, high=high, n_units=n_units)
 
 
 def _numbered(groups: Sequence[Hashable]) -> npt.NDArray[np.int64]:

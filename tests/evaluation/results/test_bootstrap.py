@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sae_lens_abstopk.evaluation.probing.statistics import ResampledAUROC
-from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap, mean_estimate, ratio_estimates
 
 
 def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
@@ -63,3 +63,21 @@ def test_a_seed_draws_the_same_resamples_again_and_chunks_do_not_show(monkeypatc
     assert found != bootstrap(statistic, 100, seed=4)
     monkeypatch.setattr("sae_lens_abstopk.evaluation.results.bootstrap._CHUNK_BYTES", 8 * 100 * 7)
     assert found == bootstrap(statistic, 100, seed=3)
+
+
+def test_ratios_of_columns_have_the_intervals_of_their_own_bootstraps() -> None:
+    generator = np.random.default_rng(0)
+    groups = generator.integers(0, 30, 900).tolist()
+    below = (generator.random((900, 3)) < [0.9, 0.3, 0]).astype(float)
+    above = below * (generator.random((900, 3)) < 0.4)
+    found = ratio_estimates(above, below, groups=groups, seed=5)
+    for column in (0, 1):
+        ratio = bootstrap(
+            lambda weights, column=column: (weights @ above[:, column]) / (weights @ below[:, column]),
+            900,
+            groups=groups,
+            seed=5,
+        )
+        assert (found[column].value, found[column].low) == pytest.approx((ratio.value, ratio.low))
+        assert found[column].high == pytest.approx(ratio.high)
+    assert (found[2].value, found[2].low, found[2].n_units) == (None, None, 0)
