@@ -42,14 +42,14 @@ def plain(text: str) -> str:
 def _words(words: tuple[str, ...]) -> re.Pattern[str]:
     # longest first
     alternatives = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    letter, unspaced, mark = rf"[^\W{UNSPACED}]", f"[{UNSPACED}]", f"[{_marks()}]"
+    letter, unspaced, mark = rf"[^\W{UNSPACED}]", f"[{UNSPACED}]", f"[{marks()}]"
     start = f"(?:(?={unspaced})|(?<!{letter})(?<!{mark}))"
     end = f"(?!{mark})(?:(?<={unspaced})|(?!{letter}))"
     return re.compile(f"{start}(?:{alternatives}){end}")
 
 
 @cache
-def _marks() -> str:
+def marks() -> str:
     """Return combining signs that ``\\w`` lacks: most Indic vowels, but not the variation selectors of emoji."""
     signs = (chr(code) for code in range(sys.maxunicode + 1) if not 0xFE00 <= code <= 0xFE0F)
     return "".join(sign for sign in signs if unicodedata.category(sign) in ("Mn", "Mc"))

@@ -1,0 +1,118 @@
+"""Words of poles do not depend on which text is A, follow the published formula, and are those that were planted."""
+
+import math
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sae_lens_abstopk.pairs.words import _WORD, Z, log_odds_z, pole_words, words_of
+from tests.pairs.turning import negated, swapped_texts, swaps
+
+RNG = np.random.default_rng(0)
+COMMON = [f"word{letter}" for letter in "abcdefghijkl"]
+
+
+def text(*also: str) -> str:
+    return " ".join([*RNG.choice(COMMON, 5), *also])
+
+
+A, B = [text() for _ in range(60)], [text() for _ in range(60)]
+CODES = RNG.normal(size=(60, 3)) * (RNG.random((60, 3)) < 0.6)
+# more of axis 0 goes with one word, less of it with another
+for row, code in enumerate(CODES[:, 0]):
+    if code:
+        A[row] += " Sure" if code > 0 else " don’t"
+        B[row] += " don't" if code > 0 else " sure"
+PROMPTS = np.arange(60) // 2
+
+
+@given(swaps)
+def test_words_do_not_depend_on_which_text_is_a(swap: np.ndarray) -> None:
+    swapped = pole_words(negated(CODES, swap), *swapped_texts(A, B, swap), components=PROMPTS)
+    assert swapped == pole_words(CODES, A, B, components=PROMPTS)
+
+
+def test_negated_codes_swap_the_poles() -> None:
+    found, negative = (pole_words(codes, A, B, components=PROMPTS) for codes in (CODES, -CODES))
+    assert [(axis.negative, axis.positive) for axis in negative] == [tuple(axis) for axis in found]
+
+
+def test_planted_words_are_found_with_their_counts() -> None:
+    planted = pole_words(CODES, A, B, components=PROMPTS)[0]
+    n = np.count_nonzero(CODES[:, 0])
+    assert [(word.word, word.pairs, word.opposite_pairs) for word in planted.positive[:1]] == [("sure", n, 0)]
+    assert [(word.word, word.pairs, word.opposite_pairs) for word in planted.negative[:1]] == [("don't", n, 0)]
+    assert all(word.z > Z for pole in planted for word in pole)
+
+
+def test_z_is_that_of_the_published_formula() -> None:
+    """Counts of texts, pair by pair, and equations 15 to 22 of Monroe et al. in plain loops."""
+    more, less, prior = Counter(), Counter(), Counter()
+    sizes = Counter(PROMPTS[CODES[:, 0] != 0].tolist())
+    read = np.flatnonzero(CODES.any(1))
+    for row in read.tolist():
+        code, of_a, of_b = CODES[row, 0], set(words_of(A[row])), set(words_of(B[row]))
+        prior.update(of_a ^ of_b)
+        for word in of_a ^ of_b if code else ():
+            side = more if (word in of_a) == (code > 0) else less
+            side[word] += 1 / sizes[PROMPTS[row]]
+    size = (sum(more.values()) + sum(less.values())) / 2
+
+    def z(word: str) -> float:
+        alpha = size * prior[word] / sum(prior.values())
+        y, n = [more[word], less[word]], [sum(more.values()), sum(less.values())]
+        odds = [math.log((y[i] + alpha) / (n[i] + size - y[i] - alpha)) for i in (0, 1)]
+        return (odds[0] - odds[1]) / math.sqrt(sum(1 / (y[i] + alpha) for i in (0, 1)))
+
+    planted = pole_words(CODES, A, B, components=PROMPTS)[0]
+    for pole, sign in ((planted.positive, 1), (planted.negative, -1)):
+        assert {word.word: word.z for word in pole} == pytest.approx(
+            {word: sign * z(word) for word in prior if sign * z(word) > Z}
+        )
+
+
+def test_repeated_words_and_many_pairs_of_one_prompt_are_no_more_evidence() -> None:
+    longer = [each + " Sure" * 9 if "Sure" in each else each for each in A]
+    assert pole_words(CODES, longer, B, components=PROMPTS) == pole_words(CODES, A, B, components=PROMPTS)
+    four_times = (np.repeat(CODES, 4, axis=0), np.repeat(A, 4).tolist(), np.repeat(B, 4).tolist())
+    for one, four in zip(
+        pole_words(CODES, A, B, components=PROMPTS),
+        pole_words(*four_times, components=np.repeat(PROMPTS, 4)),
+        strict=True,
+    ):
+        assert [word.z for word in one.positive] == pytest.approx([word.z for word in four.positive])
+
+
+def test_axes_without_pairs_and_texts_without_words_have_no_words() -> None:
+    for codes, a, b in ((0 * CODES, A, B), (CODES, ["!"] * 60, ["\U0001f600"] * 60), (CODES, ["one"] * 60, [""] * 60)):
+        assert all(axis == ([], []) for axis in pole_words(codes, a, b, components=PROMPTS))
+
+
+def test_a_word_in_both_corpora_alike_has_z_of_zero() -> None:
+    counts = np.array([5.0, 2.0])
+    assert log_odds_z(counts, counts, counts / 7).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Don’t re-use 'it' -- 3D", ["don't", "re-use", "it", "d"]),
+        (
+            "हिन्दी में",
+            ["हिन्दी", "में"],
+        ),
+        ("東京2024", ["東", "京"]),
+        ("ÉTÉ и лето", ["été", "и", "лето"]),
+    ],
+)
+def test_words_keep_apostrophes_in_any_script(text: str, words: list[str]) -> None:
+    assert words_of(text) == words
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_the_pattern_for_ascii_finds_what_the_general_one_does(text: str) -> None:
+    assert words_of(text) == re.findall(_WORD, text.casefold())
