@@ -48,6 +48,29 @@ def check_hook(spec: ModelSpec, *, d_in: int, context_size: int) -> None:
         raise ConfigError(f"sae.d_in={d_in} but {name} is {width} wide; set sae.d_in={width} or leave it out.")
 
 
+def chosen_hook(model_name: str, *, layer: int | None = None, hook_name: str | None = None) -> str:
+    """
+    Return the hook of a transformers model that is named, or the output of a layer, by default the middle one.
+
+    Raises:
+        ConfigError: before weights are read, if both are given or the model lacks the hook or layer.
+    """
+    if layer is not None and hook_name is not None:
+        raise ConfigError(f"layer={layer} and hook_name={hook_name!r} are given; give one of them.")
+    config = read_model_config(model_name)
+    with model_errors(model_name), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    names, layers = [name for name, _ in model.named_modules() if name], layer_names(model)
+    if hook_name is None:
+        layer = len(layers) // 2 if layer is None else layer
+        if not 0 <= layer < len(layers):
+            raise ConfigError(f"layer={layer}: {model_name} has the layers 0 to {len(layers) - 1}.")
+        return layers[layer]
+    if hook_name not in names:
+        raise missing_hook(hook_name, model_name, names, layers)
+    return hook_name
+
+
 def most_positions(model: nn.Module) -> int | None:
     """Return the longest context that the model's position tables allow; None without tables (rotary positions)."""
     tables = [

@@ -77,3 +77,19 @@ class PairSet(Shown):
 
     def _facts(self) -> Facts:
         return [{"pairs": len(self), "with a preference": int(self.labelled.sum()), "data": self.name}]
+
+
+def pairs_of_rows(n: int) -> PairSet:
+    """Return the pairs of the rows of two arrays, which have no texts: a pair is named by its row."""
+    return PairSet(
+        name="two arrays",
+        a=[f"row {row} of A" for row in range(n)],
+        b=[f"row {row} of B" for row in range(n)],
+        prompts=[()] * n,
+        preferred=np.full(n, np.nan),
+        groups=None,
+        rows=np.arange(n),
+        swapped=np.zeros(n, dtype=bool),
+        counts=PairCounts(read=n),
+        columns=PairColumns("a", "b"),
+    )

@@ -75,8 +75,9 @@ class Run:
         self.starts = warm_starts(cfg) if self.resumed is None else {}
         """Folders with the initial weights of SAEs, by name."""
         self._check_source()
+        seeds = dict.fromkeys(cfg.all_saes, cfg.seed) | cfg.weight_seeds
         self.saes: dict[str, TrainingSAE[Any]] = {
-            name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name)).to(cfg.device)
+            name: new_sae(sae_cfg, seeds[name], weights_of=self.starts.get(name)).to(cfg.device)
             for name, sae_cfg in cfg.all_saes.items()
         }
         require_room(cfg, self.saes)
@@ -214,7 +215,8 @@ class Run:
         if not self.console.is_terminal:
             loggers.append(ConsoleLogger(self.console, self.label(name), self.cfg.total_training_steps))
         trainer = self.state.trainers[name]
-        config = self.cfg.to_dict() | {"sae": self.saes[name].cfg.to_dict(), "companions": {}, "lr_multiples": {}}
+        of_run: dict[str, Any] = {key: {} for key in ("companions", "lr_multiples", "weight_seeds")}
+        config = self.cfg.to_dict() | {"sae": self.saes[name].cfg.to_dict()} | of_run
         loggers += open_trackers(
             self.cfg.logger,
             self.label(name),

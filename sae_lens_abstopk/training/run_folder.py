@@ -52,6 +52,7 @@ def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, source: 
                 sae.cfg.metadata[key] = value
         sae.cfg.metadata.label = name
         sae.cfg.metadata.lr = cfg.lr * cfg.lr_multiples.get(name, 1)
+        sae.cfg.metadata.seed = cfg.weight_seeds.get(name, cfg.seed)
     architecture = saes["sae"].cfg.architecture().removeprefix("sparse_")
     # a companion may have the name of the architecture
     common.label = common.variant or ("sae" if architecture in saes else architecture)

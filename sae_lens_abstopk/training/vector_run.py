@@ -19,7 +19,10 @@ from sae_lens_abstopk.training.source.vector_source import VectorSource
 from sae_lens_abstopk.vectors.embedding import open_rows
 from sae_lens_abstopk.vectors.vectors import Vectors
 
-RECORDED = ("source", "model_name", "dataset_path", "dataset_name", "split", "column_name", "group", "held_out_every")
+RECORDED = (
+    *("source", "model_name", "dataset_path", "dataset_name", "split", "column_name", "group", "held_out_every"),
+    "random_signs",
+)
 
 
 class VectorRun(Run):
@@ -45,10 +48,17 @@ class VectorRun(Run):
 
     @override
     def _open_source(self) -> VectorSource:
-        recorded: dict[str, Any] = {key: getattr(self.cfg, key) or None for key in RECORDED}
+        cfg = self.cfg
+        recorded: dict[str, Any] = {key: getattr(cfg, key) or None for key in RECORDED}
         recorded |= {"n_vectors": len(self._train_rows)}
-        batch = self.cfg.train_batch_size_tokens
-        return VectorSource(self._vectors, self._train_rows, batch_size=batch, seed=self.cfg.seed, recorded=recorded)
+        return VectorSource(
+            self._vectors,
+            self._train_rows,
+            batch_size=cfg.train_batch_size_tokens,
+            seed=cfg.seed,
+            recorded=recorded,
+            random_signs=cfg.random_signs,
+        )
 
     @override
     def _open_held_out(self) -> HeldOutVectors:

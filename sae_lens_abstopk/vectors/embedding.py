@@ -1,34 +1,25 @@
 """Texts as vectors: embedded by a sentence-transformers model, and cached by content."""
 
-import hashlib
 import importlib.util
-import json
-import os
-from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from filelock import FileLock
 from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor
 
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, require_choice
-from sae_lens_abstopk.system.files import cache_folder, lack_of_space, sampled_digest
-from sae_lens_abstopk.system.terminal import passes_bar
-from sae_lens_abstopk.vectors.texts import TEXT_BLOCK, Texts, open_texts
+from sae_lens_abstopk.system.files import sampled_digest
+from sae_lens_abstopk.vectors.row_cache import Reader, cached_rows
+from sae_lens_abstopk.vectors.texts import Texts, open_texts
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 from sae_lens_abstopk.vectors.vectors import Vectors, open_vectors
 
 EmbeddingType = Literal["float32", "float16"]
 # texts in a batch: on a CPU, 128 were a third slower
 BATCH_ON_CPU, BATCH_ON_GPU = 32, 256
-# hex digits of a hash in a file name
-DIGITS = 24
 
 
 class Embedder:
@@ -125,25 +116,16 @@ def embedded_texts(
     digest, n_empty = texts.digest()
     if n_empty:
         console.print(f"{n_empty:,} of {len(texts):,} texts are empty; they are embedded like any text", style="dim")
-    facts = json.dumps([model_name, _model_files(Path(model_name)), digest, dtype])
-    key = hashlib.sha256(facts.encode()).hexdigest()[:DIGITS]
-    path = embeddings_folder() / f"{Path(model_name).name}-{key}.npy"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_suffix(".lock")
-        # the ranks of a training run wait here for the one that embeds
-        with FileLock(lock):
-            if not path.is_file():
-                _fill(path, texts, Embedder(model_name, device=device), np.dtype(dtype), console)
-            with suppress(OSError):  # Windows does not delete an open file
-                lock.unlink()
-    stored = open_vectors(VectorSpec(dataset_path=str(path)))
+    facts = [model_name, _model_files(Path(model_name)), digest]
+
+    def open_reader() -> Reader:
+        embed = Embedder(model_name, device=device)
+        return Reader(embed.d_in, lambda rows: embed(texts.read(rows)))
+
+    stored = cached_rows(
+        Path(model_name).name, facts, len(texts), open_reader, dtype=dtype, console=console, doing="embedding"
+    )
     return Vectors(f"{texts.name}, embedded by {model_name}", stored.chunks, texts.table, stored.mapped)
-
-
-def embeddings_folder() -> Path:
-    """Return the folder of cached embeddings; see :func:`cache_folder`."""
-    return cache_folder() / "embeddings"
 
 
 def require_sentence_transformers() -> None:
@@ -156,28 +138,3 @@ def _model_files(folder: Path) -> list[tuple[str, str]]:
     """Return name and digest of each file of a local model; an empty list for a Hub model."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()] if folder.is_dir() else []
     return [(path.relative_to(folder).as_posix(), sampled_digest(path)) for path in files]
-
-
-def _fill(path: Path, texts: Texts, embed: Embedder, dtype: np.dtype, console: Console) -> None:
-    """Write the embeddings of all texts to ``path``, after the whole blocks that an interrupted call left."""
-    partial, row_bytes = path.with_suffix(".partial"), embed.d_in * dtype.itemsize
-    lack = lack_of_space(path.parent, len(texts) * row_bytes, f"embedding {len(texts):,} texts")
-    if lack is not None:
-        raise ConfigError(f"{lack}; free some, or set ABSTOPK_CACHE to a folder on another disk.")
-    about = {"descr": dtype.str, "fortran_order": False, "shape": (len(texts), embed.d_in)}
-    header = BytesIO()
-    np.lib.format.write_array_header_1_0(header, about)
-    with partial.open("ab") as file, passes_bar(console, "embedding") as on_progress:
-        if file.tell() < header.tell():
-            file.truncate(0)
-            file.write(header.getvalue())
-        done = (file.tell() - header.tell()) // row_bytes // TEXT_BLOCK * TEXT_BLOCK
-        file.truncate(header.tell() + done * row_bytes)
-        for start in range(done, len(texts), TEXT_BLOCK):
-            rows = range(start, min(start + TEXT_BLOCK, len(texts)))
-            file.write(embed(texts.read(rows)).numpy().astype(dtype).tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-            on_progress(rows.stop, len(texts))
-    partial.replace(path)
-    console.print(f"{len(texts):,} embeddings are kept in {path}", style="dim", soft_wrap=True)

@@ -35,17 +35,19 @@ class Vectors:
     chunks: tuple[Tensor, ...]
     """Consecutive rows, each [n, d_in]; views of the memory-mapped file where there is one."""
     table: Dataset | None = None
-    mapped: mmap.mmap | None = None
-    """The map of the file that the rows are views of, if its pages can be given back."""
+    mapped: tuple[mmap.mmap, ...] = ()
+    """The maps of the files that the rows are views of, if their pages can be given back."""
 
     @classmethod
     def of_array(cls, array: Any, *, name: str = "the array") -> "Vectors":
         """
-        Wrap a NumPy array or a tensor [n, d_in], without copying it.
+        Wrap a NumPy array or a tensor [n, d_in], without copying it; :class:`Vectors` stay as they are.
 
         Raises:
             ConfigError: it is not a matrix of floating-point numbers.
         """
+        if isinstance(array, Vectors):
+            return array
         tensor = _as_tensor(array) if isinstance(array, np.ndarray) else torch.as_tensor(array)
         return cls(name, (_require_matrix(tensor, name),))
 
@@ -60,15 +62,15 @@ class Vectors:
     def rows(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n d_in"]:
         """Return the rows ``index`` in their order, as float32."""
         found = torch.empty(len(index), self.d_in, device=self.chunks[0].device)
-        if len(self.chunks) == 1:
-            for piece, place in zip(index.split(SCATTERED), found.split(SCATTERED), strict=True):
-                place.copy_(self.chunks[0][piece])
-                self._release_pages()
-            return found
         ends = list(accumulate(len(chunk) for chunk in self.chunks))
-        for chunk, end in zip(self.chunks, ends, strict=True):
-            here = (index >= end - len(chunk)) & (index < end)
-            found[here] = chunk[index[here] - (end - len(chunk))].float()
+        size = SCATTERED if self.mapped else max(len(index), 1)
+        for piece, place in zip(index.split(size), found.split(size), strict=True):
+            for chunk, end in zip(self.chunks, ends, strict=True):
+                here = slice(None)
+                if len(self.chunks) > 1:
+                    here = (piece >= end - len(chunk)) & (piece < end)
+                place[here] = chunk[piece[here] - (end - len(chunk))].float()
+            self._release_pages()
         return found
 
     def blocks(self) -> Iterator[Float[Tensor, "n d_in"]]:
@@ -80,8 +82,8 @@ class Vectors:
 
     def _release_pages(self) -> None:
         """Give back the memory of the pages that were read; the operating system keeps them cached while it can."""
-        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self.mapped.madvise(mmap.MADV_DONTNEED)
+        for each in self.mapped if hasattr(mmap, "MADV_DONTNEED") else ():
+            each.madvise(mmap.MADV_DONTNEED)
 
     @property
     def columns(self) -> list[str]:
@@ -203,7 +205,7 @@ def _open_npy(path: Path) -> Vectors:
                 f"{name} holds Python objects, which are never unpickled; save it as an array of floats."
             ) from None
         raise ConfigError(f"{name} is damaged or cut short: {error}.") from None
-    mapped = array.base if isinstance(array.base, mmap.mmap) else None
+    mapped = (array.base,) if isinstance(array.base, mmap.mmap) else ()
     return Vectors(name, (_require_matrix(_as_tensor(array), name),), mapped=mapped)
 
 

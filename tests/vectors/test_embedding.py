@@ -12,8 +12,9 @@ from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.vectors import embedding
-from sae_lens_abstopk.vectors.embedding import embedded, embeddings_folder
+from sae_lens_abstopk.vectors import embedding, row_cache
+from sae_lens_abstopk.vectors.embedding import embedded
+from sae_lens_abstopk.vectors.row_cache import embeddings_folder
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 from tests.sentence_model import D_IN, WORDS, save_sentence_model
 
@@ -30,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VectorSpec:
     """Texts with labels in a file; the cache is in a folder of the test."""
     monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(embedding, "TEXT_BLOCK", 8)
+    monkeypatch.setattr(row_cache, "ROW_BLOCK", 8)
     lines = [json.dumps({"text": text, "label": i % 3}) + "\n" for i, text in enumerate(TEXTS)]
     (tmp_path / "texts.jsonl").write_text("".join(lines))
     return VectorSpec(dataset_path=str(tmp_path / "texts.jsonl"))

@@ -126,7 +126,8 @@ def check_config(cfg: "TrainingConfig") -> None:
         for key in OF_TOKENS:
             require_default(cfg, key, "it is a key of language models, and source is vectors")
     else:
-        require_default(cfg, "group", "it is a key of source: vectors")
+        for key in ("group", "random_signs"):
+            require_default(cfg, key, "it is a key of source: vectors")
     _check_lengths(cfg)
     require_sae_names(cfg.companions, where="companions")
     if problem := next(chain(_cache_problems(cfg), _sae_problems(cfg), _target_problems(cfg)), None):
@@ -210,7 +211,7 @@ def _aims_at_l0(sae: TrainingSAEConfig) -> bool:
 
 
 def _target_problems(cfg: "TrainingConfig") -> Iterator[str]:
-    for key in ("target_l0", "lr_multiples"):
+    for key in ("target_l0", "lr_multiples", "weight_seeds"):
         for name in getattr(cfg, key).keys() - cfg.all_saes:
             yield f"{key} names {name!r}, which is not trained; SAEs: {', '.join(cfg.all_saes)}."
     for name, multiple in cfg.lr_multiples.items():

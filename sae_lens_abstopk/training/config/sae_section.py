@@ -111,7 +111,7 @@ def apply_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: the variant holds L0 at the k of the config, and there is none.
     """
-    for key in ("companions", "lr_multiples"):
+    for key in ("companions", "lr_multiples", "weight_seeds"):
         raw.pop(key, None)
     sae, targets = dict(raw.get("sae", {})), raw.pop("target_l0", {})
     if "sae" in targets and not {"k", "k_fraction"} & sae.keys():

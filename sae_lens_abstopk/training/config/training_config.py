@@ -93,6 +93,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         split (str): Split of the dataset.
         source (str): What is trained on: tokens of a language model, or vectors of a file or data set.
         group (str, optional): With source: vectors, the column whose equal values stay on one side of the split.
+        random_signs (bool): Multiply each vector by 1 or -1, drawn anew in each epoch: for differences, whose
+            direction is arbitrary.
         column_name (str): Column with the text, the chat turns (use_chat_formatting) or the token ids.
         shuffle (bool): Shuffle the documents with `seed`, through a window of 10,000 when streaming.
         held_out_every (int, optional): Every n-th document (about, of streamed shards) is kept out of training.
@@ -107,6 +109,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         companions (dict): SAEs trained in the same pass over the same activations: name to SAE config.
         target_l0 (dict): Mean L0 that an SAE is held at, by its name, by steering its L0 or L1 coefficient.
         lr_multiples (dict): Learning rate of an SAE as a multiple of `lr`, by its name; 1 by default.
+        weight_seeds (dict): Seed of an SAE's first weights, by its name; `seed` by default.
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 never measures it during training.
         perf_tokens (int): Held-out tokens for each such measurement.
         checkpoint_freq (int): Steps between two checkpoints; 0 saves none but the final SAE.
@@ -130,6 +133,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     split: str = "train"
     column_name: str = "text"
     group: str | None = None
+    random_signs: bool = False
     shuffle: bool = True
     held_out_every: int | None = 20
     device: str = "auto"
@@ -139,6 +143,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     companions: dict[str, TrainingSAEConfig] = field(default_factory=dict)
     target_l0: dict[str, float] = field(default_factory=dict)
     lr_multiples: dict[str, float] = field(default_factory=dict)
+    weight_seeds: dict[str, int] = field(default_factory=dict)
     perf_log_freq: int = 1000
     perf_tokens: int = 16_384
     checkpoint_freq: int = 5000

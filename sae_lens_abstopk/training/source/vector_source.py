@@ -23,7 +23,8 @@ class VectorSource:
         vectors: The vectors.
         rows: Numbers [n] of the rows to train on.
         batch_size: Rows of a batch, over all ranks; each rank gets its share.
-        seed: Seed of the orders.
+        seed: Seed of the orders and signs.
+        random_signs: Whether each epoch multiplies each row by 1 or -1, drawn anew.
         recorded: Result of :meth:`metadata`.
 
     Raises:
@@ -31,7 +32,14 @@ class VectorSource:
     """
 
     def __init__(
-        self, vectors: Vectors, rows: torch.Tensor, *, batch_size: int, seed: int, recorded: dict[str, Any]
+        self,
+        vectors: Vectors,
+        rows: torch.Tensor,
+        *,
+        batch_size: int,
+        seed: int,
+        recorded: dict[str, Any],
+        random_signs: bool = False,
     ) -> None:
         if len(rows) < batch_size:
             raise ConfigError(
@@ -43,9 +51,11 @@ class VectorSource:
         self._n_batches = 0
 
         @lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
-        def order(epoch: int) -> torch.Tensor:
+        def order(epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-            return torch.randperm(len(rows), generator=generator)
+            order = torch.randperm(len(rows), generator=generator)
+            flipped = torch.rand(len(rows), generator=generator) < (0.5 if random_signs else 0)
+            return order, 1.0 - 2 * flipped
 
         self._order = order
 
@@ -58,18 +68,20 @@ class VectorSource:
         share = self._batch_size // n_ranks()
         while True:
             start = self._n_batches * self._batch_size + this_rank() * share
-            picked = self._rows[self._numbers(start, start + share)]
+            numbers, signs = self._numbers(start, start + share)
             self._n_batches += 1
-            yield self._vectors.rows(picked)
+            yield self._vectors.rows(self._rows[numbers]) * signs[:, None]
 
-    def _numbers(self, start: int, end: int) -> torch.Tensor:
-        """Return the places ``start`` to ``end`` of all epochs, as indices of the rows."""
-        n, found = len(self._rows), []
+    def _numbers(self, start: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the places ``start`` to ``end`` of all epochs, as indices of the rows and their signs."""
+        n, found, signs = len(self._rows), [], []
         while start < end:
             epoch, at = divmod(start, n)
-            found.append(self._order(epoch)[at : at + end - start])
+            order, of_order = self._order(epoch)
+            found.append(order[at : at + end - start])
+            signs.append(of_order[at : at + end - start])
             start += len(found[-1])
-        return torch.cat(found)
+        return torch.cat(found), torch.cat(signs)
 
     def position(self) -> SourcePosition:
         """Return the state between two batches."""

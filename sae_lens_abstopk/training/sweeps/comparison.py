@@ -23,7 +23,10 @@ from sae_lens_abstopk.training.run_folder import sae_folder
 from sae_lens_abstopk.training.sweeps.many_runs import FileModel, read_as, train_unfinished
 
 SIZES = ("sae.d_in", "sae.d_sae", "sae.expansion_factor")
-OWN = {"sae", "companions", "seed", "target_l0", "lr_multiples", "output_path", "resume_allows_changes"}
+OWN = {
+    *("sae", "companions", "seed", "target_l0", "lr_multiples", "weight_seeds", "output_path"),
+    "resume_allows_changes",
+}
 """Config keys that a comparison sets for each run."""
 Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
