@@ -98,7 +98,7 @@ def explore(
             finally:  # write the site even if the labeler fails or nobody can confirm
                 with passes_bar(console, "writing") as on_progress:
                     page = found.write(out, on_progress=on_progress)
-        console.print(f"the last {PASSES_KEPT} passes over texts are kept in {passes_folder()}", soft_wrap=True)
+        console.print(f"the last {PASSES_KEPT} passes are kept in {passes_folder()}", soft_wrap=True)
         console.out(page)
         if serve:
             with server(out, port=port) as running:

@@ -12,7 +12,7 @@ COUNTED = 20_000
 """Rows in which words are counted, at even distances."""
 UNLIKELY = 3.0
 """Standard deviations by which a word must be more common than in as many rows drawn at random."""
-WORD = re.compile(r"[^\W\d_][\w'’-]*")
+WORD = re.compile(r"[^\W\d_](?:[\w'’-]*[^\W_])?")
 LABEL = 48
 """Characters of a row's text that stand for a label."""
 

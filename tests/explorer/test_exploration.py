@@ -65,7 +65,7 @@ def test_the_command_writes_a_site_and_extends_a_pass(folders: list[Path], tmp_p
         assert "site' is being written by process" in run(256).stderr
     done = run(256)
     assert done.exit_code == 0, done.output
-    assert f"passes over texts are kept in {pass_cache.passes_folder()}" in done.output
+    assert f"passes are kept in {pass_cache.passes_folder()}" in done.output
     assert done.output.strip().endswith("index.html")
     assert "were read" not in done.output
     overview = tmp_path / "site" / "data" / "0" / "overview.js"

@@ -50,6 +50,9 @@ function firesOn(pole, strings) {
 const effectList = (title, effects, strings) =>
   tokenList(title, effects, strings, (by) => withSign(fixed(Math.abs(by), 1), by >= 0));
 
+// Firings by strength, unless every row that the pole fires on is among the strongest.
+const byStrength = (pole) => (OF_ROWS && pole.fires <= pole.strongest.length ? [] : pole.sampled);
+
 function poleColumn(latent, side, { short = false, shown = 5, level = "h2", heading, link } = {}) {
   const pole = latent.poles[side];
   const name = SIDE_NAMES[side];
@@ -58,11 +61,12 @@ function poleColumn(latent, side, { short = false, shown = 5, level = "h2", head
   const within = pole.fires ? `; 99 % of its codes are within ${number(pole.scale)}` : "";
   const silent = pole.closed
     ? "Closed: this latent has one side by construction." : `Never fires on this side in ${HERE}.`;
+  const sampled = byStrength(pole);
   const body = pole.fires === 0 ? h("p", { class: "nothing" }, silent) : [
     !short && firesOn(pole, latent.strings),
     !short && h("h3", {}, "Strongest"),
     contextList(short ? pole.strongest.slice(0, shown) : pole.strongest, latent),
-    !short && pole.sampled.length > 0 && [h("h3", {}, RANKED), contextList(pole.sampled, latent, true)],
+    !short && sampled.length > 0 && [h("h3", {}, RANKED), contextList(sampled, latent, true)],
   ];
   return h("section", { class: `pole ${name}`, "aria-label": heading ?? `${name} pole` },
     h(level, { class: "name" },
@@ -84,7 +88,7 @@ function onePole(latent) {
       h("h2", {}, title), contextList(contexts, latent, ranked));
   return [
     firesOn(pole, latent.strings),
-    h("div", { class: "poles" }, column("Strongest", pole.strongest), column(RANKED, pole.sampled, true)),
+    h("div", { class: "poles" }, column("Strongest", pole.strongest), column(RANKED, byStrength(pole), true)),
     effectList("Promotes", pole.promoted, latent.strings),
     effectList("Demotes", pole.demoted, latent.strings),
   ];
