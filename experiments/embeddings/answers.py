@@ -23,7 +23,7 @@ DOCUMENTS, TRAINING_TEXTS = 15, 21
 """Most answers to a prompt that are documents, and that are trained on."""
 
 
-def write_set(rows: Iterable[Mapping[str, Any]], out: Path) -> None:
+def write_set(rows: Iterable[Any], out: Path) -> None:
     """Split the prompts of ``rows``, and write the four files into ``out``."""
     answers: dict[str, dict[str, None]] = {}
     for row in rows:

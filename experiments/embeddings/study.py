@@ -126,11 +126,12 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=RECORD)
     given = parser.parse_args()
     sources = {"queries": "queries.jsonl", "documents": "corpus.jsonl", "qrels": "qrels.tsv"}
-    files = {name: str(given.folder / file) for name, file in sources.items()}
+    files: Any = {name: str(given.folder / file) for name, file in sources.items()}
     found = open_retrieval_set(**files, model=given.model, widths={})
     done = finished(given.record)
     given.record.parent.mkdir(parents=True, exist_ok=True)
-    for seed, selection, f_over_d, k in itertools.product(range(given.seeds), given.selection, given.f_over_d, given.k):
+    seeds: list[Any] = list(range(given.seeds))
+    for seed, selection, f_over_d, k in itertools.product(seeds, given.selection, given.f_over_d, given.k):
         cell = Cell(given.set, selection, f_over_d, k, seed)
         if cell in done:
             continue

@@ -6,24 +6,11 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from tests.docs.test_pages import blocks
 from tests.embeddings.sentence_model import TEXTS
 from tests.embeddings.test_signed_sparse_auto_encoder import centred, encoder
 
-SNIPPET = """
-from qdrant_client import QdrantClient, models
-
-def sparse_vector(code):
-    code = code.coalesce()
-    return models.SparseVector(indices=code.indices()[0].tolist(), values=code.values().tolist())
-
-client = QdrantClient(":memory:")
-client.create_collection("texts", sparse_vectors_config={"code": models.SparseVectorParams()})
-client.upsert("texts", [
-    models.PointStruct(id=i, vector={"code": sparse_vector(code)}, payload={"text": text})
-    for i, (text, code) in enumerate(zip(texts, model.encode(texts, convert_to_tensor=False)))
-])
-found = client.query_points("texts", query=sparse_vector(model.encode(query)), using="code", limit=10).points
-"""
+SNIPPET = next(code for _, code in blocks("embeddings") if "qdrant_client" in code)
 
 
 @pytest.mark.parametrize("limit", [10, 1000])

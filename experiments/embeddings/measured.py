@@ -1,0 +1,85 @@
+"""Recorded lines of the study of embeddings by set, F / D and k, and the numbers in them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+from scipy.stats import ttest_rel
+
+Line = Mapping[str, Any]
+"""One line of the record: three SAEs of one seed."""
+SIGNED, ONE_SIDED, TWICE = SAES = ("signed", "one-sided", "one-sided 2F")
+SELECTION, SIMILARITY = "vector", "cosine"
+"""Runs and scores that are reported."""
+
+
+class Place(NamedTuple):
+    """Settings that the seeds of a mean share."""
+
+    set: str
+    f_over_d: float
+    k: int
+
+
+class Difference(NamedTuple):
+    """Mean over seeds, and half the width of its 95 % interval by Student's t; None for one seed."""
+
+    mean: float
+    margin: float | None
+
+    def __str__(self) -> str:
+        """Format as percent."""
+        margin = "" if self.margin is None else f" ± {100 * self.margin:.1f}"
+        return f"{100 * self.mean:+.1f} %{margin}"
+
+
+def read(record: Path) -> list[Line]:
+    """Return the lines of a record, or none if it is missing."""
+    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def by_place(lines: Sequence[Line]) -> dict[Place, list[Line]]:
+    """Group lines, in order; the seeds of a place are ascending."""
+    found: dict[Place, list[Line]] = {}
+    kept = [line for line in lines if line["selection"] == SELECTION]
+    for line in sorted(kept, key=lambda line: (line["set"], line["f_over_d"], line["k"], line["seed"])):
+        found.setdefault(Place(line["set"], line["f_over_d"], line["k"]), []).append(line)
+    return found
+
+
+def fvu(lines: Sequence[Line], sae: str) -> list[float]:
+    """Return the held-out FVU by seed."""
+    return [line["held_out"][sae]["fvu"] for line in lines]
+
+
+def l0(lines: Sequence[Line]) -> list[float]:
+    """Return the mean number of active latents of every SAE."""
+    return [line["held_out"][sae]["l0"] for line in lines for sae in SAES]
+
+
+def rows(line: Line, method: str, sae: str | None = None) -> list[Line]:
+    """Return the rows of retrieval by one method, in the order of their bytes."""
+    found = (row for row in line["retrieval"][SIMILARITY] if (row["method"], row["sae"]) == (method, sae))
+    return sorted(found, key=lambda row: row["bytes"])
+
+
+def ndcg(lines: Sequence[Line], method: str, sae: str | None = None) -> float:
+    """Return the mean nDCG@10 of a method; of PCA, of the one with the most bytes, which are those of signed codes."""
+    return mean(rows(line, method, sae)[-1]["ndcg_at_10"]["value"] for line in lines)
+
+
+def stored_bytes(lines: Sequence[Line], method: str, sae: str | None = None) -> float:
+    """Return the mean bytes of a document, as :func:`ndcg`."""
+    return mean(rows(line, method, sae)[-1]["bytes"] for line in lines)
+
+
+def relative(lines: Sequence[Line], against: str) -> Difference:
+    """Compare the FVU of the signed SAE to that of another, seed by seed: -0.1 means 10 % lower."""
+    ratios = [a / b for a, b in zip(fvu(lines, SIGNED), fvu(lines, against), strict=True)]
+    if len(ratios) < 2:
+        return Difference(ratios[0] - 1, None)
+    low, high = ttest_rel(ratios, [1.0] * len(ratios)).confidence_interval()
+    return Difference(mean(ratios) - 1, float(high - low) / 2)

@@ -1,0 +1,90 @@
+"""Write the tables and the figure of the study of embeddings into `docs/embeddings.md`.
+
+    python -m experiments.embeddings.report
+
+Reads `results/runs.jsonl`, as much of it as there is, and the records of files of vectors in `experiments/speed`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+
+from experiments.embeddings.figure import draw
+from experiments.embeddings.measured import (
+    ONE_SIDED,
+    SAES,
+    TWICE,
+    Line,
+    Place,
+    by_place,
+    fvu,
+    l0,
+    ndcg,
+    read,
+    relative,
+    stored_bytes,
+)
+from experiments.embeddings.rates import rates_table
+from experiments.embeddings.study import RECORD
+from experiments.pages import filled, markdown_table
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "embeddings.md"
+PICTURE = ROOT / "docs" / "pictures" / "embeddings.svg"
+HEADER = ("F / D", "k", "FVU", "to F", "to 2F", "codes", "decoded", "bytes", "PCA")
+
+
+def study_tables(found: Mapping[Place, Sequence[Line]]) -> str:
+    """Make a table a set, with a line on its size."""
+    parts = []
+    for name in dict.fromkeys(place.set for place in found):
+        here = {place: lines for place, lines in found.items() if place.set == name}
+        parts += [caption(name, [line for lines in here.values() for line in lines])]
+        parts += [markdown_table(HEADER, (row(place, lines) for place, lines in here.items()))]
+    return "\n\n".join(parts) or "Nothing is recorded yet."
+
+
+def caption(name: str, lines: Sequence[Line]) -> str:
+    """Describe a set: its size, seeds, and retrieval with whole vectors."""
+    one, seeds = lines[0], sorted({line["seed"] for line in lines})
+    n_seeds = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+    methods = {method: (ndcg([one], method), stored_bytes([one], method)) for method in ("float32", "int8")}
+    of_vectors = ", ".join(f"{method} {score:.3f} in {size:,.0f} bytes" for method, (score, size) in methods.items())
+    sizes = f"{one['n_queries']:,} queries, {one['n_documents']:,} documents"
+    return f"`{name}` ({one['model']}, D = {one['d_in']}; {sizes}; {n_seeds}). nDCG@10 of vectors: {of_vectors}."
+
+
+def row(place: Place, lines: Sequence[Line]) -> tuple[str, ...]:
+    """Return the cells of one F / D and k; three numbers in a cell are of signed, one-sided F and one-sided 2F."""
+    active = max(l0(lines), key=lambda found: abs(found - place.k))
+    return (
+        f"{place.f_over_d:g}",
+        f"{place.k}" if abs(active - place.k) < 0.05 else f"{place.k} (L0 to {active:.1f})",
+        three(mean(fvu(lines, sae)) for sae in SAES),
+        str(relative(lines, ONE_SIDED)),
+        str(relative(lines, TWICE)),
+        *(three(ndcg(lines, method, sae) for sae in SAES) for method in ("codes", "decoded")),
+        f"{stored_bytes(lines, 'codes', SAES[0]):.0f}",
+        f"{ndcg(lines, 'PCA'):.3f}",
+    )
+
+
+def three(numbers: Iterable[float]) -> str:
+    return " / ".join(f"{number:.3f}" for number in numbers)
+
+
+def page(lines: Sequence[Line]) -> str:
+    """Return the page with current numbers."""
+    parts = {"study": study_tables(by_place(lines)), "rates": rates_table()}
+    return filled(PAGE.read_text(encoding="utf-8"), parts)
+
+
+def main() -> None:
+    lines = read(RECORD)
+    PAGE.write_text(page(lines), encoding="utf-8")
+    if lines:
+        draw(by_place(lines), PICTURE)
+
+
+if __name__ == "__main__":
+    main()
