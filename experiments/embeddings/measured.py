@@ -30,9 +30,9 @@ class Difference(NamedTuple):
     margin: float | None
 
     def __str__(self) -> str:
-        """Format as percent."""
-        margin = "" if self.margin is None else f" ± {100 * self.margin:.1f}"
-        return f"{100 * self.mean:+.1f} %{margin}"
+        """Format in percent, in one line of a table."""
+        margin = "" if self.margin is None else f"&nbsp;±&nbsp;{100 * self.margin:.1f}"
+        return f"{100 * self.mean:+.1f}{margin}"
 
 
 def read(record: Path) -> list[Line]:

@@ -31,7 +31,7 @@ from experiments.pages import filled, markdown_table
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "embeddings.md"
 PICTURE = ROOT / "docs" / "pictures" / "embeddings.svg"
-HEADER = ("F / D", "k", "FVU", "to F", "to 2F", "codes", "decoded", "bytes", "PCA")
+HEADER = ("F / D", "k (bytes)", "FVU", "to F, %", "to 2F, %", "codes", "decoded", "PCA")
 
 
 def study_tables(found: Mapping[Place, Sequence[Line]]) -> str:
@@ -49,7 +49,7 @@ def caption(name: str, lines: Sequence[Line]) -> str:
     one, seeds = lines[0], sorted({line["seed"] for line in lines})
     n_seeds = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
     methods = {method: (ndcg([one], method), stored_bytes([one], method)) for method in ("float32", "int8")}
-    of_vectors = ", ".join(f"{method} {score:.3f} in {size:,.0f} bytes" for method, (score, size) in methods.items())
+    of_vectors = ", ".join(f"{method} {short(score)} in {size:,.0f} bytes" for method, (score, size) in methods.items())
     sizes = f"{one['n_queries']:,} queries, {one['n_documents']:,} documents"
     return f"`{name}` ({one['model']}, D = {one['d_in']}; {sizes}; {n_seeds}). nDCG@10 of vectors: {of_vectors}."
 
@@ -57,20 +57,24 @@ def caption(name: str, lines: Sequence[Line]) -> str:
 def row(place: Place, lines: Sequence[Line]) -> tuple[str, ...]:
     """Return the cells of one F / D and k; three numbers in a cell are of signed, one-sided F and one-sided 2F."""
     active = max(l0(lines), key=lambda found: abs(found - place.k))
+    size = f"{stored_bytes(lines, 'codes', SAES[0]):.0f}"
     return (
         f"{place.f_over_d:g}",
-        f"{place.k}" if abs(active - place.k) < 0.05 else f"{place.k} (L0 to {active:.1f})",
+        f"{place.k} ({size})" if abs(active - place.k) < 0.05 else f"{place.k} ({size}; L0 to {active:.1f})",
         three(mean(fvu(lines, sae)) for sae in SAES),
-        str(relative(lines, ONE_SIDED)),
-        str(relative(lines, TWICE)),
+        *(str(relative(lines, against)) for against in (ONE_SIDED, TWICE)),
         *(three(ndcg(lines, method, sae) for sae in SAES) for method in ("codes", "decoded")),
-        f"{stored_bytes(lines, 'codes', SAES[0]):.0f}",
-        f"{ndcg(lines, 'PCA'):.3f}",
+        short(ndcg(lines, "PCA")),
     )
 
 
 def three(numbers: Iterable[float]) -> str:
-    return " / ".join(f"{number:.3f}" for number in numbers)
+    """Format numbers so that they stay in one line."""
+    return "&nbsp;".join(map(short, numbers))
+
+
+def short(number: float) -> str:
+    return f"{number:.3f}".removeprefix("0")
 
 
 def page(lines: Sequence[Line]) -> str:
