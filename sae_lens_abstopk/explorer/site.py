@@ -32,7 +32,7 @@ OLD_PASS = ".collection.pt"
 ANSWERS = ".labels.jsonl"
 # the page.js of every version begins with this
 MARKER = b"// The frame of the explorer:"
-SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "concept.js")
+SCRIPTS = ("elements.js", "tools.js", "page.js", "draw.js", "overview.js", "latent.js", "concept.js")
 
 
 def write_site(
@@ -54,7 +54,7 @@ def write_site(
     check_site_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with as_file(files("sae_lens_abstopk.explorer") / "assets") as assets:
-        for script in SCRIPTS:  # first, because they mark the folder as an explorer's if writing is interrupted
+        for script in ("page.js", *SCRIPTS):  # page.js first: it marks the folder as an explorer's if writing is interrupted
             shutil.copyfile(assets / script, folder / script)
         style = (assets / "explorer.css").read_text(encoding="utf-8")
     written = folder / "data.new"  # an earlier site stays intact until this one is complete
@@ -79,7 +79,8 @@ def write_site(
         "concepts": [concept["name"] for concept in concepts],
         "saes": [{"name": sae.name, "snippet": snippet(sae.source, about)} for sae in saes],
     }
-    page = environment().get_template("index.html.j2").render(about=about, saes=saes, meta=meta, style=style)
+    template = environment().get_template("index.html.j2")
+    page = template.render(about=about, saes=saes, meta=meta, style=style, scripts=SCRIPTS)
     shutil.rmtree(folder / "data", ignore_errors=True)
     written.rename(folder / "data")
     index = folder / "index.html"

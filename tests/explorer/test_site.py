@@ -10,7 +10,7 @@ import torch
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.explorer.site import short
+from sae_lens_abstopk.explorer.site import SCRIPTS, short
 from sae_lens_abstopk.saes.poles import pole_statistics
 from tests.explorer.planted import CLOSED, D_SAE, PLANTED, QUIET
 
@@ -100,8 +100,7 @@ def test_a_site_is_renewed_and_stays_whole_until_then(exploration: Exploration, 
     assert shard.read_bytes() == before
     (tmp_path / ".collection.pt").write_bytes(b"a pickle of an earlier version")
     exploration.write(tmp_path)
-    names = {"index.html", "data", "page.js", "draw.js", "overview.js", "latent.js", "concept.js"}
-    assert {path.name for path in tmp_path.iterdir()} == names
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "data", *SCRIPTS}
 
 
 def test_cards_escape_text_and_need_no_script(exploration: Exploration) -> None:

@@ -1,14 +1,6 @@
 // The drawings: a signed histogram and a dose-response (SVG), and the scatter of all latents (canvas).
 "use strict";
 
-const SVG = "http://www.w3.org/2000/svg";
-function svg(tag, attributes, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 // Firings by code, zero in the middle; a one-sided SAE has only the positive half. Heights are square roots, so that
 // few strong firings can be seen beside many weak ones.
 function histogram(latent, signed) {

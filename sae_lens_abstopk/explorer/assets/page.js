@@ -1,14 +1,7 @@
-// The frame of the explorer: data files, addresses, keys, and how elements are made. The model's text only ever goes
-// into text nodes.
+// The frame of the explorer: data files and addresses.
 "use strict";
 
-const meta = JSON.parse(document.getElementById("meta").textContent);
-const main = document.getElementById("main");
 const UNIT = meta.unit, OF_ROWS = UNIT === "rows"; // tokens of a text, or rows of vectors
-const NEGATIVE = 1, POSITIVE = 0;
-const SIDES = [NEGATIVE, POSITIVE]; // left to right on the page
-const SIDE_NAMES = ["positive", "negative"];
-
 const SHARDS_HELD = 16; // others are loaded again on demand
 
 const explorer = {
@@ -46,47 +39,6 @@ const explorer = {
     return { ...latent, strongest, strings: shard.strings };
   },
 };
-
-// h("a", {href: "..."}, "text", node) is an element; false and null children are left out.
-function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === false || value == null) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...children.flat(Infinity).filter((child) => child !== false && child != null));
-  return element;
-}
-
-function percent(share) {
-  if (share == null) return "–";
-  if (share === 0) return "0 %";
-  return share < 0.0001 ? "<0.01 %" : `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
-}
-const minus = (text) => text.replace("-", "−");
-const number = (value, digits = 3) =>
-  value == null ? "–" : minus(value.toLocaleString("en-US", { maximumSignificantDigits: digits }));
-const fixed = (value, digits = 2) => (value == null ? "–" : minus(value.toFixed(digits)));
-const whole = (value) => value.toLocaleString("en-US");
-const withSign = (text, isPositive) => `${isPositive ? "+" : "−"}${text}`;
-
-// Invisible or reordering characters; the two joiners only where they have nothing to join.
-const HIDDEN = new RegExp([
-  "(?![\\u200c\\u200d])[\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}\\u00a0]",
-  "(?<![^\\p{C}\\p{Z}])[\\u200c\\u200d]",
-  "[\\u200c\\u200d](?![^\\p{C}\\p{Z}])",
-].join("|"), "gu");
-// Text with signs in place of invisible characters, and long runs of spaces counted.
-const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥")
-  .replace(HIDDEN, (sign) => `⟨U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`)
-  .replace(/ {3,}/g, (run) => `␣×${run.length}`);
-// A label or a name in the colour of a pole.
-const poleText = (side, text) => h("span", { class: `${SIDE_NAMES[side]}-text` }, visible(text));
-
-// Names with their values, without the false ones.
-const figureList = (figures) => h("dl", { class: "figures" },
-  figures.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 
 // A table that scrolls sideways on small screens.
 const wideTable = (label, headings, rows) =>
@@ -172,81 +124,14 @@ function beside(sae, index, step, count) {
   return list[list.indexOf(index) + step] ?? null;
 }
 
-// Cleared first: screen readers do not read a region that does not change.
-function say(text) {
-  const status = document.getElementById("status");
-  status.textContent = "";
-  setTimeout(() => { status.textContent = text; }, 50);
-}
-
-async function copy(text, button) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = h("textarea", { class: "unseen" }); // pages on disk may have no clipboard
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-  button.dataset.name ??= button.textContent;
-  button.textContent = "Copied";
-  say("Copied");
-  setTimeout(() => { button.textContent = button.dataset.name; }, 1200);
-}
-
-// Storage may be off; a choice then lasts until the page is closed.
-function stored(name) { try { return localStorage.getItem(name); } catch { return null; } }
-function store(name, value) { try { localStorage.setItem(name, value); } catch { /* as above */ } }
-
-let keysOn = true;
-function setKeys(on) {
-  keysOn = on;
-  document.getElementById("keys").textContent = `Keys: ${on ? "on" : "off"}`;
-  store("keys", on ? "on" : "off");
-}
-
-const THEMES = ["system", "light", "dark"];
-function setTheme(name) {
-  document.documentElement.style.colorScheme = name === "system" ? "light dark" : name;
-  document.getElementById("theme").textContent = `Theme: ${name}`;
-  document.getElementById("theme").dataset.theme = name;
-  store("theme", name);
-  dispatchEvent(new Event("themechange"));
-}
-
-addEventListener("DOMContentLoaded", () => {
-  const help = document.getElementById("help");
-  const theme = stored("theme");
-  setTheme(THEMES.includes(theme) ? theme : "system");
-  setKeys(stored("keys") !== "off");
-  document.getElementById("keys").addEventListener("click", () => setKeys(!keysOn));
-  // its target is not an address of a page
-  document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
-  document.getElementById("theme").addEventListener("click", (event) =>
-    setTheme(THEMES[(THEMES.indexOf(event.target.dataset.theme) + 1) % THEMES.length]));
-  document.getElementById("link").addEventListener("click", (event) => copy(location.href, event.target));
-  document.getElementById("help-button").addEventListener("click", () => help.showModal());
-  addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, textarea, select, dialog, pre, .wide-table"); // the last two scroll
-    if (typing || !keysOn || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "?") help.showModal();
-    else if (event.key === "/") {
-      event.preventDefault();
-      const search = document.getElementById("search");
-      if (search) search.focus();
-      else {
-        const { view, numbers } = readAddress();
-        focusSearch = true;
-        location.hash = `#/overview/${view === "latent" ? numbers[0] : 0}`;
-      }
-    } else if (!event.shiftKey && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
-      document.querySelector(event.key === "ArrowLeft" ? "a[rel=prev]" : "a[rel=next]")?.click();
-    }
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("themechange")));
-  addEventListener("hashchange", show);
-  show();
-});
 let focusSearch = false;
+onKey["/"] = (event) => {
+  event.preventDefault();
+  const search = document.getElementById("search");
+  if (search) return search.focus();
+  const { view, numbers } = readAddress();
+  focusSearch = true;
+  location.hash = `#/overview/${view === "latent" ? numbers[0] : 0}`;
+};
+addEventListener("hashchange", show);
+addEventListener("DOMContentLoaded", show);
