@@ -54,7 +54,7 @@ def write_site(
     check_site_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with as_file(files("sae_lens_abstopk.explorer") / "assets") as assets:
-        for script in ("page.js", *SCRIPTS):  # page.js first: it marks the folder as an explorer's if writing is interrupted
+        for script in ("page.js", *SCRIPTS):  # it first: it marks the folder as an explorer's if writing is interrupted
             shutil.copyfile(assets / script, folder / script)
         style = (assets / "explorer.css").read_text(encoding="utf-8")
     written = folder / "data.new"  # an earlier site stays intact until this one is complete

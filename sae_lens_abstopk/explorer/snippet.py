@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from sae_lens_abstopk.explorer.labels import escape_invisible
 from sae_lens_abstopk.explorer.latents import Provenance
@@ -14,10 +14,10 @@ from sae_lens_abstopk.system.files import home_as_tilde
 EMBEDDED = "blocks.0.hook_resid_pre"
 
 
-def environment(*, autoescape: bool = True) -> Environment:
-    """Open the templates in the folder of assets; by default, values are escaped."""
+def environment(*rooms: str, autoescape: bool = True) -> Environment:
+    """Open the templates in the assets of further rooms and of the explorer; by default, values are escaped."""
     found = Environment(
-        loader=PackageLoader("sae_lens_abstopk.explorer", "assets"),
+        loader=ChoiceLoader([PackageLoader(f"sae_lens_abstopk.{room}", "assets") for room in (*rooms, "explorer")]),
         autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,0 +1,164 @@
+// The page of one axis: its poles, which is preferred, and its strongest pairs with the negative side left.
+"use strict";
+
+const FOLDED = { characters: 1000, lines: 14 }; // longer texts are folded
+const FOLDED_PROMPT = { characters: 330, lines: 4 };
+
+const points = (effect) => withSign(fixed(Math.abs(100 * effect), 1), effect >= 0);
+const share = (value) => (value == null ? "–" : `${Math.round(100 * value)} %`);
+const signed = (rho) => withSign(fixed(Math.abs(rho)), rho >= 0);
+// The ends of an interval [value, low, high], if it has any.
+const ends = (interval, show) => (interval[1] == null ? "" : `${show(interval[1])} to ${show(interval[2])}`);
+const withEnds = (interval, show) =>
+  (interval ? [show(interval[0]), " ", h("span", { class: "range" }, ends(interval, show))] : "–");
+const poleName = (side) => poleText(side, `${SIDE_NAMES[side]} pole`);
+
+// A bar from the middle to either side, which ends at `most`, with its interval.
+function sideBar([value, low, high], most, { label, hollow } = {}) {
+  const x = (at) => 100 * Math.max(-1, Math.min(1, at / most));
+  const line = (shape) => svg("line", { ...shape, "vector-effect": "non-scaling-stroke" });
+  const name = `${value < 0 ? "negative" : "positive"}-bar${hollow ? " hollow" : ""}`;
+  return svg("svg", {
+    class: "side-bar", viewBox: "-101 0 202 16", preserveAspectRatio: "none",
+    ...(label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" }),
+  },
+  svg("rect", { class: name, x: Math.min(0, x(value)), width: Math.abs(x(value)), y: 3, height: 10 }),
+  line({ x1: 0, x2: 0, y1: 0, y2: 16, class: "zero" }),
+  ...(low == null ? [] : [line({ x1: x(low), x2: x(high), y1: 8, y2: 8, class: "span" })]));
+}
+
+// Which pole is preferred, and whether that is sure.
+function verdict(axis) {
+  if (!meta.aucs) return null;
+  if (!axis.effect) return h("p", {}, "Too few preferences to say which pole is preferred.");
+  const [value, low, high] = axis.effect.map((each) => each && 100 * each);
+  const side = value < 0 ? NEGATIVE : POSITIVE;
+  const interval = low == null ? null : value < 0 ? [-value, -high, -low] : [value, low, high];
+  return h("p", { class: "verdict" },
+    h("b", {}, axis.confirmed ? ["The ", poleName(side), " is preferred."] : "Not confirmed."),
+    " A text with one standard deviation more of ", axis.confirmed ? "it" : ["the ", poleName(side)],
+    ` is preferred ${fixed(Math.abs(value), 1)} percentage points more often`,
+    interval && ` (${ends(interval, (each) => fixed(each, 1))})`,
+    ", with all other axes and length held equal.");
+}
+
+function mostly(axis) {
+  if (!axis.mostly) return null;
+  const rho = axis.surface.find(([name]) => name === axis.mostly)[1];
+  return h("p", { class: "verdict" }, h("b", {}, `Mostly ${axis.mostly}`), ": the ",
+    poleName(rho < 0 ? NEGATIVE : POSITIVE), ` has more of it (Spearman’s ρ ${fixed(Math.abs(rho))}).`);
+}
+
+function disagreement({ q, groups }) {
+  const rates = groups.map(([name, rate]) => `${share(rate[0])} (${ends(rate, share)}) in ${visible(name)}`);
+  return h("p", { class: q > 0.05 ? "note" : "verdict" },
+    q > 0.05 ? "Groups agree, as far as these pairs tell" : h("b", {}, "Groups disagree"),
+    ` (q = ${number(q, 2)}): the positive pole wins ${rates.join(", ")}.`);
+}
+
+function surface(axis) {
+  const rows = axis.surface.map(([name, rho]) => h("tr", {},
+    h("th", { scope: "row" }, name), h("td", {}, sideBar([rho], 1)), h("td", {}, signed(rho))));
+  const strongest = axis.surface.slice(0, 3).map(([name, rho]) => `${name} ${signed(rho)}`);
+  return rows.length > 0 && h("details", { class: "surface" },
+    h("summary", {}, h("b", {}, "Surface "), h("span", { class: "note" }, strongest.join(", "))),
+    h("table", { class: "numbers" }, h("caption", { class: "note" }, "Spearman’s ρ with features of the texts"), rows));
+}
+
+const poleColumn = (axis, side) =>
+  h("section", { class: `pole ${SIDE_NAMES[side]}`, "aria-label": `${SIDE_NAMES[side]} pole` },
+    h("h2", { class: "name" }, h("span", { class: "side" }, `${side === POSITIVE ? "Positive" : "Negative"} pole`)),
+    axis.words[side].length > 0
+      ? h("ul", { class: "words" }, axis.words[side].map((word) => h("li", {}, poleText(side, word))))
+      : h("p", { class: "nothing" }, "No word tells its texts from the others."));
+
+// A function that makes nodes of a text, with the words of both poles coloured.
+function colouring(axis) {
+  const sides = new Map(SIDES.flatMap((side) => axis.words[side].map((word) => [word.toLowerCase(), side])));
+  if (!sides.size) return (text) => text;
+  const pattern = [...sides.keys()].sort((a, b) => b.length - a.length).map((word) => {
+    const escaped = word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&").replaceAll("'", "['’]");
+    // letters without case are mostly of scripts that do not end words by spaces
+    return /\p{Lo}/u.test(word) ? escaped : `(?<![\\p{L}\\p{N}])${escaped}(?![\\p{L}\\p{N}])`;
+  }).join("|");
+  return (text) => text.split(new RegExp(`(${pattern})`, "giu")).map((part, n) => {
+    const side = n % 2 ? sides.get(part.toLowerCase().replaceAll("’", "'")) : null;
+    return side == null ? part : h("span", { class: `${SIDE_NAMES[side]}-shade` }, part);
+  });
+}
+
+// Text of several lines, with signs in place of invisible characters.
+const lines = (text) => text.replace(/\r\n?/g, "\n")
+  .replace(HIDDEN, (sign) => ("\n\t\u00a0".includes(sign) ? sign : visible(sign)));
+const cutOff = (count) =>
+  count > 0 && h("span", { class: "nothing" }, `… ${whole(count)} more characters, which this page leaves out`);
+const isLong = (text, most) => text.length > most.characters || text.split("\n").length > most.lines;
+
+function pairItem([place, code], coloured) {
+  const pair = meta.pairs[place];
+  let folds = false;
+  const block = (text, most, leftOut, nodes) => {
+    const long = isLong(text, most) || leftOut > 0;
+    folds ||= long;
+    return h("div", { class: `text${long ? " long" : ""}`, dir: "auto" },
+      text === "" ? h("span", { class: "nothing" }, "(empty)") : nodes, cutOff(leftOut));
+  };
+  const column = (side) => {
+    const n = (code > 0) === (side === POSITIVE) ? 0 : 1; // of A and B, the one with more of the pole
+    const parts = pair.texts[n].map(lines).map((part, at) =>
+      (at % 2 ? h("mark", { class: "differs" }, coloured(part)) : coloured(part)));
+    return h("div", { class: `text-of ${SIDE_NAMES[side]}` },
+      h("p", { class: "note" }, poleText(side, `more of the ${SIDE_NAMES[side]} pole`),
+        h("span", { class: "by" }, visible(pair.columns[n])),
+        pair.preferred === (n === 0 ? 1 : -1) && h("span", { class: "badge preferred" }, "✓ preferred"),
+        pair.preferred === 0 && h("span", { class: "badge" }, "tie")),
+      block(pair.texts[n].join(""), FOLDED, pair.leftOut[n], parts));
+  };
+  const turns = pair.prompt.map(([role, text, leftOut]) => block(text, FOLDED_PROMPT, leftOut,
+    [(pair.prompt.length > 1 || role !== "user") && h("b", {}, `${visible(role)}: `), lines(text)].filter(Boolean)));
+  const sides = SIDES.map(column);
+  const item = h("li", { class: "folded" },
+    h("p", { class: "note" },
+      `Row ${pair.row}, code ${number(Math.abs(code))}${pair.group ? `, ${visible(pair.group)}` : ""}`),
+    turns.length > 0 && h("div", { class: "prompt" }, turns),
+    h("div", { class: "sides" }, sides),
+    folds && h("button", { type: "button", class: "plain", "aria-expanded": "false", onclick: ({ target }) => {
+      const folded = item.classList.toggle("folded");
+      target.textContent = folded ? "Show all" : "Show less";
+      target.setAttribute("aria-expanded", String(!folded));
+    } }, "Show all"));
+  return item;
+}
+
+// `beside` is the axes before and after it in the list.
+function axisPage(axis, beside) {
+  const step = (target, rel, text, key) => (target
+    ? h("a", { class: "step", rel, href: axisAddress(target), "aria-keyshortcuts": key }, text)
+    : h("span", { class: "step off" }, text));
+  const coloured = colouring(axis);
+  return h("article", { class: "page" },
+    h("div", { class: "title" },
+      h("div", { class: "steps" },
+        step(beside[0], "prev", "← previous", "k"), step(beside[1], "next", "next →", "j"),
+        h("a", { class: "step", id: "up", href: listAddress(), "aria-keyshortcuts": "u" }, "all axes")),
+      h("h1", {}, h("span", { class: "kind" }, `Axis ${axis.latent}`), poleText(NEGATIVE, axis.names[NEGATIVE]),
+        h("span", { class: "versus" }, "↔"), poleText(POSITIVE, axis.names[POSITIVE]))),
+    h("div", { class: "verdicts" },
+      verdict(axis), mostly(axis), axis.disagreement && disagreement(axis.disagreement)),
+    figureList([
+      meta.aucs && ["effect, points", withEnds(axis.effect, points)],
+      meta.aucs && ["win rate of the positive pole", withEnds(axis.winRate, share)],
+      meta.aucs && ["q", number(axis.q, 2)],
+      ["active on", share(axis.active)],
+      axis.stability != null && ["in other seeds", share(axis.stability)],
+    ]),
+    h("div", { class: "poles" }, SIDES.map((side) => poleColumn(axis, side))),
+    surface(axis),
+    h("section", { class: "examples" }, h("h2", {}, "Strongest pairs"),
+      h("p", { class: "note" }, "One pair a prompt; the text with more of the positive pole is the second. ",
+        h("span", { class: "negative-shade" }, "Words"), " ", h("span", { class: "positive-shade" }, "of the poles"),
+        " are coloured; ", h("mark", { class: "differs" }, "words that differ"),
+        " are marked if the texts share at least half of theirs."),
+      axis.examples.length === 0 ? h("p", { class: "nothing" }, "The axis is active on no pair.")
+        : h("ol", {}, axis.examples.map((example) => pairItem(example, coloured)))));
+}

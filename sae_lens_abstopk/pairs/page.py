@@ -1,0 +1,138 @@
+"""
+The page of the axes of a set of pairs: one file that opens from disk and loads nothing.
+
+It has the style, elements and keys of the explorer. Its data are JSON inside the page; its scripts put texts only into
+text nodes.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from sae_lens_abstopk.evaluation.results.records import Interval
+from sae_lens_abstopk.explorer.site import short
+from sae_lens_abstopk.explorer.snippet import environment
+from sae_lens_abstopk.pairs.pair_results import AxisRecord, DisagreementRecord, PairResults
+from sae_lens_abstopk.pairs.pair_set import PairSet
+from sae_lens_abstopk.pairs.pole_names import pole_names
+from sae_lens_abstopk.pairs.word_difference import differing_words
+from sae_lens_abstopk.system.files import whole_file
+
+EXAMPLES = 20
+"""Most pairs of an axis on the page, one a prompt."""
+CHARACTERS = 4000
+"""Most characters of a text on the page."""
+ALL_CHARACTERS = 12_000_000
+"""Most characters of all texts; with many axes, each text gets fewer."""
+_STYLES = ("explorer/assets/explorer.css", "pairs/assets/pairs.css")
+_SCRIPTS = ("explorer/assets/elements.js", "explorer/assets/tools.js", "pairs/assets/axis.js", "pairs/assets/axes.js")
+
+
+def write_page(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"], folder: Path) -> Path:
+    """Write ``index.html`` into ``folder``, and return its path; ``codes`` are positive where A has more."""
+    package = files("sae_lens_abstopk")
+    style, scripts = (
+        [package.joinpath(name).read_text(encoding="utf-8") for name in names] for names in (_STYLES, _SCRIPTS)
+    )
+    templates = environment("pairs")
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+    template = templates.get_template("pairs.html.j2")
+    page = template.render(meta=page_data(results, pairs, codes), style="\n".join(style), scripts=scripts)
+    folder.mkdir(parents=True, exist_ok=True)
+    index = folder / "index.html"
+    with whole_file(index) as partial:
+        partial.write_text(page, encoding="utf-8", errors="replace")  # UTF-8 cannot encode lone surrogates
+    return index
+
+
+def page_data(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> dict[str, Any]:
+    """Return the data of the page: numbers of four digits, intervals as [value, low, high], positive poles first."""
+    number = {int(row): n for n, row in enumerate(pairs.rows)}
+    examples = []
+    for axis in results.axes:
+        rows = [number[row] for row in (*axis.examples_positive, *axis.examples_negative)]
+        of_prompt: dict[Any, int] = {}
+        for n in sorted(rows, key=lambda n, code=codes[:, axis.latent]: -abs(code[n])):
+            of_prompt.setdefault(pairs.prompts[n] or n, n)
+        examples.append(list(of_prompt.values())[:EXAMPLES])
+    place = {n: at for at, n in enumerate(dict.fromkeys(n for rows in examples for n in rows))}
+    n_texts = sum(2 + len(pairs.prompts[n]) for n in place)
+    characters = min(CHARACTERS, ALL_CHARACTERS // max(n_texts, 1))
+    fits = {"one_sided_F": results.d_sae, "one_sided_2F": 2 * results.d_sae}
+    found = results.preference
+    return {
+        "data": results.data,
+        "about": _about(results),
+        "fits": [[f"signed, F = {results.d_sae}", _interval(results.fit.fvu)]]
+        + [[f"one-sided, F = {fits[name]}", _interval(fit.fvu)] for name, fit in results.baselines.items()],
+        "aucs": found
+        and [
+            ["codes", _interval(found.auc_codes)],
+            ["all of the vector", _interval(found.auc_vector)],
+            ["length only", _interval(found.auc_length)],
+        ],
+        "axes": [
+            _axis(axis) | {"examples": [[place[n], short(float(codes[n, axis.latent]))] for n in rows]}
+            for axis, rows in zip(results.axes, examples, strict=True)
+        ],
+        "pairs": [_pair(pairs, n, characters) for n in place],
+        "characters": characters,
+    }
+
+
+def _about(results: PairResults) -> str:
+    """Return the model, the hook and the numbers of pairs in one line."""
+    vectors = [str(value) for value in results.vectors.values() if not isinstance(value, list)]
+    sizes = f"{results.n_pairs:,} pairs, {results.n_held_out:,} held out"
+    return " · ".join([*vectors, sizes])
+
+
+def _axis(axis: AxisRecord) -> dict[str, Any]:
+    correlations = [(name, short(rho)) for name, rho in axis.surface.items()]
+    return {
+        "latent": axis.latent,
+        "names": pole_names(axis),
+        "words": [axis.words_positive, axis.words_negative],
+        "stability": short(axis.stability),
+        "active": short(axis.share_active),
+        "surface": sorted((each for each in correlations if each[1]), key=lambda each: -abs(each[1] or 0)),
+        "mostly": axis.mostly,
+        "effect": _interval(axis.effect),
+        "winRate": _interval(axis.win_rate),
+        "q": short(axis.q),
+        "confirmed": axis.confirmed,
+        "disagreement": axis.disagreement and _disagreement(axis.disagreement),
+    }
+
+
+def _disagreement(found: DisagreementRecord) -> dict[str, Any]:
+    return {
+        "q": short(found.q),
+        "groups": [[name, _interval(rate)] for name, rate in zip(found.groups, found.win_rates, strict=True)],
+    }
+
+
+def _pair(pairs: PairSet, n: int, characters: int) -> dict[str, Any]:
+    """Return a pair with its texts cut off, and split where they differ; ``left_out`` counts characters."""
+    texts = (pairs.a[n], pairs.b[n])
+    columns = (pairs.columns.a, pairs.columns.b)
+    return {
+        "row": int(pairs.rows[n]),
+        "prompt": [
+            [role, text[:characters], max(0, len(text) - characters)] for role, text in pairs.prompts[n] if text
+        ],
+        "texts": differing_words(*(text[:characters] for text in texts)),
+        "leftOut": [max(0, len(text) - characters) for text in texts],
+        "columns": columns[::-1] if pairs.swapped[n] else columns,
+        "preferred": short(float(pairs.preferred[n])),
+        "group": pairs.groups and pairs.groups[n],
+    }
+
+
+def _interval(interval: Interval | None) -> list[float | None] | None:
+    if interval is None or interval.value is None:
+        return None
+    return [short(interval.value), short(interval.low), short(interval.high)]

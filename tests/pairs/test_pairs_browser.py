@@ -1,0 +1,172 @@
+"""The page of axes in a real browser, from disk: reading, keys, safety and accessibility."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from sae_lens_abstopk.pairs.page import write_page
+from tests.explorer.reader import Reader, serious_violations
+from tests.pairs.page_example import example_codes, example_pairs, example_results
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+VIEWS = ("", "#?q=sorry&bars=wins", "#axis-7", "#axis-2", "#axis-4", "#axis-0")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_page(example_results(), example_pairs(), example_codes(), tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture
+def reader(browser: Browser, site: Path) -> Iterator[Reader]:
+    with Reader(browser, site) as made:
+        yield made
+
+
+def listed(page: Page) -> list[str]:
+    return page.locator(".axes .number").all_inner_texts()
+
+
+def test_every_view_opens_from_disk_and_texts_stay_texts(reader: Reader) -> None:
+    for address in VIEWS:
+        page = reader.open(address)
+        assert page.title() != ""
+        assert page.locator("main img, main script, main i:not(.dots i), main u, main b b").count() == 0
+    text = reader.open("#axis-7").inner_text("main")
+    assert "<script>alert(1)</script><img src=x onerror=alert(2)>" in text
+    assert "96,000 more characters, which this page leaves out" in text
+    assert "(empty)" in text
+    text = reader.open("#axis-2").inner_text("main")
+    assert "⟨U+202E⟩evil" in text
+    assert "👩‍👩‍👧 🎉 ? ⟨U+0000⟩ ⟨U+200B⟩" in text
+    assert "There is no axis 99" in reader.open("#axis-99").inner_text("main")
+
+
+def test_the_list_says_what_is_preferred_and_how_sure_that_is(reader: Reader) -> None:
+    page = reader.open("")
+    assert page.inner_text("h1") == (
+        "Of 4 axes, 3 have a confirmed effect on which text is preferred; 1 of these is mostly length."
+    )
+    assert page.locator(".measures dd").all_inner_texts()[3].split()[0] == "0.566"
+    assert listed(page) == ["Axis 4", "Axis 7", "Axis 2", "Axis 0"]
+    rows = page.locator(".axes > li")
+    middle, bar = rows.nth(0).locator(".side-bar").bounding_box(), rows.nth(0).locator("rect").bounding_box()
+    assert middle
+    assert bar
+    assert bar["x"] + bar["width"] == pytest.approx(middle["x"] + middle["width"] / 2, abs=2), "the negative side wins"
+    assert rows.nth(0).inner_text().count("mostly length") == 1
+    expect(rows.nth(0).locator(".words.preferred.negative")).to_be_visible()
+    expect(rows.nth(0).locator(".dots .on")).to_have_count(1)
+    expect(rows.nth(1).locator(".dots .on")).to_have_count(4)
+    expect(rows.nth(3).locator(".side-bar")).to_have_count(0)
+    page.select_option("select[name=bars]", "wins")
+    assert "10 %" in rows.nth(0).inner_text()
+    page.select_option("select[name=sort]", "stability")
+    assert listed(page)[0] == "Axis 2"
+    page.fill("#search", "no such word")
+    expect(page.locator(".found")).to_contain_text("No axis matches")
+    page.fill("#search", "mostly len")
+    assert listed(page) == ["Axis 4"]
+    link = page.url
+    other = reader.context.new_page()
+    other.goto(link)
+    other.wait_for_selector("main h1")
+    assert listed(other) == ["Axis 4"]
+    assert other.input_value("#search") == "mostly len"
+    other.close()
+    page.keyboard.press("Enter")
+    expect(page.locator("main h1")).to_contain_text("Axis 4")
+
+
+def test_keys_go_through_the_list_and_back_leads_to_it(reader: Reader) -> None:
+    page = reader.open("#?sort=number")
+    assert listed(page) == ["Axis 0", "Axis 2", "Axis 4", "Axis 7"]
+    for key in "jjjk":
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    expect(page.locator("main h1")).to_contain_text("Axis 2")
+    assert page.url.endswith("#axis-2")
+    page.keyboard.press("j")
+    expect(page.locator("main h1")).to_contain_text("Axis 4")
+    page.keyboard.press("k")
+    expect(page.locator("main h1")).to_contain_text("Axis 2")
+    page.keyboard.press("u")
+    expect(page.locator('.axes a[href="#axis-2"]')).to_be_focused()
+    assert page.url.endswith("#?sort=number")
+    page.locator(".axes > li").nth(3).click()
+    expect(page.locator("main h1")).to_contain_text("Axis 7")
+    page.go_back()
+    expect(page.locator(".axes > li")).to_have_count(4)
+    page.go_forward()
+    page.keyboard.press("/")
+    expect(page.locator("#search")).to_be_focused()
+    page = reader.open("")
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_be_visible()
+
+
+def test_an_axis_shows_its_pairs_with_the_negative_side_left(reader: Reader) -> None:
+    page = reader.open("#axis-7")
+    text = page.inner_text(".verdicts")
+    assert "The positive pole is preferred" in text
+    assert "10.0 percentage points more often (8.0 to 12.0)" in text
+    assert "Groups disagree (q = 0.01): the positive pole wins 30 % (28 % to 32 %) in ann, 80 %" in text
+    pair = page.locator(".examples > ol > li").first
+    negative, positive = (pair.locator(f".text-of.{side}") for side in ("negative", "positive"))
+    left, right = negative.bounding_box(), positive.bounding_box()
+    assert left
+    assert right
+    assert left["x"] + left["width"] <= right["x"]
+    assert "I am sorry, I cannot help" in negative.inner_text()
+    assert "<u>other</u>" in negative.inner_text()
+    assert "✓ preferred" in positive.inner_text()
+    assert "preferred" not in negative.inner_text()
+    assert negative.locator(".negative-shade").all_inner_texts() == ["sorry"]
+    assert positive.locator(".positive-shade").all_inner_texts() == ["Sure", "Here"]
+    page = reader.open("#axis-2")
+    assert page.locator(".differs:visible").all_inner_texts()[1:] == ["sat", "lay"]
+    assert "tie" in page.locator(".examples > ol > li").first.inner_text()
+    assert "A text with one standard deviation more of it is preferred 4.0" in page.inner_text(".verdicts")
+    assert "Mostly length: the negative pole" in reader.open("#axis-4").inner_text(".verdicts")
+
+
+def test_long_texts_are_folded_until_asked_for(reader: Reader) -> None:
+    page = reader.open("#axis-7")
+    item = page.locator(".examples > ol > li").nth(1)
+    button, long = item.get_by_role("button"), item.locator(".sides .long")
+    before = long.bounding_box()
+    button.click()
+    after = long.bounding_box()
+    assert before
+    assert after
+    assert after["height"] > 2 * before["height"]
+    expect(button).to_have_text("Show less")
+    assert page.locator(".examples > ol > li").first.get_by_role("button").count() == 0
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (360, "light"), (360, "dark")])
+def test_axe_finds_no_serious_violation_and_nothing_overflows(
+    browser: Browser, site: Path, width: int, scheme: str
+) -> None:
+    with Reader(browser, site, viewport={"width": width, "height": 800}, color_scheme=scheme) as made:
+        for address in VIEWS:
+            page = made.open(address)
+            assert serious_violations(page) == [], address
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+        page = made.open("")
+        page.keyboard.press("?")
+        assert serious_violations(page) == []
+
+
+def test_without_preferences_there_are_no_bars(browser: Browser, tmp_path: Path) -> None:
+    site = write_page(example_results(labelled=False), example_pairs(), example_codes(), tmp_path)
+    with Reader(browser, site) as made:
+        page = made.open("")
+        assert page.locator(".side-bar, .confirmed, select[name=bars]").count() == 0
+        assert "AUC" not in page.inner_text("main")
+        assert listed(page)[0] == "Axis 2"
+        text = made.open("#axis-7").inner_text("main")
+        assert "win rate" not in text
+        assert "effect" not in text
