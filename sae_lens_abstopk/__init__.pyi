@@ -31,6 +31,7 @@ from .interop.saebench import run_saebench as run_saebench
 from .model.quickstart_model import quickstart_model as quickstart_model
 from .model.representations import represent as represent
 from .model.token_filter import TokenFilter as TokenFilter
+from .pairs.axes import PairAxes as PairAxes
 from .pairs.reading import read_pairs as read_pairs
 from .saes.abstopk import AbsTopKTrainingSAE as AbsTopKTrainingSAE
 from .saes.abstopk import AbsTopKTrainingSAEConfig as AbsTopKTrainingSAEConfig

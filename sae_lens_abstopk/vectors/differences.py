@@ -20,6 +20,8 @@ class Differences(Vectors):
     a: Int[Tensor, " n"]
     b: Int[Tensor, " n"]
     held_out: Bool[Tensor, " n"]
+    unit: bool = False
+    """Whether each difference is scaled to the norm sqrt(d_in), so that small ones count as much as large ones."""
 
     @override
     def __len__(self) -> int:
@@ -27,7 +29,8 @@ class Differences(Vectors):
 
     @override
     def rows(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n d_in"]:
-        return super().rows(self.a[index]) - super().rows(self.b[index])
+        x = super().rows(self.a[index]) - super().rows(self.b[index])
+        return x * (self.d_in**0.5 / x.norm(dim=1, keepdim=True).clamp(min=1e-30)) if self.unit else x
 
     @override
     def blocks(self) -> Iterator[Float[Tensor, "n d_in"]]:

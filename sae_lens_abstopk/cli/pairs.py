@@ -1,0 +1,215 @@
+"""The subcommand ``pairs``: what differs between the texts of pairs, and which way."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Argument, Option
+from typer.core import TyperGroup
+from typing_extensions import override
+
+from sae_lens_abstopk.cli.app import Device, app
+from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
+
+if TYPE_CHECKING:
+    from sae_lens_abstopk.vectors.vectors import Vectors
+
+
+class _Pairs(TyperGroup):
+    """A group whose first argument may be data: ``abstopk pairs DATA`` is ``abstopk pairs fit DATA``."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        is_data = args and args[0] not in self.commands and args[0] != "--help"
+        return super().parse_args(ctx, ["fit", *args] if is_data else args)
+
+
+pairs = typer.Typer(cls=_Pairs, no_args_is_help=True)
+app.add_typer(pairs, name="pairs", help="Find what differs between the texts of pairs, and what preferences reward.")
+
+
+class Read(StrEnum):
+    """What is read of a text."""
+
+    mean = "mean"
+    last = "last"
+
+
+class Side(StrEnum):
+    """Pole of an axis."""
+
+    positive = "+"
+    negative = "-"
+
+
+@pairs.command()
+def fit(
+    data: Annotated[
+        str | None,
+        Argument(
+            metavar="PATH[,name=X][,split=X]",
+            help="Pairs: a .jsonl, .json, .csv or .parquet file, a data set on disk, or a Hub id.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        Option(help="Language model, or sentence-transformers model: Hub id or folder; by default SmolLM2-135M."),
+    ] = None,
+    layer: Annotated[int | None, Option(help="Layer of a language model; by default the middle one.", min=0)] = None,
+    hook: Annotated[str | None, Option(help="Another module of a language model, in place of a layer.")] = None,
+    reading: Annotated[Read, Option(help="Read the mean over a text's tokens, or its last token.")] = Read.mean,
+    arrays: Annotated[
+        str | None, Option(metavar="A.npy,B.npy", help="Vectors of both texts of every row, in place of a model.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        Option(metavar="a=X,b=Y,label=Z,prompt=P,group=G", help="Columns, if they are not recognised."),
+    ] = None,
+    out: Annotated[Path, Option("--out", "-o", help="Output folder, new or empty.")] = Path("pairs"),
+    d_sae: Annotated[int, Option(help="Number of axes.", min=1)] = 32,
+    k: Annotated[float, Option(help="Mean number of active axes of a pair.", min=1)] = 4,
+    seeds: Annotated[int, Option(help="SAEs with other first weights, which say what is stable.", min=1)] = 5,
+    baselines: Annotated[
+        bool, Option("--baselines/--no-baselines", help="Train one-sided SAEs of F and of 2F latents too.")
+    ] = True,
+    held_out: Annotated[float, Option(help="Share of the pairs to measure on.", min=0.01, max=0.5)] = 0.2,
+    limit: Annotated[int | None, Option(help="Read only the first rows.", min=1)] = None,
+    max_tokens: Annotated[int, Option(help="Most tokens of a text with its prompt.", min=8)] = 1024,
+    seed: Annotated[int, Option(help="Seed of the split and of the first SAE.", min=0, max=2**31 - 1)] = 0,
+    device: Device = "auto",
+) -> None:
+    """Embed both texts of each pair, train signed SAEs on the differences, and write a page."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
+        from sae_lens_abstopk.model.quickstart_model import quickstart_model
+        from sae_lens_abstopk.pairs.axes import PairAxes
+        from sae_lens_abstopk.pairs.pair_set import pairs_of_rows
+        from sae_lens_abstopk.pairs.reading import read_pairs
+        from sae_lens_abstopk.pairs.tables import summary
+        from sae_lens_abstopk.system.files import require_empty
+        from sae_lens_abstopk.system.terminal import PrintableConsole
+
+        require_empty(out)
+        progress = PrintableConsole(stderr=True, markup=False)
+        opened = None if arrays is None else _opened(arrays, model=model, layer=layer, hook=hook)
+        if data is not None:
+            keys = text_keys("DATA", data)
+            found = read_pairs(
+                keys["dataset_path"],
+                columns=columns,
+                name=keys.get("dataset_name"),
+                split=keys.get("split", "train"),
+                seed=seed,
+                limit=limit,
+            )
+        elif opened is not None:
+            found = pairs_of_rows(len(opened[0]))
+        else:
+            raise config_error("give pairs of texts, or their vectors with --arrays A.npy,B.npy.")
+        progress.print(str(found), soft_wrap=True)
+        if model is None and opened is None:
+            model = str(quickstart_model(lambda sentence: progress.print(sentence, style="dim")))
+        axes = PairAxes.fit(
+            found,
+            model=model,
+            layer=layer,
+            hook_name=hook,
+            reading=reading.value,
+            arrays=opened,
+            d_sae=d_sae,
+            k=k,
+            seeds=seeds,
+            baselines=baselines,
+            held_out=held_out,
+            max_tokens=max_tokens,
+            seed=seed,
+            device=device,
+            console=progress,
+        )
+        page = axes.report(out)
+        console.print(axes.table())
+        for sentence in summary(axes.results):
+            console.print(sentence, style="dim")
+        console.out(page)
+
+
+def _opened(arrays: str, **instead: object) -> tuple["Vectors", "Vectors"]:
+    from sae_lens_abstopk.vectors.vector_spec import VectorSpec
+    from sae_lens_abstopk.vectors.vectors import open_vectors
+
+    if given := [name for name, value in instead.items() if value is not None]:
+        raise config_error(
+            f"--arrays takes the place of a model; leave out {', '.join(f'--{name}' for name in given)}."
+        )
+    paths = arrays.split(",")
+    if len(paths) != 2:
+        raise config_error(f"--arrays {arrays!r} must name two files of vectors, A.npy,B.npy.")
+    first, second = (open_vectors(VectorSpec(dataset_path=path)) for path in paths)
+    return first, second
+
+
+Folder = Annotated[Path, Argument(metavar="DIR", help="Output folder of `abstopk pairs`.")]
+Axis = Annotated[int, Option(help="Number of the axis.", min=0)]
+OfSide = Annotated[Side, Option(help="Pairs whose preferred text has more of this pole.")]
+Above = Annotated[float, Option(help="Only pairs with a larger magnitude of the code.", min=0)]
+NewData = Annotated[Path, Option("--out", "-o", help="New .jsonl, .json, .csv or .parquet file.")]
+
+
+@pairs.command()
+def flip(folder: Folder, axis: Axis, out: NewData, side: OfSide = Side.positive, above: Above = 0) -> None:
+    """Write the data anew with the preference of some pairs turned round."""
+    _curate("flip", folder, axis, side, above, out)
+
+
+@pairs.command()
+def drop(folder: Folder, axis: Axis, out: NewData, side: OfSide = Side.positive, above: Above = 0) -> None:
+    """Write the data anew without some pairs."""
+    _curate("drop", folder, axis, side, above, out)
+
+
+def _curate(change: Any, folder: Path, axis: int, side: Side, above: float, out: Path) -> None:
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.pairs.curate import curate
+        from sae_lens_abstopk.pairs.pair_files import pairs_of_axis, read_fit
+
+        fitted = read_fit(folder)
+        chosen, reason = pairs_of_axis(fitted, axis, side.value, above)
+        done = curate(fitted.pairs, change, chosen, out, reason=reason)
+        what = {"flip": "flipped", "drop": "dropped"}[change]
+        console.print(f"{done.n_changed:,} of {fitted.results.counts['read']:,} rows {what}: {reason}", soft_wrap=True)
+        console.print(f"each is listed in {done.log}", style="dim", soft_wrap=True)
+        console.out(done.out)
+
+
+@pairs.command()
+def concepts(
+    model: Annotated[str | None, Option(help="Language model or sentence-transformers model.")] = None,
+    layer: Annotated[int | None, Option(help="Layer; by default the middle one.", min=0)] = None,
+    d_sae: Annotated[int, Option(help="Number of axes.", min=1)] = 24,
+    k: Annotated[float, Option(help="Mean number of active axes of a pair.", min=1)] = 2,
+    seed: Annotated[int, Option(help="Seed of the first SAE.", min=0, max=2**31 - 1)] = 0,
+    out: Annotated[Path, Option("--out", "-o", help="Output folder, new or empty.")] = Path("concepts"),
+    device: Device = "auto",
+) -> None:
+    """Train on the twelve shipped concepts: does one latent tell both texts of a template apart?"""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.model.quickstart_model import quickstart_model
+        from sae_lens_abstopk.pairs.concepts import fit_concepts
+        from sae_lens_abstopk.pairs.pair_vectors import TextVectors
+        from sae_lens_abstopk.system.files import require_empty
+        from sae_lens_abstopk.system.terminal import PrintableConsole
+
+        require_empty(out)
+        progress = PrintableConsole(stderr=True, markup=False)
+        if model is None:
+            model = str(quickstart_model(lambda sentence: progress.print(sentence, style="dim")))
+        vectors = TextVectors.of(model, layer=layer, device=device)
+        results = fit_concepts(vectors, out=out, d_sae=d_sae, k=k, seed=seed, console=progress)
+        console.print(results.table())
+        console.print(
+            "On templates that training did not see. AUROC: the latent's code of A - B against that of B - A; cover: "
+            "share of both on which it fires on the right side, so that a one-sided latent has .5 at most.",
+            style="dim",
+        )
+        console.out(out / "concepts.json")

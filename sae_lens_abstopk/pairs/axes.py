@@ -1,0 +1,223 @@
+"""The axes along which the texts of pairs differ: the latents of a signed SAE of their differences."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from rich.console import Console
+from rich.table import Table
+from sae_lens import SAE
+from typing_extensions import override
+
+from sae_lens_abstopk.equivalents.gauge import canonical_gauge
+from sae_lens_abstopk.evaluation.results.facts import origin_facts
+from sae_lens_abstopk.model.answer_vectors import Answer, Reading
+from sae_lens_abstopk.model.model_spec import resolve_device
+from sae_lens_abstopk.pairs.axis_match import axis_stability
+from sae_lens_abstopk.pairs.describing import Coded, describe, surface_differences
+from sae_lens_abstopk.pairs.fitting import config_of, note_origin, train_axes
+from sae_lens_abstopk.pairs.measuring import codes_of, fit_record
+from sae_lens_abstopk.pairs.page import write_page
+from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER, write_codes, write_results
+from sae_lens_abstopk.pairs.pair_results import PairResults
+from sae_lens_abstopk.pairs.pair_set import PairSet, Turn
+from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_arrays, differences_of_texts
+from sae_lens_abstopk.pairs.split import components, held_out_rows
+from sae_lens_abstopk.pairs.tables import axes_table
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import require_empty, without_path
+from sae_lens_abstopk.system.shown import Facts, Shown
+from sae_lens_abstopk.vectors.vectors import Vectors
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class PairAxes(Shown):
+    """Axes fitted to pairs; made by :meth:`fit`."""
+
+    sae: SAE[Any]
+    """
+    The signed SAE of the seed with the most stable axes; it takes raw differences [n, d_in].
+
+    Its codes are odd: swapping A and B negates them. With preferences, the positive pole of each axis is what was
+    preferred more often in training pairs; without, signs are arbitrary.
+    """
+    results: PairResults
+    pairs: PairSet
+    codes: Float[np.ndarray, "n F"]
+    """Code of each pair; positive where A has more of the positive pole."""
+    vectors: TextVectors | None
+    """Reads further texts; None if the vectors were given."""
+
+    @classmethod
+    def fit(
+        cls,
+        pairs: PairSet,
+        *,
+        model: str | None = None,
+        layer: int | None = None,
+        hook_name: str | None = None,
+        reading: Reading = "mean",
+        arrays: tuple[Any, Any] | None = None,
+        d_sae: int = 32,
+        k: float = 4,
+        seeds: int = 5,
+        baselines: bool = True,
+        held_out: float = 0.2,
+        max_tokens: int = 1024,
+        seed: int = 0,
+        device: str = "auto",
+        console: Console | None = None,
+    ) -> Self:
+        """
+        Embed both texts of each pair, train signed SAEs on the differences A - B, and measure them on held-out pairs.
+
+        Args:
+            pairs: From :func:`~.reading.read_pairs`.
+            model: A language model, or a sentence-transformers model: Hub id or folder.
+            layer: Layer of a language model whose output is read; the middle one by default.
+            hook_name: Another module of a language model to read.
+            reading: The mean over the tokens of a text, or ``last`` for its last token.
+            arrays: In place of a model, the vectors of all rows of the data, first texts and second texts, each
+                [rows, d_in].
+            d_sae: Number of axes.
+            k: Mean number of active axes of a pair.
+            seeds: SAEs of as many seeds train in one pass; a stable axis is in most of them.
+            baselines: Train one-sided SAEs of ``d_sae`` and of twice as many latents beside them.
+            held_out: Share of the pairs to measure on; no prompt or text is on both sides.
+            max_tokens: Most tokens of a text with its prompt.
+            seed: Seed of the split, the first SAE and the intervals.
+            console: Shows progress.
+
+        Raises:
+            ConfigError: before anything is embedded or trained, if the model, the arrays or a size cannot be used.
+        """
+        console, device = console or Console(quiet=True), resolve_device("device", device)
+        if (model is None) == (arrays is None):
+            raise ConfigError("give model=, a language model or a sentence-transformers model, or arrays=, not both.")
+        group = components(pairs)
+        test = held_out_rows(group, share=held_out, seed=seed)
+        vectors = None
+        if arrays is not None:
+            first, second = (
+                Vectors.of_array(array, name=f"vectors of {side}") for array, side in zip(arrays, "AB", strict=True)
+            )
+            differences = differences_of_arrays((first, second), pairs.rows, pairs.swapped, test)
+            origin: dict[str, Any] = {"arrays": [first.name, second.name]}
+        else:
+            assert model is not None
+            vectors = TextVectors.of(
+                model, layer=layer, hook_name=hook_name, reading=reading, max_tokens=max_tokens, device=device
+            )
+            differences = differences_of_texts(pairs, vectors, test, console=console)
+            origin = vectors.facts()
+        differences.require_sound()
+        if d_sae > differences.d_in * 8:
+            raise ConfigError(
+                f"d_sae={d_sae} must be at most {8 * differences.d_in}, 8 times the width of the vectors."
+            )
+        sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "n_seeds": seeds, "baselines": baselines, "seed": seed}
+        with tempfile.TemporaryDirectory(prefix="pairs-") as folder:
+            cfg = config_of(differences, Path(folder) / "run", device=device, **sizes)
+            saes = train_axes(cfg, differences, console=console)
+        console.print("measuring on held-out pairs", style="dim")
+        stability = axis_stability(torch.stack([sae.W_dec.detach() for sae in saes["signed"]]))
+        sae = saes["signed"][stability.best_seed]
+        codes = codes_of(sae, differences)
+        turned = _rarely_preferred(codes[~test], pairs.preferred[~test])
+        codes = np.where(turned & (codes != 0), -codes, codes)
+        sae = canonical_gauge(sae, torch.from_numpy(np.stack([~turned, turned])).float())
+        note_origin(sae, origin)
+        fits = {kind: fit_record(of_kind, differences, group, seed=seed) for kind, of_kind in saes.items()}
+        coded = Coded(pairs, differences, codes, group, test, surface_differences(pairs))
+        of_axes = stability.found[stability.best_seed] if seeds > 1 else None
+        preference, axes = describe(coded, of_axes, seed=seed)
+        signed = fits.pop("signed")
+        results = PairResults(
+            **origin_facts(device),
+            data=without_path(pairs.name),
+            columns=asdict(pairs.columns),
+            counts=asdict(pairs.counts),
+            vectors=origin | {"model": without_path(model)} if model else origin,
+            n_pairs=len(pairs),
+            n_train=int((~test).sum()),
+            n_held_out=int(test.sum()),
+            n_components=int(group.max()) + 1,
+            seed=seed,
+            d_sae=d_sae,
+            k=k,
+            training={
+                "steps": cfg.total_training_steps,
+                "batch": cfg.train_batch_size_tokens,
+                "lr": cfg.lr,
+                "seeds": seeds,
+            },
+            fvu=signed.fvu,
+            fit=signed,
+            baselines=fits,
+            preference=preference,
+            axes=axes,
+        )
+        return cls(sae, results, pairs, codes, vectors)
+
+    @torch.no_grad()
+    def encode(
+        self, a: Sequence[str], b: Sequence[str], *, prompts: Sequence[str | tuple[Turn, ...]] | None = None
+    ) -> Float[torch.Tensor, "n F"]:
+        """
+        Return the codes of further pairs: positive where the text in ``a`` has more of the positive pole.
+
+        Args:
+            prompts: What both texts of each pair answer: a user's turn, or turns.
+
+        Raises:
+            ConfigError: the axes were fitted to arrays; take ``axes.sae.encode(a_vectors - b_vectors)``.
+        """
+        if self.vectors is None:
+            raise ConfigError("these axes were fitted to arrays: use axes.sae.encode(vectors of A - vectors of B).")
+        if not len(a) == len(b) == len(a if prompts is None else prompts):
+            raise ConfigError(f"a has {len(a)} texts and b {len(b)}; give as many of each, and as many prompts.")
+        before = [(("user", each),) if isinstance(each, str) else each for each in prompts or [()] * len(a)]
+        answers = [Answer(turns, text) for side in (a, b) for turns, text in zip(before, side, strict=True)]
+        found = self.vectors.read(answers).rows(torch.arange(len(answers)))
+        return self.sae.encode((found[: len(a)] - found[len(a) :]).to(self.sae.W_enc))
+
+    def direction(self, axis: int) -> Float[torch.Tensor, " d_in"]:
+        """Return the decoder row of an axis: towards its positive pole, in the units of the activation."""
+        return self.sae.W_dec[axis].detach()
+
+    def table(self) -> Table:
+        """Make a table of at most 80 columns, the axes that matter most first."""
+        return axes_table(self.results)
+
+    def report(self, folder: str | Path) -> Path:
+        """
+        Write the page, ``pairs.json``, ``axes.csv``, the codes and the SAE into a new or empty folder.
+
+        Returns:
+            The page, ``index.html``.
+        """
+        folder = Path(folder)
+        require_empty(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.sae.save_model(folder / SAE_FOLDER)
+        write_results(folder, self.results)
+        write_codes(folder, self.pairs, self.codes)
+        return write_page(self.results, self.pairs, self.codes, folder)
+
+    @override
+    def _facts(self) -> Facts:
+        found = self.results
+        facts = {"pairs": found.n_pairs, "axes": found.d_sae, "FVU": str(found.fvu)}
+        if found.preference:
+            facts["AUC"] = str(found.preference.auc_codes)
+        return [facts]
+
+
+def _rarely_preferred(codes: Float[np.ndarray, "n F"], preferred: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " F"]:
+    """Return the axes whose positive pole lost more often than it won."""
+    return np.sign(codes).T @ np.nan_to_num(preferred) < 0

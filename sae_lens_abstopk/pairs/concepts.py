@@ -1,0 +1,210 @@
+"""The shipped concepts as pairs: does one latent tell the two texts of a template apart, on both sides?"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+from sae_lens import SAE
+from scipy.stats import rankdata
+
+from sae_lens_abstopk.evaluation.results.facts import origin_facts
+from sae_lens_abstopk.evaluation.results.records import Record
+from sae_lens_abstopk.evaluation.tasks.load_task import load_task, task_names
+from sae_lens_abstopk.pairs.axis_match import axis_stability
+from sae_lens_abstopk.pairs.fitting import config_of, note_origin, train_axes
+from sae_lens_abstopk.pairs.measuring import errors_of
+from sae_lens_abstopk.pairs.pair_set import PairColumns, PairCounts, PairSet
+from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_texts
+from sae_lens_abstopk.system.files import without_path, write_whole
+from sae_lens_abstopk.vectors.differences import Differences
+
+
+class LatentRecord(Record):
+    """The latent of one SAE that tells a concept's texts apart best on training templates, on unseen templates."""
+
+    latent: int
+    auroc: float = Field(description="Of its code of A - B against that of B - A; at least .5 means the sign is right.")
+    coverage: float = Field(
+        description="Share of A - B on which it fires on one side and of B - A on which it fires on the other, halved."
+    )
+
+
+class ConceptRecord(Record):
+    """One concept."""
+
+    concept: str
+    poles: tuple[str, str]
+    n_train: int
+    n_test: int
+    saes: dict[str, LatentRecord]
+
+
+class ConceptResults(Record):
+    """All concepts, with one signed SAE and one-sided ones."""
+
+    created: str
+    command: str
+    commit: str | None
+    environment: dict[str, str]
+    vectors: dict[str, Any]
+    d_sae: int
+    k: float
+    seed: int
+    fvu: dict[str, float]
+    concepts: list[ConceptRecord]
+
+    def mean(self, sae: str, measure: str) -> float:
+        """Return the mean over concepts of ``auroc`` or ``coverage``."""
+        return float(np.mean([getattr(each.saes[sae], measure) for each in self.concepts]))
+
+    def table(self) -> Table:
+        """Make a table of at most 80 columns: the signed axis of each concept beside one-sided latents."""
+        drawn = Table(box=None, pad_edge=False, header_style="bold underline")
+        drawn.add_column("concept", no_wrap=True)
+        drawn.add_column("axis", justify="right")
+        names = list(self.fvu)
+        for name in names:
+            for measure in ("AUROC", "cover"):
+                drawn.add_column(f"{SHORT[name]}\n{measure}", justify="right", no_wrap=True)
+        for each in self.concepts:
+            numbers = ((each.saes[name].auroc, each.saes[name].coverage) for name in names)
+            shown = [f"{number:.2f}" for both in numbers for number in both]
+            drawn.add_row(" / ".join(each.poles), str(each.saes["signed"].latent), *shown)
+        means = [f"{self.mean(name, measure):.3f}" for name in names for measure in ("auroc", "coverage")]
+        drawn.add_row("mean", "", *means, style="bold")
+        return drawn
+
+
+SHORT = {"signed": "signed", "one_sided_F": "1-sided F", "one_sided_2F": "1-sided 2F"}
+
+
+class ConceptPairs(NamedTuple):
+    """Pairs of the texts of both poles of a template with equal fillers."""
+
+    pairs: PairSet
+    held_out: Bool[np.ndarray, " n"]
+    """Pairs of templates that no training pair has."""
+    poles: dict[str, tuple[str, str]]
+
+
+def concept_pairs(names: Sequence[str] | None = None) -> ConceptPairs:
+    """Return the pairs of the shipped concepts, or of these tasks: A is of the first pole, B of the second."""
+    a: list[str] = []
+    b: list[str] = []
+    groups: list[str] = []
+    held_out: list[bool] = []
+    poles: dict[str, tuple[str, str]] = {}
+    for name in names or [name for name in task_names() if "/" not in name]:
+        task = load_task(name)
+        test = set(task.split().test.tolist())
+        by_group: dict[str, tuple[list[int], list[int]]] = {}
+        for row, example in enumerate(task.examples):
+            by_group.setdefault(example.group, ([], []))[example.pole].append(row)
+        for first, second in ((i, j) for sides in by_group.values() for i, j in zip(*sides, strict=False)):
+            a.append(task.texts[first])
+            b.append(task.texts[second])
+            groups.append(name)
+            held_out.append(first in test)
+        poles[name] = task.poles
+    n = len(a)
+    pairs = PairSet(
+        name="the shipped concepts",
+        a=a,
+        b=b,
+        prompts=[()] * n,
+        preferred=np.full(n, np.nan),
+        groups=groups,
+        rows=np.arange(n),
+        swapped=np.zeros(n, dtype=bool),
+        counts=PairCounts(read=n),
+        columns=PairColumns("a", "b"),
+    )
+    return ConceptPairs(pairs, np.array(held_out), poles)
+
+
+def fit_concepts(
+    vectors: TextVectors,
+    *,
+    out: Path,
+    d_sae: int = 24,
+    k: float = 2,
+    seeds: int = 3,
+    seed: int = 0,
+    console: Console | None = None,
+) -> ConceptResults:
+    """
+    Train on the differences of the concepts' texts, measure each concept's best latent, and write ``concepts.json``.
+
+    Each difference is scaled to one length: that of "he" and "she" is a fifteenth of that of English and French.
+
+    The signed SAE, and the one-sided ones, are those of the seed with the most stable axes; the SAE goes to
+    ``out/sae``.
+    """
+    console = console or Console(quiet=True)
+    pairs, held_out, poles = concept_pairs()
+    differences = differences_of_texts(pairs, vectors, held_out, unit=True, console=console)
+    sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "n_seeds": seeds, "baselines": True, "seed": seed}
+    with tempfile.TemporaryDirectory(prefix="concepts-") as folder:
+        cfg = config_of(differences, Path(folder) / "run", device=vectors.device, **sizes)
+        by_kind = train_axes(cfg, differences, console=console)
+    saes = {
+        kind: found[axis_stability(torch.stack([sae.W_dec.detach() for sae in found])).best_seed]
+        for kind, found in by_kind.items()
+    }
+    both = {kind: both_codes(sae, differences) for kind, sae in saes.items()}
+    test_rows = differences.held_out.nonzero().squeeze(1)
+    concept = np.array(pairs.groups)
+    records = []
+    for name, of_poles in poles.items():
+        train, test = ((concept == name) & part for part in (~held_out, held_out))
+        found = {kind: best_latent(codes, train, test) for kind, codes in both.items()}
+        records.append(
+            ConceptRecord(concept=name, poles=of_poles, n_train=int(train.sum()), n_test=int(test.sum()), saes=found)
+        )
+    results = ConceptResults(
+        **origin_facts(vectors.device),
+        vectors=vectors.facts() | {"model": without_path(vectors.model)},
+        d_sae=d_sae,
+        k=k,
+        seed=seed,
+        fvu={kind: errors_of(sae, differences, test_rows).fvu for kind, sae in saes.items()},
+        concepts=records,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    note_origin(saes["signed"], vectors.facts())
+    saes["signed"].save_model(out / "sae")
+    write_whole(out / "concepts.json", results.model_dump_json(indent=1) + "\n")
+    return results
+
+
+def best_latent(
+    codes: Float[np.ndarray, "2 n F"], train: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " n"]
+) -> LatentRecord:
+    """Choose the latent that tells A - B from B - A best in training pairs; measure it on others."""
+    of_train = auroc(codes[:, train])
+    latent = int(np.abs(of_train - 0.5).argmax())
+    sign = 1 if of_train[latent] >= 0.5 else -1
+    chosen = sign * codes[:, test, latent]
+    right = (chosen[0] > 0).mean(), (chosen[1] < 0).mean()
+    return LatentRecord(latent=latent, auroc=float(auroc(chosen[..., None])[0]), coverage=float(np.mean(right)))
+
+
+def auroc(codes: Float[np.ndarray, "2 n F"]) -> Float[np.ndarray, " F"]:
+    """Return the AUROC of each latent between the codes of A - B and those of B - A; ties count half."""
+    n = codes.shape[1]
+    ranks = rankdata(np.concatenate(list(codes)), axis=0)[:n].sum(0)
+    return (ranks - n * (n + 1) / 2) / n**2
+
+
+@torch.no_grad()
+def both_codes(sae: SAE[Any], differences: Differences) -> Float[np.ndarray, "2 n F"]:
+    """Encode A - B and B - A of all pairs."""
+    x = torch.cat(list(differences.blocks())).to(sae.W_enc)
+    return np.stack([sae.encode(each).float().cpu().numpy() for each in (x, -x)])

@@ -1,0 +1,85 @@
+"""Train the SAEs of a set of differences in one pass: signed ones of several seeds, and one-sided ones beside them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from sae_lens import SAE
+
+from sae_lens_abstopk.saes.derive import derive
+from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.training.config.config_file import load_config
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.train import train
+from sae_lens_abstopk.vectors.differences import Differences
+
+# a step sees at most this share of the pairs
+LARGEST_BATCH = 1 / 16
+# more pairs than these steps can take are seen less often
+MOST_STEPS = 3000
+BASELINES = ("one_sided_F", "one_sided_2F")
+
+
+def config_of(
+    differences: Differences, out: Path, *, d_sae: int, k: float, n_seeds: int, baselines: bool, seed: int, device: str
+) -> TrainingConfig:
+    """
+    Return the config of a run on ``differences``: the preset ``pairs``, with companions.
+
+    Raises:
+        ConfigError: a size is out of range, or there are too few pairs.
+    """
+    require_range("seeds", n_seeds, at_least=1)
+    preset = load_config("pairs", {"data": "pairs", "sae.d_in": 1, "training_steps": 1})
+    n_train = int((~differences.held_out).sum())
+    batch = min(preset.train_batch_size_tokens, int(n_train * LARGEST_BATCH))
+    if batch < 1:
+        raise ConfigError(
+            f"{differences.name}: {n_train} pairs are too few to train on; give at least {1 / LARGEST_BATCH:g}."
+        )
+    overrides: dict[str, Any] = {
+        "sae.d_sae": d_sae,
+        "sae.k": k,
+        "seed": seed,
+        "device": device,
+        "train_batch_size_tokens": batch,
+        "output_path": str(out),
+    }
+    names = {"sae": {}} | {_of_seed("signed", i): {} for i in range(1, n_seeds)}
+    if baselines:
+        for name, width in zip(BASELINES, (d_sae, 2 * d_sae), strict=True):
+            changes = {"architecture": "sparse_batchtopk", "d_sae": width}
+            names |= {_of_seed(name, i): changes for i in range(n_seeds)}
+    overrides |= {f"companions.{name}": changes for name, changes in names.items() if name != "sae"}
+    overrides["weight_seeds"] = {name: seed + i % n_seeds for i, name in enumerate(names)}
+    cfg = load_config("pairs", overrides, vectors=differences)
+    if cfg.total_training_steps > MOST_STEPS:
+        cfg = load_config("pairs", overrides | {"training_steps": MOST_STEPS}, vectors=differences)
+    return cfg
+
+
+def train_axes(cfg: TrainingConfig, differences: Differences, *, console: Console) -> dict[str, list[SAE[Any]]]:
+    """Train, and return the saved SAEs by kind (``signed``, ``one_sided_F``, ``one_sided_2F``), each by seed."""
+    # elsewhere than on a terminal, a run logs a line for each SAE
+    quiet = console if console.is_terminal else Console(quiet=True)
+    folders = train(cfg, vectors=differences, console=quiet).folders
+    found: dict[str, list[SAE[Any]]] = {}
+    for name, folder in folders.items():
+        kind, sae = "signed" if name == "sae" else name.partition("_seed")[0], load_sae(folder)
+        if differences.unit:  # the saved SAE takes raw differences
+            scaled = {"normalize_activations": "constant_norm_rescale"}
+            sae = derive(type(sae), type(sae.cfg), sae, sae.state_dict(), **scaled)
+        found.setdefault(kind, []).append(sae)
+    return found
+
+
+def note_origin(sae: SAE[Any], origin: Mapping[str, Any]) -> None:
+    """Write into the metadata of an SAE what its vectors are, so that ``steer`` finds the hook."""
+    for key, value in origin.items():
+        sae.cfg.metadata[{"model": "model_name"}.get(key, key)] = value
+
+
+def _of_seed(kind: str, number: int) -> str:
+    return f"{kind}_seed{number}"

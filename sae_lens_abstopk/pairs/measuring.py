@@ -1,0 +1,82 @@
+"""Codes of differences, and how well SAEs reconstruct those that are held out."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sae_lens import SAE
+from torch import Tensor
+
+from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap
+from sae_lens_abstopk.pairs.pair_results import FitRecord
+from sae_lens_abstopk.vectors.differences import Differences
+from sae_lens_abstopk.vectors.vectors import BLOCK
+
+
+class Errors(NamedTuple):
+    """Squared errors of one SAE on n differences, each the mean over A - B and B - A."""
+
+    whole: Float[np.ndarray, " n"]
+    not_odd: Float[np.ndarray, " n"]
+    """The part that does not cancel in the sum of both errors."""
+    energy: Float[np.ndarray, " n"]
+    """Squared norms of the differences."""
+    l0: float
+
+    @property
+    def fvu(self) -> float:
+        """Share of the energy that is not reconstructed."""
+        return float(self.whole.sum() / self.energy.sum())
+
+
+@torch.no_grad()
+def codes_of(sae: SAE[Any], differences: Differences) -> Float[np.ndarray, "n F"]:
+    """Encode all differences."""
+    device = next(sae.parameters()).device
+    return np.concatenate([sae.encode(x.to(device)).float().cpu().numpy() for x in differences.blocks()])
+
+
+def fit_record(
+    saes: Sequence[SAE[Any]], differences: Differences, components: Int[np.ndarray, " N"], *, seed: int = 0
+) -> FitRecord:
+    """
+    Measure SAEs of several seeds on the held-out pairs; intervals resample components.
+
+    The FVU of differences has no mean to subtract: which text is A means nothing, so the mean is 0.
+    """
+    rows = differences.held_out.nonzero().squeeze(1)
+    found = [errors_of(sae, differences, rows) for sae in saes]
+    whole = np.mean([each.whole for each in found], axis=0)
+    energy, groups = found[0].energy, components[rows.numpy()].tolist()
+    return FitRecord(
+        fvu=bootstrap(lambda draws: (draws @ whole) / (draws @ energy), len(rows), groups=groups, seed=seed),
+        l0=float(np.mean([each.l0 for each in found])),
+        not_odd=float(np.mean([each.not_odd.sum() / each.whole.sum() for each in found])),
+        seeds=[each.fvu for each in found],
+    )
+
+
+@torch.no_grad()
+def errors_of(sae: SAE[Any], differences: Differences, rows: Int[Tensor, " n"]) -> Errors:
+    """Measure one SAE on the pairs ``rows``, in both directions."""
+    device, active = next(sae.parameters()).device, 0
+    whole: list[np.ndarray] = []
+    even: list[np.ndarray] = []
+    energy: list[np.ndarray] = []
+    for block in _blocks(differences, rows):
+        x = block.to(device)
+        codes = sae.encode(torch.cat([x, -x]))
+        error, back = (sae.decode(codes) - torch.cat([x, -x])).double().chunk(2)
+        whole.append((error.square() + back.square()).sum(1).div(2).cpu().numpy())
+        even.append((error + back).div(2).square().sum(1).cpu().numpy())
+        energy.append(block.double().square().sum(1).numpy())
+        active += int((codes != 0).sum())
+    parts = (np.concatenate(each) for each in (whole, even, energy))
+    return Errors(*parts, l0=active / (2 * len(rows)))
+
+
+def _blocks(differences: Differences, rows: Int[Tensor, " n"]) -> Iterator[Float[Tensor, "b d_in"]]:
+    for part in rows.split(BLOCK):
+        yield differences.rows(part)

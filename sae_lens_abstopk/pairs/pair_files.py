@@ -1,0 +1,116 @@
+"""The folder of a fit: the SAE, the results, the code of each pair, and the page."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float
+
+from sae_lens_abstopk.pairs.pair_results import PairResults
+from sae_lens_abstopk.pairs.pair_set import PairSet
+from sae_lens_abstopk.pairs.reading import read_pairs
+from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.files import whole_file, write_whole
+
+RESULTS, AXES, CODES, SAE_FOLDER = "pairs.json", "axes.csv", "codes.parquet", "sae"
+_ORIGIN = b"pairs"
+
+
+class Fitted(NamedTuple):
+    """What curation needs of a fit."""
+
+    pairs: PairSet
+    codes: Float[np.ndarray, "n F"]
+    """Positive where A has more of the positive pole."""
+    results: PairResults
+
+
+def write_results(folder: Path, results: PairResults) -> None:
+    """Write ``pairs.json`` and ``axes.csv``."""
+    write_whole(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
+    write_whole(folder / AXES, results.csv())
+
+
+def write_codes(folder: Path, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> None:
+    """Write the active axes of each pair, with the origin of the pairs in the metadata of the schema."""
+    row, latent = np.nonzero(codes)
+    ends = np.concatenate([[0], np.bincount(row, minlength=len(codes)).cumsum()]).astype(np.int32)
+    table = pa.table(
+        {
+            "row": pairs.rows,
+            "swapped": pairs.swapped,
+            "preferred": pairs.preferred,
+            "indices": pa.ListArray.from_arrays(ends, latent.astype(np.int32)),
+            "values": pa.ListArray.from_arrays(ends, codes[row, latent].astype(np.float32)),
+        }
+    )
+    origin = {"source": pairs.source, "columns": asdict(pairs.columns), "d_sae": codes.shape[1]}
+    with whole_file(folder / CODES) as partial:
+        pq.write_table(table.replace_schema_metadata({_ORIGIN: json.dumps(origin)}), partial)
+
+
+def read_fit(folder: Path) -> Fitted:
+    """
+    Read the results and codes of a fit, and its pairs from where they came.
+
+    Raises:
+        ConfigError: a file is missing or damaged, or the data have changed since.
+    """
+    for name in (RESULTS, CODES):
+        if not (folder / name).is_file():
+            raise ConfigError(f"{folder} is not a folder of `abstopk pairs`: {name} is missing.")
+    try:
+        results = PairResults.model_validate_json((folder / RESULTS).read_text(encoding="utf-8"))
+        table = pq.read_table(folder / CODES)
+        origin = json.loads(table.schema.metadata[_ORIGIN])
+    except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise ConfigError(f"{folder}: {RESULTS} or {CODES} cannot be read ({error}); fit the pairs again.") from None
+    source, columns = origin["source"], {key: each for key, each in origin["columns"].items() if each is not None}
+    pairs = read_pairs(
+        source["dataset_path"],
+        columns=_as_named(columns),
+        name=source.get("dataset_name"),
+        split=source["split"],
+        seed=results.seed,
+        limit=results.counts["read"],
+    )
+    if not (np.array_equal(pairs.rows, table["row"]) and np.array_equal(pairs.swapped, table["swapped"])):
+        raise ConfigError(f"{source['dataset_path']} has other pairs than when {folder} was written; fit them again.")
+    codes = np.zeros((len(pairs), origin["d_sae"]), dtype=np.float32)
+    indices, values = (table[name].combine_chunks() for name in ("indices", "values"))
+    rows = np.arange(len(pairs)).repeat(np.diff(indices.offsets))
+    codes[rows, indices.flatten()] = values.flatten()
+    return Fitted(pairs, codes, results)
+
+
+def _as_named(columns: dict[str, Any]) -> dict[str, str]:
+    """Return recorded columns with the keys of :func:`~.reading.read_pairs`."""
+    keys = {"a": "chosen", "b": "rejected"} if columns.pop("chosen_first") else {}
+    return {keys.get(key, key): str(column) for key, column in columns.items()}
+
+
+def pairs_of_axis(
+    fitted: Fitted, axis: int, side: Literal["+", "-"], above: float
+) -> tuple[Bool[np.ndarray, " n"], str]:
+    """
+    Choose the pairs whose preferred text has more of a pole than the other, by more than ``above``.
+
+    Without a preference, it is A that has more. Returns which pairs, and the reason in words.
+
+    Raises:
+        ConfigError: there is no such axis, or no such pair.
+    """
+    require_range("axis", axis, at_least=0, below=fitted.codes.shape[1])
+    record = fitted.results.axes[axis]
+    preferred = np.where(fitted.pairs.labelled, fitted.pairs.preferred, 1)
+    code = fitted.codes[:, axis] * preferred * (1 if side == "+" else -1)
+    chosen = code > above
+    words = " ".join((record.words_positive if side == "+" else record.words_negative)[:3])
+    reason = f"axis {axis} {side} ({words}) above {above:g}"
+    if not chosen.any():
+        raise ConfigError(f"no pair is on {reason}; the largest code there is {max(code.max(), 0):.3g}.")
+    return chosen, reason

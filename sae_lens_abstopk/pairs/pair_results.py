@@ -1,0 +1,119 @@
+"""The record of the axes of a set of pairs: ``pairs.json`` and ``axes.csv``."""
+
+import csv
+import io
+from typing import Any
+
+from pydantic import Field
+
+from sae_lens_abstopk.evaluation.results.records import Interval, Number, Record
+
+
+class FitRecord(Record):
+    """How well SAEs of one kind reconstruct held-out differences, mean over seeds."""
+
+    fvu: Interval = Field(
+        description="Share of the energy of differences that is not reconstructed, mean over A - B and B - A."
+    )
+    l0: float
+    not_odd: float = Field(
+        description="Share of the error's energy that does not cancel between A - B and B - A; 0 if codes are odd."
+    )
+    seeds: list[float] = Field(description="FVU of each seed.")
+
+
+class PreferenceRecord(Record):
+    """How well preferences are told from the codes: logistic regressions fitted on training pairs."""
+
+    n_train: int
+    n_held_out: int
+    auc_codes: Interval
+    auc_vector: Interval = Field(description="From all of the difference.")
+    auc_length: Interval = Field(description="From the difference of the log lengths only.")
+    share_kept: Interval = Field(description="(auc_codes - .5) / (auc_vector - .5).")
+
+
+class DisagreementRecord(Record):
+    """The groups that prefer an axis least and most often."""
+
+    q: float = Field(description="Benjamini-Hochberg over axes of the test that all groups prefer it equally often.")
+    groups: tuple[str, str]
+    win_rates: tuple[Interval, Interval]
+
+
+class AxisRecord(Record):
+    """One latent: its positive pole is what A has more of where its code is positive."""
+
+    latent: int
+    stability: float | None = Field(description="Share of the other seeds with a latent of |cosine| >= .7.")
+    share_active: float = Field(description="Share of the held-out pairs on which it is active.")
+    words_positive: list[str] = Field(description="Words of the texts with more of it; z > 1.96.")
+    words_negative: list[str]
+    surface: dict[str, Number] = Field(description="Spearman correlation of the code with differences of the surface.")
+    mostly: str | None = Field(description="The surface feature that explains most of it, if any does.")
+    win_rate: Interval | None = Field(
+        description="Of the held-out pairs with a preference on which it is active, the share in which the text with "
+        "more of it was preferred."
+    )
+    effect: Interval | None = Field(
+        description="Average marginal effect on the probability of being preferred, per standard deviation of the "
+        "code, all axes and length held equal; on held-out pairs."
+    )
+    effect_train: Interval | None = Field(description="The same on training pairs.")
+    q: float | None = Field(description="Benjamini-Hochberg over axes of effect_train.")
+    confirmed: bool | None = Field(description="q <= .05, and the held-out interval is on the same side of 0.")
+    disagreement: DisagreementRecord | None
+    examples_positive: list[int] = Field(description="Rows of the data with the largest codes, strongest first.")
+    examples_negative: list[int]
+
+
+class PairResults(Record):
+    """What differs between the texts of pairs, and which way."""
+
+    created: str
+    command: str
+    commit: str | None
+    environment: dict[str, str]
+    data: str
+    columns: dict[str, Any]
+    counts: dict[str, int]
+    vectors: dict[str, Any] = Field(description="Model, hook and reading, or the arrays.")
+    n_pairs: int
+    n_train: int
+    n_held_out: int
+    n_components: int = Field(description="Groups of pairs connected by shared prompts or texts; the split keeps them.")
+    seed: int
+    d_sae: int
+    k: float
+    training: dict[str, Any]
+    fvu: Interval
+    fit: FitRecord
+    baselines: dict[str, FitRecord]
+    preference: PreferenceRecord | None
+    axes: list[AxisRecord]
+
+    def csv(self) -> str:
+        """Return one line an axis."""
+        written = io.StringIO()
+        lines = csv.writer(written, lineterminator="\n")
+        measured = [f"{name}{end}" for name in ("win_rate", "effect", "effect_train") for end in ("", "_low", "_high")]
+        features = list(self.axes[0].surface) if self.axes else []
+        lines.writerow(
+            [
+                *("latent", "stability", "share_active", "words_positive", "words_negative", "mostly"),
+                *(*measured, "q", "confirmed", *features),
+            ]
+        )
+        for axis in self.axes:
+            found = (getattr(axis, name) for name in ("win_rate", "effect", "effect_train"))
+            numbers = [
+                number for each in found for number in ((each.value, each.low, each.high) if each else [None] * 3)
+            ]
+            words = (" ".join(axis.words_positive), " ".join(axis.words_negative))
+            lines.writerow(
+                [
+                    *(axis.latent, axis.stability, axis.share_active, *words, axis.mostly),
+                    *(*numbers, axis.q, axis.confirmed, *(axis.surface[name] for name in features)),
+                ]
+            )
+        return written.getvalue()

@@ -1,0 +1,204 @@
+"""Vectors of the texts of pairs, each distinct text read once, and their differences A - B."""
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from datasets import Dataset
+from jaxtyping import Bool, Int
+from rich.console import Console
+
+from sae_lens_abstopk.model.answer_vectors import Answer, AnswerReader, Reading
+from sae_lens_abstopk.model.check_hook import chosen_hook, most_positions
+from sae_lens_abstopk.model.language_model import load_language_model, load_tokenizer
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.model_shape import model_files, model_shape
+from sae_lens_abstopk.model.model_spec import ModelSpec, require_device, resolve_device
+from sae_lens_abstopk.pairs.pair_set import PairSet
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
+from sae_lens_abstopk.text.text_spec import TextSpec
+from sae_lens_abstopk.vectors.differences import Differences
+from sae_lens_abstopk.vectors.embedding import embedded_texts
+from sae_lens_abstopk.vectors.row_cache import Reader, cached_rows
+from sae_lens_abstopk.vectors.texts import Texts
+from sae_lens_abstopk.vectors.vectors import Vectors
+
+# tokens with a norm above this multiple of the median are left out of means
+MAX_NORM_MULTIPLE = 10
+READINGS = ("mean", "last")
+
+
+@dataclass(frozen=True)
+class TextVectors:
+    """A way to turn texts into vectors: a hook of a language model, or a sentence-transformers model."""
+
+    model: str
+    """Hub id or folder."""
+    hook_name: str | None = None
+    """None for a sentence-transformers model."""
+    reading: Reading = "mean"
+    """Mean over an answer's tokens, or its last token."""
+    max_tokens: int = 1024
+    """Most tokens of an answer with its prompt."""
+    device: str = "auto"
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        *,
+        layer: int | None = None,
+        hook_name: str | None = None,
+        reading: Reading = "mean",
+        max_tokens: int = 1024,
+        device: str = "auto",
+    ) -> "TextVectors":
+        """
+        Find out which kind of model ``model`` is; of a language model, read ``hook_name``, a layer, or its middle one.
+
+        Raises:
+            ConfigError: the model, the layer or another setting does not exist.
+        """
+        require_choice("reading", reading, READINGS)
+        require_range("max_tokens", max_tokens, at_least=8)
+        device = resolve_device("device", device)
+        require_device("device", device)
+        if embeds_sentences(model):
+            if layer is not None or hook_name is not None or reading != "mean":
+                raise ConfigError(
+                    f"model={model!r} is a sentence-transformers model, which has one embedding a text; leave out the "
+                    "layer, hook and reading, or give a language model."
+                )
+            return cls(model, None, device=device)
+        model_shape(model, "AutoModelForCausalLM")  # a wrong name is reported before anything else
+        return cls(model, chosen_hook(model, layer=layer, hook_name=hook_name), reading, max_tokens, device)
+
+    def read(self, answers: list[Answer], *, console: Console | None = None) -> Vectors:
+        """Return the vector of each answer, from the package's cache if it is there."""
+        console = console or Console(quiet=True)
+        if self.hook_name is None:
+            table = Dataset.from_dict({"text": [answer.text for answer in answers]})
+            texts = Texts(f"{len(answers):,} texts", table, "text")
+            return embedded_texts(texts, self.model, device=self.device, console=console)
+        facts = [self.model, model_files(self.model), self.hook_name, self.reading, self.max_tokens, _digest(answers)]
+        name = f"{Path(self.model).name}-{self.hook_name}"
+        reader: list[AnswerReader] = []
+
+        def open_reader() -> Reader:
+            reader.append(self._open(answers))
+            width = reader[0](answers[:1]).shape[1]
+            return Reader(width, lambda rows: reader[0](answers[rows.start : rows.stop]))
+
+        found = cached_rows(
+            name, facts, len(answers), open_reader, dtype="float32", console=console, doing="reading texts"
+        )
+        if reader and reader[0].n_cut:
+            console.print(f"{reader[0].n_cut:,} texts were cut at {self.max_tokens} tokens (--max-tokens)")
+        return found
+
+    def _open(self, answers: list[Answer]) -> AnswerReader:
+        assert self.hook_name is not None
+        spec = ModelSpec(model_name=self.model, hook_name=self.hook_name, device=self.device, autocast_lm=True)
+        model = load_language_model(spec, TextSpec(dataset_path="pairs"))
+        passes = ModelPasses(model, self.hook_name, autocast=True)
+        longest = min(self.max_tokens, most_positions(model) or self.max_tokens)
+        reader = AnswerReader(passes, load_tokenizer(self.model, None), self.reading, longest)
+        if self.reading == "mean":
+            reader.limit_norms(answers, MAX_NORM_MULTIPLE)
+        return reader
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the vectors are, for records."""
+        read = {} if self.hook_name is None else {"hook_name": self.hook_name, "reading": self.reading}
+        return {"model": self.model, **read}
+
+
+def embeds_sentences(model: str) -> bool:
+    """Return whether a Hub id or folder is a sentence-transformers model."""
+    if Path(model).exists():
+        return (Path(model) / "modules.json").is_file()
+    if importlib.util.find_spec("sentence_transformers") is None:
+        return False
+    from sentence_transformers.util import is_sentence_transformer_model
+
+    return is_sentence_transformer_model(model)
+
+
+def differences_of_texts(
+    pairs: PairSet, vectors: TextVectors, held_out: Bool[np.ndarray, " n"], *, unit: bool = False, console: Console
+) -> Differences:
+    """Read each distinct text of ``pairs`` once, and return the differences A - B."""
+    numbers: dict[Answer, int] = {}
+    with_prompt = vectors.hook_name is not None
+    a, b = (
+        _numbers(
+            [Answer(turns if with_prompt else (), text) for turns, text in zip(pairs.prompts, side, strict=True)],
+            numbers,
+        )
+        for side in (pairs.a, pairs.b)
+    )
+    found = vectors.read(list(numbers), console=console)
+    return replace(_differences(pairs.name, found, a, b, held_out), unit=unit)
+
+
+def differences_of_arrays(
+    arrays: tuple[Vectors, Vectors],
+    rows: Int[np.ndarray, " n"],
+    swapped: Bool[np.ndarray, " n"],
+    held_out: Bool[np.ndarray, " n"],
+) -> Differences:
+    """
+    Return the differences of the rows of two arrays.
+
+    Args:
+        arrays: Vectors of the first and of the second texts of all rows.
+        rows: Rows that are pairs.
+        swapped: Which pairs have the second text as A.
+        held_out: Which pairs are held out.
+
+    Raises:
+        ConfigError: the arrays differ in shape, or lack rows.
+    """
+    first, second = arrays
+    if (len(first), first.d_in) != (len(second), second.d_in):
+        raise ConfigError(
+            f"the vectors of A are [{len(first)}, {first.d_in}] and those of B [{len(second)}, {second.d_in}]; they "
+            "must have one shape."
+        )
+    if len(rows) and rows.max() >= len(first):
+        raise ConfigError(
+            f"{first.name} has {len(first):,} rows, and the pairs have {rows.max() + 1:,}; give one for each."
+        )
+    both = Vectors(f"{first.name} and {second.name}", first.chunks + second.chunks, mapped=first.mapped + second.mapped)
+    a, b = rows + len(first) * swapped, rows + len(first) * ~swapped
+    return _differences(f"{first.name} - {second.name}", both, a, b, held_out)
+
+
+def _differences(
+    name: str, vectors: Vectors, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], held_out: npt.NDArray[np.bool_]
+) -> Differences:
+    return Differences(
+        f"differences of {name}",
+        vectors.chunks,
+        mapped=vectors.mapped,
+        a=torch.from_numpy(a),
+        b=torch.from_numpy(b),
+        held_out=torch.from_numpy(held_out),
+    )
+
+
+def _numbers(answers: list[Answer], numbers: dict[Answer, int]) -> npt.NDArray[np.int64]:
+    return np.array([numbers.setdefault(answer, len(numbers)) for answer in answers], dtype=np.int64)
+
+
+def _digest(answers: list[Answer]) -> str:
+    digest = hashlib.sha256()
+    for answer in answers:
+        digest.update(json.dumps(answer).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+"""The axes of a fit as a table for a terminal."""
+
+from rich.table import Table
+from rich.text import Text
+
+from sae_lens_abstopk.evaluation.results.records import Interval
+from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
+
+WIDTH_OF_WORDS = 24
+MOST_AXES = 16
+
+
+def ordered(axes: list[AxisRecord]) -> list[AxisRecord]:
+    """Return axes with confirmed effects first, by size; without preferences, the most active first."""
+    return sorted(axes, key=lambda axis: (not axis.confirmed, -abs(_value(axis.effect)), -axis.share_active))
+
+
+def axes_table(results: PairResults) -> Table:
+    """Make a table of at most 80 columns: both poles of the first axes, and what is preferred."""
+    with_preference = results.preference is not None
+    drawn = Table(box=None, pad_edge=False, header_style="bold underline")
+    drawn.add_column("axis", justify="right", no_wrap=True)
+    for pole in ("- pole", "+ pole"):
+        drawn.add_column(pole, no_wrap=True, width=WIDTH_OF_WORDS)
+    for heading in ("active", *(("effect",) if with_preference else ()), "stable"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for axis in ordered(results.axes)[:MOST_AXES]:
+        mark = "*" if axis.confirmed else " "
+        effect = [f"{_value(axis.effect):+.3f}{mark}"] if with_preference else []
+        stable = "-" if axis.stability is None else f"{axis.stability:.0%}"
+        poles = (Text(clipped(words)) for words in (axis.words_negative, axis.words_positive))
+        drawn.add_row(str(axis.latent), *poles, f"{axis.share_active:.0%}", *effect, stable)
+    return drawn
+
+
+def clipped(words: list[str]) -> str:
+    """Return as many words as fit."""
+    shown = ""
+    for word in words:
+        if len(shown) + 1 + len(word) > WIDTH_OF_WORDS:
+            break
+        shown += f" {word}" if shown else word
+    return shown or "-"
+
+
+def summary(results: PairResults) -> list[str]:
+    """Return sentences about the whole fit and the table."""
+    found = results
+    said = [f"{found.n_pairs:,} pairs, {found.n_held_out:,} held out. FVU {_short(found.fvu)}, L0 {found.fit.l0:.1f}."]
+    if found.baselines:
+        others = (f"{name.replace('_', ' ')} {_short(each.fvu)}" for name, each in found.baselines.items())
+        said.append(f"One-sided SAEs: {', '.join(others)}.".replace("one sided", ""))
+    if found.preference:
+        told = found.preference
+        said.append(
+            f"AUC of preferences: codes {_short(told.auc_codes)}, vector {_short(told.auc_vector)}, length "
+            f"{_short(told.auc_length)}."
+        )
+        said.append(
+            "effect: change of the probability of being preferred, per standard deviation of the axis, towards the + "
+            "pole, all axes and length held equal; *: found in training pairs (q <= .05) and again in held-out ones."
+        )
+    said.append("stable: other seeds that have the axis.")
+    return said
+
+
+def _short(number: Interval) -> str:
+    return "-" if number.value is None else f"{number.value:.3f}".lstrip("0")
+
+
+def _value(effect: Interval | None) -> float:
+    return 0.0 if effect is None or effect.value is None else effect.value

@@ -1,0 +1,161 @@
+"""Planted axes are found, codes are odd, a fit is written and read again, and its pairs are curated."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sae_lens import SAE
+
+from sae_lens_abstopk import ConfigError, PairAxes, read_pairs
+from sae_lens_abstopk.pairs.pair_files import read_fit
+from sae_lens_abstopk.pairs.pair_set import pairs_of_rows
+from tests.cli.test_cli import invoke
+
+N, D, AXES = 1600, 24, 6
+
+
+def planted(n: int = N) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the vectors of A and of B, the axes [AXES, D], and their codes: unequal frequencies, both signs."""
+    random = np.random.default_rng(0)
+    axes = np.linalg.qr(random.normal(size=(D, D)))[0][:AXES]
+    on = random.random((n, AXES)) < np.linspace(0.1, 0.5, AXES)
+    codes = on * random.choice([-1, 1], (n, AXES)) * random.uniform(1, 2, (n, AXES))
+    b = random.normal(size=(n, D))
+    return b + codes @ axes + 0.05 * random.normal(size=(n, D)), b, axes, codes
+
+
+@pytest.fixture(scope="module")
+def fitted() -> PairAxes:
+    a, b, *_ = planted()
+    return PairAxes.fit(pairs_of_rows(N), arrays=(a, b), d_sae=AXES, k=1.6, seeds=2)
+
+
+def test_every_planted_axis_is_found(fitted: PairAxes) -> None:
+    _, _, axes, _ = planted()
+    rows = torch.nn.functional.normalize(fitted.sae.W_dec.detach(), dim=1)
+    cosines = np.abs(rows.numpy() @ axes.T)
+    assert cosines.max(0).min() >= 0.9
+    found = fitted.results
+    fvu = [each.fvu.value or 0 for each in (found.fit, *found.baselines.values())]
+    assert fvu[0] < 0.2
+    assert fvu[0] < min(fvu[1:])
+    assert found.fit.not_odd == 0
+    assert found.baselines["one_sided_F"].not_odd > 0.01
+    assert sum(axis.stability or 0 for axis in found.axes) >= AXES - 2
+
+
+def test_swapping_a_and_b_negates_every_code_to_the_bit(fitted: PairAxes) -> None:
+    a, b, *_ = planted()
+    x = torch.from_numpy(a - b).float()
+    assert torch.equal(fitted.sae.encode(x), -fitted.sae.encode(-x))
+    np.testing.assert_allclose(fitted.codes, fitted.sae.encode(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def write_pairs(path: Path, n: int) -> np.ndarray:
+    """Write pairs that prefer the positive side of the last planted axis; return the rows that prefer A."""
+    codes = planted(n)[3]
+    prefers_a = codes[:, -1] + 0.3 * np.random.default_rng(1).normal(size=n) > 0
+    rows = (
+        {"prompt": f"prompt {i}", "response_a": f"answer {i}", "response_b": f"reply {i}", "label": int(prefers) + 1}
+        for i, prefers in enumerate(~prefers_a)
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return prefers_a
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fit made by the command."""
+    root = tmp_path_factory.mktemp("pairs")
+    a, b, *_ = planted()
+    np.save(root / "a.npy", a.astype(np.float32))
+    np.save(root / "b.npy", b.astype(np.float32))
+    write_pairs(root / "data.jsonl", N)
+    sizes = ("--d-sae", str(AXES), "--k", "1.6", "--seeds", "2", "--no-baselines")
+    arrays = f"{root / 'a.npy'},{root / 'b.npy'}"
+    done = invoke("pairs", str(root / "data.jsonl"), "--arrays", arrays, *sizes, "--out", str(root / "out"))
+    assert done.exit_code == 0, done.output
+    assert "AUC of preferences: codes" in done.output
+    return root
+
+
+def test_the_command_writes_an_sae_results_and_a_page(folder: Path) -> None:
+    out = folder / "out"
+    assert {"sae", "pairs.json", "axes.csv", "codes.parquet", "index.html"} <= {path.name for path in out.iterdir()}
+    results = json.loads((out / "pairs.json").read_text())
+    assert results["preference"]["auc_codes"]["value"] > 0.7
+    confirmed = [axis for axis in results["axes"] if axis["confirmed"]]
+    assert len(confirmed) == 1
+    sae = SAE.load_from_disk(out / "sae")
+    row = torch.nn.functional.normalize(sae.W_dec[confirmed[0]["latent"]].detach(), dim=0).numpy()
+    assert row @ planted()[2][-1] > 0.9  # the positive pole is what is preferred
+    assert confirmed[0]["win_rate"]["value"] > 0.7
+
+
+def test_pairs_of_an_axis_are_flipped(folder: Path) -> None:
+    fit = read_fit(folder / "out")
+    axis = next(axis.latent for axis in fit.results.axes if axis.confirmed)
+    new = folder / "new.jsonl"
+    done = invoke(
+        *("pairs", "flip", str(folder / "out"), "--axis", str(axis), "--side", "+", "--above", "0.5"),
+        *("--out", str(new)),
+    )
+    assert done.exit_code == 0, done.output
+    before, after = read_pairs(folder / "data.jsonl"), read_pairs(new)
+    turned = before.preferred != after.preferred
+    expected = fit.codes[:, axis] * before.preferred > 0.5
+    assert turned.any()
+    assert np.array_equal(turned, expected)
+    again = invoke("pairs", "drop", str(folder / "out"), "--axis", str(axis), "--out", str(new))
+    assert again.exit_code == 2
+    assert "exists" in again.output
+    (folder / "data.jsonl").write_text((folder / "data.jsonl").read_text().partition("\n")[2])
+    changed = invoke("pairs", "drop", str(folder / "out"), "--axis", "0", "--out", str(folder / "other.jsonl"))
+    assert changed.exit_code == 2
+    assert "has other pairs" in changed.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give pairs of texts, or their vectors"),
+        (["missing.jsonl"], "no such file"),
+        (["--arrays", "a.npy"], "must name two files"),
+        (["--arrays", "a.npy,b.npy", "--model", "m"], "leave out --model"),
+        (["--arrays", "a.npy,c.npy"], "must have one shape"),
+        (["--arrays", "a.npy,d.npy"], "no such file"),
+        (["few.jsonl", "--arrays", "a.npy,b.npy", "--k", "9", "--d-sae", "4"], "k=9"),
+        (["--arrays", "nan.npy,b.npy"], "NaN or infinite"),
+        (["--arrays", "a.npy,a.npy"], "all 60 rows are equal"),
+        (["--arrays", "short.npy,short.npy"], "fewer than 5"),
+        (["few.jsonl", "--arrays", "short.npy,short.npy"], "has 3 rows, and the pairs have 60"),
+        (["few.jsonl", "--model", "no/such/model"], "no/such/model"),
+        (["few.jsonl", "--columns", "a=prompt"], "gives a"),
+        (["--arrays", "a.npy,b.npy", "--d-sae", "999"], "at most 192"),
+        (["--arrays", "a.npy,b.npy", "--out", "full"], "not an empty folder"),
+    ],
+)
+def test_wrong_input_gets_one_sentence(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    a, b, *_ = planted(60)
+    bad = a.copy()
+    bad[7, 0] = np.nan
+    for name, array in (("a", a), ("b", b), ("c", b[:, :5]), ("nan", bad), ("short", a[:3])):
+        np.save(f"{name}.npy", array.astype(np.float32))
+    write_pairs(Path("few.jsonl"), 60)
+    Path("full").mkdir()
+    Path("full/x").touch()
+    done = invoke("pairs", *(arguments or ["fit"]))
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output
+    assert said in " ".join(done.output.split())
+    assert not Path("pairs").exists()
+
+
+def test_codes_of_further_texts_need_a_model(fitted: PairAxes) -> None:
+    with pytest.raises(ConfigError, match="fitted to arrays"):
+        fitted.encode(["a"], ["b"])
