@@ -11,8 +11,8 @@ from scipy.stats import ttest_rel
 Line = Mapping[str, Any]
 """One line of the record: three SAEs of one seed."""
 SIGNED, ONE_SIDED, TWICE = SAES = ("signed", "one-sided", "one-sided 2F")
-SELECTION, SIMILARITY = "vector", "cosine"
-"""Runs and scores that are reported."""
+SIMILARITY = "cosine"
+"""Scores that are reported."""
 
 
 class Place(NamedTuple):
@@ -21,6 +21,8 @@ class Place(NamedTuple):
     set: str
     f_over_d: float
     k: int
+    change: str
+    """What differs from the main runs, which select per vector and train on squared error; empty for these."""
 
 
 class Difference(NamedTuple):
@@ -42,12 +44,24 @@ def read(record: Path) -> list[Line]:
 
 
 def by_place(lines: Sequence[Line]) -> dict[Place, list[Line]]:
-    """Group lines, in order; the seeds of a place are ascending."""
+    """Group lines, the main runs first; the seeds of a place are ascending."""
     found: dict[Place, list[Line]] = {}
-    kept = [line for line in lines if line["selection"] == SELECTION]
-    for line in sorted(kept, key=lambda line: (line["set"], line["f_over_d"], line["k"], line["seed"])):
-        found.setdefault(Place(line["set"], line["f_over_d"], line["k"]), []).append(line)
+    for line in sorted(
+        lines, key=lambda line: (change(line), *(line[key] for key in ("set", "f_over_d", "k", "seed")))
+    ):
+        found.setdefault(Place(line["set"], line["f_over_d"], line["k"], change(line)), []).append(line)
     return found
+
+
+def main_runs(found: Mapping[Place, list[Line]]) -> dict[Place, list[Line]]:
+    """Return the places of the main runs."""
+    return {place: lines for place, lines in found.items() if not place.change}
+
+
+def change(line: Line) -> str:
+    """Name the selection or loss of a run if it is not that of the main runs."""
+    selection, loss = line["selection"], line.get("loss", "mse")
+    return ", ".join([f"`{selection}`"] * (selection != "vector") + [f"`{loss}`"] * (loss != "mse"))
 
 
 def fvu(lines: Sequence[Line], sae: str) -> list[float]:
@@ -55,9 +69,9 @@ def fvu(lines: Sequence[Line], sae: str) -> list[float]:
     return [line["held_out"][sae]["fvu"] for line in lines]
 
 
-def l0(lines: Sequence[Line]) -> list[float]:
-    """Return the mean number of active latents of every SAE."""
-    return [line["held_out"][sae]["l0"] for line in lines for sae in SAES]
+def l0(lines: Sequence[Line], sae: str) -> list[float]:
+    """Return the mean number of active latents of held-out vectors, by seed."""
+    return [line["held_out"][sae]["l0"] for line in lines]
 
 
 def rows(line: Line, method: str, sae: str | None = None) -> list[Line]:

@@ -19,6 +19,7 @@ from experiments.embeddings.measured import (
     by_place,
     fvu,
     l0,
+    main_runs,
     ndcg,
     read,
     relative,
@@ -35,7 +36,7 @@ HEADER = ("F / D", "k (bytes)", "FVU", "to F, %", "to 2F, %", "codes", "decoded"
 
 
 def study_tables(found: Mapping[Place, Sequence[Line]]) -> str:
-    """Make a table a set, with a line on its size."""
+    """Make a table a set of the main runs, with a line on its size."""
     parts = []
     for name in dict.fromkeys(place.set for place in found):
         here = {place: lines for place, lines in found.items() if place.set == name}
@@ -44,23 +45,38 @@ def study_tables(found: Mapping[Place, Sequence[Line]]) -> str:
     return "\n\n".join(parts) or "Nothing is recorded yet."
 
 
+def variant_table(found: Mapping[Place, Sequence[Line]]) -> str:
+    """Make a table of runs with another selection or loss."""
+    rows = []
+    for place, lines in found.items():
+        if place.change:
+            width, k, *numbers = row(place, lines)
+            active = "&nbsp;".join(f"{mean(l0(lines, sae)):.1f}" for sae in SAES)
+            rows.append((f"`{place.set}`, {place.change}, {width}, {k}", active, *numbers))
+    header = (f"set, change, {', '.join(HEADER[:2])}", "L0", *HEADER[2:])
+    return markdown_table(header, rows) if rows else "Nothing is recorded yet."
+
+
 def caption(name: str, lines: Sequence[Line]) -> str:
     """Describe a set: its size, seeds, and retrieval with whole vectors."""
     one, seeds = lines[0], sorted({line["seed"] for line in lines})
     n_seeds = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
     methods = {method: (ndcg([one], method), stored_bytes([one], method)) for method in ("float32", "int8")}
     of_vectors = ", ".join(f"{method} {short(score)} in {size:,.0f} bytes" for method, (score, size) in methods.items())
+    farthest = max(abs(active - line["k"]) for line in lines for sae in SAES for active in l0([line], sae))
+    active = "L0 is k" if farthest < 0.05 else f"L0 differs from k by up to {farthest:.1f}"
     sizes = f"{one['n_queries']:,} queries, {one['n_documents']:,} documents"
-    return f"`{name}` ({one['model']}, D = {one['d_in']}; {sizes}; {n_seeds}). nDCG@10 of vectors: {of_vectors}."
+    return (
+        f"`{name}` ({one['model']}, D = {one['d_in']}; {sizes}; {n_seeds}). {active}. nDCG@10 of vectors: {of_vectors}."
+    )
 
 
 def row(place: Place, lines: Sequence[Line]) -> tuple[str, ...]:
     """Return the cells of one F / D and k; three numbers in a cell are of signed, one-sided F and one-sided 2F."""
-    active = max(l0(lines), key=lambda found: abs(found - place.k))
     size = f"{stored_bytes(lines, 'codes', SAES[0]):.0f}"
     return (
         f"{place.f_over_d:g}",
-        f"{place.k} ({size})" if abs(active - place.k) < 0.05 else f"{place.k} ({size}; L0 to {active:.1f})",
+        f"{place.k} ({size})",
         three(mean(fvu(lines, sae)) for sae in SAES),
         *(str(relative(lines, against)) for against in (ONE_SIDED, TWICE)),
         *(three(ndcg(lines, method, sae) for sae in SAES) for method in ("codes", "decoded")),
@@ -79,7 +95,8 @@ def short(number: float) -> str:
 
 def page(lines: Sequence[Line]) -> str:
     """Return the page with current numbers."""
-    parts = {"study": study_tables(by_place(lines)), "rates": rates_table()}
+    found = by_place(lines)
+    parts = {"study": study_tables(main_runs(found)), "variants": variant_table(found), "rates": rates_table()}
     return filled(PAGE.read_text(encoding="utf-8"), parts)
 
 
@@ -87,7 +104,7 @@ def main() -> None:
     lines = read(RECORD)
     PAGE.write_text(page(lines), encoding="utf-8")
     if lines:
-        draw(by_place(lines), PICTURE)
+        draw(main_runs(by_place(lines)), PICTURE)
 
 
 if __name__ == "__main__":

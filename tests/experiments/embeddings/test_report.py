@@ -39,16 +39,19 @@ def test_fvu_is_compared_seed_by_seed_with_the_interval_of_student() -> None:
 
 def test_a_part_of_the_record_makes_tables_and_a_figure(tmp_path: Path) -> None:
     partial = [line(1), line(0), line(0, k=16), line(0, of="others", f_over_d=4), line(2, selection="batch")]
-    found = measured.by_place(partial)
+    everything = measured.by_place([*partial, line(0) | {"loss": "cosine"}])
+    found = measured.main_runs(everything)
     assert [(*place, len(lines)) for place, lines in found.items()] == [
-        ("others", 4, 8, 1),
-        ("words", 1, 8, 2),
-        ("words", 1, 16, 1),
+        ("others", 4, 8, "", 1),
+        ("words", 1, 8, "", 2),
+        ("words", 1, 16, "", 1),
     ]
     table = report.study_tables(found)
     assert "| 1 | 8 (18) | .490&nbsp;.590&nbsp;.500 | -17.0&nbsp;±&nbsp;" in table
     assert "| .506&nbsp;.506&nbsp;.506 | .506 |" in table, "PCA of as many bytes"
     assert "10 queries, 2,000 documents; 2 seeds" in table
+    others = report.variant_table(everything)
+    assert re.findall(r"^\| `words`, `(\w+)`, 1, 8 \(18\) \| 8.0&nbsp;", others, re.MULTILINE) == ["batch", "cosine"]
     draw(found, tmp_path / "figure.svg")
     assert "one-sided 2F, k = 16" in (tmp_path / "figure.svg").read_text()
     assert report.study_tables({}) == "Nothing is recorded yet."
