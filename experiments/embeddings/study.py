@@ -48,11 +48,13 @@ class Cell:
     f_over_d: float
     k: int
     seed: int
+    loss: str = "mse"
 
     @property
     def name(self) -> str:
         """Name of the run's folder."""
-        return f"{self.set}_{self.selection}_x{self.f_over_d:g}_k{self.k}_seed{self.seed}"
+        loss = "" if self.loss == "mse" else f"_{self.loss}"
+        return f"{self.set}_{self.selection}{loss}_x{self.f_over_d:g}_k{self.k}_seed{self.seed}"
 
 
 def config_of(cell: Cell, folder: Path, model: str, out: Path) -> TrainingConfig:
@@ -64,9 +66,12 @@ def config_of(cell: Cell, folder: Path, model: str, out: Path) -> TrainingConfig
         "sae.architecture": ARCHITECTURES[cell.selection],
         "sae.expansion_factor": cell.f_over_d,
         "sae.k": cell.k,
+        "sae.reconstruction_loss": cell.loss,
         "seed": cell.seed,
         "output_path": str(out / cell.name),
     }
+    if cell.loss == "cosine":
+        overrides["sae.aux_loss_coefficient"] = 0
     return load_config("vectors", overrides | one_sided_companions(load_config("vectors", overrides)))
 
 
@@ -110,7 +115,10 @@ def run_cell(cell: Cell, folder: Path, model: str, out: Path, found: RetrievalSe
 def finished(record: Path) -> set[Cell]:
     """Return the cells in a record."""
     lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    return {Cell(**{key: json.loads(line)[key] for key in Cell.__dataclass_fields__}) for line in lines}
+    return {
+        Cell(**{key: value for key, value in json.loads(line).items() if key in Cell.__dataclass_fields__})
+        for line in lines
+    }
 
 
 def main() -> None:
@@ -122,6 +130,7 @@ def main() -> None:
     parser.add_argument("--f-over-d", nargs="+", type=float, default=[0.25, 1, 4])
     parser.add_argument("--k", nargs="+", type=int, default=[8, 16, 32])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--loss", choices=["mse", "cosine"], default="mse")
     parser.add_argument("--work", type=Path, default=Path("runs/embeddings"), help="folder of the SAEs")
     parser.add_argument("--record", type=Path, default=RECORD)
     given = parser.parse_args()
@@ -132,7 +141,7 @@ def main() -> None:
     given.record.parent.mkdir(parents=True, exist_ok=True)
     seeds: list[Any] = list(range(given.seeds))
     for seed, selection, f_over_d, k in itertools.product(seeds, given.selection, given.f_over_d, given.k):
-        cell = Cell(given.set, selection, f_over_d, k, seed)
+        cell = Cell(given.set, selection, f_over_d, k, seed, given.loss)
         if cell in done:
             continue
         line = json.dumps(run_cell(cell, given.folder, given.model, given.work, found))
