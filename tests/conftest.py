@@ -29,6 +29,8 @@ from transformers import (
 from sae_lens_abstopk import train
 from sae_lens_abstopk.training.config.config_file import build_config
 
+# Ray reads this when it is imported; under `uv run` it would make another environment for its workers
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 torch.set_num_threads(1)  # the models are tiny: more threads would only wait for each other
 # the same examples every time: whether a test passes is not to depend on luck
 settings.register_profile("here", deadline=None, max_examples=25, derandomize=True)

@@ -21,8 +21,13 @@ PART_ROWS = 65_536
 # a part may take that long; a worker that dies at every try is given up after it
 PART_SECONDS = 6 * 3600
 
-# Ray sends usage statistics and prints notes of its own processes unless these are set before it starts
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+# Ray sends usage statistics and prints notes of its own processes unless these are set before it starts; under
+# `uv run` it would make another environment for its workers, from the folder of the shell
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
 
 
 class PartWriter:
@@ -96,7 +101,7 @@ def run_on_ray(title: str, make: Callable[[], Work], folder: Path, *, n_workers:
 @contextmanager
 def _ray() -> Iterator[Any]:
     """Provide Ray with Ray Data, without their messages; start it if it does not run, and then stop it."""
-    for variable, value in QUIET.items():
+    for variable, value in SETTINGS.items():
         os.environ.setdefault(variable, value)
     import ray
     import ray.data
