@@ -22,7 +22,7 @@ class Place(NamedTuple):
     f_over_d: float
     k: int
     change: str
-    """What differs from the main runs, which select per vector and train on squared error; empty for these."""
+    """Other selection or loss than in the main runs, which select per vector and train on squared error; else empty."""
 
 
 class Difference(NamedTuple):

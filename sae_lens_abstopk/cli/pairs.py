@@ -30,7 +30,7 @@ app.add_typer(pairs, name="pairs", help="Find what differs between the texts of 
 
 
 class Read(StrEnum):
-    """What is read of a text."""
+    """The part of a text to read."""
 
     mean = "mean"
     last = "last"

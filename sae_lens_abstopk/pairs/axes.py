@@ -15,6 +15,7 @@ from sae_lens import SAE
 from typing_extensions import override
 
 from sae_lens_abstopk.equivalents.gauge import canonical_gauge
+from sae_lens_abstopk.evaluation.figures.style import paper_style
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.model.answer_vectors import Answer, Reading
 from sae_lens_abstopk.model.model_spec import resolve_device
@@ -23,13 +24,14 @@ from sae_lens_abstopk.pairs.describing import Coded, describe, surface_differenc
 from sae_lens_abstopk.pairs.fitting import config_of, note_origin, train_axes
 from sae_lens_abstopk.pairs.measuring import codes_of, fit_record
 from sae_lens_abstopk.pairs.page import write_page
+from sae_lens_abstopk.pairs.pair_figure import effects_figure
 from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER, write_codes, write_results
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet, Turn
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_arrays, differences_of_texts
 from sae_lens_abstopk.pairs.split import components, held_out_rows
 from sae_lens_abstopk.pairs.tables import axes_table
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.files import require_empty, without_path
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.vectors.vectors import Vectors
@@ -99,6 +101,9 @@ class PairAxes(Shown):
         console, device = console or Console(quiet=True), resolve_device("device", device)
         if (model is None) == (arrays is None):
             raise ConfigError("give model=, a language model or a sentence-transformers model, or arrays=, not both.")
+        require_range("seeds", seeds, at_least=1)
+        require_range("d_sae", d_sae, at_least=1)
+        require_range("k", k, at_least=1, at_most=d_sae, remedy=" (d_sae)")
         group = components(pairs)
         test = held_out_rows(group, share=held_out, seed=seed)
         vectors = None
@@ -198,6 +203,8 @@ class PairAxes(Shown):
         """
         Write the page, ``pairs.json``, ``axes.csv``, the codes and the SAE into a new or empty folder.
 
+        With preferences, also ``effects.svg``, the figure of :func:`~.pair_figure.effects_figure`.
+
         Returns:
             The page, ``index.html``.
         """
@@ -207,6 +214,9 @@ class PairAxes(Shown):
         self.sae.save_model(folder / SAE_FOLDER)
         write_results(folder, self.results)
         write_codes(folder, self.pairs, self.codes)
+        if self.results.preference is not None:
+            with paper_style():
+                effects_figure(self.results).savefig(folder / "effects.svg", metadata={"Date": None})
         return write_page(self.results, self.pairs, self.codes, folder)
 
     @override

@@ -20,7 +20,7 @@ from sae_lens_abstopk.evaluation.tasks.load_task import load_task, task_names
 from sae_lens_abstopk.pairs.axis_match import axis_stability
 from sae_lens_abstopk.pairs.fitting import config_of, note_origin, train_axes
 from sae_lens_abstopk.pairs.measuring import errors_of
-from sae_lens_abstopk.pairs.pair_set import PairColumns, PairCounts, PairSet
+from sae_lens_abstopk.pairs.pair_set import PairSet, unlabelled_pairs
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_texts
 from sae_lens_abstopk.system.files import without_path, write_whole
 from sae_lens_abstopk.vectors.differences import Differences
@@ -82,7 +82,7 @@ class ConceptResults(Record):
         return drawn
 
 
-SHORT = {"signed": "signed", "one_sided_F": "1-sided F", "one_sided_2F": "1-sided 2F"}
+SHORT = {"signed": "signed", "one_sided_F": "TopK F", "one_sided_2F": "TopK 2F"}
 
 
 class ConceptPairs(NamedTuple):
@@ -113,19 +113,7 @@ def concept_pairs(names: Sequence[str] | None = None) -> ConceptPairs:
             groups.append(name)
             held_out.append(first in test)
         poles[name] = task.poles
-    n = len(a)
-    pairs = PairSet(
-        name="the shipped concepts",
-        a=a,
-        b=b,
-        prompts=[()] * n,
-        preferred=np.full(n, np.nan),
-        groups=groups,
-        rows=np.arange(n),
-        swapped=np.zeros(n, dtype=bool),
-        counts=PairCounts(read=n),
-        columns=PairColumns("a", "b"),
-    )
+    pairs = unlabelled_pairs("the shipped concepts", a, b, groups)
     return ConceptPairs(pairs, np.array(held_out), poles)
 
 
@@ -142,7 +130,7 @@ def fit_concepts(
     """
     Train on the differences of the concepts' texts, measure each concept's best latent, and write ``concepts.json``.
 
-    Each difference is scaled to one length: that of "he" and "she" is a fifteenth of that of English and French.
+    Differences are scaled to one length, else the concepts with the longest ones would take all axes.
 
     The signed SAE, and the one-sided ones, are those of the seed with the most stable axes; the SAE goes to
     ``out/sae``.

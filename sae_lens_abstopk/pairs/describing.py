@@ -1,4 +1,4 @@
-"""What each axis is, and what is preferred."""
+"""Describe the axes, and measure which pole is preferred."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where groups of pairs, such as annotators, disagree about an axis."""
+"""Test whether groups of pairs, such as annotators, disagree about an axis."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Disagreement(NamedTuple):
     groups: tuple[str, str] | None
     """The groups of the lowest and of the highest win rate."""
     win_rates: tuple[Interval, Interval] | None
-    """Of these two groups."""
+    """Win rates in ``groups``."""
 
 
 def disagreements(

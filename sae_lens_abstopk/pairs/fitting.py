@@ -9,7 +9,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.loading import load_sae
-from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.train import train
@@ -31,7 +31,6 @@ def config_of(
     Raises:
         ConfigError: a size is out of range, or there are too few pairs.
     """
-    require_range("seeds", n_seeds, at_least=1)
     preset = load_config("pairs", {"data": "pairs", "sae.d_in": 1, "training_steps": 1})
     n_train = int((~differences.held_out).sum())
     batch = min(preset.train_batch_size_tokens, int(n_train * LARGEST_BATCH))

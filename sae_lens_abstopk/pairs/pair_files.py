@@ -21,7 +21,7 @@ _ORIGIN = b"pairs"
 
 
 class Fitted(NamedTuple):
-    """What curation needs of a fit."""
+    """A fit read from its folder, for curation."""
 
     pairs: PairSet
     codes: Float[np.ndarray, "n F"]

@@ -23,7 +23,7 @@ class FitRecord(Record):
 
 
 class PreferenceRecord(Record):
-    """How well preferences are told from the codes: logistic regressions fitted on training pairs."""
+    """AUC of preferences on held-out pairs, by logistic regressions fitted on training pairs."""
 
     n_train: int
     n_held_out: int
@@ -68,7 +68,7 @@ class AxisRecord(Record):
 
 
 class PairResults(Record):
-    """What differs between the texts of pairs, and which way."""
+    """The axes of a set of pairs, with the measurements of a fit."""
 
     created: str
     command: str

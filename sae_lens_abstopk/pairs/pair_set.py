@@ -79,17 +79,24 @@ class PairSet(Shown):
         return [{"pairs": len(self), "with a preference": int(self.labelled.sum()), "data": self.name}]
 
 
-def pairs_of_rows(n: int) -> PairSet:
-    """Return the pairs of the rows of two arrays, which have no texts: a pair is named by its row."""
+def unlabelled_pairs(name: str, a: list[str], b: list[str], groups: list[str] | None = None) -> PairSet:
+    """Return pairs of texts without prompts and preferences."""
+    n = len(a)
     return PairSet(
-        name="two arrays",
-        a=[f"row {row} of A" for row in range(n)],
-        b=[f"row {row} of B" for row in range(n)],
+        name=name,
+        a=a,
+        b=b,
         prompts=[()] * n,
         preferred=np.full(n, np.nan),
-        groups=None,
+        groups=groups,
         rows=np.arange(n),
         swapped=np.zeros(n, dtype=bool),
         counts=PairCounts(read=n),
         columns=PairColumns("a", "b"),
     )
+
+
+def pairs_of_rows(n: int) -> PairSet:
+    """Return the pairs of the rows of two arrays, which have no texts: a pair is named by its row."""
+    a, b = ([f"row {row} of {side}" for row in range(n)] for side in "AB")
+    return unlabelled_pairs("two arrays", a, b)

@@ -18,7 +18,7 @@ from sae_lens_abstopk.model.answer_vectors import Answer, AnswerReader, Reading
 from sae_lens_abstopk.model.check_hook import chosen_hook, most_positions
 from sae_lens_abstopk.model.language_model import load_language_model, load_tokenizer
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.model_shape import model_files, model_shape
+from sae_lens_abstopk.model.model_shape import model_files
 from sae_lens_abstopk.model.model_spec import ModelSpec, require_device, resolve_device
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
@@ -76,7 +76,6 @@ class TextVectors:
                     "layer, hook and reading, or give a language model."
                 )
             return cls(model, None, device=device)
-        model_shape(model, "AutoModelForCausalLM")  # a wrong name is reported before anything else
         return cls(model, chosen_hook(model, layer=layer, hook_name=hook_name), reading, max_tokens, device)
 
     def read(self, answers: list[Answer], *, console: Console | None = None) -> Vectors:

@@ -5,8 +5,9 @@ from rich.text import Text
 
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
+from sae_lens_abstopk.pairs.pole_names import pole_names
 
-WIDTH_OF_WORDS = 24
+WIDTH_OF_WORDS = 22
 MOST_AXES = 16
 
 
@@ -28,19 +29,9 @@ def axes_table(results: PairResults) -> Table:
         mark = "*" if axis.confirmed else " "
         effect = [f"{_value(axis.effect):+.3f}{mark}"] if with_preference else []
         stable = "-" if axis.stability is None else f"{axis.stability:.0%}"
-        poles = (Text(clipped(words)) for words in (axis.words_negative, axis.words_positive))
-        drawn.add_row(str(axis.latent), *poles, f"{axis.share_active:.0%}", *effect, stable)
+        positive, negative = map(Text, pole_names(axis))
+        drawn.add_row(str(axis.latent), negative, positive, f"{axis.share_active:.0%}", *effect, stable)
     return drawn
-
-
-def clipped(words: list[str]) -> str:
-    """Return as many words as fit."""
-    shown = ""
-    for word in words:
-        if len(shown) + 1 + len(word) > WIDTH_OF_WORDS:
-            break
-        shown += f" {word}" if shown else word
-    return shown or "-"
 
 
 def summary(results: PairResults) -> list[str]:
@@ -48,8 +39,8 @@ def summary(results: PairResults) -> list[str]:
     found = results
     said = [f"{found.n_pairs:,} pairs, {found.n_held_out:,} held out. FVU {_short(found.fvu)}, L0 {found.fit.l0:.1f}."]
     if found.baselines:
-        others = (f"{name.replace('_', ' ')} {_short(each.fvu)}" for name, each in found.baselines.items())
-        said.append(f"One-sided SAEs: {', '.join(others)}.".replace("one sided", ""))
+        others = (f"{name.removeprefix('one_sided_')} {_short(each.fvu)}" for name, each in found.baselines.items())
+        said.append(f"One-sided SAEs: {', '.join(others)}.")
     if found.preference:
         told = found.preference
         said.append(

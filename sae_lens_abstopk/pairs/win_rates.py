@@ -8,7 +8,7 @@ RESAMPLES = 2000
 
 
 def win_rates(pairs: Preferences, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Interval]:
-    """Of the pairs on which an axis is active, the share in which the text with more of it was preferred, by axis."""
+    """Return for each axis how often the text with more of it won, among the pairs on which it is active."""
     return ratio_estimates(
         pairs.codes > 0, pairs.codes != 0, groups=pairs.components.tolist(), resamples=resamples, seed=seed
     )

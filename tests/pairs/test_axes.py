@@ -83,7 +83,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_command_writes_an_sae_results_and_a_page(folder: Path) -> None:
     out = folder / "out"
-    assert {"sae", "pairs.json", "axes.csv", "codes.parquet", "index.html"} <= {path.name for path in out.iterdir()}
+    assert {"sae", "pairs.json", "axes.csv", "codes.parquet", "index.html", "effects.svg"} <= {
+        path.name for path in out.iterdir()
+    }
     results = json.loads((out / "pairs.json").read_text())
     assert results["preference"]["auc_codes"]["value"] > 0.7
     confirmed = [axis for axis in results["axes"] if axis["confirmed"]]

@@ -276,7 +276,7 @@ def test_a_pair_and_its_swap_are_cut_at_the_same_place(
 
 
 def trl_cut(chosen: str, rejected: str) -> int:
-    """Where TRL cuts, letter by letter: at the first difference, or at the space before it."""
+    """Return the place where TRL cuts: at the first letter that differs, or at the space before it."""
     index = next(i for i in range(len(chosen)) if chosen[i] != rejected[i])
     return index - 1 if chosen[index - 1] == " " else index
 
