@@ -112,5 +112,8 @@ def pairs_of_axis(
     words = " ".join((record.words_positive if side == "+" else record.words_negative)[:3])
     reason = f"axis {axis} {side} ({words}) above {above:g}"
     if not chosen.any():
-        raise ConfigError(f"no pair is on {reason}; the largest code there is {max(code.max(), 0):.3g}.")
+        raise ConfigError(
+            f"no pair is on {reason}; the largest code there is {max(code.max(), 0):.3g}: lower --above, or take the "
+            "other side."
+        )
     return chosen, reason

@@ -48,16 +48,19 @@ class VectorSource:
             )
         self.d_in = vectors.d_in
         self._vectors, self._rows, self._batch_size, self._recorded = vectors, rows, batch_size, recorded
-        self._n_batches = 0
+        self._n_batches, self._random_signs = 0, random_signs
 
         @lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
-        def order(epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        def order(epoch: int) -> torch.Tensor:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-            order = torch.randperm(len(rows), generator=generator)
-            flipped = torch.rand(len(rows), generator=generator) < (0.5 if random_signs else 0)
-            return order, 1.0 - 2 * flipped
+            return torch.randperm(len(rows), generator=generator)
 
-        self._order = order
+        @lru_cache(maxsize=2)
+        def signs(epoch: int) -> torch.Tensor:
+            generator = torch.Generator().manual_seed(-1 - seed * 1_000_003 - epoch)
+            return 2.0 * torch.randint(2, (len(rows),), generator=generator) - 1
+
+        self._order, self._signs = order, signs
 
     def metadata(self) -> dict[str, Any]:
         """Return metadata that identify the vectors."""
@@ -68,20 +71,19 @@ class VectorSource:
         share = self._batch_size // n_ranks()
         while True:
             start = self._n_batches * self._batch_size + this_rank() * share
-            numbers, signs = self._numbers(start, start + share)
+            end = start + share
             self._n_batches += 1
-            yield self._vectors.rows(self._rows[numbers]) * signs[:, None]
+            x = self._vectors.rows(self._rows[self._of_epochs(self._order, start, end)])
+            yield x * self._of_epochs(self._signs, start, end)[:, None] if self._random_signs else x
 
-    def _numbers(self, start: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the places ``start`` to ``end`` of all epochs, as indices of the rows and their signs."""
-        n, found, signs = len(self._rows), [], []
+    def _of_epochs(self, of_epoch: Callable[[int], torch.Tensor], start: int, end: int) -> torch.Tensor:
+        """Return the entries ``start`` to ``end`` of the tensors of all epochs, one after another."""
+        n, found = len(self._rows), []
         while start < end:
             epoch, at = divmod(start, n)
-            order, of_order = self._order(epoch)
-            found.append(order[at : at + end - start])
-            signs.append(of_order[at : at + end - start])
+            found.append(of_epoch(epoch)[at : at + end - start])
             start += len(found[-1])
-        return torch.cat(found), torch.cat(signs)
+        return torch.cat(found)
 
     def position(self) -> SourcePosition:
         """Return the state between two batches."""
