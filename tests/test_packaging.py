@@ -30,14 +30,14 @@ SHIPPED = """
 import sae_lens_abstopk
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.suite.suite import load_suite
-from sae_lens_abstopk.explorer.snippet import environment
+from sae_lens_abstopk.system.pages import templates
 from sae_lens_abstopk.system.yaml_files import data_folder
 from typer.testing import CliRunner
 
 print(sae_lens_abstopk.load_config("quickstart", ["sae.d_in=576"]).dataset_path)
 print(data_folder("evals") / "multiple_choice" / "general_knowledge.jsonl")
 print(sae_lens_abstopk.__file__)
-sae_lens_abstopk.load_task("gender"), load_suite("full"), environment()
+sae_lens_abstopk.load_task("gender"), load_suite("full"), templates("pairs").get_template("pairs.html.j2")
 assert "quickstart" in CliRunner().invoke(app, ["--help"]).output
 assert "EleutherAI/pythia-70m" in CliRunner().invoke(app, ["configs"]).output
 """

@@ -9,8 +9,8 @@ from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask, names_in_errors, read_merged
 from sae_lens_abstopk.evaluation.results.records import Interval, SAETaskRecord, SteeringRecord, shown_name
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.explorer.site import short
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.pages import short
 
 T = TypeVar("T")
 BEST_SINGLE, BEST_COVERAGE, STEERED = "best single latent", "best pole coverage", "steered"

@@ -23,13 +23,13 @@ from sae_lens_abstopk.explorer.directions import axis_matches, token_effects
 from sae_lens_abstopk.explorer.labeler import Labeler, planted
 from sae_lens_abstopk.explorer.latents import Latent, Provenance
 from sae_lens_abstopk.explorer.site import summary, write_site
-from sae_lens_abstopk.explorer.snippet import environment
 from sae_lens_abstopk.explorer.steered import steered_texts
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.language_model import PROCESSING
 from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.saes.loading import Source, read_by, require_all_heads
 from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.pages import templates
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.system.terminal import PassProgress, PrintableConsole, stages_bar
 from sae_lens_abstopk.system.typed_values import one_or_more
@@ -55,7 +55,7 @@ class LatentCard(Shown):
 
     @override
     def _repr_html_(self) -> str:
-        cards = environment().get_template("cards.html.j2").module
+        cards = templates("explorer").get_template("cards.html.j2").module
         return str(cards.card(self.sae, self.latent, self.signed, CONTEXTS, self.unit))  # type: ignore[attr-defined]
 
 
@@ -125,7 +125,8 @@ class Exploration(Shown):
     def _repr_html_(self) -> str:
         latents = [self.catalogue()[index] for index in self.suggested(CARDS)]
         rows = [(sae, summary(sae)) for sae in self.saes.values()]
-        return environment().get_template("notebook.html.j2").render(about=self.about, rows=rows, latents=latents)
+        notebook = templates("explorer").get_template("notebook.html.j2")
+        return notebook.render(about=self.about, rows=rows, latents=latents)
 
 
 def explore(

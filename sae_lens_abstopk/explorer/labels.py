@@ -1,17 +1,15 @@
 """Label a pole by the tokens it fires on, without a model."""
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from sae_lens_abstopk.system.pages import escape_invisible
 
 WORDS = 3
 # least share of a pole's energy for a word
 LEAST_SHARE = 0.08
 NEVER, CLOSED, MIXED = "never fires", "closed", "mixed"
-# zero-width joiners, allowed inside a word or an emoji
-JOINERS = "\u200c\u200d"
 
 
 class TopToken(NamedTuple):
@@ -54,21 +52,3 @@ def label_of(tokens: Sequence[TopToken]) -> str:
     least = 1 if count.total() <= WORDS else 2
     words = [word for word in ranked if share[word] >= LEAST_SHARE and count[word] >= least]
     return " · ".join(words[:WORDS]) if words else f"{MIXED}: {' · '.join(ranked[: WORDS - 1])}"
-
-
-def escape_invisible(text: str) -> str:
-    """
-    Replace line breaks and tabs by symbols, long runs of spaces by their count, and other invisible or reordering
-    characters by their code point: ``⟨U+200B⟩``.
-    """
-    text = text.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")
-    if not text.isprintable():
-        text = "".join(f"⟨U+{ord(sign):04X}⟩" if _is_hidden(text, at) else sign for at, sign in enumerate(text))
-    return re.sub(" {3,}", lambda run: f"␣×{len(run[0])}", text)
-
-
-def _is_hidden(text: str, at: int) -> bool:
-    if text[at] in JOINERS:
-        beside = (text[at - 1 : at], text[at + 1 : at + 2])
-        return not all(each and unicodedata.category(each)[0] not in "CZ" for each in beside)
-    return text[at] == "\xa0" or unicodedata.category(text[at]) in ("Cc", "Cf", "Zl", "Zp")

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from typing_extensions import override
 
 from sae_lens_abstopk.evaluation.results.schema import OF_VECTORS
-from sae_lens_abstopk.explorer.labels import TopToken, escape_invisible
+from sae_lens_abstopk.explorer.labels import TopToken
+from sae_lens_abstopk.system.pages import escape_invisible
 from sae_lens_abstopk.system.shown import Facts, Shown
 
 

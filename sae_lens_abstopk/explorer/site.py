@@ -7,21 +7,20 @@ page: ``data/S/overview.js`` for SAE number S, ``data/S/shard-N.js`` for every `
 """
 
 import json
-import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.latents import Latent, Pole, Provenance
-from sae_lens_abstopk.explorer.snippet import environment, snippet
+from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
 from sae_lens_abstopk.saes.poles import pole_statistics
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.folder_lock import HOLDER, LOCK
+from sae_lens_abstopk.system.pages import FRAME_SCRIPTS, assets, short, style_of, templates
 from sae_lens_abstopk.system.terminal import PassProgress
 
 SHARD = 128
@@ -32,7 +31,7 @@ OLD_PASS = ".collection.pt"
 ANSWERS = ".labels.jsonl"
 # the page.js of every version begins with this
 MARKER = b"// The frame of the explorer:"
-SCRIPTS = ("elements.js", "tools.js", "page.js", "draw.js", "overview.js", "latent.js", "concept.js")
+SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "concept.js")
 
 
 def write_site(
@@ -53,10 +52,10 @@ def write_site(
     """
     check_site_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with as_file(files("sae_lens_abstopk.explorer") / "assets") as assets:
-        for script in ("page.js", *SCRIPTS):  # it first: it marks the folder as an explorer's if writing is interrupted
-            shutil.copyfile(assets / script, folder / script)
-        style = (assets / "explorer.css").read_text(encoding="utf-8")
+    # page.js first: it marks the folder as an explorer's if writing is interrupted
+    for room, scripts in (("explorer", SCRIPTS), ("system", FRAME_SCRIPTS)):
+        for script in scripts:
+            (folder / script).write_bytes((assets(room) / script).read_bytes())
     written = folder / "data.new"  # an earlier site stays intact until this one is complete
     shutil.rmtree(written, ignore_errors=True)
     done, total = 0, sum(len(sae) for sae in saes)
@@ -79,8 +78,9 @@ def write_site(
         "concepts": [concept["name"] for concept in concepts],
         "saes": [{"name": sae.name, "snippet": snippet(sae.source, about)} for sae in saes],
     }
-    template = environment().get_template("index.html.j2")
-    page = template.render(about=about, saes=saes, meta=meta, style=style, scripts=SCRIPTS)
+    template = templates("explorer").get_template("index.html.j2")
+    style, scripts = style_of("explorer", "explorer.css"), (*FRAME_SCRIPTS, *SCRIPTS)
+    page = template.render(about=about, saes=saes, meta=meta, style=style, scripts=scripts)
     shutil.rmtree(folder / "data", ignore_errors=True)
     written.rename(folder / "data")
     index = folder / "index.html"
@@ -97,13 +97,6 @@ def check_site_folder(folder: Path) -> None:
     others = folder.is_dir() and any(path.name not in before_a_site for path in folder.iterdir())
     if folder.is_file() or (others and not is_site):
         raise ConfigError(f"{folder} is neither empty nor an explorer's site; give a new folder, or such a site.")
-
-
-def short(value: float | None) -> float | None:
-    """Round to four digits, the most that a page shows; None for NaN and infinity, which JSON lacks."""
-    if value == 0:  # most codes are 0
-        return 0
-    return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
 
 
 def summary(sae: Catalogue) -> dict[str, float | None]:

@@ -1,31 +1,15 @@
-"""The explorer's templates, and the Python code on a latent's page: load the SAE and its model, steer with it."""
+"""The Python code on a latent's page: load the SAE and its model, steer with it."""
 
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-from sae_lens_abstopk.explorer.labels import escape_invisible
 from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.model.hook_places import RESIDUAL
 from sae_lens_abstopk.model.model_shape import name_on_hub
 from sae_lens_abstopk.system.files import home_as_tilde
+from sae_lens_abstopk.system.pages import templates
 
 # the only hook in the residual stream that is not a layer's output
 EMBEDDED = "blocks.0.hook_resid_pre"
-
-
-def environment(*rooms: str, autoescape: bool = True) -> Environment:
-    """Open the templates in the assets of further rooms and of the explorer; by default, values are escaped."""
-    found = Environment(
-        loader=ChoiceLoader([PackageLoader(f"sae_lens_abstopk.{room}", "assets") for room in (*rooms, "explorer")]),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    found.filters["escape_invisible"] = escape_invisible
-    return found
 
 
 def snippet(source: str, about: Provenance) -> str:
@@ -43,7 +27,7 @@ def snippet(source: str, about: Provenance) -> str:
     else:
         kind = "bridge"
     rendered = (
-        environment(autoescape=False)
+        templates("explorer", autoescape=False)
         .get_template("snippet.py.j2")
         .render(
             kind=kind,

@@ -1,11 +1,10 @@
 """
 The page of the axes of a set of pairs: one file that opens from disk and loads nothing.
 
-It has the style, elements and keys of the explorer. Its data are JSON inside the page; its scripts put texts only into
+It has the frame of the explorer. Its data are JSON inside the page; its scripts put texts only into
 text nodes.
 """
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ import numpy as np
 from jaxtyping import Float
 
 from sae_lens_abstopk.evaluation.results.records import Interval
-from sae_lens_abstopk.explorer.site import short
-from sae_lens_abstopk.explorer.snippet import environment
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, DisagreementRecord, PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.pole_names import pole_names
 from sae_lens_abstopk.pairs.word_difference import differing_words
-from sae_lens_abstopk.system.files import whole_file
+from sae_lens_abstopk.system.pages import short, write_one_file
 
 EXAMPLES = 20
 """Most pairs of an axis on the page, one a prompt."""
@@ -27,25 +24,15 @@ CHARACTERS = 4000
 """Most characters of a text on the page."""
 ALL_CHARACTERS = 12_000_000
 """Most characters of all texts; with many axes, each text gets fewer."""
-_STYLES = ("explorer/assets/explorer.css", "pairs/assets/pairs.css")
-_SCRIPTS = ("explorer/assets/elements.js", "explorer/assets/tools.js", "pairs/assets/axis.js", "pairs/assets/axes.js")
+_SCRIPTS = ("axis.js", "axes.js")
 
 
 def write_page(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"], folder: Path) -> Path:
     """Write ``index.html`` into ``folder``, and return its path; ``codes`` are positive where A has more."""
-    package = files("sae_lens_abstopk")
-    style, scripts = (
-        [package.joinpath(name).read_text(encoding="utf-8") for name in names] for names in (_STYLES, _SCRIPTS)
+    meta = page_data(results, pairs, codes)
+    return write_one_file(
+        folder / "index.html", "pairs", template="pairs.html.j2", style="pairs.css", scripts=_SCRIPTS, meta=meta
     )
-    templates = environment("pairs")
-    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    template = templates.get_template("pairs.html.j2")
-    page = template.render(meta=page_data(results, pairs, codes), style="\n".join(style), scripts=scripts)
-    folder.mkdir(parents=True, exist_ok=True)
-    index = folder / "index.html"
-    with whole_file(index) as partial:
-        partial.write_text(page, encoding="utf-8", errors="replace")  # UTF-8 cannot encode lone surrogates
-    return index
 
 
 def page_data(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector
 from tests.explorer.planted import CLOSED, D_SAE, PLANTED, QUIET, exploration_of
 from tests.explorer.reader import Reader, serious_violations
-from tests.explorer.test_labels import UNSEEN
+from tests.system.test_pages import UNSEEN
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 VIEWS = (

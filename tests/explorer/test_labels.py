@@ -1,15 +1,8 @@
-"""Labels from tokens, and invisible characters."""
+"""Labels from tokens."""
 
 import pytest
 
-from sae_lens_abstopk.explorer.labels import escape_invisible, label_of, top_tokens
-
-UNSEEN = [
-    ("a\u200bb\u202e\x07\u2028", "a⟨U+200B⟩b⟨U+202E⟩⟨U+0007⟩⟨U+2028⟩"),
-    (" \xa0x\n\t    y", " ⟨U+00A0⟩x⏎⇥␣×4y"),
-    ("\u200dمی\u200cخواهم \u200c", "⟨U+200D⟩می\u200cخواهم ⟨U+200C⟩"),
-    ("👩\u200d🚀", "👩\u200d🚀"),
-]
+from sae_lens_abstopk.explorer.labels import label_of, top_tokens
 
 
 @pytest.mark.parametrize(
@@ -27,9 +20,3 @@ UNSEEN = [
 def test_labels_are_the_words_with_the_energy(firings: list[tuple[str, float]], label: str) -> None:
     assert label_of(top_tokens(firings)) == label
     assert label_of(top_tokens(firings[::-1])) == label
-
-
-@pytest.mark.parametrize(("text", "shown"), UNSEEN)
-def test_invisible_characters_are_escaped_once(text: str, shown: str) -> None:
-    assert escape_invisible(text) == shown
-    assert escape_invisible(shown) == shown
