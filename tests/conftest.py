@@ -11,10 +11,12 @@ import pytest
 import torch
 import wandb
 from hypothesis import settings
+from peft import LoraConfig, PeftModel, get_peft_model
 from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     Gemma2Config,
     Gemma3Config,
     GPT2Config,
@@ -146,6 +148,37 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedT
 @pytest.fixture(scope="session")
 def tiny_llama(tiny_models: dict[str, Path]) -> Path:
     return tiny_models["llama-3.1-8b"]
+
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(
+    tiny_llama: Path, tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Folder of a random LoRA adapter of the tiny Llama, with a tokenizer that has a chat template."""
+    folder, targets = tmp_path_factory.mktemp("adapter"), ["q_proj", "down_proj"]
+    torch.manual_seed(1)
+    lora = LoraConfig(r=2, lora_alpha=8, target_modules=targets, init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_llama), lora).save_pretrained(str(folder))
+    chat = deepcopy(tokenizer)
+    chat.chat_template = CHAT_TEMPLATE
+    chat.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tuned(tiny_llama: Path, tiny_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the tiny Llama with that adapter merged into its weights."""
+    folder = tmp_path_factory.mktemp("tuned")
+    adapted: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_llama), tiny_adapter)
+    adapted.merge_and_unload().save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_adapter).save_pretrained(folder)
+    return folder
 
 
 def small_run(model: Path, texts: Path) -> list[str]:

@@ -1,0 +1,130 @@
+"""Checks of a base model and its fine-tune before any weight of a model is read; the tokenizer of both."""
+
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from sae_lens_abstopk.model.check_hook import check_hook
+from sae_lens_abstopk.model.generation import chat_prompt
+from sae_lens_abstopk.model.language_model import load_tokenizer, require_chat_template
+from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
+from sae_lens_abstopk.model.model_shape import LOADING_ERRORS, model_files, model_shape, read_model_config
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.text.text_spec import TextSpec
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+
+
+def check_pair(spec: ModelPairSpec, text: TextSpec, *, d_in: int | None = None) -> None:
+    """
+    Raise a :class:`ConfigError` if two models cannot be compared at a hook.
+
+    They are the same model, differ in width, map a token to different ids, or one lacks the hook; or the adapter was
+    made for another base, or cannot be switched off.
+    """
+    width = model_shape(spec.model_name, spec.model_class_name, spec.load_options).width
+    check_hook(spec, d_in=d_in or width, context_size=text.context_size)
+    if spec.adapter is not None:
+        _require_fitting_adapter(spec, spec.adapter)
+    else:
+        tuned = spec.tuned_spec
+        _require_different(spec.model_name, tuned.model_name)
+        tuned_width = model_shape(tuned.model_name, tuned.model_class_name, tuned.load_options).width
+        if tuned_width != width:
+            raise ConfigError(
+                f"tuned_model={tuned.model_name!r} is {tuned_width} wide and {spec.model_name} is {width} wide; give a "
+                "fine-tune of the base model."
+            )
+        check_hook(tuned, d_in=d_in or width, context_size=text.context_size)
+    pair_tokenizer(spec, text)
+
+
+def pair_tokenizer(spec: ModelPairSpec, text: TextSpec) -> Any:
+    """
+    Return the tokenizer that both models read ``text`` with: the tuned model's, whose chat template it has.
+
+    Raises:
+        ConfigError: the base model gives a token another id, or has no embedding of a token that starts or joins texts.
+    """
+    base, options = load_tokenizer(spec.model_name, spec.load_options), spec.load_options
+    if not spec.tuned_model and not any((Path(spec.tuned) / file).is_file() for file in TOKENIZER_FILES):
+        tuned = base
+    else:
+        tuned = load_tokenizer(spec.tuned, options)
+    ours, theirs = base.get_vocab(), tuned.get_vocab()
+    if differing := next((token for token, i in theirs.items() if ours.get(token, i) != i), None):
+        raise ConfigError(
+            f"the tokenizers of {spec.model_name} and {spec.tuned} differ: {differing!r} is token {ours[differing]} of "
+            f"the one and {theirs[differing]} of the other; give two models that read the same tokens."
+        )
+    read = {tuned.bos_token_id, tuned.eos_token_id, tuned.sep_token_id} - {None}
+    if text.use_chat_formatting:
+        require_chat_template(tuned)
+        read |= {*tuned(chat_prompt(tuned, "a", "b"), add_special_tokens=False).input_ids}
+    rows = read_model_config(spec.model_name, options).get_text_config().vocab_size
+    if read and max(read) >= rows:
+        raise ConfigError(
+            f"{spec.tuned} reads text with {tuned.convert_ids_to_tokens(max(read))!r}, a token that {spec.model_name} "
+            "has no embedding of; give a base model that has it."
+        )
+    return tuned
+
+
+def _require_different(base: str, tuned: str) -> None:
+    files = model_files(base)
+    if base == tuned or (files and files == model_files(tuned)):
+        raise ConfigError(f"nothing differs: {tuned!r} has the weights of {base!r}; give a fine-tune of it.")
+
+
+def _require_fitting_adapter(spec: ModelPairSpec, adapter: str) -> None:
+    if importlib.util.find_spec("peft") is None:
+        raise ConfigError("an adapter needs peft: pip install 'sae-lens-abstopk[peft]'.")
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    try:
+        config = PeftConfig.from_pretrained(adapter)
+        weights = load_peft_weights(adapter, device="cpu")
+    except LOADING_ERRORS as error:
+        raise ConfigError(
+            f"adapter={adapter!r} is not a PEFT adapter that can be read ({str(error).splitlines()[0]}); give a folder "
+            "with adapter_config.json, and a whole model as tuned_model."
+        ) from None
+    biases = getattr(config, "bias", "none")
+    if config.is_prompt_learning or biases != "none":
+        trained = "a prompt" if config.is_prompt_learning else f"biases of the base model itself (bias={biases!r})"
+        raise ConfigError(
+            f"adapter={adapter!r} trains {trained}, which cannot be switched off at a hook; merge it into the base and "
+            "give the result as tuned_model."
+        )
+    if _is_another(config.base_model_name_or_path, spec.model_name):
+        raise ConfigError(
+            f"adapter={adapter!r} was made for {config.base_model_name_or_path}, not {spec.model_name}; give that as "
+            "the base model."
+        )
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")  # peft's and transformers' own, about training
+        model: Any = AutoModelForCausalLM.from_config(read_model_config(spec.model_name, spec.load_options))
+        try:
+            expected = get_peft_model_state_dict(get_peft_model(model, config, low_cpu_mem_usage=True))
+        except ValueError as error:  # no module has a name that the adapter targets
+            expected, detail = {}, str(error).splitlines()[0]
+        else:
+            shapes, wanted = ({name: tuple(w.shape) for name, w in each.items()} for each in (weights, expected))
+            wrong = sorted(name for name in shapes | wanted if shapes.get(name) != wanted.get(name))
+            detail = f"{wrong[0]}: {shapes.get(wrong[0], 'none')} and {wanted.get(wrong[0], 'none')}" if wrong else ""
+    if detail:
+        raise ConfigError(f"adapter={adapter!r} does not fit {spec.model_name} ({detail}); give its own base model.")
+
+
+def _is_another(recorded: str | None, base: str) -> bool:
+    """Return whether an adapter's note of its base names another model; a folder and a Hub id cannot be compared."""
+    if not recorded or Path(recorded).is_dir() != Path(base).is_dir():
+        return False
+    if Path(base).is_dir():
+        return model_files(recorded) != model_files(base)
+    return recorded.rpartition("/")[2].casefold() != base.rpartition("/")[2].casefold()

@@ -1,0 +1,124 @@
+"""A loaded base model and its fine-tune: both at a hook, and either by itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self, cast
+
+import torch
+from jaxtyping import Float, Int
+from sae_lens.load_model import HookedProxyLM
+from sae_lens.training.activations_store import _get_input_token_device
+from transformer_lens.HookedRootModule import HookedRootModule
+
+from sae_lens_abstopk.model.adapter_switch import AdapterSwitch
+from sae_lens_abstopk.model.check_hook import check_activations
+from sae_lens_abstopk.model.check_pair import check_pair, pair_tokenizer
+from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.model_shape import model_shape
+from sae_lens_abstopk.text.text_spec import TextSpec
+
+
+class PairActivations(NamedTuple):
+    """Activations of the same tokens in both models, on the device of the base model."""
+
+    base: Float[torch.Tensor, "batch context d_in"]
+    tuned: Float[torch.Tensor, "batch context d_in"]
+
+    @property
+    def difference(self) -> Float[torch.Tensor, "batch context d_in"]:
+        """Tuned minus base, in float32: positive where the tuned model has more."""
+        return self.tuned.float() - self.base.float()
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPair:
+    """
+    A base model and its fine-tune, with the tuned model's tokenizer. Use :meth:`base` and :meth:`tuned` to run one.
+
+    An adapter is switched on and off on one copy of the model, so only one of the two can run at a time.
+    """
+
+    spec: ModelPairSpec
+    d_in: int
+    """Width of the activations at the hook."""
+    base_model: HookedRootModule
+    tuned_model: HookedRootModule
+    """With an adapter, the same object as ``base_model``."""
+    switch: AdapterSwitch | None = None
+
+    @classmethod
+    def load(cls, spec: ModelPairSpec, text: TextSpec, *, d_in: int | None = None) -> Self:
+        """
+        Load both models, in evaluation mode.
+
+        Args:
+            spec: The models and the hook.
+            text: What they will read: its contexts have to fit, and conversations need a chat template.
+            d_in: Width of the activations at the hook, by default that of the residual stream.
+
+        Raises:
+            ConfigError: as :func:`.check_pair`, before weights are read; or the hook is not ``d_in`` wide.
+        """
+        d_in = d_in or model_shape(spec.model_name, spec.model_class_name, spec.load_options).width
+        check_pair(spec, text, d_in=d_in)
+        plain = replace(text, use_chat_formatting=False)  # the base model may have no chat template
+        base = load_language_model(spec, plain)
+        switch = None
+        if spec.adapter is not None:
+            inner: Any = cast(HookedProxyLM, base).model
+            switch = AdapterSwitch.put_into(inner, spec.adapter)
+            # the adapter may have replaced the module of the hook
+            base = tuned = HookedProxyLM(inner, cast(Any, base).tokenizer, hook_names=[spec.hook_name])
+        else:
+            tuned = load_language_model(spec.tuned_spec, plain)
+        tokenizer = pair_tokenizer(spec, text)
+        for model in (base, tuned):
+            cast(Any, model).tokenizer = tokenizer
+            check_activations(model, spec, d_in=d_in)
+        return cls(spec, d_in, base.eval(), tuned.eval(), switch)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of both models."""
+        return cast(Any, self.base_model).tokenizer
+
+    @contextmanager
+    def base(self) -> Iterator[HookedRootModule]:
+        """
+        Provide the base model, for passes, edits at the hook and generation.
+
+        Example:
+            >>> with pair.base() as model, intervene(model, pair.spec.hook_name, edit):
+            ...     TextModel(model).generate(prompts, samples=1, max_new_tokens=20)
+        """
+        with self._turned(on=False):
+            yield self.base_model
+
+    @contextmanager
+    def tuned(self) -> Iterator[HookedRootModule]:
+        """Provide the tuned model, as :meth:`base` does the base model."""
+        with self._turned(on=True):
+            yield self.tuned_model
+
+    def passes(self, model: HookedRootModule) -> ModelPasses:
+        """Return the passes around the hook of the model that :meth:`base` or :meth:`tuned` provides."""
+        return ModelPasses.of_spec(model, self.spec, d_in=self.d_in)
+
+    def activations(self, tokens: Int[torch.Tensor, "batch context"]) -> PairActivations:
+        """Run each model once over the tokens, up to the hook."""
+        with self.base() as model:
+            base = self.passes(model).activations(tokens.to(_get_input_token_device(model)))
+        with self.tuned() as model:
+            tuned = self.passes(model).activations(tokens.to(_get_input_token_device(model)))
+        return PairActivations(base, tuned.to(base.device))
+
+    @contextmanager
+    def _turned(self, *, on: bool) -> Iterator[None]:
+        if self.switch is None:
+            yield
+        else:
+            with self.switch.turned(on=on):
+                yield
