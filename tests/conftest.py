@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 import wandb
@@ -30,6 +31,7 @@ from transformers import (
 
 from sae_lens_abstopk import train
 from sae_lens_abstopk.training.config.config_file import build_config
+from tests.labeler_stand_in import StandIn
 
 # Ray reads this when it is imported; under `uv run` it would make another environment for its workers
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
@@ -250,3 +252,12 @@ def passes_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         folder = tmp_path_factory.mktemp("passes")
         patched.setattr("sae_lens_abstopk.explorer.pass_cache.passes_folder", lambda: folder)
         yield
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """An endpoint of a labeler."""
+    made = StandIn()
+    monkeypatch.setattr(httpx, "post", made.post)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    return made

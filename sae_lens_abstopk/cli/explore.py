@@ -37,11 +37,12 @@ def explore(
 ) -> None:
     """Write a static site with both poles of every latent; an interrupted pass is resumed."""
     with errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.labelling.labeler import ANSWERS, Labeler
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
-        from sae_lens_abstopk.explorer.labeler import Labeler
+        from sae_lens_abstopk.explorer.judging import LATENTS, sides_of
         from sae_lens_abstopk.explorer.pass_cache import PASSES_KEPT, passes_folder
         from sae_lens_abstopk.explorer.serve import server
-        from sae_lens_abstopk.explorer.site import ANSWERS, check_site_folder
+        from sae_lens_abstopk.explorer.site import check_site_folder
         from sae_lens_abstopk.system.folder_lock import run_folder_lock
         from sae_lens_abstopk.system.terminal import passes_bar
 
@@ -60,7 +61,8 @@ def explore(
         with run_folder_lock(out, key="out"):
             judge = None
             if labeler:
-                judge = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt)
+                answers = out / ANSWERS
+                judge = Labeler(labeler, labeler_model or "", question=LATENTS, cache=answers, prompt=labeler_prompt)
                 if yes:
                     judge.check()
             found = run_explore(
@@ -86,12 +88,8 @@ def explore(
             try:
                 chosen = found.suggested(latents)
                 if judge and not yes:
-                    estimate = judge.estimate([found.latent(index).latent for index in chosen])
-                    yes = typer.confirm(
-                        f"This sends {estimate.requests} requests to the labeler ({estimate.cached} more are cached): "
-                        f"about {estimate.prompt_tokens:,} prompt tokens and {estimate.answer_tokens:,} output tokens. "
-                        "Continue?"
-                    )
+                    estimate = judge.estimate({index: sides_of(found.latent(index).latent) for index in chosen})
+                    yes = typer.confirm(f"{estimate} Continue?")
                 if judge and yes:
                     with passes_bar(console, "labelling") as on_progress:
                         found = found.labelled(judge, chosen, on_progress=on_progress)

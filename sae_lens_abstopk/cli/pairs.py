@@ -183,6 +183,38 @@ def _curate(change: Any, folder: Path, axis: int, side: Side, above: float, out:
 
 
 @pairs.command()
+def label(
+    folder: Folder,
+    labeler: Annotated[str, Option(help="URL of an OpenAI-compatible endpoint that names the poles.")],
+    labeler_model: Annotated[str, Option(help="Model to use at the labeler.")],
+    labeler_prompt: Annotated[Path | None, Option(help="File with a prompt template for the labeler.")] = None,
+    axes: Annotated[int, Option(help="Axes to label, first in the order of the table.", min=1)] = 32,
+    yes: Annotated[bool, Option("--yes", "-y", help="Send text to the labeler without confirmation.")] = False,
+) -> None:
+    """Let a language model name both poles of the axes, and judge whether they are opposites."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.labelling.labeler import ANSWERS, Labeler
+        from sae_lens_abstopk.pairs.labelling import PAIRS, excerpts, label_axes
+        from sae_lens_abstopk.pairs.pair_files import read_fit
+        from sae_lens_abstopk.pairs.tables import axes_table, summary
+        from sae_lens_abstopk.pairs.views import write_views
+        from sae_lens_abstopk.system.terminal import passes_bar
+
+        fitted = read_fit(folder)
+        judge = Labeler(labeler, labeler_model, question=PAIRS, cache=folder / ANSWERS, prompt=labeler_prompt)
+        of_axes = excerpts(fitted, axes)
+        if not (yes or typer.confirm(f"{judge.estimate(of_axes)} Continue?")):
+            return
+        with passes_bar(console, "labelling") as on_progress:
+            results = label_axes(fitted.results, judge, of_axes, on_progress=on_progress)
+        page = write_views(folder, results, fitted.pairs, fitted.codes)
+        console.print(axes_table(results))
+        for sentence in summary(results):
+            console.print(sentence, style="dim")
+        console.out(page)
+
+
+@pairs.command()
 def concepts(
     model: Annotated[str | None, Option(help="Language model or sentence-transformers model.")] = None,
     layer: Annotated[int | None, Option(help="Layer; by default the middle one.", min=0)] = None,

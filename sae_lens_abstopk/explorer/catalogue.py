@@ -13,13 +13,13 @@ from typing_extensions import override
 
 from sae_lens_abstopk.dictionary.contexts import Context
 from sae_lens_abstopk.dictionary.geometry import NearestDecoders, nearest_decoders
+from sae_lens_abstopk.evaluation.labelling.labeler import Judgement
 from sae_lens_abstopk.explorer.collection import Collector
 from sae_lens_abstopk.explorer.directions import AxisMatches, TokenEffects
 from sae_lens_abstopk.explorer.labels import CLOSED, WORDS, TopToken, label_of, top_tokens
 from sae_lens_abstopk.explorer.latents import (
     Cofiring,
     Effect,
-    Judgement,
     Latent,
     Neighbour,
     Pole,

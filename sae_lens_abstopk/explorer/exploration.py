@@ -12,6 +12,7 @@ from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
 
+from sae_lens_abstopk.evaluation.labelling.labeler import Labeler
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.subjects.measured import Measured, load_measured
 from sae_lens_abstopk.evaluation.subjects.sae_specs import WEIGHTS
@@ -20,7 +21,7 @@ from sae_lens_abstopk.explorer.catalogue import SCALE_QUANTILE, Catalogue
 from sae_lens_abstopk.explorer.collection import CollectionSettings, collect
 from sae_lens_abstopk.explorer.concepts import load_concepts
 from sae_lens_abstopk.explorer.directions import axis_matches, token_effects
-from sae_lens_abstopk.explorer.labeler import Labeler, planted
+from sae_lens_abstopk.explorer.judging import sides_of
 from sae_lens_abstopk.explorer.latents import Latent, Provenance
 from sae_lens_abstopk.explorer.site import summary, write_site
 from sae_lens_abstopk.explorer.steered import steered_texts
@@ -101,9 +102,8 @@ class Exploration(Shown):
 
     def labelled(self, labeler: Labeler, latents: Sequence[int], *, on_progress: PassProgress | None = None) -> Self:
         """Let a language model name ``latents`` of the first SAE, and check it on planted ones first."""
-        right, first = labeler.check(), self.catalogue()
-        judgements = labeler.judge([first[index] for index in latents], on_progress=on_progress)
-        score = f"right on {right} of {len(planted())} planted ones"
+        score, first = labeler.check(), self.catalogue()
+        judgements = labeler.judge({index: sides_of(first[index]) for index in latents}, on_progress=on_progress)
         judge = f"{len(judgements):,} latents named and judged by {labeler.model}, {score}"
         saes = self.saes | {first.name: first.judged(judgements)}
         return replace(self, saes=saes, about=replace(self.about, judge=judge))

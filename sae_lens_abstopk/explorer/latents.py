@@ -60,14 +60,6 @@ class SteeredText(NamedTuple):
     texts: tuple[str, ...]
 
 
-class Judgement(NamedTuple):
-    """A judge's names of the poles and their relation: opposites, related, unrelated or one-sided."""
-
-    positive: str
-    negative: str
-    relation: str
-
-
 @dataclass(frozen=True)
 class Pole:
     """One side of a latent."""

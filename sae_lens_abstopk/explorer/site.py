@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from sae_lens_abstopk.evaluation.labelling.labeler import ANSWERS
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.latents import Latent, Pole, Provenance
 from sae_lens_abstopk.explorer.snippet import snippet
@@ -27,8 +28,6 @@ SHARD = 128
 TOKENS_TO_SEARCH = 6
 # earlier versions pickled the pass into the output folder
 OLD_PASS = ".collection.pt"
-# the labeler's answers
-ANSWERS = ".labels.jsonl"
 # the page.js of every version begins with this
 MARKER = b"// The frame of the explorer:"
 SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "concept.js")

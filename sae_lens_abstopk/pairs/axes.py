@@ -15,7 +15,6 @@ from sae_lens import SAE
 from typing_extensions import override
 
 from sae_lens_abstopk.equivalents.gauge import canonical_gauge
-from sae_lens_abstopk.evaluation.figures.style import paper_style
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.model.answer_vectors import Answer, Reading
 from sae_lens_abstopk.model.model_spec import resolve_device
@@ -23,14 +22,13 @@ from sae_lens_abstopk.pairs.axis_match import axis_stability
 from sae_lens_abstopk.pairs.describing import Coded, describe, surface_differences
 from sae_lens_abstopk.pairs.fitting import config_of, note_origin, train_axes
 from sae_lens_abstopk.pairs.measuring import codes_of, fit_record
-from sae_lens_abstopk.pairs.page import write_page
-from sae_lens_abstopk.pairs.pair_figure import effects_figure
-from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER, write_codes, write_results
+from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER, write_codes
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet, Turn
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_arrays, differences_of_texts
 from sae_lens_abstopk.pairs.split import components, held_out_rows
 from sae_lens_abstopk.pairs.tables import axes_table
+from sae_lens_abstopk.pairs.views import write_views
 from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.files import require_empty, without_path
 from sae_lens_abstopk.system.shown import Facts, Shown
@@ -212,12 +210,8 @@ class PairAxes(Shown):
         require_empty(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.sae.save_model(folder / SAE_FOLDER)
-        write_results(folder, self.results)
         write_codes(folder, self.pairs, self.codes)
-        if self.results.preference is not None:
-            with paper_style():
-                effects_figure(self.results).savefig(folder / "effects.svg", metadata={"Date": None})
-        return write_page(self.results, self.pairs, self.codes, folder)
+        return write_views(folder, self.results, self.pairs, self.codes)
 
     @override
     def _facts(self) -> Facts:

@@ -37,14 +37,7 @@ def write_page(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n
 
 def page_data(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> dict[str, Any]:
     """Return the data of the page: numbers of four digits, intervals as [value, low, high], positive poles first."""
-    number = {int(row): n for n, row in enumerate(pairs.rows)}
-    examples = []
-    for axis in results.axes:
-        rows = [number[row] for row in (*axis.examples_positive, *axis.examples_negative)]
-        of_prompt: dict[Any, int] = {}
-        for n in sorted(rows, key=lambda n, code=codes[:, axis.latent]: -abs(code[n])):
-            of_prompt.setdefault(pairs.prompts[n] or n, n)
-        examples.append(list(of_prompt.values())[:EXAMPLES])
+    examples = [strongest_pairs(axis, pairs, codes)[:EXAMPLES] for axis in results.axes]
     place = {n: at for at, n in enumerate(dict.fromkeys(n for rows in examples for n in rows))}
     n_texts = sum(2 + len(pairs.prompts[n]) for n in place)
     characters = min(CHARACTERS, ALL_CHARACTERS // max(n_texts, 1))
@@ -67,7 +60,18 @@ def page_data(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n 
         ],
         "pairs": [_pair(pairs, n, characters) for n in place],
         "characters": characters,
+        "judge": results.judge,
     }
+
+
+def strongest_pairs(axis: AxisRecord, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> list[int]:
+    """Return the numbers of the pairs that are listed for both poles, strongest first, one a prompt."""
+    code = codes[:, axis.latent]
+    listed = np.searchsorted(pairs.rows, [*axis.examples_positive, *axis.examples_negative]).tolist()
+    of_prompt: dict[Any, int] = {}
+    for n in sorted(listed, key=lambda n: -abs(code[n])):
+        of_prompt.setdefault(pairs.prompts[n] or n, n)
+    return list(of_prompt.values())
 
 
 def _about(results: PairResults) -> str:
@@ -82,6 +86,7 @@ def _axis(axis: AxisRecord) -> dict[str, Any]:
     return {
         "latent": axis.latent,
         "names": pole_names(axis),
+        "relation": axis.label and axis.label.relation,
         "words": [axis.words_positive, axis.words_negative],
         "stability": short(axis.stability),
         "active": short(axis.share_active),

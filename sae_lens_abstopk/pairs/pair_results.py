@@ -41,6 +41,14 @@ class DisagreementRecord(Record):
     win_rates: tuple[Interval, Interval]
 
 
+class LabelRecord(Record):
+    """Names of the poles of an axis by a language model, and how the poles relate."""
+
+    positive: str
+    negative: str
+    relation: str = Field(description="opposites, related, unrelated, or one-sided.")
+
+
 class AxisRecord(Record):
     """One latent: its positive pole is what A has more of where its code is positive."""
 
@@ -65,6 +73,7 @@ class AxisRecord(Record):
     disagreement: DisagreementRecord | None
     examples_positive: list[int] = Field(description="Rows of the data with the largest codes, strongest first.")
     examples_negative: list[int]
+    label: LabelRecord | None = Field(default=None, description="Only after `abstopk pairs label`.")
 
 
 class PairResults(Record):
@@ -91,6 +100,7 @@ class PairResults(Record):
     baselines: dict[str, FitRecord]
     preference: PreferenceRecord | None
     axes: list[AxisRecord]
+    judge: str | None = Field(default=None, description="The language model that labelled axes, and its score.")
 
     def csv(self) -> str:
         """Return one line an axis."""
@@ -101,7 +111,7 @@ class PairResults(Record):
         lines.writerow(
             [
                 *("latent", "stability", "share_active", "words_positive", "words_negative", "mostly"),
-                *(*measured, "q", "confirmed", *features),
+                *(*measured, "q", "confirmed", *features, "label_positive", "label_negative", "relation"),
             ]
         )
         for axis in self.axes:
@@ -110,10 +120,12 @@ class PairResults(Record):
                 number for each in found for number in ((each.value, each.low, each.high) if each else [None] * 3)
             ]
             words = (" ".join(axis.words_positive), " ".join(axis.words_negative))
+            label = axis.label
+            named = (label.positive, label.negative, label.relation) if label else [None] * 3
             lines.writerow(
                 [
                     *(axis.latent, axis.stability, axis.share_active, *words, axis.mostly),
-                    *(*numbers, axis.q, axis.confirmed, *(axis.surface[name] for name in features)),
+                    *(*numbers, axis.q, axis.confirmed, *(axis.surface[name] for name in features), *named),
                 ]
             )
         return written.getvalue()

@@ -7,7 +7,9 @@ NAMELESS = "no telling words"
 
 
 def pole_names(axis: AxisRecord) -> tuple[str, str]:
-    """Return names of the positive and of the negative pole: their first words, or else the surface feature."""
+    """Return names of the positive and of the negative pole: labels, or first words, or else the surface feature."""
+    if axis.label:
+        return axis.label.positive or NAMELESS, axis.label.negative or NAMELESS
     more, less = ("more", "less") if axis.mostly is None or axis.surface[axis.mostly] > 0 else ("less", "more")
     named = ((axis.words_positive, more), (axis.words_negative, less))
     positive, negative = (

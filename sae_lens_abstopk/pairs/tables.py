@@ -7,7 +7,7 @@ from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
 from sae_lens_abstopk.pairs.pole_names import pole_names
 
-WIDTH_OF_WORDS = 22
+WIDTH_OF_WORDS, WIDTH_OF_LABELS = 22, 16
 MOST_AXES = 16
 
 
@@ -18,11 +18,13 @@ def ordered(axes: list[AxisRecord]) -> list[AxisRecord]:
 
 def axes_table(results: PairResults) -> Table:
     """Make a table of at most 80 columns: both poles of the first axes, and what is preferred."""
-    with_preference = results.preference is not None
+    with_preference, labelled = results.preference is not None, results.judge is not None
     drawn = Table(box=None, pad_edge=False, header_style="bold underline")
     drawn.add_column("axis", justify="right", no_wrap=True)
     for pole in ("- pole", "+ pole"):
-        drawn.add_column(pole, no_wrap=True, width=WIDTH_OF_WORDS)
+        drawn.add_column(pole, no_wrap=not labelled, width=WIDTH_OF_LABELS if labelled else WIDTH_OF_WORDS)
+    if labelled:
+        drawn.add_column("poles", no_wrap=True)
     for heading in ("active", *(("effect",) if with_preference else ()), "stable"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for axis in ordered(results.axes)[:MOST_AXES]:
@@ -30,7 +32,8 @@ def axes_table(results: PairResults) -> Table:
         effect = [f"{_value(axis.effect):+.3f}{mark}"] if with_preference else []
         stable = "-" if axis.stability is None else f"{axis.stability:.0%}"
         positive, negative = map(Text, pole_names(axis))
-        drawn.add_row(str(axis.latent), negative, positive, f"{axis.share_active:.0%}", *effect, stable)
+        relation = [axis.label.relation if axis.label else "-"] if labelled else []
+        drawn.add_row(str(axis.latent), negative, positive, *relation, f"{axis.share_active:.0%}", *effect, stable)
     return drawn
 
 
@@ -51,6 +54,8 @@ def summary(results: PairResults) -> list[str]:
             "effect: change of the probability of being preferred, per standard deviation of the axis, towards the + "
             "pole, all axes and length held equal; *: found in training pairs (q <= .05) and again in held-out ones."
         )
+    if found.judge:
+        said.append(f"poles: {found.judge}.")
     said.append("stable: other seeds that have the axis.")
     return said
 

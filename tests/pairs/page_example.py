@@ -9,6 +9,7 @@ from sae_lens_abstopk.pairs.pair_results import (
     AxisRecord,
     DisagreementRecord,
     FitRecord,
+    LabelRecord,
     PairResults,
     PreferenceRecord,
 )
@@ -83,9 +84,10 @@ def example_results(*, labelled: bool = True) -> PairResults:
     codes = example_codes()
     groups = DisagreementRecord(q=0.01, groups=("ann", "<i>bob</i>"), win_rates=(interval(0.3), interval(0.8)))
     longer = {"mostly": "length", "surface": {"length": -0.8, "refusal": 0.0}, "words_positive": [], "stability": 0.0}
+    named = LabelRecord(positive="$10 & <b>$20</b>", negative="no prices", relation="one-sided")
     axes = [
         _axis(7, codes, 0.1 if labelled else None, disagreement=groups if labelled else None),
-        _axis(2, codes, -0.04 if labelled else None, stability=1.0, words_positive=["猫", "$10", "c++"]),
+        _axis(2, codes, -0.04 if labelled else None, stability=1.0, words_positive=["猫", "$10", "c++"], label=named),
         _axis(4, codes, -0.2 if labelled else None, **longer),
         _axis(0, codes, None, words_positive=[], words_negative=[]),
     ]
@@ -114,5 +116,6 @@ def example_results(*, labelled: bool = True) -> PairResults:
         "baselines": {"one_sided_F": fits[1], "one_sided_2F": fits[2]},
         "preference": PreferenceRecord(n_train=4, n_held_out=2, share_kept=kept, **aucs) if labelled else None,
         "axes": axes,
+        "judge": "1 axis labelled by <b>m</b>, right on 7 of 9 planted ones",
     }
     return PairResults.model_validate(document)

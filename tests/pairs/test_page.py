@@ -96,7 +96,7 @@ def test_the_figure_has_each_effect_between_the_words_of_its_poles() -> None:
     assert [each.get_text() for each in left.get_yticklabels()][-1] == "sorry · can't · <b>no</b>"
     assert [each.get_text() for each in right.get_yticklabels()] == [
         "less length",
-        "猫 · $10 · c++",
+        "$10 & <b>$20</b>",
         "sure · certainly · here",
     ]
     points = [np.asarray(line.get_xdata()) for line in left.lines]

@@ -128,7 +128,10 @@ def test_an_axis_shows_its_pairs_with_the_negative_side_left(reader: Reader) -> 
     page = reader.open("#axis-2")
     assert page.locator(".differs:visible").all_inner_texts()[1:] == ["sat", "lay"]
     assert "tie" in page.locator(".examples > ol > li").first.inner_text()
-    assert "A text with one standard deviation more of it is preferred 4.0" in page.inner_text(".verdicts")
+    text = page.inner_text(".verdicts")
+    assert "A text with one standard deviation more of it is preferred 4.0" in text
+    assert "The poles are one-sided: 1 axis labelled by <b>m</b>, right on 7 of 9 planted ones." in text
+    assert page.inner_text("h1").split("\n")[1:] == ["no prices", "↔", "$10 & <b>$20</b>"]
     assert "Mostly length: the negative pole" in reader.open("#axis-4").inner_text(".verdicts")
 
 

@@ -58,7 +58,7 @@ function axisRow(axis, most) {
   const preferred = axis.confirmed && (axis.effect[0] < 0 ? NEGATIVE : POSITIVE);
   const words = (side) => h("p", { class: `words ${SIDE_NAMES[side]}${side === preferred ? " preferred" : ""}` },
     h("span", { class: "wording" }, side === POSITIVE ? "+ " : "− "),
-    poleText(side, axis.words[side].slice(0, 8).join(", ") || axis.names[side]));
+    poleText(side, (!axis.relation && axis.words[side].slice(0, 8).join(", ")) || axis.names[side]));
   const label = interval
     && `${bars.name} ${bars.show(interval[0])}${bars.unit}, 95 % interval ${ends(interval, bars.show)}`;
   const open = ({ target }) => {
@@ -73,7 +73,8 @@ function axisRow(axis, most) {
       h("p", { class: "under" },
         hasEffects && (interval ? bars.show(interval[0]) : h("span", { class: "nothing" }, "too few preferences")),
         axis.confirmed && h("span", { class: "badge confirmed" }, "✓ confirmed"),
-        axis.mostly && h("span", { class: "badge mostly" }, `mostly ${axis.mostly}`))),
+        axis.mostly && h("span", { class: "badge mostly" }, `mostly ${axis.mostly}`),
+        axis.relation && h("span", { class: "badge" }, axis.relation))),
     words(POSITIVE),
     h("p", { class: "active" }, h("span", { class: "wording" }, "active on "), share(axis.active)),
     h("p", { class: "stability" }, dots(axis.stability)));

@@ -49,6 +49,9 @@ function mostly(axis) {
     poleName(rho < 0 ? NEGATIVE : POSITIVE), ` has more of it (Spearman’s ρ ${fixed(Math.abs(rho))}).`);
 }
 
+const relation = (axis) => axis.relation && h("p", { class: "verdict" },
+  h("b", {}, `The poles are ${axis.relation}`), h("span", { class: "note" }, `: ${meta.judge}.`));
+
 function disagreement({ q, groups }) {
   const rates = groups.map(([name, rate]) => `${share(rate[0])} (${ends(rate, share)}) in ${visible(name)}`);
   return h("p", { class: q > 0.05 ? "note" : "verdict" },
@@ -144,7 +147,7 @@ function axisPage(axis, beside) {
       h("h1", {}, h("span", { class: "kind" }, `Axis ${axis.latent}`), poleText(NEGATIVE, axis.names[NEGATIVE]),
         h("span", { class: "versus" }, "↔"), poleText(POSITIVE, axis.names[POSITIVE]))),
     h("div", { class: "verdicts" },
-      verdict(axis), mostly(axis), axis.disagreement && disagreement(axis.disagreement)),
+      verdict(axis), mostly(axis), relation(axis), axis.disagreement && disagreement(axis.disagreement)),
     figureList([
       meta.aucs && ["effect, points", withEnds(axis.effect, points)],
       meta.aucs && ["win rate of the positive pole", withEnds(axis.winRate, share)],

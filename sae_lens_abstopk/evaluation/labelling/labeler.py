@@ -1,4 +1,4 @@
-"""Name the poles of latents, and their relation, by a language model at an OpenAI-compatible endpoint."""
+"""Name two poles, and their relation, by a language model at an OpenAI-compatible endpoint."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,20 +15,50 @@ import httpx
 import yaml
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing_extensions import override
 
-from sae_lens_abstopk.explorer.latents import Judgement, Latent, ShownContext
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.terminal import PassProgress
 
 RELATIONS = ("opposites", "related", "unrelated", "one-sided")
 KEY = "OPENAI_API_KEY"
+ANSWERS = ".labels.jsonl"
+"""Usual name of the cache, beside what was labelled."""
 # addresses that never send the key in the clear
 PRIVATE = r"https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)"
-EXCERPTS = 6
 # rough, rather too high: tokens of an answer, characters per token
 ANSWER_TOKENS, CHARACTERS_PER_TOKEN = 60, 3.5
 RETRIES, TIMEOUT = 3, 120.0
 BUSY = (429, 500, 502, 503, 504)
+
+
+class Judgement(NamedTuple):
+    """A judge's names of the poles and their relation: opposites, related, unrelated or one-sided."""
+
+    positive: str
+    negative: str
+    relation: str
+
+
+class Sides(NamedTuple):
+    """Excerpts of text of the two poles of one latent."""
+
+    negative: Sequence[str]
+    positive: Sequence[str]
+
+
+class Question(NamedTuple):
+    """How to ask about one kind of latents, and made-up latents to check the judge with."""
+
+    template: Traversable
+    """Jinja template, rendered with the lists of excerpts ``negative`` and ``positive``."""
+    planted: Traversable
+    """YAML list of cases with ``relation``, ``negative`` and ``positive``."""
+
+    def cases(self) -> list[tuple[str, Sides]]:
+        """Return the made-up latents: their relation, and their excerpts."""
+        found = yaml.safe_load(self.planted.read_text(encoding="utf-8"))
+        return [(case["relation"], Sides(case["negative"], case["positive"])) for case in found]
 
 
 class AskingCost(NamedTuple):
@@ -39,20 +69,28 @@ class AskingCost(NamedTuple):
     prompt_tokens: int
     answer_tokens: int
 
+    @override
+    def __str__(self) -> str:
+        return (
+            f"This sends {self.requests} requests to the labeler ({self.cached} more are cached): about "
+            f"{self.prompt_tokens:,} prompt tokens and {self.answer_tokens:,} output tokens."
+        )
+
 
 class Labeler:
     """
     A judge: ``model`` at ``endpoint`` (such as ``http://localhost:8000/v1``); answers go to the JSONL file ``cache``.
 
-    ``prompt`` is a file with a Jinja template of the question, rendered with lists of excerpts ``negative`` and
-    ``positive``; it must request the same JSON as the packaged one. The API key, if any, comes from
-    ``OPENAI_API_KEY``, is never written, and is sent only by https or to this machine.
+    ``prompt`` is a file with another template of the ``question``; it must request the same JSON. The API key, if any,
+    comes from ``OPENAI_API_KEY``, is never written, and is sent only by https or to this machine.
 
     Raises:
         ConfigError: the address or the template is not valid, or the key would be sent in the clear.
     """
 
-    def __init__(self, endpoint: str, model: str, *, cache: Path, prompt: Path | None = None) -> None:
+    def __init__(
+        self, endpoint: str, model: str, *, question: Question, cache: Path, prompt: Path | None = None
+    ) -> None:
         key = os.environ.get(KEY)
         if not re.match(PRIVATE if key else r"https?://[^/]", endpoint):
             raise ConfigError(
@@ -61,7 +99,7 @@ class Labeler:
             )
         self.endpoint, self.model, self._cache_file = endpoint.rstrip("/"), model, cache
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        template = prompt or files("sae_lens_abstopk.explorer") / "assets" / "labeler_prompt.txt.j2"
+        self._planted, template = question.cases(), prompt or question.template
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         try:
             self._template = environment.from_string(template.read_text(encoding="utf-8"))
@@ -74,34 +112,32 @@ class Labeler:
                 entry = json.loads(line)
                 self._answers[entry["key"]] = entry["answer"]
 
-    def estimate(self, latents: Sequence[Latent]) -> AskingCost:
+    def estimate(self, latents: Mapping[int, Sides]) -> AskingCost:
         """Estimate the cost of :meth:`judge` on ``latents`` and of :meth:`check` together."""
-        prompts = [self._prompt_of(latent) for latent in latents] + [self._prompt(*sides) for _, *sides in planted()]
+        prompts = [self._prompt(sides) for sides in (*latents.values(), *(sides for _, sides in self._planted))]
         new = [prompt for prompt in prompts if self._key(prompt) not in self._answers]
         tokens = sum(len(prompt) for prompt in new) / CHARACTERS_PER_TOKEN
         return AskingCost(len(new), len(prompts) - len(new), round(tokens), ANSWER_TOKENS * len(new))
 
-    def judge(self, latents: Sequence[Latent], *, on_progress: PassProgress | None = None) -> dict[int, Judgement]:
-        """Judge ``latents``, without those with an unreadable answer; ConfigError if the endpoint fails."""
+    def judge(self, latents: Mapping[int, Sides], *, on_progress: PassProgress | None = None) -> dict[int, Judgement]:
+        """Judge latents by number, without those with an unreadable answer; ConfigError if the endpoint fails."""
         found = {}
-        for number, latent in enumerate(latents, start=1):
-            judgement = self._ask(self._prompt_of(latent))
+        for number, (index, sides) in enumerate(latents.items(), start=1):
+            judgement = self._ask(self._prompt(sides))
             if judgement is not None:
-                found[latent.index] = judgement
+                found[index] = judgement
             if on_progress is not None:
                 on_progress(number, len(latents))
         return found
 
-    def check(self) -> int:
-        """Judge the :func:`planted` latents and return how many are right; errors as :meth:`judge`."""
-        judged = [(relation, self._ask(self._prompt(*sides))) for relation, *sides in planted()]
-        return sum(judgement is not None and judgement.relation == relation for relation, judgement in judged)
+    def check(self) -> str:
+        """Judge the made-up latents, and return in words how many judgements are right; errors as :meth:`judge`."""
+        judged = [(relation, self._ask(self._prompt(sides))) for relation, sides in self._planted]
+        right = sum(judgement is not None and judgement.relation == relation for relation, judgement in judged)
+        return f"right on {right} of {len(judged)} planted ones"
 
-    def _prompt_of(self, latent: Latent) -> str:
-        return self._prompt(*([excerpt(c) for c in pole.strongest[:EXCERPTS]] for pole in latent.poles[::-1]))
-
-    def _prompt(self, negative: Sequence[str], positive: Sequence[str]) -> str:
-        return self._template.render(negative=negative, positive=positive)
+    def _prompt(self, sides: Sides) -> str:
+        return self._template.render(negative=sides.negative, positive=sides.positive)
 
     def _key(self, prompt: str) -> str:
         return hashlib.sha256(f"{self.endpoint}\n{self.model}\n{prompt}".encode(errors="replace")).hexdigest()
@@ -142,20 +178,6 @@ class Labeler:
             f"{refused if answer.status_code in (401, 403) else ''} for model {self.model!r}, not as an "
             f"OpenAI-compatible endpoint does; check both: {answer.text[:200]}"
         )
-
-
-def excerpt(context: ShownContext) -> str:
-    """Format a context on one line, its token between << and >>."""
-    before, token, after = context.tokens[: context.at], context.tokens[context.at], context.tokens[context.at + 1 :]
-    space = token[: len(token) - len(token.lstrip(" "))]
-    text = f"{''.join(before)}{space}<<{token[len(space) :]}>>{''.join(after)}"
-    return " ".join(text.split())
-
-
-def planted() -> list[tuple[str, list[str], list[str]]]:
-    """Return made-up latents to check a judge: (relation, negative excerpts, positive excerpts)."""
-    text = (files("sae_lens_abstopk.explorer") / "assets" / "planted.yaml").read_text(encoding="utf-8")
-    return [(case["relation"], case["negative"], case["positive"]) for case in yaml.safe_load(text)]
 
 
 def _read(answer: str) -> Judgement | None:

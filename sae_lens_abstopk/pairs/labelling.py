@@ -1,0 +1,60 @@
+"""Label the axes by a language model that reads their strongest pairs."""
+
+import numpy as np
+from jaxtyping import Float
+
+from sae_lens_abstopk.evaluation.labelling.labeler import Labeler, Question, Sides
+from sae_lens_abstopk.pairs.page import strongest_pairs
+from sae_lens_abstopk.pairs.pair_files import Fitted
+from sae_lens_abstopk.pairs.pair_results import AxisRecord, LabelRecord, PairResults
+from sae_lens_abstopk.pairs.pair_set import PairSet
+from sae_lens_abstopk.pairs.tables import ordered
+from sae_lens_abstopk.system.pages import assets
+from sae_lens_abstopk.system.terminal import PassProgress
+
+PAIRS = Question(assets("pairs") / "labeler_prompt.txt.j2", assets("pairs") / "planted.yaml")
+EXAMPLES = 8
+"""Pairs of an axis that the language model reads."""
+CHARACTERS = 600
+"""Characters of a text that it reads."""
+
+
+def excerpts(fitted: Fitted, most: int) -> dict[int, Sides]:
+    """Return excerpts of the strongest pairs of the first axes of the table, at most so many; of active ones only."""
+    found = {}
+    for axis in ordered(fitted.results.axes)[:most]:
+        sides = _sides(axis, fitted.pairs, fitted.codes)
+        if sides.negative:
+            found[axis.latent] = sides
+    return found
+
+
+def label_axes(
+    results: PairResults, labeler: Labeler, of_axes: dict[int, Sides], *, on_progress: PassProgress | None = None
+) -> PairResults:
+    """
+    Return the results with labels of the axes ``of_axes`` in place of all earlier ones.
+
+    The labeler is checked on made-up axes first. An axis whose answer cannot be read has no label.
+
+    Raises:
+        ConfigError: the endpoint fails.
+    """
+    score = labeler.check()
+    found = labeler.judge(of_axes, on_progress=on_progress)
+    labels = {latent: LabelRecord(**judgement._asdict()) for latent, judgement in found.items()}
+    axes = [axis.model_copy(update={"label": labels.get(axis.latent)}) for axis in results.axes]
+    judge = f"{len(labels)} axes labelled by {labeler.model}, {score}"
+    return results.model_copy(update={"axes": axes, "judge": judge})
+
+
+def _sides(axis: AxisRecord, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> Sides:
+    strongest = strongest_pairs(axis, pairs, codes)[:EXAMPLES]
+    # of the two texts, the one with less of the positive pole first
+    texts = [(pairs.b[n], pairs.a[n]) if codes[n, axis.latent] > 0 else (pairs.a[n], pairs.b[n]) for n in strongest]
+    return Sides(*([_excerpt(text[side]) for text in texts] for side in (0, 1)))
+
+
+def _excerpt(text: str) -> str:
+    line = " ".join(text[: 4 * CHARACTERS].split())
+    return line if len(line) <= CHARACTERS else f"{line[:CHARACTERS]} …"
