@@ -10,9 +10,9 @@ from scipy.stats import false_discovery_control, t
 from sae_lens_abstopk.evaluation.results.bootstrap import LEVEL
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.logistic import fit_logistic, root_mean_square
+from sae_lens_abstopk.pairs.pair_results import FALSE_DISCOVERIES
 from sae_lens_abstopk.pairs.preferences import Preferences
 
-FALSE_DISCOVERIES = 0.05
 FEWEST_COMPONENTS = 20
 """An axis that is active in fewer components has no interval: its standard error would be too small."""
 # a normal prior of standard deviation 1 on the weights: negligible, but bounds those of axes that separate all pairs

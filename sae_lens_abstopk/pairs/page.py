@@ -61,6 +61,7 @@ def page_data(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n 
         "pairs": [_pair(pairs, n, characters) for n in place],
         "characters": characters,
         "judge": results.judge,
+        "grouped": any(axis.disagreement for axis in results.axes),
     }
 
 
@@ -103,6 +104,7 @@ def _axis(axis: AxisRecord) -> dict[str, Any]:
 def _disagreement(found: DisagreementRecord) -> dict[str, Any]:
     return {
         "q": short(found.q),
+        "found": found.found,
         "groups": [[name, _interval(rate)] for name, rate in zip(found.groups, found.win_rates, strict=True)],
     }
 

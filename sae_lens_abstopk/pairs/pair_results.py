@@ -8,6 +8,8 @@ from pydantic import Field
 
 from sae_lens_abstopk.evaluation.results.records import Interval, Number, Record
 
+FALSE_DISCOVERIES = 0.05
+
 
 class FitRecord(Record):
     """How well SAEs of one kind reconstruct held-out differences, mean over seeds."""
@@ -39,6 +41,11 @@ class DisagreementRecord(Record):
     q: float = Field(description="Benjamini-Hochberg over axes of the test that all groups prefer it equally often.")
     groups: tuple[str, str]
     win_rates: tuple[Interval, Interval]
+
+    @property
+    def found(self) -> bool:
+        """Whether the groups disagree."""
+        return self.q <= FALSE_DISCOVERIES
 
 
 class LabelRecord(Record):
@@ -111,7 +118,16 @@ class PairResults(Record):
         lines.writerow(
             [
                 *("latent", "stability", "share_active", "words_positive", "words_negative", "mostly"),
-                *(*measured, "q", "confirmed", *features, "label_positive", "label_negative", "relation"),
+                *(
+                    *measured,
+                    "q",
+                    "confirmed",
+                    "disagreement_q",
+                    *features,
+                    "label_positive",
+                    "label_negative",
+                    "relation",
+                ),
             ]
         )
         for axis in self.axes:
@@ -125,7 +141,8 @@ class PairResults(Record):
             lines.writerow(
                 [
                     *(axis.latent, axis.stability, axis.share_active, *words, axis.mostly),
-                    *(*numbers, axis.q, axis.confirmed, *(axis.surface[name] for name in features), *named),
+                    *(*numbers, axis.q, axis.confirmed, axis.disagreement and axis.disagreement.q),
+                    *(*(axis.surface[name] for name in features), *named),
                 ]
             )
         return written.getvalue()

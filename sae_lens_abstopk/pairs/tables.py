@@ -8,7 +8,7 @@ from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
 from sae_lens_abstopk.pairs.pole_names import pole_names
 
 WIDTH_OF_WORDS, WIDTH_OF_LABELS = 22, 16
-MOST_AXES = 16
+MOST_AXES, MOST_DISAGREEMENTS = 16, 3
 
 
 def ordered(axes: list[AxisRecord]) -> list[AxisRecord]:
@@ -54,10 +54,30 @@ def summary(results: PairResults) -> list[str]:
             "effect: change of the probability of being preferred, per standard deviation of the axis, towards the + "
             "pole, all axes and length held equal; *: found in training pairs (q <= .05) and again in held-out ones."
         )
+    said += _disagreements(found.axes)
     if found.judge:
         said.append(f"poles: {found.judge}.")
     said.append("stable: other seeds that have the axis.")
     return said
+
+
+def _disagreements(axes: list[AxisRecord]) -> list[str]:
+    """Return a sentence on the axes about which groups disagree; none if no groups were compared."""
+    compared = [(axis.latent, axis.disagreement) for axis in ordered(axes) if axis.disagreement]
+    if not compared:
+        return []
+    parted = [(latent, each) for latent, each in compared if each.found]
+    if not parted:
+        return ["Groups agree on every axis, as far as these pairs tell."]
+    most = [
+        f"axis {latent}, whose + pole wins "
+        + " and ".join(
+            f"{rate.value or 0:.0%} in {name}" for name, rate in zip(each.groups, each.win_rates, strict=True)
+        )
+        for latent, each in parted[:MOST_DISAGREEMENTS]
+    ]
+    more = f", and {len(parted) - len(most)} more axes" if len(parted) > len(most) else ""
+    return [f"Groups disagree (q <= .05) about {'; '.join(most)}{more}."]
 
 
 def _short(number: Interval) -> str:

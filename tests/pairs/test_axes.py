@@ -11,6 +11,7 @@ from sae_lens import SAE
 from sae_lens_abstopk import ConfigError, PairAxes, read_pairs
 from sae_lens_abstopk.pairs.pair_files import read_fit
 from sae_lens_abstopk.pairs.pair_set import pairs_of_rows
+from sae_lens_abstopk.pairs.tables import summary
 from tests.cli.test_cli import invoke
 
 N, D, AXES = 1600, 24, 6
@@ -53,12 +54,17 @@ def test_swapping_a_and_b_negates_every_code_to_the_bit(fitted: PairAxes) -> Non
     np.testing.assert_allclose(fitted.codes, fitted.sae.encode(x).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
-def write_pairs(path: Path, n: int) -> np.ndarray:
-    """Write pairs that prefer the positive side of the last planted axis; return the rows that prefer A."""
-    codes = planted(n)[3]
-    prefers_a = codes[:, -1] + 0.3 * np.random.default_rng(1).normal(size=n) > 0
+def write_pairs(path: Path, n: int, *, turned: np.ndarray | None = None) -> np.ndarray:
+    """
+    Write pairs that prefer the positive side of the last planted axis, or the negative one where ``turned``.
+
+    Returns the rows that prefer A.
+    """
+    codes, turned = planted(n)[3], np.zeros(n, dtype=bool) if turned is None else turned
+    prefers_a = np.where(turned, -1, 1) * codes[:, -1] + 0.3 * np.random.default_rng(1).normal(size=n) > 0
     rows = (
         {"prompt": f"prompt {i}", "response_a": f"answer {i}", "response_b": f"reply {i}", "label": int(prefers) + 1}
+        | {"annotator": ["ann", "bob"][int(turned[i])]}
         for i, prefers in enumerate(~prefers_a)
     )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -156,6 +162,26 @@ def test_wrong_input_gets_one_sentence(
     assert "Traceback" not in done.output
     assert said in " ".join(done.output.split())
     assert not Path("pairs").exists()
+
+
+def test_annotators_of_opposite_preferences_are_named_on_the_page_and_in_the_summary(tmp_path: Path) -> None:
+    a, b, axes, _ = planted()
+    write_pairs(tmp_path / "data.jsonl", N, turned=np.arange(N) % 2 == 1)
+    pairs = read_pairs(tmp_path / "data.jsonl", columns="group=annotator")
+    fit = PairAxes.fit(pairs, arrays=(a, b), d_sae=AXES, k=1.6, seeds=1, baselines=False)
+    latent = int(np.abs(torch.nn.functional.normalize(fit.sae.W_dec.detach(), dim=1).numpy() @ axes[-1]).argmax())
+    parted = [axis.latent for axis in fit.results.axes if axis.disagreement and axis.disagreement.found]
+    assert parted == [latent]
+    of_axis = fit.results.axes[latent].disagreement
+    assert of_axis
+    assert sorted(of_axis.groups) == ["ann", "bob"]
+    low, high = (rate.value for rate in of_axis.win_rates)
+    assert low is not None
+    assert high is not None
+    assert low < 0.2 < 0.8 < high
+    (said,) = (sentence for sentence in summary(fit.results) if sentence.startswith("Groups disagree"))
+    assert f"axis {latent}, whose + pole wins" in said
+    assert '"found":true' in fit.report(tmp_path / "out").read_text()
 
 
 def test_codes_of_further_texts_need_a_model(fitted: PairAxes) -> None:

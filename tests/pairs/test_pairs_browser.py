@@ -60,6 +60,7 @@ def test_the_list_says_what_is_preferred_and_how_sure_that_is(reader: Reader) ->
     expect(rows.nth(0).locator(".words.preferred.negative")).to_be_visible()
     expect(rows.nth(0).locator(".dots .on")).to_have_count(1)
     expect(rows.nth(1).locator(".dots .on")).to_have_count(4)
+    expect(page.locator(".axes > li", has_text="groups disagree").locator(".number")).to_have_text("Axis 7")
     expect(rows.nth(3).locator(".side-bar")).to_have_count(0)
     page.select_option("select[name=bars]", "wins")
     assert "10 %" in rows.nth(0).inner_text()

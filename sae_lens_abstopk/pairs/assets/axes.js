@@ -74,7 +74,8 @@ function axisRow(axis, most) {
         hasEffects && (interval ? bars.show(interval[0]) : h("span", { class: "nothing" }, "too few preferences")),
         axis.confirmed && h("span", { class: "badge confirmed" }, "✓ confirmed"),
         axis.mostly && h("span", { class: "badge mostly" }, `mostly ${axis.mostly}`),
-        axis.relation && h("span", { class: "badge" }, axis.relation))),
+        axis.relation && h("span", { class: "badge" }, axis.relation),
+        axis.disagreement?.found && h("span", { class: "badge" }, "groups disagree"))),
     words(POSITIVE),
     h("p", { class: "active" }, h("span", { class: "wording" }, "active on "), share(axis.active)),
     h("p", { class: "stability" }, dots(axis.stability)));

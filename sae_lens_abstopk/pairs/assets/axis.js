@@ -52,10 +52,10 @@ function mostly(axis) {
 const relation = (axis) => axis.relation && h("p", { class: "verdict" },
   h("b", {}, `The poles are ${axis.relation}`), h("span", { class: "note" }, `: ${meta.judge}.`));
 
-function disagreement({ q, groups }) {
+function disagreement({ q, found, groups }) {
   const rates = groups.map(([name, rate]) => `${share(rate[0])} (${ends(rate, share)}) in ${visible(name)}`);
-  return h("p", { class: q > 0.05 ? "note" : "verdict" },
-    q > 0.05 ? "Groups agree, as far as these pairs tell" : h("b", {}, "Groups disagree"),
+  return h("p", { class: found ? "verdict" : "note" },
+    found ? h("b", {}, "Groups disagree") : "Groups agree, as far as these pairs tell",
     ` (q = ${number(q, 2)}): the positive pole wins ${rates.join(", ")}.`);
 }
 
