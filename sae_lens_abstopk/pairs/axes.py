@@ -14,11 +14,11 @@ from rich.table import Table
 from sae_lens import SAE
 from typing_extensions import override
 
+from sae_lens_abstopk.dictionary.seed_stability import seed_stability
 from sae_lens_abstopk.equivalents.gauge import canonical_gauge
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.model.answer_vectors import Answer, Reading
 from sae_lens_abstopk.model.model_spec import resolve_device
-from sae_lens_abstopk.pairs.axis_match import axis_stability
 from sae_lens_abstopk.pairs.describing import Coded, describe, surface_differences
 from sae_lens_abstopk.pairs.fitting import config_of, note_origin, train_axes
 from sae_lens_abstopk.pairs.measuring import codes_of, fit_record
@@ -128,7 +128,7 @@ class PairAxes(Shown):
             cfg = config_of(differences, Path(folder) / "run", device=device, **sizes)
             saes = train_axes(cfg, differences, console=console)
         console.print("measuring on held-out pairs", style="dim")
-        stability = axis_stability(torch.stack([sae.W_dec.detach() for sae in saes["signed"]]))
+        stability = seed_stability(torch.stack([sae.W_dec.detach() for sae in saes["signed"]]))
         sae = saes["signed"][stability.best_seed]
         codes = codes_of(sae, differences)
         turned = _rarely_preferred(codes[~test], pairs.preferred[~test])

@@ -14,10 +14,10 @@ from rich.table import Table
 from sae_lens import SAE
 from scipy.stats import rankdata
 
+from sae_lens_abstopk.dictionary.seed_stability import seed_stability
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.results.records import Record
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task, task_names
-from sae_lens_abstopk.pairs.axis_match import axis_stability
 from sae_lens_abstopk.pairs.fitting import config_of, note_origin, train_axes
 from sae_lens_abstopk.pairs.measuring import errors_of
 from sae_lens_abstopk.pairs.pair_set import PairSet, unlabelled_pairs
@@ -143,7 +143,7 @@ def fit_concepts(
         cfg = config_of(differences, Path(folder) / "run", device=vectors.device, **sizes)
         by_kind = train_axes(cfg, differences, console=console)
     saes = {
-        kind: found[axis_stability(torch.stack([sae.W_dec.detach() for sae in found])).best_seed]
+        kind: found[seed_stability(torch.stack([sae.W_dec.detach() for sae in found])).best_seed]
         for kind, found in by_kind.items()
     }
     both = {kind: both_codes(sae, differences) for kind, sae in saes.items()}
