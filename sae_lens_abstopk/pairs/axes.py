@@ -193,6 +193,21 @@ class PairAxes(Shown):
         """Return the decoder row of an axis: towards its positive pole, in the units of the activation."""
         return self.sae.W_dec[axis].detach()
 
+    def scale(self, axis: int) -> float:
+        """
+        Return the 99th percentile of |code| where the axis is active: a strength of 1 in ``steer``.
+
+        ``steer(model, axes.sae, latent=axis, strength=1.0, scale=axes.scale)`` moves every token of a language model
+        towards the positive pole.
+
+        Raises:
+            ConfigError: the axis is active on no pair.
+        """
+        found = self.results.axes[axis].scale
+        if found is None:
+            raise ConfigError(f"axis {axis} is active on no pair, so it has no scale; give scale=NUMBER.")
+        return found
+
     def table(self) -> Table:
         """Make a table of at most 80 columns, the axes that matter most first."""
         return axes_table(self.results)

@@ -20,6 +20,7 @@ from sae_lens_abstopk.vectors.differences import Differences
 
 # fewer pairs with a preference, on either side of the split, say nothing about it
 FEWEST_PREFERENCES = 50
+SCALE_QUANTILE = 0.99
 EXAMPLES = 20
 """Strongest pairs of each pole that are listed."""
 WORDS = 20
@@ -75,6 +76,7 @@ def describe(
                 latent=axis,
                 stability=None if stability is None else float(stability[axis]),
                 share_active=float(active[axis]),
+                scale=_scale(codes[:, axis]),
                 words_positive=[each.word for each in words[axis].positive],
                 words_negative=[each.word for each in words[axis].negative],
                 surface={name: float(rho) for name, rho in zip(FEATURES, surface.correlations[axis], strict=True)},
@@ -112,6 +114,11 @@ class _Measured:
     @staticmethod
     def nothing() -> dict[str, None]:
         return dict.fromkeys(("win_rate", "effect", "effect_train", "q", "confirmed", "disagreement"))
+
+
+def _scale(code: Float[np.ndarray, " n"]) -> float | None:
+    found = np.abs(code[code != 0])
+    return float(np.quantile(found, SCALE_QUANTILE)) if len(found) else None
 
 
 def _prediction(coded: Coded, train: Preferences, held_out: Preferences, *, seed: int) -> PreferenceRecord:

@@ -62,6 +62,9 @@ class AxisRecord(Record):
     latent: int
     stability: float | None = Field(description="Share of the other seeds with a latent of |cosine| >= .7.")
     share_active: float = Field(description="Share of the held-out pairs on which it is active.")
+    scale: float | None = Field(
+        default=None, description="99th percentile of |code| where it is active: the unit of strengths of steering."
+    )
     words_positive: list[str] = Field(description="Words of the texts with more of it; z > 1.96.")
     words_negative: list[str]
     surface: dict[str, Number] = Field(description="Spearman correlation of the code with differences of the surface.")
@@ -118,16 +121,8 @@ class PairResults(Record):
         lines.writerow(
             [
                 *("latent", "stability", "share_active", "words_positive", "words_negative", "mostly"),
-                *(
-                    *measured,
-                    "q",
-                    "confirmed",
-                    "disagreement_q",
-                    *features,
-                    "label_positive",
-                    "label_negative",
-                    "relation",
-                ),
+                *(*measured, "q", "confirmed", "disagreement_q", *features),
+                *("label_positive", "label_negative", "relation"),
             ]
         )
         for axis in self.axes:

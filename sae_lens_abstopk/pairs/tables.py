@@ -69,13 +69,10 @@ def _disagreements(axes: list[AxisRecord]) -> list[str]:
     parted = [(latent, each) for latent, each in compared if each.found]
     if not parted:
         return ["Groups agree on every axis, as far as these pairs tell."]
-    most = [
-        f"axis {latent}, whose + pole wins "
-        + " and ".join(
-            f"{rate.value or 0:.0%} in {name}" for name, rate in zip(each.groups, each.win_rates, strict=True)
-        )
-        for latent, each in parted[:MOST_DISAGREEMENTS]
-    ]
+    most = []
+    for latent, each in parted[:MOST_DISAGREEMENTS]:
+        rates = [f"{rate.value or 0:.0%} in {name}" for name, rate in zip(each.groups, each.win_rates, strict=True)]
+        most.append(f"axis {latent}, whose + pole wins {' and '.join(rates)}")
     more = f", and {len(parted) - len(most)} more axes" if len(parted) > len(most) else ""
     return [f"Groups disagree (q <= .05) about {'; '.join(most)}{more}."]
 

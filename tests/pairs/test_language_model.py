@@ -1,0 +1,62 @@
+"""From a file of pairs to axes of a language model, and back into it by steering."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sae_lens_abstopk import PairAxes, read_pairs, steer
+from tests.conftest import SENTENCES
+from tests.pairs.pair_files import write_rows
+
+A, B = ["The river froze.", "We loved it."], ["The river was warm.", "They hated it."]
+
+
+@pytest.fixture(scope="module")
+def axes(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> PairAxes:
+    rows = [
+        {
+            "prompt": f"What happened on day {i}?",
+            "chosen": f"{SENTENCES[i % 4]} {i}",
+            "rejected": f"On day {i}, {SENTENCES[(i + 1) % 4].lower()}",
+        }
+        for i in range(60)
+    ]
+    path = write_rows(tmp_path_factory.mktemp("pairs") / "pairs.jsonl", rows)
+    return PairAxes.fit(read_pairs(path), model=str(tiny_llama), layer=15, d_sae=8, seeds=2, baselines=False)
+
+
+def test_axes_of_a_language_model_code_further_texts_and_are_reported(axes: PairAxes, tmp_path: Path) -> None:
+    assert axes.sae.cfg.metadata.hook_name == "model.layers.15"
+    assert axes.table().row_count == 8
+    codes = axes.encode(A, B)
+    assert codes.shape == (2, 8)
+    assert codes.any()
+    assert torch.equal(axes.encode(B, A), -codes)
+    page = axes.report(tmp_path / "site")
+    assert page == tmp_path / "site" / "index.html"
+    again = SAE.load_from_disk(tmp_path / "site" / "sae")
+    assert torch.equal(again.W_dec, axes.sae.W_dec)
+
+
+def test_an_axis_steers_the_model_by_its_latent_and_by_its_direction(
+    axes: PairAxes, tiny_llama: Path, tmp_path: Path
+) -> None:
+    axes.report(tmp_path / "site")
+    saved: SAE[Any] = SAE.load_from_disk(tmp_path / "site" / "sae")
+    axis = max(axes.results.axes, key=lambda axis: axis.share_active).latent
+    size = axes.scale(axis) * float(axes.direction(axis).norm())
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_llama), AutoTokenizer.from_pretrained(tiny_llama)
+    inputs = tokenizer(A[0], return_tensors="pt")
+    hook = axes.sae.cfg.metadata.hook_name
+    with torch.no_grad():
+        plain = model(**inputs).logits
+        with steer(model, saved, latent=axis, strength=-2.0, scale=axes.scale):
+            by_latent = model(**inputs).logits
+        with steer(model, direction=axes.direction(axis), strength=-2.0, scale=size, hook_name=hook):
+            by_direction = model(**inputs).logits
+    assert not torch.allclose(by_latent, plain)
+    torch.testing.assert_close(by_latent, by_direction)
