@@ -122,7 +122,7 @@ def fit_concepts(
     *,
     out: Path,
     d_sae: int = 24,
-    k: float = 2,
+    k: float = 4,
     seeds: int = 3,
     seed: int = 0,
     console: Console | None = None,
