@@ -1,27 +1,21 @@
 """The axes along which the texts of pairs differ: the latents of a signed SAE of their differences."""
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 from sae_lens import SAE
 from typing_extensions import override
 
-from sae_lens_abstopk.dictionary.seed_stability import seed_stability
-from sae_lens_abstopk.equivalents.gauge import canonical_gauge
-from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.model.answer_vectors import Answer, Reading
 from sae_lens_abstopk.model.model_spec import resolve_device
-from sae_lens_abstopk.pairs.describing import Coded, describe, surface_differences
-from sae_lens_abstopk.pairs.fitting import config_of, note_origin, train_axes
-from sae_lens_abstopk.pairs.measuring import codes_of, fit_record
+from sae_lens_abstopk.pairs.fit_axes import fit_axes
 from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER, write_codes
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet, Turn
@@ -30,7 +24,7 @@ from sae_lens_abstopk.pairs.split import components, held_out_rows
 from sae_lens_abstopk.pairs.tables import axes_table
 from sae_lens_abstopk.pairs.views import write_views
 from sae_lens_abstopk.system.errors import ConfigError, require_range
-from sae_lens_abstopk.system.files import require_empty, without_path
+from sae_lens_abstopk.system.files import require_empty
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.vectors.vectors import Vectors
 
@@ -123,49 +117,9 @@ class PairAxes(Shown):
             raise ConfigError(
                 f"d_sae={d_sae} must be at most {8 * differences.d_in}, 8 times the width of the vectors."
             )
-        sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "n_seeds": seeds, "baselines": baselines, "seed": seed}
-        with tempfile.TemporaryDirectory(prefix="pairs-") as folder:
-            cfg = config_of(differences, Path(folder) / "run", device=device, **sizes)
-            saes = train_axes(cfg, differences, console=console)
-        console.print("measuring on held-out pairs", style="dim")
-        stability = seed_stability(torch.stack([sae.W_dec.detach() for sae in saes["signed"]]))
-        sae = saes["signed"][stability.best_seed]
-        codes = codes_of(sae, differences)
-        turned = _rarely_preferred(codes[~test], pairs.preferred[~test])
-        codes = np.where(turned & (codes != 0), -codes, codes)
-        sae = canonical_gauge(sae, torch.from_numpy(np.stack([~turned, turned])).float())
-        note_origin(sae, origin)
-        fits = {kind: fit_record(of_kind, differences, group, seed=seed) for kind, of_kind in saes.items()}
-        coded = Coded(pairs, differences, codes, group, test, surface_differences(pairs))
-        of_axes = stability.found[stability.best_seed] if seeds > 1 else None
-        preference, axes = describe(coded, of_axes, seed=seed)
-        signed = fits.pop("signed")
-        results = PairResults(
-            **origin_facts(device),
-            data=without_path(pairs.name),
-            columns=asdict(pairs.columns),
-            counts=asdict(pairs.counts),
-            vectors=origin | {"model": without_path(model)} if model else origin,
-            n_pairs=len(pairs),
-            n_train=int((~test).sum()),
-            n_held_out=int(test.sum()),
-            n_components=int(group.max()) + 1,
-            seed=seed,
-            d_sae=d_sae,
-            k=k,
-            training={
-                "steps": cfg.total_training_steps,
-                "batch": cfg.train_batch_size_tokens,
-                "lr": cfg.lr,
-                "seeds": seeds,
-            },
-            fvu=signed.fvu,
-            fit=signed,
-            baselines=fits,
-            preference=preference,
-            axes=axes,
-        )
-        return cls(sae, results, pairs, codes, vectors)
+        sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "seeds": seeds, "baselines": baselines, "seed": seed}
+        fitted = fit_axes(pairs, differences, group, **sizes, origin=origin, device=device, console=console)
+        return cls(fitted.sae, fitted.results, pairs, fitted.codes, vectors)
 
     @torch.no_grad()
     def encode(
@@ -235,8 +189,3 @@ class PairAxes(Shown):
         if found.preference:
             facts["AUC"] = str(found.preference.auc_codes)
         return [facts]
-
-
-def _rarely_preferred(codes: Float[np.ndarray, "n F"], preferred: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " F"]:
-    """Return the axes whose positive pole lost more often than it won."""
-    return np.sign(codes).T @ np.nan_to_num(preferred) < 0

@@ -1,6 +1,5 @@
 """The shipped concepts as pairs: does one latent tell the two texts of a template apart, on both sides?"""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,18 +17,25 @@ from sae_lens_abstopk.dictionary.seed_stability import seed_stability
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.results.records import Record
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task, task_names
-from sae_lens_abstopk.pairs.fitting import config_of, note_origin, train_axes
+from sae_lens_abstopk.pairs.axes import PairAxes
+from sae_lens_abstopk.pairs.fit_axes import fit_axes
 from sae_lens_abstopk.pairs.measuring import errors_of
+from sae_lens_abstopk.pairs.pair_results import LabelRecord, PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet, unlabelled_pairs
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_texts
-from sae_lens_abstopk.system.files import without_path, write_whole
+from sae_lens_abstopk.pairs.split import components
+from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.vectors.differences import Differences
+
+# an axis is named after a concept if it covers more than this share of its unseen pairs
+NAMED = 0.5
 
 
 class LatentRecord(Record):
     """The latent of one SAE that tells a concept's texts apart best on training templates, on unseen templates."""
 
     latent: int
+    sign: int = Field(description="1 if A has more of its positive pole in training pairs, else -1.")
     auroc: float = Field(description="Of its code of A - B against that of B - A; at least .5 means the sign is right.")
     coverage: float = Field(
         description="Share of A - B on which it fires on one side and of B - A on which it fires on the other, halved."
@@ -132,20 +138,26 @@ def fit_concepts(
 
     Differences are scaled to one length, else the concepts with the longest ones would take all axes.
 
-    The signed SAE, and the one-sided ones, are those of the seed with the most stable axes; the SAE goes to
-    ``out/sae``.
+    The signed SAE, and the one-sided ones, are those of the seed with the most stable axes. The folder is that of
+    :meth:`~.axes.PairAxes.report`, with ``concepts.json`` beside.
     """
     console = console or Console(quiet=True)
     pairs, held_out, poles = concept_pairs()
     differences = differences_of_texts(pairs, vectors, held_out, unit=True, console=console)
-    sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "n_seeds": seeds, "baselines": True, "seed": seed}
-    with tempfile.TemporaryDirectory(prefix="concepts-") as folder:
-        cfg = config_of(differences, Path(folder) / "run", device=vectors.device, **sizes)
-        by_kind = train_axes(cfg, differences, console=console)
+    sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "seeds": seeds, "baselines": True, "seed": seed}
+    fitted = fit_axes(
+        pairs,
+        differences,
+        components(pairs),
+        **sizes,
+        origin=vectors.facts(),
+        device=vectors.device,
+        console=console,
+    )
     saes = {
         kind: found[seed_stability(torch.stack([sae.W_dec.detach() for sae in found])).best_seed]
-        for kind, found in by_kind.items()
-    }
+        for kind, found in fitted.saes.items()
+    } | {"signed": fitted.sae}
     both = {kind: both_codes(sae, differences) for kind, sae in saes.items()}
     test_rows = differences.held_out.nonzero().squeeze(1)
     concept = np.array(pairs.groups)
@@ -158,18 +170,31 @@ def fit_concepts(
         )
     results = ConceptResults(
         **origin_facts(vectors.device),
-        vectors=vectors.facts() | {"model": without_path(vectors.model)},
+        vectors=fitted.results.vectors,
         d_sae=d_sae,
         k=k,
         seed=seed,
         fvu={kind: errors_of(sae, differences, test_rows).fvu for kind, sae in saes.items()},
         concepts=records,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    note_origin(saes["signed"], vectors.facts())
-    saes["signed"].save_model(out / "sae")
+    axes = PairAxes(fitted.sae, _named(fitted.results, records), pairs, fitted.codes, vectors)
+    axes.report(out)
     write_whole(out / "concepts.json", results.model_dump_json(indent=1) + "\n")
     return results
+
+
+def _named(results: PairResults, concepts: Sequence[ConceptRecord]) -> PairResults:
+    """Name axes after the concepts that they tell apart on most of the unseen pairs."""
+    labels: dict[int, LabelRecord] = {}
+    for each in concepts:
+        signed = each.saes["signed"]
+        if signed.coverage > NAMED:
+            positive, negative = each.poles[:: signed.sign]
+            if before := labels.get(signed.latent):
+                positive, negative = f"{before.positive}, {positive}", f"{before.negative}, {negative}"
+            labels[signed.latent] = LabelRecord(positive=positive, negative=negative, relation="opposites")
+    axes = [axis.model_copy(update={"label": labels.get(axis.latent)}) for axis in results.axes]
+    return results.model_copy(update={"axes": axes, "judge": "named after the concepts that they tell apart"})
 
 
 def best_latent(
@@ -180,8 +205,8 @@ def best_latent(
     latent = int(np.abs(of_train - 0.5).argmax())
     sign = 1 if of_train[latent] >= 0.5 else -1
     chosen = sign * codes[:, test, latent]
-    right = (chosen[0] > 0).mean(), (chosen[1] < 0).mean()
-    return LatentRecord(latent=latent, auroc=float(auroc(chosen[..., None])[0]), coverage=float(np.mean(right)))
+    right = float(np.mean([(chosen[0] > 0).mean(), (chosen[1] < 0).mean()]))
+    return LatentRecord(latent=latent, sign=sign, auroc=float(auroc(chosen[..., None])[0]), coverage=right)
 
 
 def auroc(codes: Float[np.ndarray, "2 n F"]) -> Float[np.ndarray, " F"]:
