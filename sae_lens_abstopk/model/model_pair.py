@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from sae_lens.load_model import HookedProxyLM
 from sae_lens.training.activations_store import _get_input_token_device
 from transformer_lens.HookedRootModule import HookedRootModule
@@ -18,6 +18,8 @@ from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.model_shape import model_shape
+from sae_lens_abstopk.model.template_tokens import unmarked
+from sae_lens_abstopk.model.token_filter import TokenFilter, require_finite
 from sae_lens_abstopk.text.text_spec import TextSpec
 
 
@@ -31,6 +33,16 @@ class PairActivations(NamedTuple):
     def difference(self) -> Float[torch.Tensor, "batch context d_in"]:
         """Tuned minus base, in float32: positive where the tuned model has more."""
         return self.tuned.float() - self.base.float()
+
+
+class KeptDifferences(NamedTuple):
+    """Differences of the tokens that a filter keeps."""
+
+    activations: PairActivations
+    """Of all tokens."""
+    kept: Bool[torch.Tensor, "batch context"]
+    x: Float[torch.Tensor, "n d_in"]
+    """h_tuned - h_base of the kept tokens, float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +76,8 @@ class ModelPair:
         """
         d_in = d_in or model_shape(spec.model_name, spec.model_class_name, spec.load_options).width
         check_pair(spec, text, d_in=d_in)
-        plain = replace(text, use_chat_formatting=False)  # the base model may have no chat template
+        # the base model may have no chat template
+        plain = replace(text, use_chat_formatting=False, exclude_chat_template=False)
         base = load_language_model(spec, plain)
         switch = None
         if spec.adapter is not None:
@@ -108,12 +121,21 @@ class ModelPair:
         return ModelPasses.of_spec(model, self.spec, d_in=self.d_in)
 
     def activations(self, tokens: Int[torch.Tensor, "batch context"]) -> PairActivations:
-        """Run each model once over the tokens, up to the hook."""
+        """Run each model once over the tokens, up to the hook; ids may be marked (:mod:`.template_tokens`)."""
+        tokens = unmarked(tokens)
         with self.base() as model:
             base = self.passes(model).activations(tokens.to(_get_input_token_device(model)))
         with self.tuned() as model:
             tuned = self.passes(model).activations(tokens.to(_get_input_token_device(model)))
         return PairActivations(base, tuned.to(base.device))
+
+    def read(self, tokens: Int[torch.Tensor, "batch context"], token_filter: TokenFilter) -> KeptDifferences:
+        """Return the differences of the tokens that are kept by their base activations; all have to be finite."""
+        found = self.activations(tokens)
+        kept = token_filter.keep(tokens.to(found.base.device), found.base)
+        x = found.difference[kept]
+        require_finite(x, self.spec.hook_name)
+        return KeptDifferences(found, kept, x)
 
     @contextmanager
     def _turned(self, *, on: bool) -> Iterator[None]:

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.model.inference import autocast_pays
 from sae_lens_abstopk.model.model_spec import ModelSpec
+from sae_lens_abstopk.model.template_tokens import marked_conversation
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.text.documents import DAMAGED, Text, load_text, require_same_tokenizer, text_errors
 from sae_lens_abstopk.text.text_spec import TextPart, TextSpec
@@ -36,6 +37,8 @@ class TextStore(ActivationsStore):
 
     dataset_path: str = ""
     """Name of the text in errors."""
+    marks_template: bool = False
+    """Whether tokens of the chat template are marked (:mod:`.template_tokens`)."""
 
     @classmethod
     def of_specs(
@@ -72,7 +75,7 @@ class TextStore(ActivationsStore):
                 use_chat_formatting=text.use_chat_formatting,
                 **options,
             )
-        store.dataset_path = text.dataset_path
+        store.dataset_path, store.marks_template = text.dataset_path, text.exclude_chat_template
         return store
 
     @override
@@ -99,6 +102,10 @@ class TextStore(ActivationsStore):
         tokenizer: Any = getattr(self.model, "tokenizer", None)
         bos = None if tokenizer is None or self.use_chat_formatting else tokenizer.bos_token_id
         try:
+            if self.marks_template:
+                for conversation in self._iterate_raw_dataset():
+                    yield marked_conversation(conversation, tokenizer)
+                return
             for tokens in super()._iterate_raw_dataset_tokens():
                 # SAELens removes the BOS only if the tokenizer says that it adds one, which few do since transformers 5
                 yield tokens[1:] if bos is not None and len(tokens) and tokens[0] == bos else tokens

@@ -66,10 +66,12 @@ class TokenFilter:
         """
         Return a boolean [batch, context] for tokens [batch, context] and activations [batch, context, d_in].
 
-        The norm limit keeps NaN and infinite activations, so that they are reported.
+        The norm limit keeps NaN and infinite activations, so that they are reported. Tokens marked as those of a chat
+        template (:mod:`.template_tokens`) are left out.
         """
         kept = torch.zeros_like(tokens, dtype=torch.bool)
         kept[:, slice(*self.seqpos_slice)] = True
+        kept &= tokens >= 0
         if self.special_tokens:
             kept &= ~torch.isin(tokens, torch.tensor(self.special_tokens, device=tokens.device))
         if self.max_norm is not None:

@@ -21,6 +21,8 @@ class TextSpec:
     streaming: bool = True
     use_chat_formatting: bool = False
     """Whether documents are conversations, formatted by the model's chat template."""
+    exclude_chat_template: bool = False
+    """Leave out the tokens that the template adds to the turns; for differences of two models."""
     is_dataset_tokenized: bool = False
     """Whether documents are lists of token ids."""
     held_out_every: int | None = 20
@@ -46,6 +48,8 @@ class TextSpec:
             require_range(key, getattr(self, key), at_least=bound)
         require_range("held_out_every", self.held_out_every, at_least=2, remedy=", or null to hold nothing out")
         require_range("max_norm_multiple", self.max_norm_multiple, above=1, remedy=", or null to keep all tokens")
+        if self.exclude_chat_template and not self.use_chat_formatting:
+            raise ConfigError("exclude_chat_template is for conversations; set use_chat_formatting=true too.")
         if not 1 <= len(self.seqpos_slice) <= 3:
             raise ConfigError(f"seqpos_slice={list(self.seqpos_slice)} must hold a stop, or start, stop and step.")
 

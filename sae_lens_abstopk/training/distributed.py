@@ -106,7 +106,8 @@ def command_prefix() -> str:
 
 
 def _devices(cfg: TrainingConfig) -> dict[str, str]:
-    return {key: str(getattr(cfg, key)) for key in ("device", "llm_device", "act_store_device")}
+    keys = ("device", "llm_device", "act_store_device", "tuned_device")
+    return {key: str(device) for key in keys if (device := getattr(cfg, key)) is not None}
 
 
 def _local_rank() -> int:

@@ -13,6 +13,7 @@ from typing_extensions import override
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped, causes
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.difference_run import DifferenceRun
 from sae_lens_abstopk.training.distributed import ranks_started
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.vector_run import VectorRun
@@ -67,11 +68,11 @@ def train(cfg: TrainingConfig, *, vectors: Any = None, console: Console | None =
     """
     with torch.inference_mode(False), ranks_started(cfg):
         try:
-            if cfg.source == "tokens":
-                run = TrainingRun(cfg, console=console)
-            else:
+            if cfg.source == "vectors":
                 rows = None if vectors is None else Vectors.of_array(vectors)
                 run = VectorRun(cfg, vectors=rows, console=console)
+            else:
+                run = (DifferenceRun if cfg.source == "model_difference" else TrainingRun)(cfg, console=console)
             run.run()
         except (ConfigError, TrainingStopped, KeyboardInterrupt, torch.OutOfMemoryError) as error:
             # a notebook keeps the error, whose frames hold the model, the SAEs and Adam's moments; free them

@@ -20,7 +20,7 @@ from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, checkpoint_ro
 from sae_lens_abstopk.training.tracking.loggers import COLUMNS
 
 HARMLESS = {
-    *("device", "llm_device", "act_store_device", "logger", "verbose", "prefetch_llm_batches"),
+    *("device", "llm_device", "tuned_device", "act_store_device", "logger", "verbose", "prefetch_llm_batches"),
     *("checkpoint_freq", "checkpoint_path", "checkpoints_kept", "save_final_checkpoint", "divergence_factor"),
     *("output_path", "perf_log_freq", "perf_tokens", "resume_allows_changes", "resume_from_checkpoint"),
     *("sae_lens_version", "sae_lens_training_version"),

@@ -49,7 +49,7 @@ RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
 WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 
-SOURCES = ("tokens", "vectors")
+SOURCES = ("tokens", "vectors", "model_difference")
 OF_TOKENS = (
     *("model_class_name", "hook_name", "hook_head_index"),
     *("compile_llm", "autocast_lm", "prefetch_llm_batches", "is_dataset_tokenized", "use_chat_formatting"),
@@ -59,6 +59,7 @@ OF_TOKENS = (
     *("activation_cache", "dtype", "shuffle"),
 )
 """Keys of a language model and its text, which vectors do not have."""
+OF_DIFFERENCES = ("tuned_model", "adapter", "tuned_device", "exclude_chat_template")
 
 
 def section_of(name: str) -> str:
@@ -128,6 +129,12 @@ def check_config(cfg: "TrainingConfig") -> None:
     else:
         for key in ("group", "random_signs"):
             require_default(cfg, key, "it is a key of source: vectors")
+    if cfg.source == "model_difference":
+        for key in ("compile_llm", "use_cached_activations"):
+            require_default(cfg, key, "it is for one model, and source is model_difference")
+    else:
+        for key in OF_DIFFERENCES:
+            require_default(cfg, key, "it is a key of source: model_difference")
     _check_lengths(cfg)
     require_sae_names(cfg.companions, where="companions")
     if problem := next(chain(_cache_problems(cfg), _sae_problems(cfg), _target_problems(cfg)), None):
@@ -143,7 +150,7 @@ def _check_lengths(cfg: "TrainingConfig") -> None:
     batch, steps = cfg.train_batch_size_tokens, cfg.total_training_steps
     remedy = " (training_tokens): not one step would be taken"
     require_range("train_batch_size_tokens", batch, at_most=cfg.training_tokens, remedy=remedy)
-    if cfg.source == "tokens" and (kept := cfg.text_spec.kept_positions):
+    if cfg.source != "vectors" and (kept := cfg.text_spec.kept_positions):
         enough = f"raise n_batches_in_buffer={cfg.n_batches_in_buffer} to at least {-(-batch // kept)}"
         remedy = f", the tokens of the mixing buffer; {enough}"
         require_range("train_batch_size_tokens", batch, at_most=cfg.n_batches_in_buffer * kept, remedy=remedy)
@@ -228,8 +235,9 @@ def _target_problems(cfg: "TrainingConfig") -> Iterator[str]:
 
 def require_machine(cfg: "TrainingConfig") -> None:
     """Raise a :class:`ConfigError` if this machine lacks a device, or its torch a correct sparse step."""
-    for key in ("device", "llm_device", "act_store_device"):
-        require_device(key, str(getattr(cfg, key)))
+    for key in ("device", "llm_device", "act_store_device", "tuned_device"):
+        if (device := getattr(cfg, key)) is not None:
+            require_device(key, str(device))
     # before 2.10, the backward of embedding_bag on CUDA counts threads in 32 bits (pytorch/pytorch#165095)
     if torch.device(cfg.device).type != "cuda" or torch.__version__ >= "2.10":
         return

@@ -14,7 +14,7 @@ from sae_lens_abstopk.model.model_shape import model_shape
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean, require_choice, require_range
 from sae_lens_abstopk.system.typed_values import field_types, from_keys, one_or_more, typed_value
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, with_dataset_beside, yaml_document, yaml_value
-from sae_lens_abstopk.training.config.checks import OF_TOKENS, SOURCES, section_of
+from sae_lens_abstopk.training.config.checks import OF_DIFFERENCES, OF_TOKENS, SOURCES, section_of
 from sae_lens_abstopk.training.config.sae_section import (
     NOT_IN_FILES,
     OUR_NAMES,
@@ -205,7 +205,7 @@ def _build(raw: dict[str, Any], vectors: Vectors | None) -> TrainingConfig:
     elif "epochs" in raw:
         raise ConfigError(f"epochs={raw['epochs']} is for source: vectors; give training_tokens or training_steps.")
     elif vectors is not None:
-        raise ConfigError("vectors are given, and source is tokens; set source: vectors, as the preset vectors does.")
+        raise ConfigError("vectors are given; set source: vectors too, as the preset vectors does.")
     elif sae_section.get("d_in") is None:
         sae_section["d_in"] = _width_of_model(raw)
     sae = build_sae_config(sae_section)  # first, so that companions inherit keys that exist
@@ -260,9 +260,9 @@ def dump_config(cfg: TrainingConfig) -> str:
     """Return YAML with every key; what follows ``device`` or ``lr`` is null, so that it follows a later change too."""
     left_out = NOT_IN_FILES | {"sae", "companions", "logger"}
     if cfg.source == "vectors":
-        left_out |= {*OF_TOKENS, "model_kwargs", "model_from_pretrained_kwargs"}
+        left_out |= {*OF_TOKENS, *OF_DIFFERENCES, "model_kwargs", "model_from_pretrained_kwargs"}
     plain = {f.name: getattr(cfg, f.name) for f in fields(cfg) if f.name not in left_out}
-    if cfg.source == "tokens":
+    if cfg.source != "vectors":
         plain["seqpos_slice"] = list(cfg.seqpos_slice)
     plain |= {key: None for key in ("llm_device", "act_store_device") if plain[key] == cfg.device}
     if cfg.lr_end == cfg.lr / 10:

@@ -10,6 +10,7 @@ from sae_lens import LanguageModelSAERunnerConfig, LoggingConfig
 from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
 
+from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.model.model_spec import ModelSpec, resolve_device
 from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.typed_values import from_keys, require_types
@@ -24,8 +25,8 @@ from sae_lens_abstopk.training.config.checks import (
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 
 PATHS = (
-    *("model_name", "dataset_path", "output_path", "checkpoint_path", "resume_from_checkpoint"),
-    *("from_pretrained_path", "activation_cache", "cached_activations_path"),
+    *("model_name", "tuned_model", "adapter", "dataset_path", "output_path", "checkpoint_path"),
+    *("resume_from_checkpoint", "from_pretrained_path", "activation_cache", "cached_activations_path"),
 )
 """Keys whose values may be paths; a leading ~ is the home folder."""
 NEWEST = "newest"
@@ -91,7 +92,13 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         dataset_path (str): Hub id of a text dataset, or a local .jsonl, .json, .parquet or .txt file or a folder.
         dataset_name (str, optional): Configuration of the Hub dataset, where it has several.
         split (str): Split of the dataset.
-        source (str): What is trained on: tokens of a language model, or vectors of a file or data set.
+        source (str): What is trained on: tokens of a language model, vectors of a file or data set, or with
+            model_difference the difference that a fine-tune makes to tokens, tuned minus base (model_name).
+        tuned_model (str, optional): With source: model_difference, the tuned model, a Hub id or folder.
+        adapter (str, optional): With source: model_difference, a PEFT adapter of model_name in place of tuned_model.
+        tuned_device (str, optional): Device of tuned_model; by default that of model_name.
+        exclude_chat_template (bool): With source: model_difference and use_chat_formatting, leave out the tokens that
+            the chat template adds to the turns.
         group (str, optional): With source: vectors, the column whose equal values stay on one side of the split.
         random_signs (bool): Multiply each vector by 1 or -1, drawn anew in each epoch: for differences, whose
             direction is arbitrary.
@@ -132,6 +139,10 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     dataset_name: str | None = None
     split: str = "train"
     column_name: str = "text"
+    tuned_model: str | None = None
+    adapter: str | None = None
+    tuned_device: str | None = None
+    exclude_chat_template: bool = False
     group: str | None = None
     random_signs: bool = False
     shuffle: bool = True
@@ -165,8 +176,9 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             if (path := getattr(self, key)) is not None:
                 setattr(self, key, os.path.expanduser(path))
         self.device = resolve_device("device", self.device)
-        if self.llm_device is not None:
-            self.llm_device = resolve_device("llm_device", self.llm_device)
+        for key in ("llm_device", "tuned_device"):
+            if getattr(self, key) is not None:
+                setattr(self, key, resolve_device(key, getattr(self, key)))
         if self.act_store_device not in (None, "with_model"):
             self.act_store_device = resolve_device("act_store_device", self.act_store_device)
         # SAELens appends a random id to the path and names the run by its size; here each run has its own folder
@@ -175,7 +187,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         check_config(self)
         super().__post_init__()
         self.checkpoint_path, self.logger.run_name = checkpoint_path, run_name
-        _ = self.model_spec if self.source == "tokens" else self.vector_spec  # making the spec checks its keys
+        of_source = {"tokens": "model_spec", "vectors": "vector_spec", "model_difference": "pair_spec"}
+        getattr(self, of_source[self.source])  # making the spec checks its keys
 
     @property
     def all_saes(self) -> dict[str, TrainingSAEConfig]:
@@ -186,6 +199,11 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     def model_spec(self) -> ModelSpec:
         """The language model and the hook."""
         return from_keys(ModelSpec, vars(self) | {"device": self.llm_device or self.device})
+
+    @property
+    def pair_spec(self) -> ModelPairSpec:
+        """Both models and the hook, with ``source: model_difference``."""
+        return from_keys(ModelPairSpec, vars(self) | {"device": self.llm_device or self.device})
 
     @property
     def text_spec(self) -> TextSpec:

@@ -232,9 +232,11 @@ def _rows_served(cfg: TrainingConfig) -> int:
 def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:
     """Return everything that decides the activations of ``cfg`` and their order, local files included, as JSON."""
     values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
+    if cfg.source == "model_difference":
+        values |= {key: getattr(cfg, key) for key in ("source", "tuned_model", "adapter", "exclude_chat_template")}
     values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
     values[TEXT_FILES] = text_files(cfg.dataset_path)
-    values[MODEL_FILES] = model_files(cfg.model_name)
+    values[MODEL_FILES] = model_files(cfg.model_name) + model_files(cfg.tuned_model or cfg.adapter or "")
     return json.loads(json.dumps(values, default=str))
 
 

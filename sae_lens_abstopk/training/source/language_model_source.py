@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from datasets import Dataset, IterableDataset
@@ -34,8 +34,26 @@ RECORDED = (
 """Config keys in the metadata of the SAEs: SAELens's and a few more."""
 
 T = TypeVar("T")
-RawBatch = tuple[torch.Tensor, torch.Tensor | None]
-"""Activations [n_tokens, d_in] of an LM batch, and token ids if needed."""
+
+
+class RawBatch(NamedTuple):
+    """One LM batch."""
+
+    activations: torch.Tensor
+    """[n_tokens, d_in]."""
+    token_ids: torch.Tensor | None
+    """[n_tokens]; None if they are not needed."""
+    own_norms: torch.Tensor | None = None
+    """What the norm limit applies to, [n_tokens], if not to the norms of ``activations``."""
+
+    @property
+    def norms(self) -> torch.Tensor:
+        return self.activations.float().norm(dim=-1) if self.own_norms is None else self.own_norms
+
+    def rows(self, kept: torch.Tensor) -> "RawBatch":
+        """Return the rows of a mask [n_tokens]."""
+        index = kept.nonzero()[:, 0]  # the only time that the host waits for a GPU
+        return RawBatch(*(each if each is None else each[index] for each in self))
 
 
 class LanguageModelSource(TextStore):
@@ -57,13 +75,20 @@ class LanguageModelSource(TextStore):
     generator: torch.Generator | None = None
     """Random generator that shuffles the buffer."""
     recorded: dict[str, Any]
+    recorded_keys = RECORDED
     _buffer: MixingBuffer | None = None
     _blocks: Generator[torch.Tensor, None, None] | None = None
     _reads_ahead: bool = False
 
     @classmethod
-    def for_training(cls, model: HookedRootModule, cfg: TrainingConfig, documents: Dataset | IterableDataset) -> Self:
-        """Make the source of a run; with ``max_norm_multiple`` the first batches are read for the median norm."""
+    def for_training(
+        cls, model: HookedRootModule, cfg: TrainingConfig, documents: Dataset | IterableDataset, **own: Any
+    ) -> Self:
+        """
+        Make the source of a run; with ``max_norm_multiple`` the first batches are read for the median norm.
+
+        ``own`` are attributes of a subclass.
+        """
         store = cls.of_specs(
             model,
             cfg.model_spec,
@@ -79,9 +104,10 @@ class LanguageModelSource(TextStore):
             cached_activations_path=cfg.cached_activations_path if cfg.use_cached_activations else None,
             activations_mixing_fraction=cfg.activations_mixing_fraction,
         )
+        vars(store).update(own)
         # its own generator, because a prefetching thread draws from it at any time
         store.generator = torch.Generator().manual_seed(cfg.seed + this_rank())
-        store.recorded = {key: getattr(cfg, key) for key in RECORDED}
+        store.recorded = {key: getattr(cfg, key) for key in cls.recorded_keys}
         cached = store.cached_activation_dataset
         if cached is not None and cfg.exclude_special_tokens and "token_ids" not in cached.column_names:
             raise ConfigError(
@@ -112,28 +138,28 @@ class LanguageModelSource(TextStore):
 
     def median_norm(self) -> float:
         """Return the median norm of the next few LM batches, averaged over ranks."""
-        norms = [self.get_filtered_llm_batch().float().norm(dim=-1) for _ in range(NORM_CALIBRATION_BATCHES)]
+        norms = [self._kept(RawBatch(*self.get_raw_llm_batch())).norms for _ in range(NORM_CALIBRATION_BATCHES)]
         return averaged(torch.cat(norms).median()).item()
 
     @override
     def get_filtered_llm_batch(self, raise_on_epoch_end: bool = False) -> torch.Tensor:
-        return self._filtered(self.get_raw_llm_batch(raise_on_epoch_end=raise_on_epoch_end))
+        return self._kept(RawBatch(*self.get_raw_llm_batch(raise_on_epoch_end=raise_on_epoch_end))).activations
 
-    def _filtered(self, batch: RawBatch) -> torch.Tensor:
-        activations, token_ids = batch
-        if token_ids is not None and self.exclude_special_tokens is not None:
-            activations = activations[~torch.isin(token_ids, self.exclude_special_tokens)]
+    def _kept(self, batch: RawBatch) -> RawBatch:
+        if batch.token_ids is not None and self.exclude_special_tokens is not None:
+            batch = batch.rows(~torch.isin(batch.token_ids, self.exclude_special_tokens))
         self.n_llm_batches += 1
-        norms = activations.float().norm(dim=-1)
+        norms = batch.norms
+        checked = norms if batch.own_norms is None else norms + batch.activations.float().norm(dim=-1)
         # NaN and infinity both make the sum of the norms non-finite, so the host waits for one number only
-        if not norms.sum().isfinite():
-            bad = int((~norms.isfinite()).sum())
+        if not checked.sum().isfinite():
+            bad = int((~checked.isfinite()).sum())
             raise NonFiniteActivationsError(
                 f"{bad} of {len(norms)} activations of {self.hook_name} are NaN or infinite in language-model batch "
                 f"{self.n_llm_batches}; run the model in a wider type (autocast_lm=false, or a float32 or bfloat16 "
                 "model) or leave that text out."
             )
-        return activations if self.max_norm is None else activations[norms <= self.max_norm]
+        return batch if self.max_norm is None else batch.rows(norms <= self.max_norm)
 
     @override
     def get_data_loader(self) -> Iterator[torch.Tensor]:
@@ -204,15 +230,15 @@ class LanguageModelSource(TextStore):
                 with casts_shared():
                     batches = [self._next_raw_batch() for _ in range(BATCHES_PER_CAST)]
                 while batches:  # freed one by one, so that few are left when the next ones are made
-                    yield self._filtered(batches.pop(0))
+                    yield self._kept(batches.pop(0)).activations
         waiting = self._next_raw_batch()
         while True:
             launched = self._next_raw_batch()
-            yield self._filtered(waiting)
+            yield self._kept(waiting).activations
             waiting = launched
 
     def _next_raw_batch(self) -> RawBatch:
-        return self._into_next_epoch(self.get_raw_llm_batch)
+        return RawBatch(*self._into_next_epoch(self.get_raw_llm_batch))
 
     def _into_next_epoch(self, read: Callable[[bool], T]) -> T:
         """Call ``read``; if it raises the end of the text, restart the text and call it again."""

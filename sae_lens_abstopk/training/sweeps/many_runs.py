@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 
 from sae_lens_abstopk.model.check_hook import check_hook
+from sae_lens_abstopk.model.check_pair import check_pair
 from sae_lens_abstopk.model.language_model import require_tokenizer
 from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError, TrainingStopped
 from sae_lens_abstopk.system.typed_values import explain
@@ -103,8 +104,12 @@ def _require_models(configs: Iterable[TrainingConfig]) -> None:
     checked: dict[Any, TrainingConfig] = {}
     for cfg in configs:
         model = (cfg.model_name, cfg.model_class_name, str(cfg.model_from_pretrained_kwargs))
+        model = (*model, cfg.tuned_model, cfg.adapter)
         checked[(*model, cfg.hook_name, cfg.sae.d_in, cfg.use_chat_formatting, cfg.is_dataset_tokenized)] = cfg
     for cfg in checked.values():
+        if cfg.source == "model_difference":
+            check_pair(cfg.pair_spec, cfg.text_spec, d_in=cfg.sae.d_in)
+            continue
         check_hook(cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
         require_tokenizer(cfg.model_spec, cfg.text_spec)
 

@@ -13,7 +13,7 @@ from tests.cli.test_cli import invoke
 from tests.conftest import small_run
 from tests.training.runs import QUIET, rows
 
-MODELS = [name for name in preset_names() if name not in ("quickstart", "vectors", "pairs")]
+MODELS = [name for name in preset_names() if name not in ("quickstart", "vectors", "pairs", "diff")]
 
 
 # the hook and the width are the model's, whatever the variant
