@@ -43,7 +43,7 @@ class DiffLatentRecord(Record):
         "only estimated."
     )
     kl_estimate: float = Field(
-        description="The same to first order, from gradients; all latents are ranked by it, and the first are measured."
+        description="The same to first order, from gradients; the first latents by it are measured."
     )
     positive: DiffPoleRecord = Field(description="Where the tuned model has more of the decoder row.")
     negative: DiffPoleRecord = Field(description="Where it has less of the decoder row.")

@@ -80,7 +80,7 @@ class ModelPasses:
 
         logits = self._logits(tokens, look)
         activations = self._read(seen[0])
-        return CleanPass(_scores(logits, tokens).losses, activations, logits if keep_logits else None)
+        return CleanPass(scores(logits, tokens).losses, activations, logits if keep_logits else None)
 
     @torch.no_grad()
     def activations(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -108,6 +108,11 @@ class ModelPasses:
         With ``clean_logits`` of the same tokens, the result has the divergence from them.
         """
 
+        return scores(self.logits_with(tokens, activations), tokens, clean_logits)
+
+    def logits_with(self, tokens: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
+        """Return logits [batch, context, vocabulary] with ``activations`` in place of the hook's; gradients flow."""
+
         def replace(original: torch.Tensor, hook: Any) -> torch.Tensor:  # noqa: ARG001  # TransformerLens names it
             if self.head_index is None:
                 return activations.to(original).view_as(original)
@@ -116,8 +121,19 @@ class ModelPasses:
             return with_head
 
         with _skipped(self._skippable, activations):
-            logits = self._logits(tokens, replace)
-        return _scores(logits, tokens, clean_logits)
+            return self._logits(tokens, replace)
+
+    def divergence_gradient(
+        self, tokens: torch.Tensor, activations: torch.Tensor, clean_logits: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the gradient [batch, context, d_in] of the summed divergences of :meth:`replaced`."""
+        with torch.enable_grad():
+            moved = activations.detach().requires_grad_()
+            logits = self.logits_with(tokens, moved)
+            # the gradient of KL(clean || softmax(logits)) in the logits
+            slope = logits.detach().float().softmax(-1) - clean_logits.float().softmax(-1)
+            slope[:, -1] = 0
+            return torch.autograd.grad(logits, moved, slope.to(logits))[0]
 
     @cached_property
     def device(self) -> torch.device:
@@ -168,7 +184,7 @@ def select_head(hooked: torch.Tensor, head: int | None, hook_name: str) -> torch
     return hooked[:, :, head]
 
 
-def _scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | None = None) -> ReplacedPass:
+def scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | None = None) -> ReplacedPass:
     """Score logits [batch, context, vocabulary], and their divergence from a clean pass's."""
     losses, divergences = [], []
     # a chunk at a time: float32 log-probabilities of a whole batch can be larger than the model

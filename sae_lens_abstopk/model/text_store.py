@@ -136,6 +136,7 @@ def token_batches(
     part: TextPart,
     d_sae: int,
     with_logits: bool,
+    store: type[TextStore] = TextStore,
 ) -> list[torch.Tensor]:
     """
     Return token ids [batch, context_size] from a part of a text: ``n_tokens``, or a little more.
@@ -150,9 +151,9 @@ def token_batches(
     if not (text.is_dataset_tokenized or text.use_chat_formatting):
         as_read = documents.to_iterable_dataset() if isinstance(documents, Dataset) else documents
         short = as_read.map(lambda row: {"text": row["text"][:LONGEST_DOCUMENT]})
-        batches = _batches_of(short, model, model_spec, text, n_tokens)
+        batches = _batches_of(store, short, model, model_spec, text, n_tokens)
     if len(batches) * per_batch < n_tokens:
-        batches = _batches_of(documents, model, model_spec, text, n_tokens)
+        batches = _batches_of(store, documents, model, model_spec, text, n_tokens)
     if not batches:
         which = "text" if part == "all" else f"{part.replace('_', '-')} text"
         lower = "" if part == "all" else f"held_out_every={text.held_out_every}, "
@@ -168,9 +169,11 @@ def token_batches(
     return [piece for batch in batches for piece in batch.split(max(1, contexts))]
 
 
-def _batches_of(documents: Text, model: Any, spec: ModelSpec, text: TextSpec, n_tokens: int) -> list[torch.Tensor]:
+def _batches_of(
+    kind: type[TextStore], documents: Text, model: Any, spec: ModelSpec, text: TextSpec, n_tokens: int
+) -> list[torch.Tensor]:
     """Return whole LM batches with ``n_tokens`` in all, or as many as the text has."""
-    store = TextStore.of_specs(model, spec, text, documents)
+    store = kind.of_specs(model, spec, text, documents)
     batches: list[torch.Tensor] = []
     try:
         while sum(batch.numel() for batch in batches) < n_tokens:

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, caused_by
 from sae_lens_abstopk.system.ranks import n_ranks, this_rank
 from sae_lens_abstopk.text.text_files import COMPRESSED, FORMATS, local_files, was_saved, where_not_utf8
-from sae_lens_abstopk.text.text_spec import TextPart, TextSpec
+from sae_lens_abstopk.text.text_spec import HALVES, TextPart, TextSpec
 
 # columns in which SAELens looks for a document
 CONVERSATIONS = ("conversation", "conversations", "messages")
@@ -42,7 +42,7 @@ def load_text(spec: TextSpec, part: TextPart) -> Text:
     Document i, counted before shuffling, is held out if ``i % held_out_every == held_out_every - 1``. Streamed text of
     several shards has no stable i, because shards are shuffled and shared between ranks first: there a hash of the
     document decides, which is equal for copies. The parts share no document and do not depend on the seed. Each rank
-    gets its share of the training part.
+    gets its share of the training part, or of a half of it.
 
     Raises:
         ConfigError: the data set is missing, empty or unreadable, or lacks the column.
@@ -50,12 +50,12 @@ def load_text(spec: TextSpec, part: TextPart) -> Text:
     path = spec.dataset_path
     dataset = open_dataset(path, name=spec.dataset_name, split=spec.split, streaming=spec.streaming)
     dataset = _in_saelens_columns(dataset, first_document(dataset, path), spec)
-    if part != "all" and spec.held_out_every is not None:
-        dataset = _keep_part(dataset, spec.held_out_every, part == "held_out", spec.use_chat_formatting)
+    if part in HALVES or (part != "all" and spec.held_out_every is not None):
+        dataset = _keep_part(dataset, spec.held_out_every, part, spec.use_chat_formatting)
     elif part == "held_out":
         raise ConfigError("held_out_every is null, so there is no held-out text; set it to a number such as 20.")
     _require_documents(dataset, spec, part)
-    if part != "train":
+    if part in ("held_out", "all"):
         return dataset
     if spec.shuffle:
         options: dict[str, Any] = {"buffer_size": SHUFFLE_WINDOW} if isinstance(dataset, IterableDataset) else {}
@@ -230,16 +230,24 @@ def _wrong_document(column: str, path: str, wanted: str, found: Any) -> ConfigEr
     return ConfigError(f"column {column!r} of dataset_path={path!r} must hold {wanted}; it has {found!s:.100}.")
 
 
-def _keep_part(dataset: Text, n: int, held_out: bool, conversations: bool) -> Text:
-    """Keep the held-out documents, one in ``n``, or all others."""
+def _keep_part(dataset: Text, held_out_every: int | None, part: TextPart, conversations: bool) -> Text:
+    """Keep the held-out documents, one in ``held_out_every``, or all others, or half of these."""
+    n = held_out_every or 1
+
+    def is_in_part(number: int) -> bool:
+        held_out = held_out_every is not None and number % n == n - 1
+        if part in HALVES:
+            return not held_out and number // n % 2 == HALVES.index(part)
+        return held_out == (part == "held_out")
+
     if not isinstance(dataset, IterableDataset) or dataset.n_shards == 1:
-        return dataset.filter(lambda _, i: (i % n == n - 1) == held_out, with_indices=True)
+        return dataset.filter(lambda _, i: is_in_part(i), with_indices=True)
     columns = (*CONVERSATIONS, *DOCUMENTS) if conversations else DOCUMENTS
 
     def belongs(row: dict[str, Any]) -> bool:
         column = next((name for name in columns if name in row), None)
         document = json.dumps(row if column is None else row[column], default=str)
-        number = int.from_bytes(hashlib.sha256(document.encode()).digest())  # hash() differs between processes
-        return (number % n == n - 1) == held_out
+        # hash() differs between processes
+        return is_in_part(int.from_bytes(hashlib.sha256(document.encode()).digest()))
 
     return dataset.filter(belongs)

@@ -5,7 +5,9 @@ from typing import Literal
 
 from sae_lens_abstopk.system.errors import ConfigError, require_range
 
-TextPart = Literal["train", "held_out", "all"]
+TextPart = Literal["train", "first_half", "second_half", "held_out", "all"]
+"""The halves are of ``train``, and share no document."""
+HALVES: tuple[TextPart, TextPart] = ("first_half", "second_half")
 
 
 @dataclass(frozen=True, kw_only=True)

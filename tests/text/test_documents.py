@@ -2,7 +2,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import zstandard
@@ -36,12 +36,14 @@ def test_parts_are_disjoint_whole_and_independent_of_the_seed(
     options = {"dataset_path": str(path), "held_out_every": 5, "streaming": streaming}
     parts = {
         (part, seed): [row["text"] for row in documents_of(config(raw_config, seed=seed, **options), part)]
-        for part in ("train", "held_out")
+        for part in get_args(TextPart)
         for seed in (0, 1)
     }
     assert set(parts["train", 0]) | set(parts["held_out", 0]) == {f"document {i}" for i in range(50)}
     assert parts["held_out", 0] == [f"document {i}" for i in range(4, 50, 5)] == parts["held_out", 1]
-    assert set(parts["train", 0]) == set(parts["train", 1])
+    halves = [set(parts[half, 0]) for half in ("first_half", "second_half")]
+    assert halves[0] | halves[1] == set(parts["train", 0]) == set(parts["train", 1])
+    assert (len(halves[0]), len(halves[1])) == (20, 20)
     assert parts["train", 0] != parts["train", 1], "shuffled by the seed"
     everything = [row["text"] for row in documents_of(config(raw_config, **options), "all")]
     assert everything == [f"document {i}" for i in range(50)], "in the order of the file"
@@ -67,6 +69,7 @@ def test_parts_of_streamed_files_are_disjoint_and_whole_for_every_seed_and_rank(
     for seed in (1, 2, 3):
         assert read("held_out", seed) == held_out
         assert sorted(read("train", seed) + held_out) == everything
+        assert sorted(read("first_half", seed) + read("second_half", 0)) == sorted(read("train", seed))
     monkeypatch.setattr(text, "n_ranks", lambda: 2)
     shares = []
     for rank in (0, 1):

@@ -1,0 +1,93 @@
+"""How well SAEs rebuild held-out differences, and the codes of the one that is shown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sae_lens import SAE
+
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, ReconstructionSums
+from sae_lens_abstopk.dictionary.seed_stability import SeedStability, seed_stability
+from sae_lens_abstopk.diffs.diff_results import DiffFitRecord
+from sae_lens_abstopk.diffs.held_out import HeldOut
+from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap, ratio_estimates
+from sae_lens_abstopk.evaluation.results.records import Interval
+from sae_lens_abstopk.saes.signed import is_signed
+
+ROWS = 4096
+
+
+class Rebuilt(NamedTuple):
+    """One SAE on the kept held-out tokens."""
+
+    reconstruction: Reconstruction
+    errors: Float[np.ndarray, " n"]
+    """Squared error of each."""
+
+
+@torch.no_grad()
+def rebuilt(sae: SAE[Any], x: Float[torch.Tensor, "n d_in"]) -> Rebuilt:
+    """Encode and decode differences."""
+    sums, errors = ReconstructionSums(), []
+    for block in x.split(ROWS):
+        block = block.to(sae.W_dec.device)
+        codes = sae.encode(block)
+        x_hat = sae.decode(codes).to(block)
+        sums.update(block, x_hat, codes)
+        errors.append((block - x_hat).square().sum(1).cpu().double())
+    return Rebuilt(sums.result(None), torch.cat(errors).numpy())
+
+
+def stability_of(saes: Sequence[SAE[Any]]) -> SeedStability:
+    """Compare SAEs of one kind: signed latents by absolute cosine, others by cosine."""
+    return seed_stability(torch.stack([sae.W_dec.detach() for sae in saes]), signed=is_signed(saes[0]))
+
+
+def fit_record(
+    saes: Sequence[SAE[Any]], held_out: HeldOut, recovered: Interval, recovered_seeds: list[float], *, seed: int
+) -> DiffFitRecord:
+    """Measure SAEs of several seeds; their KL recovered is known."""
+    x = held_out.x
+    found = [rebuilt(sae, x) for sae in saes]
+    about_mean = (x - held_out.mean).square().sum(1).double().numpy()
+    errors = np.mean([each.errors for each in found], axis=0)
+    fvu = ratio_estimates(errors[:, None], about_mean[:, None], groups=held_out.documents_of_kept, seed=seed)
+    each = [one.reconstruction for one in found]
+    live = np.stack([one.pole_counts.sum(0).numpy() > 0 for one in each])
+    stability = stability_of(saes).found
+    return DiffFitRecord(
+        d_sae=saes[0].cfg.d_sae,
+        fvu=fvu[0],
+        l0=float(np.mean([one.l0 for one in each])),
+        dead_latents=float(np.mean([one.dead_latents for one in each])),
+        dead_poles=float(np.mean([one.poles.dead_poles for one in each])),
+        two_sidedness=float(np.mean([one.poles.mean_two_sidedness for one in each])),
+        kl_recovered=recovered,
+        stability=float(stability[live].mean()) if len(saes) > 1 and live.any() else None,
+        fvu_seeds=[one.fvu for one in each],
+        kl_recovered_seeds=recovered_seeds,
+    )
+
+
+def mean_energy(held_out: HeldOut, *, seed: int) -> Interval:
+    """Return the share of the differences' energy that is their mean: ||mean(x)||^2 / mean(||x||^2)."""
+    x, documents = held_out.x.double(), torch.tensor(held_out.documents_of_kept)
+    of = documents.unique(return_inverse=True)[1]
+    n_units = int(of.max()) + 1
+    sums = x.new_zeros(n_units, x.shape[1]).index_add_(0, of, x).numpy()
+    energy = x.new_zeros(n_units).index_add_(0, of, x.square().sum(1)).numpy()
+    n = torch.bincount(of).double().numpy()
+    return bootstrap(lambda draws: np.square(draws @ sums).sum(1) / (draws @ n) / (draws @ energy), n_units, seed=seed)
+
+
+def recovered(
+    by_patch: Mapping[str, Float[np.ndarray, "N predictions"]], base: str, held_out: HeldOut, *, seed: int
+) -> dict[str, Interval]:
+    """Return 1 - KL(tuned || patched) / KL(tuned || base) of every patch."""
+    names = [name for name in by_patch if name != base]
+    of_base = by_patch[base].reshape(-1, 1)
+    gained = np.stack([of_base[:, 0] - by_patch[name].ravel() for name in names], axis=1)
+    every = ratio_estimates(gained, of_base.repeat(len(names), 1), groups=held_out.documents_of_predictions, seed=seed)
+    return dict(zip(names, every, strict=True))

@@ -1,0 +1,71 @@
+"""The latents of a comparison of two models as a table for a terminal."""
+
+from rich.table import Table
+from rich.text import Text
+
+from sae_lens_abstopk.diffs.diff_files import Diff
+from sae_lens_abstopk.diffs.diff_results import DiffContext, DiffPoleRecord, DiffResults
+from sae_lens_abstopk.evaluation.results.records import Interval
+
+MOST_LATENTS = 16
+WIDTH_OF_TOKENS = 14
+
+
+def latents_table(diff: Diff) -> Table:
+    """Make a table of at most 80 columns: the first latents, where each side is strongest, and its KL share."""
+    drawn = Table(box=None, pad_edge=False, header_style="bold underline")
+    for heading in ("latent", "KL share", "+ pole", "- pole"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    drawn.add_column("strongest at +", no_wrap=True, width=WIDTH_OF_TOKENS)
+    drawn.add_column("at -", no_wrap=True, width=WIDTH_OF_TOKENS)
+    for heading in ("active", "stable"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for record, contexts in zip(diff.results.latents[:MOST_LATENTS], diff.contexts.latents, strict=False):
+        measured = record.kl_share is not None
+        drawn.add_row(
+            str(record.latent),
+            _share(record.kl_share) if measured else f"~{record.kl_estimate:.1%}",
+            *(_pole(record, measured) for record in (record.positive, record.negative)),
+            *(_tokens(of) for of in (contexts.positive, contexts.negative)),
+            f"{record.share_active:.0%}",
+            "-" if record.stability is None else f"{record.stability:.0%}",
+        )
+    return drawn
+
+
+def summary(results: DiffResults) -> list[str]:
+    """Return sentences about the whole comparison and the table."""
+    found = results
+    other = [f"{name.replace('_', '-')} {_short(fit.fvu)}" for name, fit in found.fits.items() if name != found.kind]
+    beside = f" ({', '.join(other)})" if other else ""
+    return [
+        f"{found.n_tokens:,} held-out tokens of {found.n_units:,} {found.unit}s. FVU {_short(found.fvu)}{beside}, L0 "
+        f"{found.fits[found.kind].l0:.1f}. The mean difference is {_short(found.mean_energy)} of the energy.",
+        f"KL(tuned || base) is {found.kl} nats a token. Added to the base model at {found.hook}, the SAE's "
+        f"reconstruction recovers {_short(found.kl_recovered)} of it, the difference itself "
+        f"{_short(found.kl_ceiling)}, the mean difference {_short(found.kl_mean_difference)}.",
+        "KL share: KL lost without the latent, or without one side of it. ~: estimated from gradients. + is where the "
+        "tuned model has more of the latent's direction. stable: other seeds that have the latent.",
+    ]
+
+
+def _pole(pole: DiffPoleRecord, measured: bool) -> str:
+    if pole.share_active == 0:
+        return "-"
+    return _share(pole.kl_share) if measured else f"~{pole.kl_estimate:.1%}"
+
+
+def _share(share: Interval | None) -> str:
+    return "-" if share is None or share.value is None else f"{share.value:.1%}"
+
+
+def _tokens(contexts: list[DiffContext]) -> Text:
+    """Return the tokens at which a side is strongest, each once."""
+    tokens = dict.fromkeys(each.tokens[each.at].strip() or repr(each.tokens[each.at]) for each in contexts)
+    shown = Text(" ".join(tokens))
+    shown.truncate(WIDTH_OF_TOKENS, overflow="ellipsis")
+    return shown
+
+
+def _short(number: Interval) -> str:
+    return "-" if number.value is None else f"{number.value:.3f}"
