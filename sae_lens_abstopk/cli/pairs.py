@@ -9,7 +9,7 @@ from typer import Argument, Option
 from typer.core import TyperGroup
 from typing_extensions import override
 
-from sae_lens_abstopk.cli.app import Device, app
+from sae_lens_abstopk.cli.app import Device, app, refuse_without
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Side(StrEnum):
 
 @pairs.command()
 def fit(
+    context: typer.Context,
     data: Annotated[
         str | None,
         Argument(
@@ -104,6 +105,7 @@ def fit(
                 limit=limit,
             )
         elif opened is not None:
+            refuse_without("DATA", "columns", "limit", context=context)
             found = pairs_of_rows(len(opened[0]))
         else:
             raise config_error("give pairs of texts, or their vectors with --arrays A.npy,B.npy.")
@@ -228,15 +230,19 @@ def concepts(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.model.quickstart_model import quickstart_model
         from sae_lens_abstopk.pairs.concepts import fit_concepts
+        from sae_lens_abstopk.pairs.fitting import require_sizes, require_width
         from sae_lens_abstopk.pairs.pair_vectors import TextVectors
         from sae_lens_abstopk.system.files import require_empty
         from sae_lens_abstopk.system.terminal import PrintableConsole
 
         require_empty(out)
+        require_sizes(d_sae=d_sae, k=k, seeds=1)
         progress = PrintableConsole(stderr=True, markup=False)
         if model is None:
             model = str(quickstart_model(lambda sentence: progress.print(sentence, style="dim")))
         vectors = TextVectors.of(model, layer=layer, device=device)
+        if (width := vectors.width()) is not None:
+            require_width(d_sae, width)
         results = fit_concepts(vectors, out=out, d_sae=d_sae, k=k, seed=seed, console=progress)
         console.print(results.table())
         console.print(

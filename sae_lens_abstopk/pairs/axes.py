@@ -16,6 +16,7 @@ from typing_extensions import override
 from sae_lens_abstopk.model.answer_vectors import Answer, Reading
 from sae_lens_abstopk.model.model_spec import resolve_device
 from sae_lens_abstopk.pairs.fit_axes import fit_axes
+from sae_lens_abstopk.pairs.fitting import require_sizes, require_width
 from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER, write_codes
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet, Turn
@@ -23,7 +24,7 @@ from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_arra
 from sae_lens_abstopk.pairs.split import components, held_out_rows
 from sae_lens_abstopk.pairs.tables import axes_table
 from sae_lens_abstopk.pairs.views import write_views
-from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import require_empty
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.vectors.vectors import Vectors
@@ -93,9 +94,7 @@ class PairAxes(Shown):
         console, device = console or Console(quiet=True), resolve_device("device", device)
         if (model is None) == (arrays is None):
             raise ConfigError("give model=, a language model or a sentence-transformers model, or arrays=, not both.")
-        require_range("seeds", seeds, at_least=1)
-        require_range("d_sae", d_sae, at_least=1)
-        require_range("k", k, at_least=1, at_most=d_sae, remedy=" (d_sae)")
+        require_sizes(d_sae=d_sae, k=k, seeds=seeds)
         group = components(pairs)
         test = held_out_rows(group, share=held_out, seed=seed)
         vectors = None
@@ -110,13 +109,12 @@ class PairAxes(Shown):
             vectors = TextVectors.of(
                 model, layer=layer, hook_name=hook_name, reading=reading, max_tokens=max_tokens, device=device
             )
+            if (width := vectors.width()) is not None:
+                require_width(d_sae, width)
             differences = differences_of_texts(pairs, vectors, test, console=console)
             origin = vectors.facts()
         differences.require_sound()
-        if d_sae > differences.d_in * 8:
-            raise ConfigError(
-                f"d_sae={d_sae} must be at most {8 * differences.d_in}, 8 times the width of the vectors."
-            )
+        require_width(d_sae, differences.d_in)
         sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "seeds": seeds, "baselines": baselines, "seed": seed}
         fitted = fit_axes(pairs, differences, group, **sizes, origin=origin, device=device, console=console)
         return cls(fitted.sae, fitted.results, pairs, fitted.codes, vectors)

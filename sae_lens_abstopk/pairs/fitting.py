@@ -9,7 +9,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.loading import load_sae
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.train import train
@@ -20,6 +20,20 @@ LARGEST_BATCH = 1 / 16
 # more pairs than these steps can take are seen less often
 MOST_STEPS = 3000
 BASELINES = ("one_sided_F", "one_sided_2F")
+# most axes, in widths of the vectors
+MOST_WIDTHS = 8
+
+
+def require_sizes(*, d_sae: int, k: float, seeds: int) -> None:
+    """Raise a :class:`ConfigError` if a size is out of range."""
+    require_range("seeds", seeds, at_least=1)
+    require_range("d_sae", d_sae, at_least=1)
+    require_range("k", k, at_least=1, at_most=d_sae, remedy=" (d_sae)")
+
+
+def require_width(d_sae: int, width: int) -> None:
+    """Raise a :class:`ConfigError` if vectors of this width have too few dimensions for so many axes."""
+    require_range("d_sae", d_sae, at_most=MOST_WIDTHS * width, remedy=f", {MOST_WIDTHS} times the width of the vectors")
 
 
 def config_of(
@@ -45,6 +59,7 @@ def config_of(
         "device": device,
         "train_batch_size_tokens": batch,
         "output_path": str(out),
+        "divergence_factor": None,  # few pairs can be fitted nearly without loss, of which ten times is no divergence
     }
     names = {"sae": {}} | {_of_seed("signed", i): {} for i in range(1, n_seeds)}
     if baselines:

@@ -26,7 +26,7 @@ FORMATS = (
 )
 """Recognised formats; the first whose columns are there is taken."""
 LABELS = ("label", "preference", "winner")
-PROMPTS = ("prompt", "instruction")
+PROMPTS = ("prompt", "instruction", "conversations")  # the last in ShareGPT's format
 KEYS = ("a", "b", "chosen", "rejected", "label", "prompt", "group")
 """Keys with which a user names columns."""
 WAYS = "give a=COLUMN,b=COLUMN or chosen=COLUMN,rejected=COLUMN, and as needed label=, prompt= and group=."

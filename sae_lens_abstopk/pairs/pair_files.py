@@ -14,7 +14,7 @@ from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.reading import read_pairs
 from sae_lens_abstopk.system.errors import ConfigError, require_range
-from sae_lens_abstopk.system.files import whole_file, write_whole
+from sae_lens_abstopk.system.files import files_sha256, whole_file, write_whole
 
 RESULTS, AXES, CODES, SAE_FOLDER = "pairs.json", "axes.csv", "codes.parquet", "sae"
 _ORIGIN = b"pairs"
@@ -67,9 +67,15 @@ def read_fit(folder: Path) -> Fitted:
         results = PairResults.model_validate_json((folder / RESULTS).read_text(encoding="utf-8"))
         table = pq.read_table(folder / CODES)
         origin = json.loads(table.schema.metadata[_ORIGIN])
-    except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise ConfigError(f"{folder}: {RESULTS} or {CODES} cannot be read ({error}); fit the pairs again.") from None
-    source, columns = origin["source"], {key: each for key, each in origin["columns"].items() if each is not None}
+    except (ValueError, KeyError, TypeError, pa.ArrowException):
+        raise ConfigError(f"{folder}: {RESULTS} or {CODES} is damaged; fit the pairs again.") from None
+    source = origin["source"]
+    if "dataset_path" not in source:
+        raise ConfigError(f"{folder} was fitted to arrays without texts; fit again with the data of the pairs.")
+    path = Path(source["dataset_path"])
+    if "sha256" in source and path.exists() and files_sha256(path) != source["sha256"]:
+        raise ConfigError(f"{path} has changed since {folder} was written; fit the pairs again.")
+    columns = {key: each for key, each in origin["columns"].items() if each is not None}
     pairs = read_pairs(
         source["dataset_path"],
         columns=_as_named(columns),
@@ -110,7 +116,7 @@ def pairs_of_axis(
     code = fitted.codes[:, axis] * preferred * (1 if side == "+" else -1)
     chosen = code > above
     words = " ".join((record.words_positive if side == "+" else record.words_negative)[:3])
-    reason = f"axis {axis} {side} ({words}) above {above:g}"
+    reason = f"axis {axis} {side}{f' ({words})' if words else ''} above {above:g}"
     if not chosen.any():
         raise ConfigError(
             f"no pair is on {reason}; the largest code there is {max(code.max(), 0):.3g}: lower --above, or take the "

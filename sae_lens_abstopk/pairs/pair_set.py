@@ -65,7 +65,7 @@ class PairSet(Shown):
     counts: PairCounts
     columns: PairColumns
     source: dict[str, str] = field(default_factory=dict)
-    """The data set: ``dataset_path`` and, if given, ``dataset_name`` and ``split``."""
+    """The data set: ``dataset_path``, ``split``, ``dataset_name`` if given, and ``sha256`` of files."""
 
     def __len__(self) -> int:
         return len(self.a)

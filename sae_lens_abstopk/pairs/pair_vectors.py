@@ -16,9 +16,10 @@ from rich.console import Console
 
 from sae_lens_abstopk.model.answer_vectors import Answer, AnswerReader, Reading
 from sae_lens_abstopk.model.check_hook import chosen_hook, most_positions
+from sae_lens_abstopk.model.hook_places import LAYER_MODULE
 from sae_lens_abstopk.model.language_model import load_language_model, load_tokenizer
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.model_shape import model_files
+from sae_lens_abstopk.model.model_shape import model_files, model_shape
 from sae_lens_abstopk.model.model_spec import ModelSpec, require_device, resolve_device
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
@@ -77,6 +78,12 @@ class TextVectors:
                 )
             return cls(model, None, device=device)
         return cls(model, chosen_hook(model, layer=layer, hook_name=hook_name), reading, max_tokens, device)
+
+    def width(self) -> int | None:
+        """Return the width of the vectors, if it is known before weights are read: that of a layer's output."""
+        if self.hook_name is None or not LAYER_MODULE.search(self.hook_name):
+            return None
+        return model_shape(self.model, "AutoModelForCausalLM").width
 
     def read(self, answers: list[Answer], *, console: Console | None = None) -> Vectors:
         """Return the vector of each answer, from the package's cache if it is there."""

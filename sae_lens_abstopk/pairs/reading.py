@@ -13,6 +13,7 @@ from sae_lens_abstopk.pairs.labels import understand
 from sae_lens_abstopk.pairs.pair_set import PairColumns, PairCounts, PairSet
 from sae_lens_abstopk.pairs.turns import Exchange, cut_common_start, exchange
 from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.files import files_sha256
 from sae_lens_abstopk.text.documents import Text, first_document, open_dataset, text_errors
 
 # rows read at a time
@@ -102,7 +103,12 @@ def read_pairs(
             unlabelled=len(pairs) - n_known if n_known else 0,
         ),
         columns=found,
-        source={"dataset_path": path, **({} if name is None else {"dataset_name": name}), "split": split},
+        source={
+            "dataset_path": path,
+            **({} if name is None else {"dataset_name": name}),
+            "split": split,
+            **({"sha256": files_sha256(Path(path))} if Path(path).exists() else {}),
+        },
     )
 
 

@@ -1,7 +1,10 @@
 """The prompt and the two responses of a pair, from texts, conversations and transcripts."""
 
+import ast
+import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sae_lens_abstopk.pairs.pair_set import Turn
@@ -10,8 +13,12 @@ from sae_lens_abstopk.system.errors import ConfigError
 Turns = tuple[Turn, ...]
 # roles of turns to which the other turns respond
 ASKING = ("user", "human", "system", "developer", "tool", "function")
+# ShareGPT's names of roles
+SHAREGPT = {"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
 # of Anthropic's data sets, such as hh-rlhf
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+# an object, or a list of objects
+WRITTEN = re.compile(r"\{.*\}|\[\s*\{.*\}\s*\]", re.DOTALL)
 SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
@@ -32,9 +39,13 @@ def exchange(a: Any, b: Any, prompt: Any = None) -> Exchange:
     up to which both are equal; what follows is the response, of which the turns of the assistant are joined. The prompt
     is then what was cut, after ``prompt`` unless that is part of it. None is an empty text.
 
+    Turns may be in ShareGPT's format (from and value), a single turn may stand without a list, and a text that is
+    turns as JSON or Python writes them, as in .csv, is a conversation.
+
     Raises:
         ConfigError: a value is neither text nor a list of turns, or only one of ``a`` and ``b`` is a list.
     """
+    a, b, prompt = map(_conversation, (a, b, prompt))
     asked = _turns(prompt)
     kinds = {type(side) for side in (a, b) if side is not None}
     if kinds == {list} or all(_is_transcript(side) for side in (a, b)):
@@ -49,6 +60,25 @@ def exchange(a: Any, b: Any, prompt: Any = None) -> Exchange:
     if isinstance(prompt, str) and a.startswith(prompt) and b.startswith(prompt):
         a, b = a[len(prompt) :], b[len(prompt) :]
     return Exchange(asked, a, b)
+
+
+def _conversation(value: Any) -> Any:
+    """Return a list of turns if the value is a turn, or is text that holds such a list."""
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, str) or not WRITTEN.fullmatch(value.strip()):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            found = read(value.strip())
+            turns = [found] if isinstance(found, dict) else found
+            return turns if all(isinstance(turn, dict) and _keys(turn) for turn in turns) else value
+    return value
+
+
+def _keys(turn: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the keys of a turn's role and content."""
+    return next((keys for keys in (("role", "content"), ("from", "value")) if turn.keys() >= set(keys)), None)
 
 
 def cut_common_start(exchanges: Sequence[Exchange], least: float) -> list[Exchange]:
@@ -97,11 +127,16 @@ def _turns(value: Any) -> Turns:
 
 
 def _turn(value: Any, number: int) -> Turn:
-    role, content = (value.get("role"), value.get("content")) if isinstance(value, dict) else (None, None)
+    keys = _keys(value) if isinstance(value, dict) else None
+    role, content = (value[key] for key in keys) if keys else (None, None)
+    if keys and keys[0] == "from":
+        role = SHAREGPT.get(str(role), role)
     if isinstance(content, list):  # of parts, among which there may be images
         content = "\n\n".join(part["text"] for part in content if isinstance(part, dict) and part.get("text"))
     if not isinstance(role, str) or not isinstance(content, str | None):
-        raise ConfigError(f"turn {number} is {value!s:.60}; it must have a role and content, both text.")
+        raise ConfigError(
+            f"turn {number} is {value!s:.60}; it must have a role and content, or from and value, both text."
+        )
     return role, content or ""
 
 

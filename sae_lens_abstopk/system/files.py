@@ -36,6 +36,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of all files of a folder."""
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\n{file_sha256(file)}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
 def sampled_digest(path: Path) -> str:
     """Return a fast digest of a large file, from samples at even distances."""
     digest, size = hashlib.sha256(), path.stat().st_size
@@ -100,6 +110,8 @@ def require_empty(folder: Path) -> None:
     """Raise a :class:`ConfigError` if an output folder is a file or has files."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not an empty folder; give another with --out, or empty it.")
+    if file := next((parent for parent in folder.parents if parent.is_file()), None):
+        raise ConfigError(f"{folder} cannot be made, since {file} is a file; give another folder with --out.")
 
 
 def inside(folder: Path, name: str, *, where: str) -> Path:

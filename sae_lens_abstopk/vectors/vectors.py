@@ -48,7 +48,7 @@ class Vectors:
         """
         if isinstance(array, Vectors):
             return array
-        tensor = _as_tensor(array) if isinstance(array, np.ndarray) else torch.as_tensor(array)
+        tensor = _as_tensor(array, name) if isinstance(array, np.ndarray) else torch.as_tensor(array)
         return cls(name, (_require_matrix(tensor, name),))
 
     def __len__(self) -> int:
@@ -206,7 +206,7 @@ def _open_npy(path: Path) -> Vectors:
             ) from None
         raise ConfigError(f"{name} is damaged or cut short: {error}.") from None
     mapped = (array.base,) if isinstance(array.base, mmap.mmap) else ()
-    return Vectors(name, (_require_matrix(_as_tensor(array), name),), mapped=mapped)
+    return Vectors(name, (_require_matrix(_as_tensor(array, name), name),), mapped=mapped)
 
 
 def _open_safetensors(path: Path, tensor: str) -> Vectors:
@@ -265,12 +265,12 @@ def rows_of_arrow(chunk: Any, name: str, start: int) -> Tensor:
     if values.null_count:
         row = start + int(np.flatnonzero(np.asarray(values.is_null()))[0]) // int(lengths[0])
         raise ConfigError(f"{name}: row {row} has missing values; remove such rows.")
-    return _as_tensor(values.to_numpy(zero_copy_only=True)).view(len(chunk), -1)
+    return _as_tensor(values.to_numpy(zero_copy_only=True), name).view(len(chunk), -1)
 
 
-def _as_tensor(array: np.ndarray) -> Tensor:
+def _as_tensor(array: np.ndarray, name: str) -> Tensor:
     if array.dtype.byteorder == ">" or array.dtype.kind not in "fiu":
-        raise ConfigError(f"data has values of type {array.dtype}; save it as float16, float32 or float64.")
+        raise ConfigError(f"{name} has values of type {array.dtype}; save it as float16, float32 or float64.")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

@@ -72,6 +72,20 @@ FORMATS: dict[str, tuple[Rows, list[tuple[Any, str, str, float]]]] = {
         [{"chosen": "The sun.", "rejected": "The moon."}, {"chosen": "Yes.", "rejected": "No."}],
         [((), "The sun.", "The moon.", 1), ((), "Yes.", "No.", 1)],
     ),
+    "ShareGPT": (
+        [
+            {
+                "conversations": [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Why?"}],
+                "chosen": {"from": "gpt", "value": "So."},
+                "rejected": {"from": "gpt", "value": "No."},
+            }
+        ],
+        [((("system", "Be brief."), *ASKED), "So.", "No.", 1)],
+    ),
+    "lists of objects that are no turns": (
+        [{"prompt": "Why?", "chosen": '[{"x": 1}]', "rejected": "[{x}]"}],
+        [(ASKED, '[{"x": 1}]', "[{x}]", 1)],
+    ),
     "transcripts": (
         [{"chosen": LONG + " So.", "rejected": LONG + " So not."}, {"chosen": LONG, "rejected": TRANSCRIPT + " Yes."}],
         [
@@ -131,6 +145,16 @@ def test_every_format_is_recognised_by_its_columns(name: str, tmp_path: Path) ->
     found = as_rows(read_pairs(write_rows(tmp_path / "pairs.jsonl", rows)))
     assert [row[:3] for row in found] == [row[:3] for row in expected]
     np.testing.assert_array_equal([row[3] for row in found], [row[3] for row in expected])
+
+
+@pytest.mark.parametrize("name", ["TRL, conversations", "ShareGPT", "Chatbot Arena, several turns"])
+@pytest.mark.parametrize("write", [json.dumps, str])
+def test_conversations_in_csv_are_read_as_json_or_as_python_writes_them(
+    name: str, write: Callable[[Any], str], tmp_path: Path
+) -> None:
+    rows, expected = FORMATS[name]
+    texts = [{key: each if isinstance(each, str) else write(each) for key, each in row.items()} for row in rows]
+    assert as_rows(read_pairs(write_rows(tmp_path / "pairs.csv", texts))) == expected
 
 
 @pytest.mark.parametrize("name", ["p.json", "p.csv", "p.parquet", "p.jsonl.gz", "p.jsonl.zst", "p.csv.gz", "saved"])

@@ -1,0 +1,144 @@
+"""A mistake in a command on pairs is answered in one sentence, before a text is embedded, and writes nothing."""
+
+import gzip
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sae_lens_abstopk.model.answer_vectors import AnswerReader
+from tests.cli.test_cli import invoke
+from tests.pairs.pair_files import write_rows
+from tests.pairs.test_axes import planted, write_pairs
+from tests.sentence_model import save_sentence_model
+
+N = 60
+SIZES = ("--d-sae", "6", "--k", "2", "--seeds", "1", "--no-baselines")
+LABEL = "--labeler http://127.0.0.1:9 --labeler-model m --yes"
+
+# the arguments after `abstopk pairs`, and key words of the answer in order
+MISTAKES: dict[str, str] = {
+    # the data
+    "fit": "give pairs of texts, or their vectors",
+    "missing.jsonl": "missing.jsonl.*no such file",
+    "empty.jsonl": "empty.jsonl' is empty",
+    "cut.jsonl --model lm": "cut.jsonl",
+    "cut.jsonl.gz --model lm": "cut.jsonl.gz",
+    "bad.parquet --model lm": "bad.parquet",
+    "no/such-set --model lm": "no/such-set",
+    "few.jsonl,splitt=dev --model lm": "splitt",
+    "one.jsonl --model lm": "1 pairs are too few to hold out 0.2",
+    "equal.jsonl --model lm": "none of its 9 rows is a pair",
+    "same_prompt.jsonl --model lm": "all 60 pairs are connected",
+    "numbers.jsonl --model lm": "row 0 of a and b",
+    "labels.jsonl --model lm": "'label' holds 'good'",
+    "few.jsonl --model lm --limit 3": "3 pairs are too few to hold out 0.2",
+    # columns
+    "few.jsonl --columns a=prompt": "gives a; give a=COLUMN,b=COLUMN",
+    "few.jsonl --columns a:prompt": "'a:prompt' is not known",
+    "few.jsonl --columns group=who": "no column 'who' for group",
+    "few.jsonl --columns chosen=x,rejected=y": "no column 'x' for chosen",
+    # the model
+    "few.jsonl --model no/such-model": "no/such-model",
+    "few.jsonl --model full": "full",
+    "few.jsonl --model lm --layer 26": "layer=26.*layers 0 to 25",
+    "few.jsonl --model lm --hook model.layers.99": "model.layers.99",
+    "few.jsonl --model lm --hook model.layers.1 --layer 1": "give one of them",
+    "few.jsonl --model sentences --layer 3": "leave out the layer",
+    "few.jsonl --model lm --device tpu": "tpu",
+    # sizes
+    "few.jsonl --model lm --d-sae 999": "d_sae=999 must be at most 256",
+    "few.jsonl --model lm --k 99": "k=99.0 must be at least 1 and at most 32",
+    "few.jsonl --model lm --held-out 0.01": "60 pairs are too few to hold out 0.01",
+    "few.jsonl --model lm --out full": "full is not an empty folder",
+    "few.jsonl --model lm --out file": "file is not an empty folder",
+    "few.jsonl --model lm --out file/x": "file is a file; give another folder",
+    # arrays
+    "--arrays a.npy": "must name two files",
+    "--arrays a.npy,b.npy --model lm": "leave out --model",
+    "--arrays a.npy,c.npy": r"\[60, 24\].*\[60, 5\].*one shape",
+    "--arrays a.npy,none.npy": "none.npy.*no such file",
+    "--arrays a.npy,cut.npy": "cut.npy",
+    "--arrays nan.npy,b.npy": "NaN or infinite",
+    "--arrays a.npy,a.npy": "all 60 rows are equal",
+    "--arrays short.npy,short.npy": "3 pairs are too few",
+    "--arrays text.npy,b.npy": "text.npy.* has values of type <U1",
+    "--arrays a.npy,b.npy --columns a=x,b=y": "--columns would be ignored without DATA",
+    "few.jsonl --arrays short.npy,short.npy": "has 3 rows, and the pairs have 60",
+    "--arrays a.npy,b.npy --d-sae 999": "d_sae=999 must be at most 192",
+    # a fit
+    "flip missing --axis 0 --out n.jsonl": "missing is not a folder of `abstopk pairs`",
+    "flip bad_json --axis 0 --out n.jsonl": "bad_json.*fit the pairs again",
+    "flip bad_codes --axis 0 --out n.jsonl": "bad_codes.*fit the pairs again",
+    "flip bare --axis 0 --out n.jsonl": "bare was fitted to arrays without texts",
+    "flip gone --axis 0 --out n.jsonl": "gone.jsonl",
+    "flip changed --axis 0 --out n.jsonl": "changed.jsonl has changed since changed was written",
+    "drop out --axis 6 --out n.jsonl": "axis=6 must be at least 0 and below 6",
+    "drop out --axis 0 --above 999 --out n.jsonl": "no pair is on axis 0 .* lower --above",
+    "drop out --axis 0 --out n.txt": "out='.txt' is not known",
+    "drop out --axis 0 --out few.jsonl": "few.jsonl exists",
+    f"label out {LABEL}": "127.0.0.1:9 cannot be reached",
+    f"label bare {LABEL}": "bare was fitted to arrays without texts",
+    "concepts --model no/such-model": "no/such-model",
+    "concepts --model lm --k 99": "k=99.0 must be at least 1 and at most 24",
+    "concepts --model lm --d-sae 999": "d_sae=999 must be at most 256",
+}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
+    """A folder with data, models and fits, some of them damaged."""
+    root = tmp_path_factory.mktemp("bad")
+    shutil.copytree(tiny_llama, root / "lm")
+    shutil.move(save_sentence_model(root / "made"), root / "sentences")
+    a, b, *_ = planted(N)
+    bad = a.copy()
+    bad[7, 0] = np.nan
+    for name, array in (("a", a), ("b", b), ("c", b[:, :5]), ("nan", bad), ("short", a[:3])):
+        np.save(root / f"{name}.npy", array.astype(np.float32))
+    np.save(root / "text.npy", np.array([["x"]] * N))
+    (root / "cut.npy").write_bytes((root / "a.npy").read_bytes()[:500])
+    pair = {"a": "x", "b": "y"}
+    many = [{"a": f"x {i}", "b": f"y {i}"} for i in range(N)]
+    write_rows(root / "one.jsonl", [pair])
+    write_rows(root / "equal.jsonl", [{"a": "x", "b": "x"}] * 9)
+    write_rows(root / "same_prompt.jsonl", [{"prompt": "p"} | each for each in many])
+    write_rows(root / "numbers.jsonl", [{"a": 1, "b": 2}])
+    write_rows(root / "labels.jsonl", [pair | {"label": "good"}])
+    (root / "empty.jsonl").touch()
+    (root / "cut.jsonl").write_text(json.dumps(pair) + '\n{"a": "x", "b')
+    (root / "cut.jsonl.gz").write_bytes(gzip.compress(json.dumps(pair).encode() * 100)[:30])
+    (root / "bad.parquet").write_bytes(b"PAR1xx")
+    (root / "full").mkdir()
+    (root / "full" / "x").touch()
+    (root / "file").touch()
+    arrays = f"{root / 'a.npy'},{root / 'b.npy'}"
+    for name, fit in (("few", "out"), ("changed", "changed"), ("gone", "gone")):
+        write_pairs(root / f"{name}.jsonl", N)
+        done = invoke("pairs", str(root / f"{name}.jsonl"), "--arrays", arrays, *SIZES, "--out", str(root / fit))
+        assert done.exit_code == 0, done.output
+    assert invoke("pairs", "--arrays", arrays, *SIZES, "--out", str(root / "bare")).exit_code == 0
+    with (root / "changed.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": "p", "response_a": "x", "response_b": "y", "label": 1}) + "\n")
+    (root / "gone.jsonl").unlink()
+    for name in ("bad_json", "bad_codes"):
+        shutil.copytree(root / "out", root / name)
+    (root / "bad_json" / "pairs.json").write_text("{")
+    (root / "bad_codes" / "codes.parquet").write_bytes(b"x")
+    return root
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
+def test_a_mistake_gets_one_sentence(arguments: str, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(AnswerReader, "__call__", lambda *_: pytest.fail("a text was embedded"))
+    before = sorted(work.rglob("*"))
+    done = invoke("pairs", *arguments.split())
+    assert done.exit_code in (1, 2), done.output
+    assert isinstance(done.exception, SystemExit), repr(done.exception)
+    (said,) = (line for line in done.output.splitlines() if line.startswith("error: "))
+    assert re.search(MISTAKES[arguments], said), said
+    assert sorted(work.rglob("*")) == before
