@@ -71,7 +71,10 @@ def read_fit(folder: Path) -> Fitted:
         raise ConfigError(f"{folder}: {RESULTS} or {CODES} is damaged; fit the pairs again.") from None
     source = origin["source"]
     if "dataset_path" not in source:
-        raise ConfigError(f"{folder} was fitted to arrays without texts; fit again with the data of the pairs.")
+        raise ConfigError(
+            f"the pairs of {folder} are of no file (arrays without texts, or the shipped concepts), so they cannot be "
+            "read again; fit pairs of a file."
+        )
     path = Path(source["dataset_path"])
     if "sha256" in source and path.exists() and files_sha256(path) != source["sha256"]:
         raise ConfigError(f"{path} has changed since {folder} was written; fit the pairs again.")
