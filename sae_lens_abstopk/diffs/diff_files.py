@@ -18,8 +18,8 @@ class Diff(NamedTuple):
 
     def write(self, folder: Path) -> None:
         """Write ``diff.json`` and ``contexts.json``."""
-        for name, record in zip((RESULTS, CONTEXTS), self, strict=True):
-            write_whole(folder / name, record.model_dump_json(indent=1) + "\n")
+        write_whole(folder / RESULTS, self.results.model_dump_json(indent=1) + "\n")
+        write_whole(folder / CONTEXTS, self.contexts.model_dump_json() + "\n")  # a number a line would be long
 
     @classmethod
     def read(cls, folder: Path) -> Self:

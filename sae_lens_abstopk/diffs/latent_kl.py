@@ -37,8 +37,9 @@ def estimated_rises(
         codes = sae.encode(part.x.to(sae.W_dec.device)).detach().requires_grad_()
         rebuilt = sae.decode(codes)
         with pair.base() as model:
-            activations = part.moved(HALF * rebuilt.detach().cpu()).to(target.tokens.device)
-            slope = pair.passes(model).divergence_gradient(target.tokens, activations, target.logits).cpu()[part.kept]
+            passes = pair.passes(model)
+            activations = part.moved(HALF * rebuilt.detach().cpu()).to(passes.device)
+            slope = passes.divergence_gradient(target.tokens, activations, target.logits).cpu()[part.kept]
         on_pass()
         by_code = torch.autograd.grad(rebuilt, codes, slope.to(rebuilt))[0]
         rise = (-by_code * codes).detach().double()

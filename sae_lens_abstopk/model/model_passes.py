@@ -131,7 +131,7 @@ class ModelPasses:
             moved = activations.detach().requires_grad_()
             logits = self.logits_with(tokens, moved)
             # the gradient of KL(clean || softmax(logits)) in the logits
-            slope = logits.detach().float().softmax(-1) - clean_logits.float().softmax(-1)
+            slope = logits.detach().float().softmax(-1) - clean_logits.to(logits.device).float().softmax(-1)
             slope[:, -1] = 0
             return torch.autograd.grad(logits, moved, slope.to(logits))[0]
 
@@ -195,7 +195,7 @@ def scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | Non
             log_p = log_softmax(logits[row, scored].float(), dim=-1)
             losses.append(nll_loss(log_p, ids[1:][scored], reduction="none"))
             if clean is not None:
-                log_clean = log_softmax(clean[row, scored].float(), dim=-1)
+                log_clean = log_softmax(clean[row, scored].to(log_p.device).float(), dim=-1)
                 divergences.append(kl_div(log_p, log_clean, log_target=True, reduction="none").sum(-1))
     return ReplacedPass(
         torch.cat(losses).cpu().double(), torch.cat(divergences).cpu().double() if clean is not None else None
