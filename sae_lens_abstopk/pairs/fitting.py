@@ -11,6 +11,7 @@ from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.training.config.config_file import load_config
+from sae_lens_abstopk.training.config.seeds_and_baselines import by_kind, seeds_and_baselines
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.train import train
 from sae_lens_abstopk.vectors.differences import Differences
@@ -19,7 +20,6 @@ from sae_lens_abstopk.vectors.differences import Differences
 LARGEST_BATCH = 1 / 16
 # more pairs than these steps can take are seen less often
 MOST_STEPS = 3000
-BASELINES = ("one_sided_F", "one_sided_2F")
 # most axes, in widths of the vectors
 MOST_WIDTHS = 8
 
@@ -61,13 +61,7 @@ def config_of(
         "output_path": str(out),
         "divergence_factor": None,  # few pairs can be fitted nearly without loss, of which ten times is no divergence
     }
-    names = {"sae": {}} | {_of_seed("signed", i): {} for i in range(1, n_seeds)}
-    if baselines:
-        for name, width in zip(BASELINES, (d_sae, 2 * d_sae), strict=True):
-            changes = {"architecture": "sparse_batchtopk", "d_sae": width}
-            names |= {_of_seed(name, i): changes for i in range(n_seeds)}
-    overrides |= {f"companions.{name}": changes for name, changes in names.items() if name != "sae"}
-    overrides["weight_seeds"] = {name: seed + i % n_seeds for i, name in enumerate(names)}
+    overrides |= seeds_and_baselines(d_sae, n_seeds=n_seeds, baselines=baselines, seed=seed)
     cfg = load_config("pairs", overrides, vectors=differences)
     if cfg.total_training_steps > MOST_STEPS:
         cfg = load_config("pairs", overrides | {"training_steps": MOST_STEPS}, vectors=differences)
@@ -79,21 +73,14 @@ def train_axes(cfg: TrainingConfig, differences: Differences, *, console: Consol
     # elsewhere than on a terminal, a run logs a line for each SAE
     quiet = console if console.is_terminal else Console(quiet=True)
     folders = train(cfg, vectors=differences, console=quiet).folders
-    found: dict[str, list[SAE[Any]]] = {}
-    for name, folder in folders.items():
-        kind, sae = "signed" if name == "sae" else name.partition("_seed")[0], load_sae(folder)
-        if differences.unit:  # the saved SAE takes raw differences
-            scaled = {"normalize_activations": "constant_norm_rescale"}
-            sae = derive(type(sae), type(sae.cfg), sae, sae.state_dict(), **scaled)
-        found.setdefault(kind, []).append(sae)
-    return found
+    saes = {name: load_sae(folder) for name, folder in folders.items()}
+    if differences.unit:  # the saved SAE takes raw differences
+        scaled = {"normalize_activations": "constant_norm_rescale"}
+        saes = {name: derive(type(sae), type(sae.cfg), sae, sae.state_dict(), **scaled) for name, sae in saes.items()}
+    return by_kind(saes)
 
 
 def note_origin(sae: SAE[Any], origin: Mapping[str, Any]) -> None:
     """Write into the metadata of an SAE what its vectors are, so that ``steer`` finds the hook."""
     for key, value in origin.items():
         sae.cfg.metadata[{"model": "model_name"}.get(key, key)] = value
-
-
-def _of_seed(kind: str, number: int) -> str:
-    return f"{kind}_seed{number}"

@@ -11,6 +11,7 @@ from rich.console import Console
 from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes
 from sae_lens_abstopk.model.template_tokens import marked_conversation, unmarked
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.training.config.config_file import build_config, load_config
@@ -58,6 +59,8 @@ def test_a_run_resumes_exactly_and_records_both_models_and_what_was_held_out(
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
     assert [float(row["held_out_fvu"]) > 0 for row in rows if row["held_out_fvu"]] == [True, True]
     assert not any(row["loss_recovered_zero"] for row in rows)
+    with pytest.raises(ConfigError, match="read the difference of two models"):
+        load_subject_saes(tmp_path / "run")
     assert build_config(raw).to_dict() == load_config(tmp_path / "run" / "config.yaml").to_dict()
 
 

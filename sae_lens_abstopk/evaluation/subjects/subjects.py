@@ -230,6 +230,11 @@ def find_text(
     device: str = "auto",
 ) -> LoadedSAEs:
     """Find the model and the text of SAEs from ``origins``; arguments and errors as in :func:`load_subject_saes`."""
+    if any(sae.cfg.metadata.get("source") == "model_difference" for sae in saes.values()):
+        raise ConfigError(
+            "these SAEs read the difference of two models, and this measures SAEs of the activations of one; use "
+            "`abstopk diff`."
+        )
     model = str(model) if isinstance(model, PurePath) else model
     text = None if text is None else str(text)
     require_one_place(list(saes.values()), same_model=model is not None)

@@ -1,0 +1,74 @@
+"""The subcommand ``diff``: what a fine-tune changed."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from sae_lens_abstopk.cli.app import Device, app
+from sae_lens_abstopk.cli.errors import errors_as_sentences
+
+
+@app.command()
+def diff(
+    base: Annotated[str, Option(help="Base model: Hub id or folder.")],
+    data: Annotated[
+        str,
+        Option(
+            metavar="PATH[,name=X][,split=X][,column=X]", help="Text that both models read: a Hub data set or a file."
+        ),
+    ],
+    tuned: Annotated[str | None, Option(help="Tuned model: Hub id or folder.")] = None,
+    adapter: Annotated[str | None, Option(help="PEFT adapter of the base model, in place of --tuned.")] = None,
+    layer: Annotated[int | None, Option(help="Layer whose output is read; by default the middle one.", min=0)] = None,
+    hook: Annotated[str | None, Option(help="Another module to read, in place of a layer.")] = None,
+    out: Annotated[Path, Option("--out", "-o", help="Output folder; the same command resumes a run in it.")] = Path(
+        "diff"
+    ),
+    chat: Annotated[
+        bool, Option("--chat", help="The text is conversations, read in the tuned model's chat template.")
+    ] = False,
+    template: Annotated[
+        bool, Option("--template", help="With --chat, train on the template's own tokens too.")
+    ] = False,
+    tokens: Annotated[int | None, Option(help="Tokens to train on; the text may be read several times.", min=1)] = None,
+    context_size: Annotated[int | None, Option(help="Tokens of a context; 128 by default.", min=2)] = None,
+    d_sae: Annotated[int | None, Option(help="Number of latents F; 144 by default.", min=1)] = None,
+    k: Annotated[float | None, Option(help="Mean number of active latents of a token; 8 by default.", min=1)] = None,
+    seeds: Annotated[int, Option(help="SAEs with other first weights, which say what is stable.", min=1)] = 5,
+    baselines: Annotated[
+        bool, Option("--baselines/--no-baselines", help="Train one-sided SAEs of F and of 2F latents too.")
+    ] = True,
+    seed: Annotated[int, Option(help="Seed of the text's order and of the first SAE.", min=0, max=2**31 - 1)] = 0,
+    device: Device = "auto",
+    tuned_device: Annotated[str | None, Option(help="Device of --tuned, if not that of the base model.")] = None,
+) -> None:
+    """Train signed SAEs on the difference that a fine-tune makes to the activations of tokens."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.diffs.fitting import SAE_FOLDER, difference_config, fit_difference
+        from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
+        from sae_lens_abstopk.system.terminal import PrintableConsole
+
+        cfg = difference_config(
+            base,
+            out,
+            text=text_keys("--data", data),
+            tuned=tuned,
+            adapter=adapter,
+            layer=layer,
+            hook_name=hook,
+            d_sae=d_sae,
+            k=k,
+            n_seeds=seeds,
+            baselines=baselines,
+            seed=seed,
+            device=device,
+            tuned_device=tuned_device,
+            use_chat_formatting=chat,
+            exclude_chat_template=chat and not template,
+            training_tokens=tokens,
+            context_size=context_size,
+        )
+        fitted = fit_difference(cfg, console=PrintableConsole(stderr=True, markup=False))
+        fitted.sae.save_model(out / SAE_FOLDER)
+        console.out(out / SAE_FOLDER)

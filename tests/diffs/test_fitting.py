@@ -1,0 +1,67 @@
+"""`abstopk diff` on a tiny model and a tiny adapter."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from sae_lens import SAE
+
+from sae_lens_abstopk.diffs import fitting
+from sae_lens_abstopk.diffs.fitting import difference_config, fit_difference
+from tests.cli.test_cli import invoke
+
+SIZES = ("--seeds", "2", "--tokens", "2048", "--d-sae", "8", "--k", "2", "--context-size", "32", "--device", "cpu")
+
+
+def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
+    tiny_llama: Path, tiny_adapter: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["diff", "--base", str(tiny_llama), "--adapter", str(tiny_adapter), "--layer", "3", "--data", str(texts)]
+    command += ["--out", str(tmp_path / "out"), *SIZES]
+    done = invoke(*command)
+    assert done.exit_code == 0, done.output
+    sae = SAE.load_from_disk(tmp_path / "out" / "sae")
+    assert (sae.cfg.metadata.hook_name, sae.cfg.metadata.adapter) == ("model.layers.3", str(tiny_adapter))
+    monkeypatch.setattr(fitting, "train", None)  # a finished run is read, not trained again
+    sizes: dict[str, Any] = {"d_sae": 8, "k": 2, "n_seeds": 2, "training_tokens": 2048, "context_size": 32}
+    cfg = difference_config(
+        str(tiny_llama),
+        tmp_path / "out",
+        text={"dataset_path": str(texts)},
+        adapter=str(tiny_adapter),
+        layer=3,
+        device="cpu",
+        **sizes,
+        use_chat_formatting=False,
+        exclude_chat_template=False,
+    )
+    fitted = fit_difference(cfg, console=Console(quiet=True))
+    widths = {kind: [each.cfg.d_sae for each in of_kind] for kind, of_kind in fitted.saes.items()}
+    assert widths == {"signed": [8, 8], "one_sided_F": [8, 8], "one_sided_2F": [16, 16]}
+    assert torch.equal(fitted.sae.W_dec, sae.W_dec)
+    x = fitted.pair.read(torch.arange(2, 34)[None], fitted.token_filter).x
+    signed, one_sided = (fitted.saes[kind][0].encode(x) for kind in ("signed", "one_sided_F"))
+    assert (signed < 0).any()
+    assert (one_sided >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "tuned_model and adapter are both missing"),
+        (["--adapter", "nowhere"], "adapter='nowhere' is not a PEFT adapter"),
+        (["--layer", "26"], "layer=26: .* has the layers 0 to 25"),
+        (["--tuned", "BASE"], "nothing differs"),
+        (["--tuned", "BASE", "--k", "200"], "k=200"),
+    ],
+)
+def test_what_cannot_be_run_is_one_sentence(
+    arguments: list[str], sentence: str, tiny_llama: Path, texts: Path, tmp_path: Path
+) -> None:
+    given = [str(tiny_llama) if each == "BASE" else each for each in arguments]
+    done = invoke("diff", "--base", str(tiny_llama), "--data", str(texts), "--out", str(tmp_path / "out"), *given)
+    assert done.exit_code == 2
+    assert re.search(sentence, " ".join(done.output.split())), done.output
