@@ -1,7 +1,7 @@
 """A PEFT adapter that is switched on and off on one copy of its base model."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 class AdapterSwitch:
     """Switch of an adapter, at first off; its layers sit inside the transformers model, whose names stay."""
 
-    def __init__(self, layers: Any) -> None:
+    def __init__(self, layers: Sequence[Any]) -> None:
+        # found once: a search of the modules at every pass takes as long as a pass of a small model on a GPU
         self._layers = layers
         self.is_on = True
         self._set(False)
@@ -20,13 +21,15 @@ class AdapterSwitch:
     def put_into(cls, model: PreTrainedModel, adapter: str) -> Self:
         """Load the adapter of a Hub id or folder into ``model``, in place."""
         from peft import PeftModel
+        from peft.tuners.tuners_utils import BaseTunerLayer
+        from peft.utils.other import AuxiliaryTrainingWrapper
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft reads an attribute that transformers will drop
-            wrapper = PeftModel.from_pretrained(model, adapter)
+            PeftModel.from_pretrained(model, adapter)
         # autocast keeps the casts of a pass only for weights with gradients, and peft turns these off
         model.requires_grad_(True)
-        return cls(wrapper.base_model)
+        return cls([each for each in model.modules() if isinstance(each, BaseTunerLayer | AuxiliaryTrainingWrapper)])
 
     @contextmanager
     def turned(self, *, on: bool) -> Iterator[None]:
@@ -40,5 +43,6 @@ class AdapterSwitch:
 
     def _set(self, on: bool) -> None:
         if on != self.is_on:
-            self._layers.enable_adapter_layers() if on else self._layers.disable_adapter_layers()
+            for layer in self._layers:
+                layer.enable_adapters(on)
             self.is_on = on

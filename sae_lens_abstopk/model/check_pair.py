@@ -19,12 +19,13 @@ from sae_lens_abstopk.text.text_spec import TextSpec
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
 
-def check_pair(spec: ModelPairSpec, text: TextSpec, *, d_in: int | None = None) -> None:
+def check_pair(spec: ModelPairSpec, text: TextSpec, *, d_in: int | None = None) -> Any:
     """
-    Raise a :class:`ConfigError` if two models cannot be compared at a hook.
+    Return the tokenizer that both models read ``text`` with: the tuned model's, whose chat template it has.
 
-    They are the same model, differ in width, map a token to different ids, or one lacks the hook; or the adapter was
-    made for another base, or cannot be switched off.
+    Raises:
+        ConfigError: the models are the same, differ in width, give a token different ids, or one lacks the hook or a
+            token of the text; or the adapter was made for another base, or cannot be switched off.
     """
     width = model_shape(spec.model_name, spec.model_class_name, spec.load_options).width
     check_hook(spec, d_in=d_in or width, context_size=text.context_size)
@@ -40,16 +41,10 @@ def check_pair(spec: ModelPairSpec, text: TextSpec, *, d_in: int | None = None) 
                 "fine-tune of the base model."
             )
         check_hook(tuned, d_in=d_in or width, context_size=text.context_size)
-    pair_tokenizer(spec, text)
+    return _shared_tokenizer(spec, text)
 
 
-def pair_tokenizer(spec: ModelPairSpec, text: TextSpec) -> Any:
-    """
-    Return the tokenizer that both models read ``text`` with: the tuned model's, whose chat template it has.
-
-    Raises:
-        ConfigError: the base model gives a token another id, or has no embedding of a token that starts or joins texts.
-    """
+def _shared_tokenizer(spec: ModelPairSpec, text: TextSpec) -> Any:
     base, options = load_tokenizer(spec.model_name, spec.load_options), spec.load_options
     if not spec.tuned_model and not any((Path(spec.tuned) / file).is_file() for file in TOKENIZER_FILES):
         tuned = base
@@ -89,14 +84,15 @@ def _require_fitting_adapter(spec: ModelPairSpec, adapter: str) -> None:
     try:
         config = PeftConfig.from_pretrained(adapter)
         weights = load_peft_weights(adapter, device="cpu")
-    except LOADING_ERRORS as error:
+    except (*LOADING_ERRORS, KeyError) as error:
         raise ConfigError(
             f"adapter={adapter!r} is not a PEFT adapter that can be read ({str(error).splitlines()[0]}); give a folder "
             "with adapter_config.json, and a whole model as tuned_model."
         ) from None
     biases = getattr(config, "bias", "none")
-    if config.is_prompt_learning or biases != "none":
-        trained = "a prompt" if config.is_prompt_learning else f"biases of the base model itself (bias={biases!r})"
+    prompt = config.is_prompt_learning or config.is_adaption_prompt
+    if prompt or biases != "none":
+        trained = "a prompt" if prompt else f"biases of the base model itself (bias={biases!r})"
         raise ConfigError(
             f"adapter={adapter!r} trains {trained}, which cannot be switched off at a hook; merge it into the base and "
             "give the result as tuned_model."

@@ -13,7 +13,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.model.adapter_switch import AdapterSwitch
 from sae_lens_abstopk.model.check_hook import check_activations
-from sae_lens_abstopk.model.check_pair import check_pair, pair_tokenizer
+from sae_lens_abstopk.model.check_pair import check_pair
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.model.model_passes import ModelPasses
@@ -75,7 +75,7 @@ class ModelPair:
             ConfigError: as :func:`.check_pair`, before weights are read; or the hook is not ``d_in`` wide.
         """
         d_in = d_in or model_shape(spec.model_name, spec.model_class_name, spec.load_options).width
-        check_pair(spec, text, d_in=d_in)
+        tokenizer = check_pair(spec, text, d_in=d_in)
         # the base model may have no chat template
         plain = replace(text, use_chat_formatting=False, exclude_chat_template=False)
         base = load_language_model(spec, plain)
@@ -87,10 +87,9 @@ class ModelPair:
             base = tuned = HookedProxyLM(inner, cast(Any, base).tokenizer, hook_names=[spec.hook_name])
         else:
             tuned = load_language_model(spec.tuned_spec, plain)
-        tokenizer = pair_tokenizer(spec, text)
-        for model in (base, tuned):
+        for model, of_model in ((base, spec), (tuned, spec.tuned_spec)):
             cast(Any, model).tokenizer = tokenizer
-            check_activations(model, spec, d_in=d_in)
+            check_activations(model, of_model, d_in=d_in)
         return cls(spec, d_in, base.eval(), tuned.eval(), switch)
 
     @property
