@@ -20,7 +20,7 @@ class DifferenceSource(LanguageModelSource):
     _differs: bool = False
 
     @override
-    def get_raw_llm_batch(self, raise_on_epoch_end: bool = False) -> RawBatch:
+    def raw_batch(self, raise_on_epoch_end: bool = False) -> RawBatch:
         tokens = self.get_batch_tokens(raise_at_epoch_end=raise_on_epoch_end)
         found = self.pair.activations(tokens)
         read = (slice(None), slice(*self.seqpos_slice))

@@ -53,7 +53,8 @@ class RawBatch(NamedTuple):
     def rows(self, kept: torch.Tensor) -> "RawBatch":
         """Return the rows of a mask [n_tokens]."""
         index = kept.nonzero()[:, 0]  # the only time that the host waits for a GPU
-        return RawBatch(*(each if each is None else each[index] for each in self))
+        ids, norms = (None if each is None else each[index] for each in (self.token_ids, self.own_norms))
+        return RawBatch(self.activations[index], ids, norms)
 
 
 class LanguageModelSource(TextStore):
@@ -138,12 +139,16 @@ class LanguageModelSource(TextStore):
 
     def median_norm(self) -> float:
         """Return the median norm of the next few LM batches, averaged over ranks."""
-        norms = [self._kept(RawBatch(*self.get_raw_llm_batch())).norms for _ in range(NORM_CALIBRATION_BATCHES)]
+        norms = [self._kept(self.raw_batch()).norms for _ in range(NORM_CALIBRATION_BATCHES)]
         return averaged(torch.cat(norms).median()).item()
 
     @override
     def get_filtered_llm_batch(self, raise_on_epoch_end: bool = False) -> torch.Tensor:
-        return self._kept(RawBatch(*self.get_raw_llm_batch(raise_on_epoch_end=raise_on_epoch_end))).activations
+        return self._kept(self.raw_batch(raise_on_epoch_end)).activations
+
+    def raw_batch(self, raise_on_epoch_end: bool = False) -> RawBatch:
+        """Run the language model on the next batch; StopIteration at the end of the text, if wanted."""
+        return RawBatch(*self.get_raw_llm_batch(raise_on_epoch_end=raise_on_epoch_end))
 
     def _kept(self, batch: RawBatch) -> RawBatch:
         if batch.token_ids is not None and self.exclude_special_tokens is not None:
@@ -238,7 +243,7 @@ class LanguageModelSource(TextStore):
             waiting = launched
 
     def _next_raw_batch(self) -> RawBatch:
-        return RawBatch(*self._into_next_epoch(self.get_raw_llm_batch))
+        return self._into_next_epoch(self.raw_batch)
 
     def _into_next_epoch(self, read: Callable[[bool], T]) -> T:
         """Call ``read``; if it raises the end of the text, restart the text and call it again."""
