@@ -39,13 +39,20 @@ def diff(
     baselines: Annotated[
         bool, Option("--baselines/--no-baselines", help="Train one-sided SAEs of F and of 2F latents too.")
     ] = True,
+    halves: Annotated[
+        bool, Option("--halves", help="Train on two halves of the text too, which tells latents of the text apart.")
+    ] = False,
+    measure_tokens: Annotated[int, Option(help="Held-out tokens to measure on.", min=1)] = 16_384,
     seed: Annotated[int, Option(help="Seed of the text's order and of the first SAE.", min=0, max=2**31 - 1)] = 0,
     device: Device = "auto",
     tuned_device: Annotated[str | None, Option(help="Device of --tuned, if not that of the base model.")] = None,
 ) -> None:
-    """Train signed SAEs on the difference that a fine-tune makes to the activations of tokens."""
+    """Find what a fine-tune changed: signed SAEs of what it adds to activations, and how much of it each latent is."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.diffs.fitting import SAE_FOLDER, difference_config, fit_difference
+        from sae_lens_abstopk.diffs.comparing import compare
+        from sae_lens_abstopk.diffs.diff_files import RESULTS
+        from sae_lens_abstopk.diffs.fitting import difference_config, fit_difference
+        from sae_lens_abstopk.diffs.tables import latents_table, summary
         from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
         from sae_lens_abstopk.system.terminal import PrintableConsole
 
@@ -69,6 +76,10 @@ def diff(
             training_tokens=tokens,
             context_size=context_size,
         )
-        fitted = fit_difference(cfg, console=PrintableConsole(stderr=True, markup=False))
-        fitted.sae.save_model(out / SAE_FOLDER)
-        console.out(out / SAE_FOLDER)
+        progress = PrintableConsole(stderr=True, markup=False)
+        fitted = fit_difference(cfg, console=progress)
+        found = compare(fitted, out, n_tokens=measure_tokens, halves=halves, console=progress)
+        console.print(latents_table(found))
+        for sentence in summary(found.results):
+            console.print(sentence, style="dim")
+        console.out(out / RESULTS)

@@ -10,6 +10,7 @@ from rich.console import Console
 from sae_lens import SAE
 
 from sae_lens_abstopk.diffs import fitting
+from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.fitting import difference_config, fit_difference
 from tests.cli.test_cli import invoke
 
@@ -20,9 +21,14 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
     tiny_llama: Path, tiny_adapter: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["diff", "--base", str(tiny_llama), "--adapter", str(tiny_adapter), "--layer", "3", "--data", str(texts)]
-    command += ["--out", str(tmp_path / "out"), *SIZES]
+    command += ["--out", str(tmp_path / "out"), *SIZES, "--halves", "--measure-tokens", "300"]
     done = invoke(*command)
     assert done.exit_code == 0, done.output
+    found = Diff.read(tmp_path / "out")
+    assert len(found.results.latents) == 8
+    assert found.results.fits.keys() == {"signed", "one_sided_F", "one_sided_2F"}
+    assert found.results.latents[0].stability_halves in (0, 0.5, 1)
+    assert "KL share" in done.output
     sae = SAE.load_from_disk(tmp_path / "out" / "sae")
     assert (sae.cfg.metadata.hook_name, sae.cfg.metadata.adapter) == ("model.layers.3", str(tiny_adapter))
     monkeypatch.setattr(fitting, "train", None)  # a finished run is read, not trained again
@@ -41,7 +47,7 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
     fitted = fit_difference(cfg, console=Console(quiet=True))
     widths = {kind: [each.cfg.d_sae for each in of_kind] for kind, of_kind in fitted.saes.items()}
     assert widths == {"signed": [8, 8], "one_sided_F": [8, 8], "one_sided_2F": [16, 16]}
-    assert torch.equal(fitted.sae.W_dec, sae.W_dec)
+    assert torch.equal(fitted.sae.W_dec.abs(), sae.W_dec.abs())  # turned to the poles of more energy
     x = fitted.pair.read(torch.arange(2, 34)[None], fitted.token_filter).x
     signed, one_sided = (fitted.saes[kind][0].encode(x) for kind in ("signed", "one_sided_F"))
     assert (signed < 0).any()

@@ -1,0 +1,102 @@
+"""From fitted SAEs to everything that is written about a comparison of two models."""
+
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from sae_lens import SAE
+
+from sae_lens_abstopk.diffs.diff_files import Diff
+from sae_lens_abstopk.diffs.fit_measures import ROWS
+from sae_lens_abstopk.diffs.fitting import SAE_FOLDER, FittedDifference
+from sae_lens_abstopk.diffs.half_runs import train_halves
+from sae_lens_abstopk.diffs.held_out import HeldOut
+from sae_lens_abstopk.diffs.measuring import MEASURED, measure, n_passes
+from sae_lens_abstopk.equivalents.gauge import canonical_gauge
+from sae_lens_abstopk.saes.poles import PoleActivity
+from sae_lens_abstopk.system.files import without_path
+from sae_lens_abstopk.system.terminal import passes_bar
+from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
+
+TOKENS = 16_384
+
+
+def compare(
+    fitted: FittedDifference,
+    out: Path,
+    *,
+    n_tokens: int = TOKENS,
+    n_latents: int = MEASURED,
+    halves: bool = False,
+    console: Console,
+) -> Diff:
+    """
+    Measure fitted SAEs on held-out text, and write the SAE that is shown, ``diff.json`` and ``contexts.json``.
+
+    Args:
+        fitted: From :func:`~.fitting.fit_difference`.
+        out: The folder.
+        n_tokens: Held-out tokens to measure on, or a few more.
+        n_latents: The KL of as many latents is measured, each by passes without it.
+        halves: Train on two halves of the text too, for ``stability_halves``.
+        console: Shows progress.
+
+    Raises:
+        ConfigError: there is too little held-out text.
+    """
+    quiet = console if console.is_terminal else Console(quiet=True)
+    of_halves = train_halves(fitted.cfg, console=quiet) if halves else []
+    console.print("reading held-out text with both models", style="dim")
+    return measure_fitted(
+        fitted, read_held_out(fitted, n_tokens), out, n_latents=n_latents, halves=of_halves, console=console
+    )
+
+
+def read_held_out(fitted: FittedDifference, n_tokens: int) -> HeldOut:
+    """Read held-out text with the filters of training."""
+    widest = max(sae.cfg.d_sae for saes in fitted.saes.values() for sae in saes)
+    return HeldOut.read(fitted.pair, fitted.text_spec, n_tokens, token_filter=fitted.token_filter, d_sae=widest)
+
+
+def measure_fitted(
+    fitted: FittedDifference,
+    held_out: HeldOut,
+    out: Path,
+    *,
+    n_latents: int = MEASURED,
+    halves: Sequence[SAE[Any]] = (),
+    console: Console,
+) -> Diff:
+    """Measure and write as :func:`compare`; signed SAEs get the pole of more energy positive."""
+    cfg = fitted.cfg
+    saes = fitted.saes | {SIGNED: [_in_gauge(sae, held_out) for sae in fitted.saes[SIGNED]]}
+    n_latents = min(n_latents, cfg.sae.d_sae)
+    training = {"tokens": cfg.training_tokens, "batch": cfg.train_batch_size_tokens, "lr": cfg.lr}
+    with passes_bar(console, "measuring on held-out text") as on_progress:
+        done, total = count(1), n_passes(saes, held_out, n_latents=n_latents)
+        found = measure(
+            *(fitted.pair, saes, held_out),
+            kind=SIGNED,
+            k=cfg.sae.k,
+            data=without_path(cfg.dataset_path),
+            training=training | {"seeds": len(saes[SIGNED])},
+            halves=halves,
+            n_latents=n_latents,
+            seed=cfg.seed,
+            on_pass=lambda: on_progress(next(done), total),
+        )
+    saes[SIGNED][fitted.best_seed].save_model(out / SAE_FOLDER)
+    found.write(out)
+    return found
+
+
+@torch.no_grad()
+def _in_gauge(sae: SAE[Any], held_out: HeldOut) -> SAE[Any]:
+    """Return an equal SAE whose positive poles have more energy than its negative ones."""
+    activity = PoleActivity.zeros(sae.cfg.d_sae)
+    for block in held_out.x.split(ROWS):
+        activity.update(sae.encode(block.to(sae.W_dec.device)))
+    return canonical_gauge(sae, activity.energy)

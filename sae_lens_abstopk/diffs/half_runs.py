@@ -1,0 +1,50 @@
+"""SAEs of two disjoint halves of the training text: a latent of only one of them is a matter of the text."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from sae_lens import SAE
+from typing_extensions import override
+
+from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.text.documents import load_text
+from sae_lens_abstopk.text.text_spec import HALVES, TextPart
+from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
+from sae_lens_abstopk.training.config.config_file import load_config
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.difference_run import DifferenceRun
+from sae_lens_abstopk.training.run_folder import sae_folder
+
+
+class HalfRun(DifferenceRun):
+    """A run on one half of the training text."""
+
+    def __init__(self, cfg: TrainingConfig, part: TextPart, *, console: Console) -> None:
+        self.part: TextPart = part
+        super().__init__(cfg, console=console)
+
+    @override
+    def _check_source(self) -> None:
+        super()._check_source()
+        self._documents = load_text(self.cfg.text_spec, self.part)
+
+
+def train_halves(cfg: TrainingConfig, *, console: Console) -> list[SAE[Any]]:
+    """
+    Train the first SAE of a finished run ``cfg`` on each half, for half as many tokens, or read it if that was done.
+
+    The folders of the runs are ``first_half`` and ``second_half``, beside that of ``cfg``.
+    """
+    assert cfg.output_path is not None
+    found, run = [], Path(cfg.output_path)
+    for part in HALVES:
+        changes: dict[str, Any] = {"companions": {}, "weight_seeds": {}, "output_path": str(run.with_name(part))}
+        half = load_config(run / "config.yaml", changes | {"training_tokens": cfg.training_tokens // 2})
+        if not is_finished(half):
+            resume_if_started(half)
+            with torch.inference_mode(False):
+                HalfRun(half, part, console=console).run()
+        found.append(load_sae(sae_folder(run.with_name(part), "sae")))
+    return found
