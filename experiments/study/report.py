@@ -3,7 +3,7 @@
     python -m experiments.study.report
 
 Reads `results/runs.jsonl`, `tuning.json` and `random_directions.json`. Writes the marked parts of `docs/evidence.md`,
-`docs/evidence-tables.md`, `docs/study.md` and the README, the training times of the FAQ, `docs/tables/*.csv` and
+`docs/evidence-tables.md` and `docs/study.md`, the training times of the FAQ, `docs/tables/*.csv` and
 `docs/pictures`. Runs that are not recorded yet are left out, and `docs/study.md` says how many there are.
 """
 
@@ -34,7 +34,6 @@ from experiments.study.tables import (
     fvu_table,
     is_stale,
     paired_table,
-    summary,
     tuning_table,
     variant_table,
     width_table,
@@ -44,7 +43,6 @@ PAGE = ROOT / "docs" / "evidence.md"
 TABLES = ROOT / "docs" / "evidence-tables.md"
 STUDY = ROOT / "docs" / "study.md"
 CSV = ROOT / "docs" / "tables"
-README = ROOT / "README.md"
 FAQ = ROOT / "docs" / "faq.md"
 DOSES_SHOWN = "tense"
 
@@ -79,7 +77,6 @@ def tables(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[s
             "behaviour": behaviour_table(lines, study),
         },
         STUDY: {"tuning": tuning_table(), "count": count(lines, study, left_out)},
-        README: {"study": summary(lines, study)},
     }
 
 

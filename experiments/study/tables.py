@@ -33,8 +33,6 @@ SHOWN = (
     *("abstopk", "batch_abstopk", "batchtopk_2F", "topk_2F", "jumprelu"),
 )
 """Variants in the page's table of FVU."""
-SUMMARISED = ("mixed_32nd", "batchtopk", "topk", "abstopk", "batch_abstopk", "jumprelu", "batchtopk_2F", "topk_2F")
-"""Variants in the README's table."""
 LARGEST_DEAD_SHARE = 0.01
 """Variants of the criterion."""
 
@@ -180,19 +178,3 @@ def tuning_table() -> str:
         cells = ("-" if one is None else f"**{one:.4f}**" if one in several[:1] else f"{one:.4f}" for one in tried)
         rows.append((variant, *cells))
     return table(("SAE", *(f"{rate:g}" for rate in rates)), rows)
-
-
-def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """Make the README's table: FVU of some variants at the main layer, the lowest first."""
-    main, rates = study["main"], chosen_rates(study)
-    found, narrow, twice = (by_variant(lines, **{**main, "expansion": n}) for n in (main["expansion"], 1, 2))
-    narrow |= {f"{name}_2F": seeds for name, seeds in twice.items() if name in narrow}
-    shown = sorted((name for name in SUMMARISED if name in found), key=lambda name: mean_fvu(found[name]))
-    rows = []
-    for width, seeds in ((f"F = {main['expansion']} D", found), ("F = D", narrow)):
-        cells = (
-            marked(f"{mean_fvu(seeds[name]):.4f} ({len(seeds[name])})", seeds[name], rates) if name in seeds else "-"
-            for name in shown
-        )
-        rows.append((width, *cells))
-    return table(("FVU (seeds)", *(f"`{name}`" for name in shown)), rows if shown else [])

@@ -74,10 +74,3 @@ def test_sae_lens_alone_loads_the_one_of_its_own_architecture() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "abstopk", done.stderr
-
-
-def test_the_readme_says_of_the_latent_in_its_picture_what_the_card_says() -> None:
-    concepts = (RELEASE / "README.md").read_text().split("### Concepts: layer15_k57_abstopk")[1]
-    coverage = next(line for line in concepts.splitlines() if line.startswith("| tense |")).split(" | ")[5]
-    assert coverage.endswith("]")
-    assert f"pole coverage of {coverage}" in (RELEASES.parents[1] / "README.md").read_text()
