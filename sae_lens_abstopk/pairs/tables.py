@@ -12,8 +12,11 @@ MOST_AXES, MOST_DISAGREEMENTS = 16, 3
 
 
 def ordered(axes: list[AxisRecord]) -> list[AxisRecord]:
-    """Return axes with confirmed effects first, by size; without preferences, the most active first."""
-    return sorted(axes, key=lambda axis: (not axis.confirmed, -abs(_value(axis.effect)), -axis.share_active))
+    """Return axes with confirmed effects first, by size; without preferences, named ones, then the most active."""
+    return sorted(
+        axes,
+        key=lambda axis: (not axis.confirmed, -abs(_value(axis.effect)), axis.label is None, -axis.share_active),
+    )
 
 
 def axes_table(results: PairResults) -> Table:

@@ -12,6 +12,9 @@ function size(axis) {
 }
 const SORTS = {
   ...(hasEffects && { bar: { name: "size of the bar", of: size } }),
+  ...(!hasEffects && meta.axes.some((axis) => axis.relation) && {
+    named: { name: "names first", of: (axis) => (axis.relation ? 1 : 0) + axis.active },
+  }),
   active: { name: "share active", of: (axis) => axis.active },
   stability: { name: "stability", of: (axis) => axis.stability ?? -1 },
   number: { name: "number", of: (axis) => -axis.latent },
