@@ -12,11 +12,11 @@ ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 RUN := $(UV) run --no-sync
-# the quickstart is timed, so it runs alone
+# reads a real model with all cores, so it runs by itself
 TIMED := tests/test_smollm2.py
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup quickstart test test-fast test-browser test-interop lint keys docs check check-deps bench bench-explorer evidence build clean
+.PHONY: help setup quickstart tokens test test-fast test-browser test-interop lint keys docs check check-deps bench bench-explorer evidence build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
@@ -39,8 +39,11 @@ endef
 
 setup: .venv/.synced ## make the environment
 
-quickstart: .venv/.synced-quickstart ## train and look at a signed SAE on a small real model (ARGS="key=value ..." changes the config)
+quickstart: .venv/.synced-quickstart ## find axes such as he / she in a small real model: a table and a page
 	$(RUN) abstopk quickstart $(ARGS)
+
+tokens: .venv/.synced-quickstart ## train and look at a signed SAE on the tokens of that model (ARGS="key=value ..." changes the config)
+	$(RUN) abstopk tokens $(ARGS)
 
 test: setup ## all tests but browser and interop tests
 	$(RUN) pytest $(PARALLEL) -m "not browser and not interop" --ignore $(TIMED)

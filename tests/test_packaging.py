@@ -38,7 +38,7 @@ print(sae_lens_abstopk.load_config("quickstart", ["sae.d_in=576"]).dataset_path)
 print(data_folder("evals") / "multiple_choice" / "general_knowledge.jsonl")
 print(sae_lens_abstopk.__file__)
 sae_lens_abstopk.load_task("gender"), load_suite("full"), templates("pairs").get_template("pairs.html.j2")
-assert "quickstart" in CliRunner().invoke(app, ["--help"]).output
+assert "tokens" in CliRunner().invoke(app, ["--help"]).output
 assert "EleutherAI/pythia-70m" in CliRunner().invoke(app, ["configs"]).output
 """
 

@@ -1,83 +1,105 @@
-"""The quickstart on the real language model, as a user runs it."""
+"""The quickstart and the run on tokens with the real language model, as a user runs them."""
 
-import csv
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+FETCH = "from sae_lens_abstopk.model.quickstart_model import quickstart_model; quickstart_model(print)"
+# as `abstopk tokens`, but that it trains and measures on a tenth
+FEW_TOKENS = """
+from sae_lens_abstopk.workflows import tokens
+tokens.MEASURED = 2048
+tokens.tokens(["training_tokens=20480"])
+"""
 
 
-@pytest.fixture(scope="module")
-def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, float]:
-    """Folder that the quickstart ran in, what it printed, and the seconds it took with the model on disk."""
-    folder = tmp_path_factory.mktemp("quickstart")
+class Ran(NamedTuple):
+    """A command that has run."""
+
+    folder: Path
+    printed: str
+    progress: str
+    processor_seconds: float
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _model() -> None:
+    """The model is on the disk."""
+    subprocess.run([sys.executable, "-c", FETCH], check=True)
+
+
+def run(folder: Path, *arguments: str) -> Ran:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    fetch = "from sae_lens_abstopk.model.quickstart_model import quickstart_model; quickstart_model(print)"
-    subprocess.run([sys.executable, "-c", fetch], check=True, env=environment, cwd=folder)
-    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-m", "sae_lens_abstopk", "quickstart"],
+        [sys.executable, *arguments],
         capture_output=True,
         text=True,
         env={**environment, "HF_HUB_OFFLINE": "1", "COLUMNS": "80"},
         cwd=folder,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done.stdout, time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Ran(folder, done.stdout, done.stderr, after.ru_utime - before.ru_utime)
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    return run(tmp_path_factory.mktemp("quickstart"), "-m", "sae_lens_abstopk", "quickstart")
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    return run(tmp_path_factory.mktemp("tokens"), "-c", FEW_TOKENS)
 
 
 @pytest.mark.slow
-def test_the_signed_sae_reconstructs_and_stays_alive(quickstart: tuple[Path, str, float]) -> None:
-    run = quickstart[0] / "runs" / "quickstart"
-    for folder in (run, run / "batchtopk"):
-        with (folder / "metrics.csv").open() as file:
-            last = list(csv.DictReader(file))[-1]
-        assert 200_000 <= int(last["tokens"]) <= 205_000
-        assert float(last["fvu"]) < 0.30
-        assert float(last["l0"]) == pytest.approx(57)
-        assert int(last["dead_latents"]) < 0.05 * 4608
-    cfg = json.loads((run / "cfg.json").read_text())
-    assert (cfg["architecture"], cfg["d_sae"]) == ("signed_jumprelu", 4608)
+def test_the_signed_axes_of_the_quickstart_cover_both_poles_of_the_concepts(quickstart: Ran) -> None:
+    (means,) = re.findall(r"^mean +(.*)", quickstart.printed, re.MULTILINE)
+    _, signed, _, one_sided, _, twice = map(float, means.split())
+    assert signed >= 0.8
+    assert max(one_sided, twice) <= 0.5
+    found = json.loads((quickstart.folder / "runs" / "quickstart" / "pairs.json").read_text())
+    labels = [axis["label"] for axis in found["axes"] if axis["label"]]
+    assert any({"he", "she"} <= {*label["positive"].split(", "), *label["negative"].split(", ")} for label in labels)
+    assert max(map(len, quickstart.printed.splitlines())) <= 80
 
 
 @pytest.mark.slow
-def test_it_prints_both_rows_two_sided_latents_and_how_to_load(quickstart: tuple[Path, str, float]) -> None:
-    printed = quickstart[1]
+def test_the_quickstart_says_where_its_page_is_and_shows_no_bars_of_libraries(quickstart: Ran) -> None:
+    assert "runs/quickstart/index.html" in quickstart.printed.splitlines()
+    assert (quickstart.folder / "runs" / "quickstart" / "index.html").is_file()
+    assert not re.search("Loading|Converting|Warning|it/s", quickstart.progress)
+
+
+@pytest.mark.slow
+def test_the_quickstart_takes_150_seconds_on_two_cores(quickstart: Ran) -> None:
+    assert quickstart.processor_seconds < 2 * 150
+
+
+@pytest.mark.slow
+def test_a_run_on_tokens_prints_both_rows_two_sided_latents_and_how_to_load(tokens: Ran) -> None:
+    lines = tokens.printed.splitlines()
     rows = {
         line.split()[0]: line.split()[1:]
-        for line in printed.splitlines()
+        for line in lines
         if line.startswith(("batch_abstopk ", "batchtopk ")) and "4,608" in line
     }
     assert set(rows) == {"batch_abstopk", "batchtopk"}
-    for _, l0, fvu, _, recovered_zero, recovered_mean, dead, *_ in rows.values():
-        assert float(l0) == pytest.approx(57, rel=0.1)
-        assert float(fvu) < 0.30
-        assert float(recovered_zero) > 0.95
-        assert float(recovered_mean) > 0.9
-        assert float(dead.rstrip("%")) < 5
-    kept = re.search(r"([\d,]+) kept tokens", printed)
-    assert int(kept[1].replace(",", "")) > 50_000
-    assert len(re.findall(r"^latent \d+", printed, re.MULTILINE)) == 3
-    assert len(re.findall(r"^  positive", printed, re.MULTILINE)) == 9
-    assert len(re.findall(r"^  negative", printed, re.MULTILINE)) == 9
-    lines = printed.strip().splitlines()[-3:]
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join([*lines, "print(type(sae).__name__)"])],
-        capture_output=True,
-        text=True,
-        cwd=quickstart[0],
-    )
-    assert done.stdout.strip() == "SignedJumpReLUSAE", done.stderr
-
-
-@pytest.mark.slow
-def test_it_takes_minutes(quickstart: tuple[Path, str, float]) -> None:
-    # README.md says 7 to 13 on two cores; the rest is room for a machine that is busy
-    assert quickstart[2] < 2 * 13 * 60
+    for _, l0, fvu, _, recovered_zero, *_ in rows.values():
+        assert float(l0) == pytest.approx(57, rel=0.3)
+        assert float(fvu) < 0.6
+        assert float(recovered_zero) > 0.5
+    assert len(re.findall(r"^latent \d+", tokens.printed, re.MULTILINE)) == 3
+    assert len(re.findall(r"^  (?:positive|negative)", tokens.printed, re.MULTILINE)) == 18
+    cfg = json.loads((tokens.folder / "runs" / "tokens" / "cfg.json").read_text())
+    assert (cfg["architecture"], cfg["d_sae"]) == ("signed_jumprelu", 4608)
+    load = "\n".join([*lines[-3:], "print(type(sae).__name__)"])
+    assert run(tokens.folder, "-c", load).printed.strip() == "SignedJumpReLUSAE"

@@ -1,7 +1,30 @@
 """The ``abstopk`` command. It imports torch and SAELens only when a command runs, so that help is fast."""
 
 # each module adds its subcommands
-from sae_lens_abstopk.cli import coding, diffs, evaluation, explore, interop, pairs, retrieval, sharing, training
+from sae_lens_abstopk.cli import (
+    coding,
+    diffs,
+    evaluation,
+    explore,
+    interop,
+    pairs,
+    quickstart,
+    retrieval,
+    sharing,
+    training,
+)
 from sae_lens_abstopk.cli.app import app
 
-__all__ = ["app", "coding", "diffs", "evaluation", "explore", "interop", "pairs", "retrieval", "sharing", "training"]
+__all__ = [
+    "app",
+    "coding",
+    "diffs",
+    "evaluation",
+    "explore",
+    "interop",
+    "pairs",
+    "quickstart",
+    "retrieval",
+    "sharing",
+    "training",
+]

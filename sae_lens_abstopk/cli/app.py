@@ -49,8 +49,8 @@ Out = Annotated[Path | None, Option("--out", "-o", help="Run folder.")]
 
 # in the order that a new user needs them
 COMMANDS = (
-    *("quickstart", "configs", "train", "sweep", "compare", "inspect", "eval", "report", "plot", "explore"),
-    *("pairs", "diff"),
+    *("quickstart", "pairs", "diff", "tokens", "configs", "train", "sweep", "compare"),
+    *("inspect", "eval", "report", "plot", "explore"),
     *("embed", "encode", "decode", "retrieval"),
     *("publish", "pull", "mirror", "convert", "saebench", "neuronpedia"),
 )

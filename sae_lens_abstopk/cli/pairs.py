@@ -245,9 +245,4 @@ def concepts(
             require_width(d_sae, width)
         results = fit_concepts(vectors, out=out, d_sae=d_sae, k=k, seed=seed, console=progress)
         console.print(results.table())
-        console.print(
-            "On templates that training did not see. AUROC: the latent's code of A - B against that of B - A; cover: "
-            "share of both on which it fires on the right side, so that a one-sided latent has .5 at most.",
-            style="dim",
-        )
         console.out(out / "concepts.json")

@@ -122,12 +122,12 @@ def configs(
 
 
 @app.command()
-def quickstart(overrides: Overrides = None, out: Out = None) -> None:
-    """Fetch a small real model, train a signed and a BatchTopK SAE in one pass, and inspect both."""
+def tokens(overrides: Overrides = None, out: Out = None) -> None:
+    """Train a signed and a BatchTopK SAE on the tokens of a small model in one pass, and inspect both."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.workflows.quickstart import quickstart as run_quickstart
+        from sae_lens_abstopk.workflows.tokens import tokens as run_on_tokens
 
-        run_quickstart(overrides or [], out=out, console=console)
+        run_on_tokens(overrides or [], out=out, console=console)
 
 
 @app.command()

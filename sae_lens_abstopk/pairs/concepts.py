@@ -72,7 +72,7 @@ class ConceptResults(Record):
 
     def table(self) -> Table:
         """Make a table of at most 80 columns: the signed axis of each concept beside one-sided latents."""
-        drawn = Table(box=None, pad_edge=False, header_style="bold underline")
+        drawn = Table(box=None, pad_edge=False, header_style="bold underline", caption=CAPTION, caption_justify="left")
         drawn.add_column("concept", no_wrap=True)
         drawn.add_column("axis", justify="right")
         names = list(self.fvu)
@@ -88,6 +88,10 @@ class ConceptResults(Record):
         return drawn
 
 
+CAPTION = (
+    "On templates that training did not see. AUROC: the latent's code of A - B against that of B - A; cover: share of "
+    "both on which it fires on the right side, so that a one-sided latent has .5 at most."
+)
 SHORT = {"signed": "signed", "one_sided_F": "TopK F", "one_sided_2F": "TopK 2F"}
 
 

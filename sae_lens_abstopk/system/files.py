@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rich.filesize import decimal
@@ -112,6 +113,12 @@ def require_empty(folder: Path) -> None:
         raise ConfigError(f"{folder} is not an empty folder; give another with --out, or empty it.")
     if file := next((parent for parent in folder.parents if parent.is_file()), None):
         raise ConfigError(f"{folder} cannot be made, since {file} is a file; give another folder with --out.")
+
+
+def free_folder(wanted: Path) -> Path:
+    """Return the first path of ``wanted``, ``wanted-2``, ``wanted-3``, ... that does not exist."""
+    numbered = (wanted.with_name(f"{wanted.name}-{n}") for n in count(2))
+    return next(folder for folder in chain([wanted], numbered) if not folder.exists())
 
 
 def inside(folder: Path, name: str, *, where: str) -> Path:

@@ -1,68 +1,57 @@
-"""The quickstart: fetch a small model, train a signed and a BatchTopK SAE in one pass, and inspect both."""
+"""The quickstart: axes of the shipped concepts in a small model, and what to run next."""
 
 import time
-from collections.abc import Sequence
-from itertools import chain, count
 from pathlib import Path
 
 from rich.console import Console
 
-from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes, print_inspection
-from sae_lens_abstopk.evaluation.suite.results_folder import RESULTS_FILENAME
-from sae_lens_abstopk.model.quickstart_model import WIDTH, quickstart_model
-from sae_lens_abstopk.saes.load_note import needed_import
-from sae_lens_abstopk.system.terminal import PrintableConsole, passes_bar
-from sae_lens_abstopk.training.checkpoints.resume import refuse_to_overwrite
-from sae_lens_abstopk.training.config.config_file import load_config
+from sae_lens_abstopk.model.quickstart_model import quickstart_model
+from sae_lens_abstopk.pairs.concepts import ConceptResults, fit_concepts
+from sae_lens_abstopk.pairs.pair_vectors import TextVectors
+from sae_lens_abstopk.system.files import free_folder, require_empty
 from sae_lens_abstopk.training.distributed import require_one_process
-from sae_lens_abstopk.training.train import TrainingResult, train
+
+NEXT = {
+    "your pairs": "abstopk pairs pairs.jsonl",
+    "two models": "abstopk diff --base A --tuned B --layer 15 --data TEXT --out DIR",
+    "your vectors": "abstopk train vectors data=vectors.npy --compare-one-sided",
+    "your tokens": "abstopk tokens",
+}
+"""What to run next, and its command."""
 
 
 def quickstart(
-    overrides: Sequence[str] = (), *, out: Path | None = None, console: Console | None = None
-) -> TrainingResult:
+    *,
+    model: str | None = None,
+    layer: int | None = None,
+    out: Path | None = None,
+    console: Console,
+    progress: Console,
+) -> ConceptResults:
     """
-    Train and show the SAEs of the preset ``quickstart``, changed by ``overrides``; ``model_name=`` replaces the model.
+    Find the axes of the shipped concepts, and write and print what :func:`~.concepts.fit_concepts` found.
 
-    The run folder is ``out``, ``output_path=`` of ``overrides``, or the first free one of ``runs/quickstart``,
-    ``runs/quickstart-2``, ...
+    Args:
+        model: A language model or a sentence-transformers model; by default SmolLM2-135M-Instruct is fetched.
+        layer: Layer of a language model; the middle one by default.
+        out: Folder, new or empty; by default the first free one of ``runs/quickstart``, ``runs/quickstart-2``, ...
+        console: Shows the table and what to run next.
+        progress: Shows progress.
     """
     require_one_process("abstopk quickstart")
-    console = console or PrintableConsole(markup=False)  # a folder may have brackets in its name
     started = time.perf_counter()
-    overrides = list(overrides)
-    if not any(override.startswith("model_name=") for override in overrides):
-        cfg = load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])
-        cfg.output_path = str(out or cfg.output_path or "") or None
-        if cfg.output_path is not None:
-            refuse_to_overwrite(cfg)  # check before the model is fetched
-        model = quickstart_model(lambda sentence: console.print(sentence, style="dim"))
-        overrides.append(f"model_name={model}")
-        console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised")
-    cfg = load_config("quickstart", overrides)
-    cfg.output_path = str(out or cfg.output_path or _free_folder(Path("runs/quickstart")))
-    console.print(
-        f"training {', '.join([cfg.sae.architecture(), *cfg.companions])} on {cfg.training_tokens:,} tokens of "
-        f"{cfg.hook_name}, d_sae {cfg.sae.d_sae:,}; run folder {cfg.output_path}"
-    )
-    result = train(cfg, console=console)
-    with passes_bar(console, "measuring on held-out text") as on_progress:
-        inspection = inspect_saes(list(result.folders.values()), device=cfg.device, on_progress=on_progress)
-    inspection.results.write(result.folders["sae"] / RESULTS_FILENAME)
-    print_inspection(inspection, console)
-    folder = result.folders["sae"].as_posix()
-    console.print(
-        f"\n{time.perf_counter() - started:.0f} s. Both sides of every latent: abstopk explore {folder}. "
-        "Load the result:\n",
-        soft_wrap=True,
-    )
-    saved_as = cfg.sae.get_inference_config_class().architecture()
-    if module := needed_import(saved_as):
-        console.print(f"import {module}  # registers the architecture {saved_as}", soft_wrap=True)
-    console.print(f"from sae_lens import SAE\nsae = SAE.load_from_disk({folder!r})", soft_wrap=True)
-    return result
-
-
-def _free_folder(wanted: Path) -> Path:
-    numbered = (wanted.with_name(f"{wanted.name}-{n}") for n in count(2))
-    return next(folder for folder in chain([wanted], numbered) if not folder.exists())
+    out = out or free_folder(Path("runs/quickstart"))
+    require_empty(out)
+    model = model or str(quickstart_model(lambda sentence: progress.print(sentence, style="dim")))
+    vectors = TextVectors.of(model, layer=layer)
+    where = ", ".join(filter(None, (Path(model).name, vectors.hook_name)))
+    progress.print(f"axes of the shipped pairs in {where}", style="dim")
+    results = fit_concepts(vectors, out=out, console=progress)
+    console.print(results.table())
+    seconds = time.perf_counter() - started
+    console.print(f"\nBoth poles of every axis, with their texts ({seconds:.0f} s): open this page in a browser.")
+    console.print((out / "index.html").as_posix(), style="bold", soft_wrap=True)
+    console.print("\nNext:")
+    for what, command in NEXT.items():
+        console.print(f"  {what:<14}{command}", soft_wrap=True)
+    return results

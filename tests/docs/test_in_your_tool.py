@@ -23,7 +23,7 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
     cfg = SignedJumpReLUSAEConfig(d_in=32, d_sae=64, metadata=SAEMetadata(hook_name="model.layers.15"))
     sae = with_random_weights(SignedJumpReLUSAE(cfg))
     sae.threshold.data.fill_(4.0)
-    sae.save_model("runs/quickstart")
+    sae.save_model("runs/tokens")
     reference_weights(Path("checkpoints"))
     scope: dict[str, Any] = {}
     assert [kind for kind, _ in blocks("in-your-tool")] == ["bash", *["python"] * 6, "bash", *["python"] * 3]
@@ -41,7 +41,7 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
     torch.testing.assert_close(scope["loss"], loss_without_first_token(scope), rtol=1e-4, atol=1e-4)
     assert (scope["codes"] < 0).any()
     assert (scope["codes"] > 0).any()
-    assert torch.equal(scope["signed"].W_enc, SAE.load_from_disk("runs/quickstart").W_enc)
+    assert torch.equal(scope["signed"].W_enc, SAE.load_from_disk("runs/tokens").W_enc)
     assert scope["text"].shape[1] == scope["tokens"].shape[1] + 8
     assert list(Path("neuronpedia").glob("batch-*.json"))
     (steered,) = torch.load("steering.pt", weights_only=True).values()

@@ -1,7 +1,8 @@
-"""The pages of the site: their commands and Python blocks run in order, on a small run in place of the quickstart's."""
+"""The pages of the site: their commands and Python blocks run in order, on a small run in place of `abstopk tokens`."""
 
 import re
 import shlex
+import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,9 @@ def blocks(page: str) -> list[tuple[str, str]]:
 def workshop(tiny_llama: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the runs and results that the pages speak of."""
     folder = tmp_path_factory.mktemp("workshop")
-    extra = [*small_run(tiny_llama, texts), "sae.k=8", f"output_path={folder / 'runs' / 'quickstart'}"]
+    extra = [*small_run(tiny_llama, texts), "sae.k=8", f"output_path={folder / 'runs' / 'tokens'}"]
     saes = train(load_config("quickstart", extra), console=Console(quiet=True)).folders
+    shutil.copytree(saes["sae"], folder / "runs" / "quickstart" / "sae")
     (folder / "temperature.yaml").write_text(CONCEPT)
     (folder / "small.yaml").write_text(SUITE)
     with pytest.MonkeyPatch.context() as patch:
@@ -98,6 +100,7 @@ def run_command(words: list[str], models: dict[str, Path], texts: Path) -> None:
         if command[0] in ("train", "compare"):
             model = models["pythia-70m" if "pythia-70m" in command[1] else "llama-3.1-8b"]
             command[2:2] = [*small_run(model, texts), *(["sae.k=8"] if command[0] == "train" else [])]
+        command += small_run(models["llama-3.1-8b"], texts) if command[0] == "tokens" else []
         command += ["--tokens", "128"] if command[0] in FEWER_TOKENS else []
         command += ["--latents", "2"] if "--steer" in command and "--latents" not in command else []
         done = invoke(*command)
@@ -131,8 +134,8 @@ def test_every_page_with_code_is_run_somewhere() -> None:
 
 SMALLER: dict[str, dict[str, str]] = {
     "evaluate": {'suite="probing"': 'suite="small.yaml"'},
-    "steer": {RELEASED: "runs/quickstart", "latent=3266": "latent=21"},
-    "explore": {RELEASED: "runs/quickstart", "n_tokens=20_000": "n_tokens=128"},
+    "steer": {RELEASED: "runs/tokens", "latent=3266": "latent=21"},
+    "explore": {RELEASED: "runs/tokens", "n_tokens=20_000": "n_tokens=128"},
     "publish": {"n_tokens=20_000": "n_tokens=256"},
     "protocols-steering": {
         "latent=812": "latent=8",
@@ -146,7 +149,7 @@ LEAVES = {
     "explore": ["site-of-my-own/index.html", "site-with-concepts/data/concepts.js"],
     "publish": [
         "smollm2-abstopk-release/README.md",
-        "smollm2-abstopk-from-python/quickstart/pole_activity.safetensors",
+        "smollm2-abstopk-from-python/layer15/pole_activity.safetensors",
     ],
 }
 """Files that a page's blocks write."""

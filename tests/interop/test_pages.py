@@ -29,10 +29,10 @@ def blocks(page: str) -> list[tuple[str, str]]:
 def run_folder(
     signed_folder: Path, texts: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """runs/quickstart in an empty folder, as a run leaves it."""
+    """runs/tokens in an empty folder, as a run leaves it."""
     monkeypatch.chdir(tmp_path)
-    SAE.load_from_disk(signed_folder).save_model("runs/quickstart")
-    Path("runs/quickstart/config.yaml").write_text(
+    SAE.load_from_disk(signed_folder).save_model("runs/tokens")
+    Path("runs/tokens/config.yaml").write_text(
         f"model_name: {tiny_llama}\nhook_name: {HOOK}\ndataset_path: {texts}\ncontext_size: 32\n"
         "seqpos_slice: [1, null]\nstore_batch_size_prompts: 4\ntraining_tokens: 384\ntrain_batch_size_tokens: 64\n"
         "device: cpu\nprepend_bos: false\nsae: {architecture: abstopk, d_in: 32, d_sae: 64, k: 4}\n"
@@ -58,9 +58,9 @@ def test_the_blocks_about_saebench_run(run_folder: Path) -> None:
 
 def test_all_blocks_on_other_tools_run(run_folder: Path, tiny_llama: Path) -> None:
     """In a process of their own: nnsight reads the source of what it traces, and changes torch for all."""
-    sae = SAE.load_from_disk("runs/quickstart")
+    sae = SAE.load_from_disk("runs/tokens")
     sae.cfg.metadata.hook_name = "model.layers.15"
-    sae.save_model("runs/quickstart")
+    sae.save_model("runs/tokens")
     page = (DOCS / "in-your-tool.md").read_text()
     commands, python = (
         re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("bash", "python(?: interop)?")
@@ -96,7 +96,7 @@ def test_all_blocks_on_other_tools_run(run_folder: Path, tiny_llama: Path) -> No
 
 
 def test_a_non_negative_sae_is_taken_as_it_is(run_folder: Path) -> None:
-    assert invoke("mirror", "runs/quickstart", "--out", "mirrored").exit_code == 0
+    assert invoke("mirror", "runs/tokens", "--out", "mirrored").exit_code == 0
     (direct,) = run_saebench("mirrored", out=run_folder / "a", evals=["core"], n_tokens=500)
-    (through,) = run_saebench("runs/quickstart", out=run_folder / "b", evals=["core"], n_tokens=500)
+    (through,) = run_saebench("runs/tokens", out=run_folder / "b", evals=["core"], n_tokens=500)
     assert direct.metrics["sparsity"] == pytest.approx(through.metrics["sparsity"], rel=1e-5)

@@ -1,54 +1,43 @@
-"""The quickstart on a tiny model of the user's own."""
+"""The quickstart without its model; with it, in tests/test_smollm2.py."""
 
-from io import StringIO
+import shlex
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
+from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.workflows import quickstart as quickstart_module
-from sae_lens_abstopk.workflows.quickstart import quickstart
-from tests.conftest import small_run
+from sae_lens_abstopk.workflows.quickstart import NEXT, quickstart
 
 
 def test_a_folder_that_is_taken_is_told_before_the_model_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quickstart_module, "quickstart_model", lambda _: pytest.fail("fetched"))
-    (tmp_path / "sae_weights.safetensors").touch()
-    with pytest.raises(ConfigError, match="already holds a run"):
-        quickstart(out=tmp_path)
+    (tmp_path / "index.html").touch()
+    quiet = Console(quiet=True)
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        quickstart(out=tmp_path, console=quiet, progress=quiet)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "needs_import"), [("batch_abstopk", True), ("sparse_batchtopk", False)], ids=["signed", "stock"]
-)
-def test_the_run_goes_to_the_folder_that_was_named_and_its_lines_load_it(
-    architecture: str,
-    needs_import: bool,
-    tiny_llama: Path,
-    texts: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    printed = StringIO()
-    overrides = [*small_run(tiny_llama, texts), "sae.k=8", f"sae.architecture={architecture}", "output_path=mine"]
-    devices = []
-    monkeypatch.setattr(
-        quickstart_module,
-        "inspect_saes",
-        lambda saes, device, **options: devices.append(device) or inspect_saes(saes, device=device, **options),
-    )
-    result = quickstart(overrides, console=Console(file=printed, width=200))
-    assert devices == ["cpu"], "it is measured where it was trained"
-    assert result.folders["sae"] == Path("mine")
-    assert not Path("runs").exists()
-    run, _, load = printed.getvalue().partition("Load the result:")
-    assert "run folder mine" in run
-    assert ("import sae_lens_abstopk  # registers the architecture signed_jumprelu" in load) == needs_import
-    scope: dict[str, object] = {}
-    exec(load, scope)
-    assert type(scope["sae"]).__name__ == ("SignedJumpReLUSAE" if needs_import else "JumpReLUSAE")
+@pytest.mark.parametrize("command", NEXT.values(), ids=NEXT)
+def test_what_to_run_next_is_a_command_with_these_options(command: str) -> None:
+    assert len(command) <= 64, "with what it is for, it fits 80 columns"
+    require_options(command)
+
+
+def require_options(command: str) -> None:
+    """Assert that ``command`` is one of ``abstopk``, and has the options that it shows."""
+    program, name, *arguments = shlex.split(command)
+    assert program == "abstopk"
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    found = group.commands[name]
+    if isinstance(found, TyperGroup):
+        found = found.commands["fit"]
+    options = {option for parameter in found.params for option in parameter.opts}
+    assert {argument for argument in arguments if argument.startswith("-")} <= options

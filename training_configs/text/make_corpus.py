@@ -1,4 +1,4 @@
-"""Write the quickstart corpus: text that SmolLM2-135M-Instruct samples at temperature 1.
+"""Write the corpus of `abstopk tokens`: text that SmolLM2-135M-Instruct samples at temperature 1.
 
     python training_configs/text/make_corpus.py MODEL_FOLDER --out smollm2_samples.jsonl.gz
 

@@ -1,0 +1,33 @@
+"""The subcommand ``quickstart``."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from sae_lens_abstopk.cli.app import app
+from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
+
+
+@app.command()
+def quickstart(
+    overrides: Annotated[list[str] | None, Argument(hidden=True)] = None,
+    model: Annotated[
+        str | None,
+        Option(help="Language model, or sentence-transformers model: Hub id or folder; by default SmolLM2-135M."),
+    ] = None,
+    layer: Annotated[int | None, Option(help="Layer of a language model; by default the middle one.", min=0)] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help="Output folder, new or empty.")] = None,
+) -> None:
+    """Find axes such as he / she in a small model, beside a one-sided SAE: a table, and a page with both poles."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.system.terminal import PrintableConsole
+        from sae_lens_abstopk.workflows.quickstart import quickstart as run_quickstart
+
+        if overrides:
+            raise config_error(
+                f"{overrides[0]!r} is for a run on tokens, which has a config: abstopk tokens {shlex.join(overrides)}"
+            )
+        progress = PrintableConsole(stderr=True, markup=False)
+        run_quickstart(model=model, layer=layer, out=out, console=console, progress=progress)
