@@ -1,5 +1,6 @@
 """The record of the differences between two models: ``diff.json``, and ``contexts.json`` with text."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -104,6 +105,12 @@ class LatentContexts(Record):
     latent: int
     positive: list[DiffContext]
     negative: list[DiffContext]
+    positive_promotes: list[str] = Field(
+        default=[],
+        description="Tokens that the decoder row promotes in the tuned model (logit lens); empty if the hook is not "
+        "in the residual stream.",
+    )
+    negative_promotes: list[str] = Field(default=[], description="Tokens that its opposite promotes.")
 
 
 class DiffContexts(Record):
@@ -111,3 +118,8 @@ class DiffContexts(Record):
 
     latents: list[LatentContexts] = Field(description="In the order of the latents of `diff.json`.")
     parting: list[DiffContext] = Field(description="Where KL(tuned || base) is highest, one a context, highest first.")
+
+
+def strongest_tokens(contexts: Sequence[DiffContext]) -> list[str]:
+    """Return the tokens at which a pole is strongest, each once, without spaces around them."""
+    return list(dict.fromkeys(each.tokens[each.at].strip() or repr(each.tokens[each.at]) for each in contexts))

@@ -4,7 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sae_lens_abstopk.diffs.diff_files import Diff
-from sae_lens_abstopk.diffs.diff_results import DiffContext, DiffPoleRecord, DiffResults
+from sae_lens_abstopk.diffs.diff_results import DiffContext, DiffPoleRecord, DiffResults, strongest_tokens
 from sae_lens_abstopk.evaluation.results.records import Interval
 
 MOST_LATENTS = 16
@@ -60,9 +60,7 @@ def _share(share: Interval | None) -> str:
 
 
 def _tokens(contexts: list[DiffContext]) -> Text:
-    """Return the tokens at which a side is strongest, each once."""
-    tokens = dict.fromkeys(each.tokens[each.at].strip() or repr(each.tokens[each.at]) for each in contexts)
-    shown = Text(" ".join(tokens))
+    shown = Text(" ".join(strongest_tokens(contexts)))
     shown.truncate(WIDTH_OF_TOKENS, overflow="ellipsis")
     return shown
 

@@ -15,7 +15,7 @@ from sae_lens_abstopk.dictionary.contexts import Context
 from sae_lens_abstopk.dictionary.geometry import NearestDecoders, nearest_decoders
 from sae_lens_abstopk.evaluation.labelling.labeler import Judgement
 from sae_lens_abstopk.explorer.collection import Collector
-from sae_lens_abstopk.explorer.directions import AxisMatches, TokenEffects
+from sae_lens_abstopk.explorer.directions import AxisMatches
 from sae_lens_abstopk.explorer.labels import CLOSED, WORDS, TopToken, label_of, top_tokens
 from sae_lens_abstopk.explorer.latents import (
     Cofiring,
@@ -27,6 +27,7 @@ from sae_lens_abstopk.explorer.latents import (
     SteeredText,
 )
 from sae_lens_abstopk.explorer.row_words import RowWords
+from sae_lens_abstopk.model.logit_lens import TokenEffects
 from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.text.token_text import TokenText

@@ -20,13 +20,14 @@ from sae_lens_abstopk.evaluation.subjects.vector_subjects import VectorSubjects
 from sae_lens_abstopk.explorer.catalogue import SCALE_QUANTILE, Catalogue
 from sae_lens_abstopk.explorer.collection import CollectionSettings, collect
 from sae_lens_abstopk.explorer.concepts import load_concepts
-from sae_lens_abstopk.explorer.directions import axis_matches, token_effects
+from sae_lens_abstopk.explorer.directions import axis_matches
 from sae_lens_abstopk.explorer.judging import sides_of
 from sae_lens_abstopk.explorer.latents import Latent, Provenance
 from sae_lens_abstopk.explorer.site import summary, write_site
 from sae_lens_abstopk.explorer.steered import steered_texts
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.language_model import PROCESSING
+from sae_lens_abstopk.model.logit_lens import token_effects
 from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.saes.loading import Source, read_by, require_all_heads
 from sae_lens_abstopk.system.errors import ConfigError, require_choice

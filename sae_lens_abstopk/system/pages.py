@@ -15,6 +15,8 @@ from sae_lens_abstopk.system.files import whole_file
 
 FRAME_STYLE = "frame.css"
 FRAME_SCRIPTS = ("elements.js", "tools.js")
+# of the pages that are one file
+LIST_STYLE, LIST_SCRIPTS = "list.css", ("bars.js", "list.js")
 # zero-width joiners, allowed inside a word or an emoji
 JOINERS = "\u200c\u200d"
 
@@ -24,9 +26,13 @@ def assets(room: str) -> Traversable:
     return files(f"sae_lens_abstopk.{room}") / "assets"
 
 
-def style_of(room: str, name: str) -> str:
-    """Return the style of the frame with a room's own after it."""
-    return "\n".join((assets(each) / file).read_text("utf-8") for each, file in (("system", FRAME_STYLE), (room, name)))
+def style_of(room: str, *names: str) -> str:
+    """Return the style of the frame with others after it, of the room or of the frame."""
+    found = [assets("system") / FRAME_STYLE]
+    for name in names:
+        own = assets(room) / name
+        found.append(own if own.is_file() else assets("system") / name)
+    return "\n".join(each.read_text("utf-8") for each in found)
 
 
 def templates(room: str, *, autoescape: bool = True) -> Environment:
@@ -51,15 +57,15 @@ def write_one_file(
 
     Args:
         template: Extends ``frame.html.j2``, and is rendered with ``meta``, ``style`` and the text of the ``scripts``.
-        style: Name of the room's style, which comes after that of the frame.
-        scripts: Names of the room's scripts, which come after those of the frame.
+        style: Name of the room's style, which comes after those of the frame and of lists.
+        scripts: Names of the room's scripts, which come after those of the frame and of lists.
         meta: Data of the page, JSON.
     """
-    texts = [(assets("system") / name).read_text("utf-8") for name in FRAME_SCRIPTS]
+    texts = [(assets("system") / name).read_text("utf-8") for name in (*FRAME_SCRIPTS, *LIST_SCRIPTS)]
     texts += [(assets(room) / name).read_text("utf-8") for name in scripts]
     found = templates(room)
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    page = found.get_template(template).render(meta=meta, style=style_of(room, style), scripts=texts)
+    page = found.get_template(template).render(meta=meta, style=style_of(room, LIST_STYLE, style), scripts=texts)
     index.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(index) as partial:
         partial.write_text(page, encoding="utf-8", errors="replace")  # UTF-8 cannot encode lone surrogates

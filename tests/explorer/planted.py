@@ -8,9 +8,10 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
-from sae_lens_abstopk.explorer.directions import TokenEffects, axis_matches
+from sae_lens_abstopk.explorer.directions import axis_matches
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Provenance
+from sae_lens_abstopk.model.logit_lens import TokenEffects
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.token_text import TokenText
 

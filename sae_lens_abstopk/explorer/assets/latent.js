@@ -4,9 +4,6 @@
 const HERE = OF_ROWS ? "these rows" : "this text";
 const RANKED = "By strength, above this share of the firings";
 
-// Text split into the spaces it begins with and the rest.
-const splitSpaces = (text) => /^( *)([^]*)$/.exec(text).slice(1);
-
 // A context with its tokens coloured. Spaces before a word are not coloured, so that lines break between words.
 function context([tokens, codes, at, below], { strings, strongest }, ranked) {
   const value = h("p", { class: "value" }, number(codes[at]), ranked && h("span", {}, `${Math.floor(100 * below)} %`));
@@ -28,12 +25,6 @@ function context([tokens, codes, at, below], { strings, strongest }, ranked) {
 
 const contextList = (contexts, latent, ranked) =>
   h("ol", { class: "contexts" }, contexts.map((each) => context(each, latent, ranked)));
-
-// A token on its own, with signs for the spaces it begins with.
-function token(text) {
-  const [spaces, rest] = splitSpaces(visible(text));
-  return h("span", { class: "token" }, spaces && h("span", { class: "by" }, "␣".repeat(spaces.length)), rest);
-}
 
 function tokenList(title, tokens, strings, show) {
   return tokens.length > 0 && h("div", { class: "tokens" }, h("h3", {}, title),

@@ -19,15 +19,9 @@ const SORTS = {
   stability: { name: "stability", of: (axis) => axis.stability ?? -1 },
   number: { name: "number", of: (axis) => -axis.latent },
 };
-const DEFAULTS = { q: "", bars: "effect", sort: Object.keys(SORTS)[0] };
-const state = { ...DEFAULTS };
-let list = meta.axes, opened = null, focusSearch = false;
 
 const axisAddress = (axis) => `#axis-${axis.latent}`;
-function listAddress() {
-  const changed = Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key]);
-  return changed.length ? `#?${new URLSearchParams(changed)}` : "#";
-}
+setUpList({ q: "", bars: "effect", sort: Object.keys(SORTS)[0] }, { bars: BARS, sort: SORTS }, axisAddress);
 
 function matches(axis) {
   const needle = state.q.trim().toLowerCase();
@@ -50,12 +44,6 @@ function lead() {
     + `${shallow.length ? `; ${some(shallow, "of these is", "of these are")} mostly ${features}` : ""}.`;
 }
 
-function dots(stability) {
-  const label = `in ${share(stability)} of the other seeds`, filled = 1 + Math.round(4 * stability);
-  return stability != null && h("span", { class: "dots", role: "img", "aria-label": label, title: label },
-    [1, 2, 3, 4, 5].map((n) => h("i", { class: n <= filled && "on" })));
-}
-
 function axisRow(axis, most) {
   const bars = BARS[state.bars], interval = hasEffects && bars.of(axis);
   const preferred = axis.confirmed && (axis.effect[0] < 0 ? NEGATIVE : POSITIVE);
@@ -64,10 +52,7 @@ function axisRow(axis, most) {
     poleText(side, (!axis.relation && axis.words[side].slice(0, 8).join(", ")) || axis.names[side]));
   const label = interval
     && `${bars.name} ${bars.show(interval[0])}${bars.unit}, 95 % interval ${ends(interval, bars.show)}`;
-  const open = ({ target }) => {
-    if (!target.closest("a") && getSelection().isCollapsed) location.hash = axisAddress(axis);
-  };
-  return h("li", { onclick: open },
+  return h("li", { onclick: opensItem(axis) },
     h("p", { class: "number" }, h("a", { href: axisAddress(axis) }, `Axis ${axis.latent}`)),
     words(NEGATIVE),
     h("div", { class: "middle", title: label },
@@ -88,7 +73,7 @@ function listPage() {
   const found = h("p", { class: "found", role: "status" });
   const rows = h("ol", { class: "axes" }), scale = h("span", { class: "scale" });
   const update = () => {
-    try { history.replaceState(null, "", listAddress()); } catch { /* Safari allows a hundred in 30 s */ }
+    keepListAddress();
     const { of } = SORTS[state.sort], bars = BARS[state.bars];
     list = meta.axes.filter(matches).sort((a, b) => of(b) - of(a) || a.latent - b.latent);
     const drawn = meta.axes.flatMap((axis) => bars.of(axis) ?? []).filter((each) => each != null);
@@ -98,29 +83,17 @@ function listPage() {
     }
     rows.replaceChildren(...list.map((axis) => axisRow(axis, most)));
     rows.hidden = list.length === 0;
-    found.textContent = list.length === 0 ? "No axis matches; shorten the search."
-      : `${list.length === meta.axes.length ? "" : `${list.length} of `}${meta.axes.length} axes`;
+    found.textContent = foundText(meta.axes, "axes", "axis");
   };
-  const choice = (label, key, options) => h("label", {}, `${label} `,
-    h("select", { name: key, onchange: (event) => { state[key] = event.target.value; update(); } },
-      Object.entries(options).map(([value, { name }]) =>
-        h("option", { value, selected: value === state[key] }, name))));
-  const search = h("input", {
-    id: "search", type: "search", value: state.q, placeholder: "Search words", autocomplete: "off",
-    "aria-label": "Search words of the poles, or a number",
-    oninput: (event) => { state.q = event.target.value; update(); },
-    onkeydown: (event) => {
-      if (event.key === "Enter" && !event.isComposing && list.length) location.hash = axisAddress(list[0]);
-    },
-  });
+  const search = searchField("Search words of the poles, or a number", update);
   const figures = (name, of) => h("section", { "aria-label": name }, h("h3", {}, name),
     figureList(of.map(([kind, interval]) => [kind, withEnds(interval, (value) => fixed(value, 3))])));
   update();
   return h("div", { class: `page list${hasEffects ? "" : " bare"}` }, h("h1", {}, lead()),
     h("div", { class: "measures" },
       hasEffects && figures("AUC of preferences, told from", meta.aucs), figures("FVU, lower is better", meta.fits)),
-    h("div", { class: "controls" }, search, hasEffects && choice("Bars", "bars", BARS),
-      choice("Sorted by", "sort", SORTS), found),
+    h("div", { class: "controls" }, search, hasEffects && choice("Bars", "bars", update),
+      choice("Sorted by", "sort", update), found),
     h("div", { class: "heading", "aria-hidden": "true" },
       h("span"), h("b", { class: "negative-text" }, "negative pole"), scale,
       h("b", { class: "positive-text" }, "positive pole"), h("span", {}, "active"), h("span", {}, "stability")),
@@ -131,45 +104,18 @@ function listPage() {
 function show() {
   const latent = /^#axis-(\d+)$/.exec(location.hash)?.[1];
   if (latent === undefined) {
-    Object.assign(state, DEFAULTS);
-    for (const [key, value] of new URLSearchParams(location.hash.replace(/^#\??/, ""))) {
-      if (key === "q" || Object.hasOwn({ sort: SORTS, bars: BARS }[key] ?? {}, value)) state[key] = value;
-    }
+    readListAddress();
     main.replaceChildren(listPage());
     document.title = `${meta.data} · axes`;
-    if (focusSearch) document.getElementById("search").focus();
-    else if (opened) document.querySelector(`.axes a[href="${axisAddress(opened)}"]`)?.focus();
-    focusSearch = false;
+    focusList();
     return;
   }
   opened = meta.axes.find((axis) => String(axis.latent) === latent);
   if (opened && !list.includes(opened)) list = meta.axes;
-  const at = list.indexOf(opened);
-  main.replaceChildren(opened ? axisPage(opened, [list[at - 1], list[at + 1]]) : h("div", { class: "page" },
-    h("h1", {}, "Nothing here"), h("p", {}, `There is no axis ${latent}. `, h("a", { href: "#" }, "All axes"))));
-  document.title = opened ? `Axis ${latent}: ${opened.names[NEGATIVE]} ↔ ${opened.names[POSITIVE]}` : "Nothing here";
-  scrollTo(0, 0);
-  main.focus({ preventScroll: true });
+  showPage(opened ? axisPage(opened) : h("div", { class: "page" },
+    h("h1", {}, "Nothing here"), h("p", {}, `There is no axis ${latent}. `, h("a", { href: "#" }, "All axes"))),
+  opened ? `Axis ${latent}: ${opened.names[NEGATIVE]} ↔ ${opened.names[POSITIVE]}` : "Nothing here");
 }
 
-// In the list, the axis after the one in focus; on its page, the next one.
-function step(by) {
-  const links = [...document.querySelectorAll(".axes a")];
-  if (!links.length) return document.querySelector(by > 0 ? "a[rel=next]" : "a[rel=prev]")?.click();
-  const at = links.indexOf(document.activeElement);
-  links[at < 0 ? 0 : Math.max(0, Math.min(links.length - 1, at + by))].focus();
-}
-Object.assign(onKey, {
-  j: () => step(1),
-  k: () => step(-1),
-  u: () => document.getElementById("up")?.click(),
-  "/": (event) => {
-    event.preventDefault();
-    const search = document.getElementById("search");
-    if (search) return search.focus();
-    focusSearch = true;
-    location.hash = listAddress();
-  },
-});
 addEventListener("hashchange", show);
 addEventListener("DOMContentLoaded", show);

@@ -5,27 +5,7 @@ const FOLDED = { characters: 1000, lines: 14 }; // longer texts are folded
 const FOLDED_PROMPT = { characters: 330, lines: 4 };
 
 const points = (effect) => withSign(fixed(Math.abs(100 * effect), 1), effect >= 0);
-const share = (value) => (value == null ? "–" : `${Math.round(100 * value)} %`);
 const signed = (rho) => withSign(fixed(Math.abs(rho)), rho >= 0);
-// The ends of an interval [value, low, high], if it has any.
-const ends = (interval, show) => (interval[1] == null ? "" : `${show(interval[1])} to ${show(interval[2])}`);
-const withEnds = (interval, show) =>
-  (interval ? [show(interval[0]), " ", h("span", { class: "range" }, ends(interval, show))] : "–");
-const poleName = (side) => poleText(side, `${SIDE_NAMES[side]} pole`);
-
-// A bar from the middle to either side, which ends at `most`, with its interval.
-function sideBar([value, low, high], most, { label, hollow } = {}) {
-  const x = (at) => 100 * Math.max(-1, Math.min(1, at / most));
-  const line = (shape) => svg("line", { ...shape, "vector-effect": "non-scaling-stroke" });
-  const name = `${value < 0 ? "negative" : "positive"}-bar${hollow ? " hollow" : ""}`;
-  return svg("svg", {
-    class: "side-bar", viewBox: "-101 0 202 16", preserveAspectRatio: "none",
-    ...(label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" }),
-  },
-  svg("rect", { class: name, x: Math.min(0, x(value)), width: Math.abs(x(value)), y: 3, height: 10 }),
-  line({ x1: 0, x2: 0, y1: 0, y2: 16, class: "zero" }),
-  ...(low == null ? [] : [line({ x1: x(low), x2: x(high), y1: 8, y2: 8, class: "span" })]));
-}
 
 // Which pole is preferred, and whether that is sure.
 function verdict(axis) {
@@ -133,17 +113,11 @@ function pairItem([place, code], coloured) {
   return item;
 }
 
-// `beside` is the axes before and after it in the list.
-function axisPage(axis, beside) {
-  const step = (target, rel, text, key) => (target
-    ? h("a", { class: "step", rel, href: axisAddress(target), "aria-keyshortcuts": key }, text)
-    : h("span", { class: "step off" }, text));
+function axisPage(axis) {
   const coloured = colouring(axis);
   return h("article", { class: "page" },
     h("div", { class: "title" },
-      h("div", { class: "steps" },
-        step(beside[0], "prev", "← previous", "k"), step(beside[1], "next", "next →", "j"),
-        h("a", { class: "step", id: "up", href: listAddress(), "aria-keyshortcuts": "u" }, "all axes")),
+      steps(axis, "all axes"),
       h("h1", {}, h("span", { class: "kind" }, `Axis ${axis.latent}`), poleText(NEGATIVE, axis.names[NEGATIVE]),
         h("span", { class: "versus" }, "↔"), poleText(POSITIVE, axis.names[POSITIVE]))),
     h("div", { class: "verdicts" },

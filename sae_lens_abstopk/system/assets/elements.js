@@ -55,3 +55,12 @@ const poleText = (side, text) => h("span", { class: `${SIDE_NAMES[side]}-text` }
 // Names with their values, without the false ones.
 const figureList = (figures) => h("dl", { class: "figures" },
   figures.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+
+// Text split into the spaces it begins with and the rest.
+const splitSpaces = (text) => /^( *)([^]*)$/.exec(text).slice(1);
+
+// A token on its own, with signs for the spaces it begins with.
+function token(text) {
+  const [spaces, rest] = splitSpaces(visible(text));
+  return h("span", { class: "token" }, spaces && h("span", { class: "by" }, "␣".repeat(spaces.length)), rest);
+}

@@ -1,0 +1,42 @@
+// The page of one latent: what the tuned model does less of, and what it does more of.
+"use strict";
+
+const POLE_SAYS = ["The tuned model does more of this", "The tuned model does less of this"];
+const shareOfKl = (value) => (value == null ? "–" : minus(`${(100 * value).toFixed(1)} %`));
+// A measured share with its interval, or an estimate.
+const measured = (part) => (part.share ? withEnds(part.share, shareOfKl) : `~${shareOfKl(part.estimate)}`);
+const valueOf = (part) => (part.share ? part.share[0] : part.estimate);
+
+function poleColumn(latent, side, level = "h2") {
+  const pole = latent.poles[side], name = SIDE_NAMES[side];
+  const strongest = Math.max(...latent.poles.map((each) => each.scale), 1e-12);
+  const fires = pole.active > 0;
+  return h("section", { class: `pole ${name}`, "aria-label": POLE_SAYS[side] },
+    h(level, { class: "name" }, poleText(side, POLE_SAYS[side])),
+    fires ? [
+      h("p", { class: "note" }, "KL share ", measured(pole),
+        `; active on ${percent(pole.active)} of the tokens; 99 % of its codes are within ${number(pole.scale)}`),
+      contextList(pole.contexts, strongest),
+    ] : h("p", { class: "nothing" }, "Never active on this side in the held-out text."),
+    pole.promotes.length > 0 && h("div", { class: "tokens" },
+      h("h3", {}, `${side === POSITIVE ? "+d" : "−d"} promotes, in the tuned model`),
+      h("ul", {}, pole.promotes.map((text) => h("li", {}, token(text))))));
+}
+
+const latentFigures = (latent) => figureList([
+  ["KL share", measured(latent)],
+  ["active on", percent(latent.active)],
+  latent.stability != null && ["in other seeds", share(latent.stability)],
+  latent.halves != null && ["in SAEs of half the text", share(latent.halves)],
+  ["cosine with the mean difference", fixed(latent.meanCosine)],
+]);
+
+function latentPage(latent) {
+  const words = (side) => poleText(side, latent.poles[side].tokens.slice(0, 3).join(" ") || "–");
+  return h("article", { class: "page" },
+    h("div", { class: "title" }, steps(latent, "all latents"),
+      h("h1", {}, h("span", { class: "kind" }, `Latent ${latent.latent}`), words(NEGATIVE),
+        h("span", { class: "versus" }, "↔"), words(POSITIVE))),
+    latentFigures(latent), legend(true),
+    h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side))));
+}
