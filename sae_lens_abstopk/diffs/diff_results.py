@@ -113,11 +113,31 @@ class LatentContexts(Record):
     negative_promotes: list[str] = Field(default=[], description="Tokens that its opposite promotes.")
 
 
+class LatentWriting(Record):
+    """What either model writes with a latent, one text a prompt."""
+
+    latent: int
+    side: Literal[1, -1] = Field(description="The pole with the larger KL share.")
+    code: float = Field(description="Added, or taken away, at every token: 99th percentile of |code| of that pole.")
+    base_with: list[str] = Field(description="The base model with the latent added.")
+    tuned_without: list[str] = Field(description="The tuned model with it taken away.")
+
+
+class DiffWriting(Record):
+    """Greedy continuations, one a prompt."""
+
+    prompts: list[str]
+    base: list[str]
+    tuned: list[str]
+    latents: list[LatentWriting]
+
+
 class DiffContexts(Record):
     """Text to show."""
 
     latents: list[LatentContexts] = Field(description="In the order of the latents of `diff.json`.")
     parting: list[DiffContext] = Field(description="Where KL(tuned || base) is highest, one a context, highest first.")
+    writing: DiffWriting | None = Field(default=None, description="By either model, with the first latents.")
 
 
 def strongest_tokens(contexts: Sequence[DiffContext]) -> list[str]:

@@ -45,6 +45,7 @@ def page_data(diff: Diff, *, contexts: int, latents: int | None = None) -> dict[
     """Return the data of a page: the first latents, numbers of four digits, positive poles first."""
     results, shown = diff
     parts = zip(results.latents[:latents], shown.latents, strict=False)
+    writing = shown.writing
     return {
         "models": [results.tuned, results.base],
         "hook": results.hook,
@@ -59,6 +60,11 @@ def page_data(diff: Diff, *, contexts: int, latents: int | None = None) -> dict[
         "meanEnergy": _interval(results.mean_energy),
         "fits": [[_name(kind, results), _interval(fit.fvu)] for kind, fit in results.fits.items()],
         "latents": [_latent(record, of, contexts) for record, of in parts],
+        "written": writing and list(zip(writing.prompts, writing.tuned, writing.base, strict=True)),
+        "writing": {
+            each.latent: [each.side, short(abs(each.code)), each.base_with, each.tuned_without]
+            for each in (writing.latents if writing else ())
+        },
         "parting": [_context(each) for each in shown.parting],
     }
 

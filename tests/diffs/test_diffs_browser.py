@@ -71,6 +71,13 @@ def test_a_latent_has_less_on_the_left_and_more_on_the_right(reader: Reader) -> 
     expect(right.locator(".here")).to_have_attribute("title", "code 2, KL of the next token 3.00 nats")
     expect(right).to_contain_text("after the framed token: tuned ␣Il base ␣It")
     expect(right.locator(".tokens li").first).to_have_text("␣oui")
+    second = page.locator(".steered ol").nth(1).locator("li")
+    assert [text.split("\n") for text in second.all_inner_texts()] == [
+        ["tuned model", "Non"],
+        ["tuned, latent taken away", "(ended at once)"],
+        ["base, latent added", "<b>oui</b>"],
+        ["base model", "No"],
+    ]
     page.keyboard.press("j")
     expect(page.locator("main h1")).to_contain_text("Latent 0")
     page.keyboard.press("u")

@@ -23,6 +23,23 @@ function poleColumn(latent, side, level = "h2") {
       h("ul", {}, pole.promotes.map((text) => h("li", {}, token(text))))));
 }
 
+// What both models write from the same prompts, as they are and with the latent added or taken away.
+function writing(latent, level = "h2") {
+  const found = meta.writing[latent.latent];
+  if (!found) return null;
+  const [side, code, added, removed] = found;
+  const pole = poleText(side > 0 ? POSITIVE : NEGATIVE, side > 0 ? "more" : "less");
+  const text = (name, of, shade) => h("li", { class: shade || null }, h("span", { class: "strength" }, name),
+    h("span", { dir: "auto" }, of.trim() === "" ? h("span", { class: "nothing" }, "(ended at once)") : lines(of)));
+  return h("section", { class: "steered" }, h(level, {}, "What they write"),
+    h("p", { class: "note" }, "Greedy continuations; ", pole, ` of the latent, a code of ${number(code)}, is added to the base `
+      + "model or taken away from the tuned one at every token."),
+    meta.written.map(([prompt, tuned, base], n) => h("div", {},
+      h("p", { class: "prompt", dir: "auto" }, lines(prompt)),
+      h("ol", {}, text("tuned model", tuned), text("tuned, latent taken away", removed[n], SIDE_NAMES[side > 0 ? NEGATIVE : POSITIVE]),
+        text("base, latent added", added[n], SIDE_NAMES[side > 0 ? POSITIVE : NEGATIVE]), text("base model", base)))));
+}
+
 const latentFigures = (latent) => figureList([
   ["KL share", measured(latent)],
   ["active on", percent(latent.active)],
@@ -38,5 +55,6 @@ function latentPage(latent) {
       h("h1", {}, h("span", { class: "kind" }, `Latent ${latent.latent}`), words(NEGATIVE),
         h("span", { class: "versus" }, "↔"), words(POSITIVE))),
     latentFigures(latent), legend(true),
-    h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side))));
+    h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side))),
+    writing(latent));
 }

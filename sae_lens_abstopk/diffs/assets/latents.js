@@ -82,7 +82,8 @@ const partingPage = () => h("div", { class: "page" }, h("h1", {}, "Where the mod
 const reportPage = () => h("div", { class: "page report" }, h("h1", {}, lead()), measures(), legend(true),
   meta.latents.map((latent, n) => h("article", { "aria-label": `Latent ${latent.latent}` },
     h("h2", {}, h("span", { class: "kind" }, `${n + 1}.`), `Latent ${latent.latent}`), latentFigures(latent),
-    h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side, "h3"))))));
+    h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side, "h3"))),
+    writing(latent, "h3"))));
 
 // #latent-7, #parting, or #?q=word&sort=active
 function show() {

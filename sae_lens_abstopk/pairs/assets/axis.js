@@ -70,9 +70,6 @@ function colouring(axis) {
   });
 }
 
-// Text of several lines, with signs in place of invisible characters.
-const lines = (text) => text.replace(/\r\n?/g, "\n")
-  .replace(HIDDEN, (sign) => ("\n\t\u00a0".includes(sign) ? sign : visible(sign)));
 const cutOff = (count) =>
   count > 0 && h("span", { class: "nothing" }, `… ${whole(count)} more characters, which this page leaves out`);
 const isLong = (text, most) => text.length > most.characters || text.split("\n").length > most.lines;

@@ -49,6 +49,9 @@ const HIDDEN = new RegExp([
 const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥")
   .replace(HIDDEN, (sign) => `⟨U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`)
   .replace(/ {3,}/g, (run) => `␣×${run.length}`);
+// Text of several lines, with signs in place of invisible characters.
+const lines = (text) => text.replace(/\r\n?/g, "\n")
+  .replace(HIDDEN, (sign) => ("\n\t\u00a0".includes(sign) ? sign : visible(sign)));
 // A label or a name in the colour of a pole.
 const poleText = (side, text) => h("span", { class: `${SIDE_NAMES[side]}-text` }, visible(text));
 

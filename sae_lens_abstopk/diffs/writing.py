@@ -1,0 +1,120 @@
+"""What latents make a model write: tokens that they promote, and texts with a latent added or taken away."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from sae_lens import SAE
+from torch import nn
+
+from sae_lens_abstopk.diffs.diff_files import Diff
+from sae_lens_abstopk.diffs.diff_results import DiffContexts, DiffLatentRecord, DiffWriting, LatentWriting
+from sae_lens_abstopk.evaluation.steering.steer import steering_edit, written_by
+from sae_lens_abstopk.model.activation_edits import Edit, intervene
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.logit_lens import token_effects
+from sae_lens_abstopk.model.model_pair import ModelPair
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.text.token_text import TokenText
+
+WRITTEN, PROMPTS, NEW_TOKENS = 5, 3, 24
+LEAST_BEFORE = 8
+"""Tokens of a prompt, where the text has them."""
+
+
+def with_writing(
+    diff: Diff,
+    pair: ModelPair,
+    sae: SAE[Any],
+    token_filter: TokenFilter,
+    *,
+    prompts: Sequence[str] = (),
+    chat: bool = False,
+    n_latents: int = WRITTEN,
+    on_pass: Callable[[], None] = lambda: None,
+) -> Diff:
+    """
+    Add to the contexts what the latents promote, and what both models write with and without the first of them.
+
+    Args:
+        diff: A comparison of the models.
+        pair: The models.
+        sae: The SAE that is shown.
+        token_filter: Tokens that latents are added at.
+        prompts: By default, held-out text up to where the models part most.
+        chat: Whether ``prompts`` are user turns.
+        n_latents: Number of latents that models write with.
+        on_pass: Called for each model, and twice for each latent.
+    """
+    contexts = _with_promoted(diff.contexts, pair, sae)
+    given = list(prompts) or prompts_where_they_part(contexts)
+    if given:
+        of_text = {"prepend_bos": False} if not prompts else {"chat": chat}
+        write = _Writer(pair, token_filter, given, of_text, on_pass)
+        base, tuned = write(pair.base), write(pair.tuned)
+        latents = []
+        for record in diff.results.latents[:n_latents]:
+            side = 1 if share_of(record, 1) >= share_of(record, -1) else -1
+            scale = side * (record.positive if side > 0 else record.negative).scale
+            edits = [
+                steering_edit(sae, latent=record.latent, strength=sign * scale, operator="add", scale=1.0)
+                for sign in (1, -1)
+            ]
+            texts = [write(which, edit) for which, edit in zip((pair.base, pair.tuned), edits, strict=True)]
+            latents.append(
+                LatentWriting(latent=record.latent, side=side, code=scale, base_with=texts[0], tuned_without=texts[1])
+            )
+        contexts = contexts.model_copy(
+            update={"writing": DiffWriting(prompts=given, base=base, tuned=tuned, latents=latents)}
+        )
+    return Diff(diff.results, contexts)
+
+
+def prompts_where_they_part(contexts: DiffContexts) -> list[str]:
+    """Return held-out text up to the tokens of highest KL, of those with text before them."""
+    long = [each for each in contexts.parting if each.at >= LEAST_BEFORE]
+    return ["".join(each.tokens[: each.at + 1]) for each in (long or contexts.parting)[:PROMPTS]]
+
+
+def share_of(record: DiffLatentRecord, side: int) -> float:
+    """Return the KL share of a pole, measured or else estimated."""
+    pole = record.positive if side > 0 else record.negative
+    return pole.kl_estimate if pole.kl_share is None or pole.kl_share.value is None else pole.kl_share.value
+
+
+class _Writer(NamedTuple):
+    """Greedy continuations of the prompts."""
+
+    pair: ModelPair
+    token_filter: TokenFilter
+    prompts: Sequence[str]
+    options: Mapping[str, bool]
+    """Of :class:`TextModel`."""
+    on_pass: Callable[[], None]
+
+    def __call__(self, which: Callable[[], AbstractContextManager[nn.Module]], edit: Edit | None = None) -> list[str]:
+        """Continue with one of the models, whose activations at the hook are edited."""
+        with which() as model:
+            text_model = TextModel(model, **self.options)
+            prompts = text_model.encode(self.prompts)
+            hook = self.pair.spec.hook_name
+            with nullcontext() if edit is None else intervene(model, hook, edit, token_filter=self.token_filter):
+                new = text_model.generate(prompts, samples=1, max_new_tokens=NEW_TOKENS, temperature=0)
+        self.on_pass()
+        return list(new.texts)
+
+
+def _with_promoted(contexts: DiffContexts, pair: ModelPair, sae: SAE[Any]) -> DiffContexts:
+    rows = torch.stack([written_by(sae, each.latent) for each in contexts.latents])
+    with pair.tuned() as model:
+        effects = token_effects(model, rows, pair.spec.hook_name)
+    if effects is None:
+        return contexts
+    text = TokenText(pair.tokenizer)
+    up, down = ([[text(token) for token in row] for row in side.tolist()] for side in effects.tokens)
+    latents = [
+        each.model_copy(update={"positive_promotes": raised, "negative_promotes": lowered})
+        for each, raised, lowered in zip(contexts.latents, up, down, strict=True)
+    ]
+    return contexts.model_copy(update={"latents": latents})

@@ -1,0 +1,56 @@
+"""What latents make a tiny model write."""
+
+from typing import Any
+
+import torch
+from sae_lens import SAE
+
+from sae_lens_abstopk.diffs.held_out import HeldOut
+from sae_lens_abstopk.diffs.measuring import measure
+from sae_lens_abstopk.diffs.writing import NEW_TOKENS, with_writing
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.model_pair import ModelPair
+from sae_lens_abstopk.model.token_filter import TokenFilter
+
+
+def test_models_write_with_the_first_latents_added_and_taken_away(
+    pair: ModelPair, held_out: HeldOut, sae: SAE[Any]
+) -> None:
+    facts: dict[str, Any] = {"kind": "signed", "k": 6, "data": "texts", "training": {}}
+    diff = measure(pair, {"signed": [sae]}, held_out, **facts, n_latents=2, tokens_of_latents=96)
+    kept = TokenFilter((1, None))
+    found = with_writing(diff, pair, sae, kept, n_latents=2).contexts
+    writing = found.writing
+    assert writing is not None
+    assert len(writing.prompts) == 3
+    first = found.parting[0]
+    if first.at >= 8:
+        assert writing.prompts[0] == "".join(first.tokens[: first.at + 1])
+    assert [each.latent for each in writing.latents] == [each.latent for each in diff.results.latents[:2]]
+    with pair.tuned() as model:
+        text_model = TextModel(model, prepend_bos=False)
+        tokens = text_model.encode(writing.prompts)
+        alone = text_model.generate(tokens, samples=1, max_new_tokens=NEW_TOKENS, temperature=0).texts
+    assert writing.tuned == list(alone)
+    record, written = diff.results.latents[0], writing.latents[0]
+    pole = record.positive if written.side > 0 else record.negative
+    assert written.code == written.side * pole.scale
+
+    # a code so large that a model writes one token only, and the latent's sign decides which
+    large = diff.results.latents[0].model_copy(
+        update={name: pole.model_copy(update={"scale": 1e6}) for name in ("positive", "negative")}
+    )
+    results = diff.results.model_copy(update={"latents": [large]})
+    pushed = with_writing(diff._replace(results=results), pair, sae, kept, prompts=["Where is it?"]).contexts
+    assert pushed.writing is not None
+    assert pushed.writing.prompts == ["Where is it?"]
+    assert pushed.writing.latents[0].base_with != pushed.writing.base
+    assert pushed.writing.latents[0].base_with != pushed.writing.latents[0].tuned_without
+
+    row = sae.W_dec[record.latent].detach()
+    with torch.no_grad(), pair.tuned() as model:
+        inner: Any = model
+        final = [module for module in inner.model.modules() if type(module).__name__.endswith("Norm")][-1]
+        logits = inner.model.get_output_embeddings()(final(1e3 * row[None]))[0, : len(pair.tokenizer)]
+    contexts = next(each for each in found.latents if each.latent == record.latent)
+    assert contexts.positive_promotes[0] == pair.tokenizer.decode([int(logits.argmax())])
