@@ -70,6 +70,15 @@ class _Commands(TyperGroup):
         return sorted(super().list_commands(ctx), key=COMMANDS.index)
 
 
+class FitGroup(TyperGroup):
+    """A group whose first argument may be that of its command ``fit``, which is then left out."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        is_of_fit = args and args[0] not in self.commands and args[0] != "--help"
+        return super().parse_args(ctx, ["fit", *args] if is_of_fit else args)
+
+
 app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 

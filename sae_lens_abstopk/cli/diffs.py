@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+import typer
+from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, app
+from sae_lens_abstopk.cli.app import Device, FitGroup, app
 from sae_lens_abstopk.cli.errors import errors_as_sentences
 
+diff = typer.Typer(cls=FitGroup, no_args_is_help=True)
+app.add_typer(diff, name="diff", help="Find what a fine-tune changed in a model.")
 
-@app.command()
-def diff(
+
+@diff.command()
+def fit(
     base: Annotated[str, Option(help="Base model: Hub id or folder.")],
     data: Annotated[
         str,
@@ -44,13 +48,16 @@ def diff(
     ] = False,
     measure_tokens: Annotated[int, Option(help="Held-out tokens to measure on.", min=1)] = 16_384,
     seed: Annotated[int, Option(help="Seed of the text's order and of the first SAE.", min=0, max=2**31 - 1)] = 0,
+    prompt: Annotated[
+        list[str] | None,
+        Option(help="What both models continue, once or more; by default text up to where the models part."),
+    ] = None,
     device: Device = "auto",
     tuned_device: Annotated[str | None, Option(help="Device of --tuned, if not that of the base model.")] = None,
 ) -> None:
     """Find what a fine-tune changed: signed SAEs of what it adds to activations, and how much of it each latent is."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.diffs.comparing import compare
-        from sae_lens_abstopk.diffs.diff_files import RESULTS
         from sae_lens_abstopk.diffs.fitting import difference_config, fit_difference
         from sae_lens_abstopk.diffs.tables import latents_table, summary
         from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
@@ -78,8 +85,21 @@ def diff(
         )
         progress = PrintableConsole(stderr=True, markup=False)
         fitted = fit_difference(cfg, console=progress)
-        found = compare(fitted, out, n_tokens=measure_tokens, halves=halves, console=progress)
+        found = compare(fitted, out, n_tokens=measure_tokens, halves=halves, prompts=prompt or (), console=progress)
         console.print(latents_table(found))
         for sentence in summary(found.results):
             console.print(sentence, style="dim")
-        console.out(out / RESULTS)
+        console.out(out / "index.html")
+
+
+@diff.command()
+def report(
+    folder: Annotated[Path, Argument(metavar="DIR", help="Folder that `abstopk diff` wrote.")] = Path("diff"),
+    out: Annotated[Path | None, Option("--out", "-o", help="The page, by default DIR/report.html.")] = None,
+) -> None:
+    """Write the ten latents that matter most into one page to send to a colleague."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.diffs.diff_files import Diff
+        from sae_lens_abstopk.diffs.page import write_report
+
+        console.out(write_report(Diff.read(folder), out or folder / "report.html"))

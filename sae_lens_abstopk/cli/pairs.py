@@ -6,26 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
-from typer.core import TyperGroup
-from typing_extensions import override
 
-from sae_lens_abstopk.cli.app import Device, app, refuse_without
+from sae_lens_abstopk.cli.app import Device, FitGroup, app, refuse_without
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.vectors.vectors import Vectors
 
 
-class _Pairs(TyperGroup):
-    """A group whose first argument may be data: ``abstopk pairs DATA`` is ``abstopk pairs fit DATA``."""
-
-    @override
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        is_data = args and args[0] not in self.commands and args[0] != "--help"
-        return super().parse_args(ctx, ["fit", *args] if is_data else args)
-
-
-pairs = typer.Typer(cls=_Pairs, no_args_is_help=True)
+pairs = typer.Typer(cls=FitGroup, no_args_is_help=True)
 app.add_typer(pairs, name="pairs", help="Find what differs between the texts of pairs, and what preferences reward.")
 
 

@@ -15,6 +15,8 @@ from sae_lens_abstopk.diffs.fitting import SAE_FOLDER, FittedDifference
 from sae_lens_abstopk.diffs.half_runs import train_halves
 from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.diffs.measuring import MEASURED, measure, n_passes
+from sae_lens_abstopk.diffs.page import write_page
+from sae_lens_abstopk.diffs.writing import with_writing
 from sae_lens_abstopk.equivalents.gauge import canonical_gauge
 from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.system.files import without_path
@@ -31,10 +33,11 @@ def compare(
     n_tokens: int = TOKENS,
     n_latents: int = MEASURED,
     halves: bool = False,
+    prompts: Sequence[str] = (),
     console: Console,
 ) -> Diff:
     """
-    Measure fitted SAEs on held-out text, and write the SAE that is shown, ``diff.json`` and ``contexts.json``.
+    Measure fitted SAEs on held-out text, and write the SAE that is shown, both records and the page.
 
     Args:
         fitted: From :func:`~.fitting.fit_difference`.
@@ -42,6 +45,7 @@ def compare(
         n_tokens: Held-out tokens to measure on, or a few more.
         n_latents: The KL of as many latents is measured, each by passes without it.
         halves: Train on two halves of the text too, for ``stability_halves``.
+        prompts: What both models continue; by default, held-out text up to where they part.
         console: Shows progress.
 
     Raises:
@@ -51,7 +55,13 @@ def compare(
     of_halves = train_halves(fitted.cfg, console=quiet) if halves else []
     console.print("reading held-out text with both models", style="dim")
     return measure_fitted(
-        fitted, read_held_out(fitted, n_tokens), out, n_latents=n_latents, halves=of_halves, console=console
+        fitted,
+        read_held_out(fitted, n_tokens),
+        out,
+        n_latents=n_latents,
+        halves=of_halves,
+        prompts=prompts,
+        console=console,
     )
 
 
@@ -68,6 +78,7 @@ def measure_fitted(
     *,
     n_latents: int = MEASURED,
     halves: Sequence[SAE[Any]] = (),
+    prompts: Sequence[str] = (),
     console: Console,
 ) -> Diff:
     """Measure and write as :func:`compare`; signed SAEs get the pole of more energy positive."""
@@ -88,8 +99,13 @@ def measure_fitted(
             seed=cfg.seed,
             on_pass=lambda: on_progress(next(done), total),
         )
-    saes[SIGNED][fitted.best_seed].save_model(out / SAE_FOLDER)
+    shown = saes[SIGNED][fitted.best_seed]
+    shown.save_model(out / SAE_FOLDER)
+    console.print("writing with both models", style="dim")
+    chat = fitted.text_spec.use_chat_formatting
+    found = with_writing(found, fitted.pair, shown, fitted.token_filter, prompts=prompts, chat=chat)
     found.write(out)
+    write_page(found, out)
     return found
 
 

@@ -32,7 +32,6 @@ def with_writing(
     prompts: Sequence[str] = (),
     chat: bool = False,
     n_latents: int = WRITTEN,
-    on_pass: Callable[[], None] = lambda: None,
 ) -> Diff:
     """
     Add to the contexts what the latents promote, and what both models write with and without the first of them.
@@ -45,13 +44,12 @@ def with_writing(
         prompts: By default, held-out text up to where the models part most.
         chat: Whether ``prompts`` are user turns.
         n_latents: Number of latents that models write with.
-        on_pass: Called for each model, and twice for each latent.
     """
     contexts = _with_promoted(diff.contexts, pair, sae)
     given = list(prompts) or prompts_where_they_part(contexts)
     if given:
         of_text = {"prepend_bos": False} if not prompts else {"chat": chat}
-        write = _Writer(pair, token_filter, given, of_text, on_pass)
+        write = _Writer(pair, token_filter, given, of_text)
         base, tuned = write(pair.base), write(pair.tuned)
         latents = []
         for record in diff.results.latents[:n_latents]:
@@ -91,7 +89,6 @@ class _Writer(NamedTuple):
     prompts: Sequence[str]
     options: Mapping[str, bool]
     """Of :class:`TextModel`."""
-    on_pass: Callable[[], None]
 
     def __call__(self, which: Callable[[], AbstractContextManager[nn.Module]], edit: Edit | None = None) -> list[str]:
         """Continue with one of the models, whose activations at the hook are edited."""
@@ -101,7 +98,6 @@ class _Writer(NamedTuple):
             hook = self.pair.spec.hook_name
             with nullcontext() if edit is None else intervene(model, hook, edit, token_filter=self.token_filter):
                 new = text_model.generate(prompts, samples=1, max_new_tokens=NEW_TOKENS, temperature=0)
-        self.on_pass()
         return list(new.texts)
 
 

@@ -1,4 +1,4 @@
-"""A tiny fine-tune, its held-out contexts, and an SAE of its differences."""
+"""A tiny fine-tune, its held-out contexts, an SAE of its differences, and the browser of the explorer's tests."""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.text_spec import TextSpec
+from tests.explorer.conftest import browser
+
+__all__ = ["browser"]
 
 HOOK = "model.layers.22"
 

@@ -29,6 +29,9 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
     assert found.results.fits.keys() == {"signed", "one_sided_F", "one_sided_2F"}
     assert found.results.latents[0].stability_halves in (0, 0.5, 1)
     assert "KL share" in done.output
+    assert found.contexts.writing is not None
+    assert len(found.contexts.writing.latents) == 5
+    assert (tmp_path / "out" / "index.html").is_file()
     sae = SAE.load_from_disk(tmp_path / "out" / "sae")
     assert (sae.cfg.metadata.hook_name, sae.cfg.metadata.adapter) == ("model.layers.3", str(tiny_adapter))
     monkeypatch.setattr(fitting, "train", None)  # a finished run is read, not trained again
