@@ -4,8 +4,9 @@
 const MOST_KL = 5; // nats, at which the line is widest
 const NEXT_OF = ["tuned", "base"];
 
-// A token, with signs for the spaces it begins with, in quotes that are not part of it.
-const nextToken = (text, n) => h("span", { class: "next" }, `${NEXT_OF[n]} `, h("span", { class: "chip" }, token(text)));
+// The token that a model chooses next.
+const nextToken = (text, n) =>
+  [h("span", { class: "next" }, `${NEXT_OF[n]} `, h("span", { class: "chip" }, token(text))), " "];
 
 // `strongest` is the code with the darkest shade.
 function contextItem({ tokens, at, kl, codes, next }, strongest) {
