@@ -13,7 +13,6 @@ from rich.table import Table
 from sae_lens import SAE
 from scipy.stats import rankdata
 
-from sae_lens_abstopk.dictionary.seed_stability import seed_stability
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.results.records import Record
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task, task_names
@@ -133,7 +132,7 @@ def fit_concepts(
     out: Path,
     d_sae: int = 24,
     k: float = 4,
-    seeds: int = 3,
+    seeds: int = 5,
     seed: int = 0,
     console: Console | None = None,
 ) -> ConceptResults:
@@ -142,13 +141,21 @@ def fit_concepts(
 
     Differences are scaled to one length, else the concepts with the longest ones would take all axes.
 
-    The signed SAE, and the one-sided ones, are those of the seed with the most stable axes. The folder is that of
+    Of several seeds, the one that does best on training templates is taken. The folder is that of
     :meth:`~.axes.PairAxes.report`, with ``concepts.json`` beside.
     """
     console = console or Console(quiet=True)
     pairs, held_out, poles = concept_pairs()
     differences = differences_of_texts(pairs, vectors, held_out, unit=True, console=console)
     sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "seeds": seeds, "baselines": True, "seed": seed}
+    concept = np.array(pairs.groups)
+
+    def score(sae: SAE[Any]) -> float:
+        """Return the mean AUROC of the best latents on training templates."""
+        codes = both_codes(sae, differences)
+        parts = ((concept == name) & ~held_out for name in poles)
+        return float(np.mean([best_latent(codes, part, part).auroc for part in parts]))
+
     fitted = fit_axes(
         pairs,
         differences,
@@ -157,14 +164,11 @@ def fit_concepts(
         origin=vectors.facts(),
         device=vectors.device,
         console=console,
+        score=score,
     )
-    saes = {
-        kind: found[seed_stability(torch.stack([sae.W_dec.detach() for sae in found])).best_seed]
-        for kind, found in fitted.saes.items()
-    } | {"signed": fitted.sae}
+    saes = {kind: max(found, key=score) for kind, found in fitted.saes.items()} | {"signed": fitted.sae}
     both = {kind: both_codes(sae, differences) for kind, sae in saes.items()}
     test_rows = differences.held_out.nonzero().squeeze(1)
-    concept = np.array(pairs.groups)
     records = []
     for name, of_poles in poles.items():
         train, test = ((concept == name) & part for part in (~held_out, held_out))

@@ -1,7 +1,7 @@
-"""From differences to axes: train SAEs, take the seed with the most stable axes, and measure it."""
+"""From differences to axes: train SAEs of several seeds, choose one, and measure it."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ class FittedAxes(NamedTuple):
     """Axes of a set of pairs."""
 
     sae: SAE[Any]
-    """The SAE of the seed with the most stable axes; with preferences, positive poles won more training pairs."""
+    """The SAE of the best seed; with preferences, positive poles won more training pairs."""
     codes: Float[np.ndarray, "n F"]
     """Its code of each pair; positive where A has more of the positive pole."""
     results: PairResults
@@ -49,6 +49,7 @@ def fit_axes(
     origin: Mapping[str, Any],
     device: str,
     console: Console,
+    score: Callable[[SAE[Any]], float] | None = None,
 ) -> FittedAxes:
     """
     Train on the differences of pairs, and measure on those that are held out.
@@ -58,6 +59,7 @@ def fit_axes(
         differences: Vectors of A minus B, and which are held out.
         group: Component of each pair; intervals resample components.
         origin: What the vectors are, for the record and the SAE's metadata.
+        score: Of a signed SAE, by which a seed is chosen; by default the mean stability of its axes.
     """
     with tempfile.TemporaryDirectory(prefix="pairs-") as folder:
         sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "n_seeds": seeds, "baselines": baselines, "seed": seed}
@@ -66,7 +68,8 @@ def fit_axes(
     console.print("measuring on held-out pairs", style="dim")
     test = differences.held_out.numpy()
     stability = seed_stability(torch.stack([sae.W_dec.detach() for sae in saes["signed"]]))
-    sae = saes["signed"][stability.best_seed]
+    best = stability.best_seed if score is None else int(np.argmax([score(sae) for sae in saes["signed"]]))
+    sae = saes["signed"][best]
     codes = codes_of(sae, differences)
     turned = _rarely_preferred(codes[~test], pairs.preferred[~test])
     codes = np.where(turned & (codes != 0), -codes, codes)
@@ -74,7 +77,7 @@ def fit_axes(
     note_origin(sae, origin)
     fits = {kind: fit_record(of_kind, differences, group, seed=seed) for kind, of_kind in saes.items()}
     coded = Coded(pairs, differences, codes, group, test, surface_differences(pairs))
-    of_axes = stability.found[stability.best_seed] if seeds > 1 else None
+    of_axes = stability.found[best] if seeds > 1 else None
     preference, axes = describe(coded, of_axes, seed=seed)
     signed = fits.pop("signed")
     results = PairResults(
