@@ -32,9 +32,8 @@ EXECUTED = (
     *("protocols", "protocols-steering", "long-runs"),
 )
 """Pages whose blocks run here."""
-ELSEWHERE = ("in-your-tool", "saebench", "extend", "embeddings", "diff")
-"""Pages whose blocks run in ``test_in_your_tool.py``, ``tests/interop``, ``test_extend.py``, ``test_embeddings.py``,
-``test_diff.py``."""
+ELSEWHERE = ("in-your-tool", "saebench", "extend", "embeddings", "pairs", "diff")
+"""Pages whose blocks run in ``test_in_your_tool.py``, ``tests/interop`` and ``test_PAGE.py``."""
 NOT_RUN = ("distributed",)
 """Pages whose commands need several GPUs; ``tests/training`` starts two ranks on a CPU in the same way."""
 

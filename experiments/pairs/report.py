@@ -1,0 +1,127 @@
+"""Write the tables and the figure of the study of pairs into `docs/pairs.md`.
+
+    python -m experiments.pairs.report
+
+Reads the records in `results/`: `gpt4.json` of `study.py`, `peer.json` of `peer.py`, and `concepts.json`, the files
+`concepts.json` of `abstopk pairs concepts --seed 0`, 10, 20, 30 and 40 as a list.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from experiments.pages import filled, markdown_table
+from experiments.pairs.study import RESULTS
+from sae_lens_abstopk.evaluation.figures.style import paper_style
+from sae_lens_abstopk.evaluation.results.records import Interval
+from sae_lens_abstopk.pairs.concepts import ConceptResults
+from sae_lens_abstopk.pairs.pair_figure import effects_figure
+from sae_lens_abstopk.pairs.pair_results import PairResults
+from sae_lens_abstopk.pairs.tables import ordered
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "pairs.md"
+PICTURE = ROOT / "docs" / "pictures" / "pairs.svg"
+KINDS = ("signed", "one_sided_F", "one_sided_2F")
+WORDS, REWARDED = 5, 8
+
+
+def fits(record: Mapping[str, Any]) -> str:
+    """Make the table of errors and preferences, a row for each F and k."""
+    rows = []
+    for place in record["places"]:
+        fvu = [place[kind]["fvu"]["value"] for kind in KINDS]
+        auc = [mean(place[kind]["auc"]) for kind in KINDS]
+        changes = [f"{100 * (fvu[0] / other - 1):+.1f}" for other in fvu[1:]]
+        l0 = [place[kind]["l0"] for kind in KINDS]
+        rows.append((f"{place['d_sae']}, {place['k']}", three(fvu), *changes, three(auc), three(l0, digits=1)))
+    return markdown_table(("F, k", "FVU", "to F, %", "to 2F, %", "AUC of codes", "L0"), rows)
+
+
+def whole(record: Mapping[str, Any]) -> str:
+    """Say how much vectors and lengths know of the preferences."""
+    place = record["places"][0]
+    vector, length = (Interval.model_validate(place[name]) for name in ("auc_vector", "auc_length"))
+    return (
+        f"{record['n_pairs']:,} pairs, {record['n_held_out']:,} held out, in {record['n_components']:,} connected "
+        f"groups. AUC from all of the vector: {number(vector)}; from length only: {number(length)}."
+    )
+
+
+def rewarded(record: Mapping[str, Any]) -> str:
+    """Make the table of the axes with the largest confirmed effects."""
+    results = PairResults.model_validate(record["axes"])
+    rows = []
+    for axis in [axis for axis in ordered(results.axes) if axis.confirmed][:REWARDED]:
+        assert axis.effect is not None
+        assert axis.win_rate is not None
+        poles = (", ".join(words[:WORDS]) or "no telling words" for words in (axis.words_positive, axis.words_negative))
+        stable = "" if axis.stability is None else f"{axis.stability:.0%}"
+        rows.append((*poles, axis.mostly or "", number(axis.win_rate, 2), number(axis.effect), stable))
+    header = ("more of", "less of", "mostly", "win rate", "effect", "stable")
+    found = sum(bool(axis.confirmed) for axis in results.axes)
+    return f"{found} of {results.d_sae} axes are confirmed; the {len(rows)} of largest effect:\n\n" + markdown_table(
+        header, rows
+    )
+
+
+def concepts(runs: Sequence[ConceptResults]) -> str:
+    """Make the table of concepts, means over runs of other seeds."""
+    rows = []
+    for each in zip(*(run.concepts for run in runs), strict=True):
+        found = {kind: [one.saes[kind] for one in each] for kind in KINDS}
+        numbers = (
+            (mean(of.auroc for of in all_runs), mean(of.coverage for of in all_runs)) for all_runs in found.values()
+        )
+        rows.append((" / ".join(each[0].poles), *(f"{value:.2f}" for both in numbers for value in both)))
+    means = [(mean(run.mean(kind, of) for run in runs)) for kind in KINDS for of in ("auroc", "coverage")]
+    rows.append(("**mean**", *(f"**{value:.3f}**" for value in means)))
+    header = ("concept", "AUROC", "coverage", "F: AUROC", "coverage", "2F: AUROC", "coverage")
+    each_run = ", ".join(f"{run.mean('signed', 'auroc'):.3f} and {run.mean('signed', 'coverage'):.3f}" for run in runs)
+    return f"{markdown_table(header, rows)}\n\nEach run's means of the signed SAE: {each_run}."
+
+
+def beside(record: Mapping[str, Any]) -> str:
+    """Make the table of our SAE and that of another project."""
+    rows = []
+    for name, title in (("ours", "`batch_abstopk`, preset `pairs`"), ("theirs", "their SAE and defaults")):
+        runs = [run for run in record["runs"] if run["sae"] == name]
+        values = (
+            f"{mean(run[key] for run in runs):.{digits}f}" for key, digits in (("fvu", 3), ("l0", 1), ("seconds", 0))
+        )
+        rows.append((title, *values))
+    return markdown_table(("SAE", "FVU", "L0", "seconds"), rows)
+
+
+def three(values: Sequence[float], *, digits: int = 3) -> str:
+    """Join numbers of signed, one-sided F and one-sided 2F."""
+    return " / ".join(f"{value:.{digits}f}".removeprefix("0") for value in values)
+
+
+def number(interval: Interval, digits: int = 3) -> str:
+    """Format a number with its interval."""
+    value, low, high = (
+        f"{each:.{digits}f}" for each in (interval.value, interval.low, interval.high) if each is not None
+    )
+    return f"{value} ({low} to {high})"
+
+
+def main() -> None:
+    """Fill the page, and draw the figure."""
+    gpt4, peer = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("gpt4", "peer"))
+    runs = [ConceptResults.model_validate(run) for run in json.loads((RESULTS / "concepts.json").read_text())]
+    parts = {
+        "fits": f"{whole(gpt4)}\n\n{fits(gpt4)}",
+        "rewarded": rewarded(gpt4),
+        "concepts": concepts(runs),
+        "peer": beside(peer),
+    }
+    PAGE.write_text(filled(PAGE.read_text(), {name: f"\n{part}\n" for name, part in parts.items()}))
+    with paper_style():
+        effects_figure(PairResults.model_validate(gpt4["axes"])).savefig(PICTURE, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
