@@ -29,10 +29,11 @@ from experiments.speed.recording import command
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.pairs import fitting
 from sae_lens_abstopk.pairs.axes import PairAxes
+from sae_lens_abstopk.pairs.logistic import fit_cross_validated
 from sae_lens_abstopk.pairs.measuring import errors_of, fit_record
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_texts
-from sae_lens_abstopk.pairs.prediction import predict_preferences
+from sae_lens_abstopk.pairs.prediction import predict_preferences, turned_auroc
 from sae_lens_abstopk.pairs.preferences import Preferences
 from sae_lens_abstopk.pairs.reading import read_pairs
 from sae_lens_abstopk.pairs.split import components, held_out_rows
@@ -65,9 +66,10 @@ def measured(
     found: dict[str, Any] = {"d_sae": d_sae, "k": k, "steps": cfg.total_training_steps}
     for kind, of_kind in saes.items():
         found[kind] = fit_record(of_kind, differences, group).model_dump()
-        auc = [preference_auc(pairs, odd_codes(sae, x), x, group, held_out) for sae in of_kind]
-        found[kind]["auc"] = [each["auc_codes"]["value"] for each in auc]
-        found["auc_vector"], found["auc_length"] = auc[0]["auc_vector"], auc[0]["auc_length"]
+        found[kind]["auc"] = [codes_auc(*both_parts(pairs, odd_codes(sae, x), group, held_out)) for sae in of_kind]
+    parts = both_parts(pairs, odd_codes(saes["signed"][0], x), group, held_out)
+    whole = predict_preferences(*parts, x)
+    found["auc_vector"], found["auc_length"] = whole.auc_vector.model_dump(), whole.auc_length.model_dump()
     return found
 
 
@@ -79,21 +81,22 @@ def odd_codes(sae: SAE[Any], x: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "
     return next(both) - next(both)
 
 
-def preference_auc(
-    pairs: PairSet,
-    codes: Float[np.ndarray, "n F"],
-    x: Float[np.ndarray, "n D"],
-    group: Int[np.ndarray, " n"],
-    held_out: Bool[np.ndarray, " n"],
-) -> dict[str, Any]:
-    """Fit preferences on training pairs, and return their AUC on held-out ones from codes, vectors and lengths."""
+def both_parts(
+    pairs: PairSet, codes: Float[np.ndarray, "n F"], group: Int[np.ndarray, " n"], held_out: Bool[np.ndarray, " n"]
+) -> tuple[Preferences, Preferences]:
+    """Return the training and the held-out pairs with a preference."""
     length = np.log1p([len(a) for a in pairs.a]) - np.log1p([len(b) for b in pairs.b])
     train, test = (
         Preferences.of(pairs.preferred, codes=codes, log_length=length, components=group, among=part)
         for part in (~held_out, held_out)
     )
-    found = predict_preferences(train, test, x)
-    return {name: interval.model_dump() for name, interval in found._asdict().items()}
+    return train, test
+
+
+def codes_auc(train: Preferences, test: Preferences) -> float:
+    """Fit preferences on the codes of training pairs, and return their AUC on held-out ones."""
+    margins = test.codes @ fit_cross_validated(train.codes, train.components)
+    return float(turned_auroc(margins)(np.ones((1, len(test))))[0])
 
 
 def choose(differences: Differences, group: Int[np.ndarray, " n"], args: argparse.Namespace) -> None:
