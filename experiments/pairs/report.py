@@ -3,7 +3,7 @@
     python -m experiments.pairs.report
 
 Reads the records in `results/`: `gpt4.json` of `study.py`, `peer.json` of `peer.py`, and `concepts.json`, the files
-`concepts.json` of `abstopk pairs concepts --seed 0`, 10, 20, 30 and 40 as a list.
+`concepts.json` of `abstopk pairs concepts --seed 0`, 10 and 20 as a list.
 """
 
 import json
@@ -62,9 +62,8 @@ def rewarded(record: Mapping[str, Any]) -> str:
         rows.append((*poles, axis.mostly or "", number(axis.win_rate, 2), number(axis.effect), stable))
     header = ("more of", "less of", "mostly", "win rate", "effect", "stable")
     found = sum(bool(axis.confirmed) for axis in results.axes)
-    return f"{found} of {results.d_sae} axes are confirmed; the {len(rows)} of largest effect:\n\n" + markdown_table(
-        header, rows
-    )
+    shown = "" if found == len(rows) else f"; the {len(rows)} of largest effect"
+    return f"{found} of {results.d_sae} axes are confirmed{shown}:\n\n{markdown_table(header, rows)}"
 
 
 def concepts(runs: Sequence[ConceptResults]) -> str:

@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "n_held_out": int(test.sum()),
         "n_components": int(group.max()) + 1,
         "places": places,
-        "axes": axes.results.model_dump(mode="json"),
+        "axes": axes.results.model_dump(mode="json") | {"command": command()},
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{args.name}.json").write_text(json.dumps(record, indent=1) + "\n")
