@@ -73,6 +73,14 @@ def test_the_notebook_on_comparing_runs(tiny_llama: Path, texts: Path, tmp_path:
     assert (tmp_path / "runs" / "compare" / "k8_seed1" / "batchtopk_2F" / "sae_weights.safetensors").is_file()
 
 
+@pytest.mark.slow
+def test_the_notebook_on_pairs_runs(tiny_llama: Path, tmp_path: Path) -> None:
+    notebook = execute("pairs", {"quickstart_model(print)": repr(str(tiny_llama)), "seeds=3": "seeds=1"}, tmp_path)
+    assert "image/svg+xml" in shown(notebook)
+    assert "AUC of preferences from the codes" in shown(notebook)
+    assert (tmp_path / "results" / "pairs-notebook" / "axes" / "sae").is_dir()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_stored_notebook_was_run_in_order_without_an_error(name: str) -> None:
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
