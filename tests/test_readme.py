@@ -1,5 +1,6 @@
 """The README: its commands and Python blocks run on a tiny model, it is short, and its numbers are recorded."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from experiments.embeddings.measured import ONE_SIDED, by_place, main_runs, read, relative
 from experiments.embeddings.study import RECORD
+from experiments.pairs.study import RESULTS
 from experiments.speed import chart
 from sae_lens_abstopk.cli import app
 from tests.conftest import small_run
@@ -27,6 +29,13 @@ def test_the_readme_is_short() -> None:
     prose = re.sub(r"```.*?```|<!--.*?-->", "", README, flags=re.DOTALL)
     assert len(re.findall(r"\S*\w\S*", prose)) <= 550
     assert max(map(len, README.splitlines())) <= 120
+
+
+def test_what_a_sign_saves_on_pairs_is_what_the_record_says() -> None:
+    places = json.loads((RESULTS / "gpt4.json").read_text())["places"]
+    for kind, phrase in (("one_sided_F", "below that of one-sided SAEs"), ("one_sided_2F", "below twice the width")):
+        saved = sorted(100 * (1 - place["signed"]["fvu"]["value"] / place[kind]["fvu"]["value"]) for place in places)
+        assert f"{saved[0]:.1f} to {saved[-1]:.1f} % {phrase}" in " ".join(README.split())
 
 
 def test_what_a_sign_saves_on_vectors_is_what_the_record_says() -> None:
