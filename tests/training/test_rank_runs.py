@@ -118,14 +118,14 @@ def measuring_fails() -> None:
 
 
 def an_activation_is_nan() -> None:
-    original = LanguageModelSource._filtered
+    original = LanguageModelSource._kept
 
     def spoiled(store: LanguageModelSource, batch: Any) -> Any:
         if this_rank() == 1 and store.n_llm_batches == 15:
             batch[0][3] = float("nan")
         return original(store, batch)
 
-    LanguageModelSource._filtered = spoiled
+    LanguageModelSource._kept = spoiled
 
 
 def a_disk_is_full() -> None:
