@@ -12,7 +12,6 @@ import pytest
 import torch
 import wandb
 from hypothesis import settings
-from peft import LoraConfig, PeftModel, get_peft_model
 from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -163,6 +162,8 @@ def tiny_adapter(
     tiny_llama: Path, tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Folder of a random LoRA adapter of the tiny Llama, with a tokenizer that has a chat template."""
+    from peft import LoraConfig, get_peft_model  # not in the environment of the interop tests
+
     folder, targets = tmp_path_factory.mktemp("adapter"), ["q_proj", "down_proj"]
     torch.manual_seed(1)
     lora = LoraConfig(r=2, lora_alpha=8, target_modules=targets, init_lora_weights=False)
@@ -176,6 +177,8 @@ def tiny_adapter(
 @pytest.fixture(scope="session")
 def tiny_tuned(tiny_llama: Path, tiny_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the tiny Llama with that adapter merged into its weights."""
+    from peft import PeftModel
+
     folder = tmp_path_factory.mktemp("tuned")
     adapted: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_llama), tiny_adapter)
     adapted.merge_and_unload().save_pretrained(folder)
