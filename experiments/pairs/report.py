@@ -42,11 +42,12 @@ def fits(record: Mapping[str, Any]) -> str:
 
 def whole(record: Mapping[str, Any]) -> str:
     """Say how much vectors and lengths know of the preferences."""
-    place = record["places"][0]
-    vector, length = (Interval.model_validate(place[name]) for name in ("auc_vector", "auc_length"))
+    found = PairResults.model_validate(record["axes"]).preference
+    assert found is not None
     return (
         f"{record['n_pairs']:,} pairs, {record['n_held_out']:,} held out, in {record['n_components']:,} connected "
-        f"groups. AUC from all of the vector: {number(vector)}; from length only: {number(length)}."
+        f"groups. AUC from all of the vector: {number(found.auc_vector)}; from length only: "
+        f"{number(found.auc_length)}."
     )
 
 

@@ -33,7 +33,7 @@ from sae_lens_abstopk.pairs.logistic import fit_cross_validated
 from sae_lens_abstopk.pairs.measuring import errors_of, fit_record
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_texts
-from sae_lens_abstopk.pairs.prediction import predict_preferences, turned_auroc
+from sae_lens_abstopk.pairs.prediction import turned_auroc
 from sae_lens_abstopk.pairs.preferences import Preferences
 from sae_lens_abstopk.pairs.reading import read_pairs
 from sae_lens_abstopk.pairs.split import components, held_out_rows
@@ -67,9 +67,6 @@ def measured(
     for kind, of_kind in saes.items():
         found[kind] = fit_record(of_kind, differences, group).model_dump()
         found[kind]["auc"] = [codes_auc(*both_parts(pairs, odd_codes(sae, x), group, held_out)) for sae in of_kind]
-    parts = both_parts(pairs, odd_codes(saes["signed"][0], x), group, held_out)
-    whole = predict_preferences(*parts, x)
-    found["auc_vector"], found["auc_length"] = whole.auc_vector.model_dump(), whole.auc_length.model_dump()
     return found
 
 
@@ -85,9 +82,8 @@ def both_parts(
     pairs: PairSet, codes: Float[np.ndarray, "n F"], group: Int[np.ndarray, " n"], held_out: Bool[np.ndarray, " n"]
 ) -> tuple[Preferences, Preferences]:
     """Return the training and the held-out pairs with a preference."""
-    length = np.log1p([len(a) for a in pairs.a]) - np.log1p([len(b) for b in pairs.b])
     train, test = (
-        Preferences.of(pairs.preferred, codes=codes, log_length=length, components=group, among=part)
+        Preferences.of(pairs.preferred, codes=codes, log_length=np.zeros(len(pairs)), components=group, among=part)
         for part in (~held_out, held_out)
     )
     return train, test

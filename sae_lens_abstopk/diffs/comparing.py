@@ -20,7 +20,7 @@ from sae_lens_abstopk.diffs.writing import with_writing
 from sae_lens_abstopk.equivalents.gauge import canonical_gauge
 from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.system.files import without_path
-from sae_lens_abstopk.system.terminal import passes_bar
+from sae_lens_abstopk.system.terminal import only_bars, passes_bar
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 
 TOKENS = 16_384
@@ -51,8 +51,7 @@ def compare(
     Raises:
         ConfigError: there is too little held-out text.
     """
-    quiet = console if console.is_terminal else Console(quiet=True)
-    of_halves = train_halves(fitted.cfg, console=quiet) if halves else []
+    of_halves = train_halves(fitted.cfg, console=only_bars(console)) if halves else []
     console.print("reading held-out text with both models", style="dim")
     return measure_fitted(
         fitted,

@@ -55,7 +55,7 @@ class DiffLatentRecord(Record):
 
 
 class DiffResults(Record):
-    """What a fine-tune changed at one hook, on held-out text; intervals resample documents."""
+    """Measurements of a fine-tune at one hook, on held-out text; intervals resample documents."""
 
     created: str
     command: str
@@ -114,7 +114,7 @@ class LatentContexts(Record):
 
 
 class LatentWriting(Record):
-    """What either model writes with a latent, one text a prompt."""
+    """Texts that the models write with a latent added or taken away, one a prompt."""
 
     latent: int
     side: Literal[1, -1] = Field(description="The pole with the larger KL share.")

@@ -14,6 +14,7 @@ from sae_lens_abstopk.model.check_hook import chosen_hook
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.system.terminal import only_bars
 from sae_lens_abstopk.text.text_spec import TextSpec
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.config_file import load_config
@@ -112,8 +113,7 @@ def fit_difference(cfg: TrainingConfig, *, console: Console) -> FittedDifference
     """
     if not is_finished(cfg):
         resume_if_started(cfg)
-        # elsewhere than on a terminal, a run logs a line for each SAE
-        train(cfg, console=console if console.is_terminal else Console(quiet=True))
+        train(cfg, console=only_bars(console))
     assert cfg.output_path is not None
     folders = {name: sae_folder(Path(cfg.output_path), name) for name in cfg.all_saes}
     saes = {kind: [load_sae(folder) for folder in each] for kind, each in by_kind(folders).items()}

@@ -135,7 +135,7 @@ def _sample(held_out: HeldOut, n_tokens: int) -> HeldOut:
 
 
 class LatentParts(NamedTuple):
-    """What is known of all latents."""
+    """Measurements of all latents, from which the record of each is made."""
 
     kl: dict[tuple[int, int], Interval]
     estimates: Float[np.ndarray, "2 F"]

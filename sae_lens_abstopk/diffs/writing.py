@@ -1,4 +1,4 @@
-"""What latents make a model write: tokens that they promote, and texts with a latent added or taken away."""
+"""Tokens that latents promote, and texts that the models write with a latent added or taken away."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -88,7 +88,7 @@ class _Writer(NamedTuple):
     token_filter: TokenFilter
     prompts: Sequence[str]
     options: Mapping[str, bool]
-    """Of :class:`TextModel`."""
+    """Keyword arguments of :class:`TextModel`."""
 
     def __call__(self, which: Callable[[], AbstractContextManager[nn.Module]], edit: Edit | None = None) -> list[str]:
         """Continue with one of the models, whose activations at the hook are edited."""

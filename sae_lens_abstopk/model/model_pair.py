@@ -39,7 +39,7 @@ class KeptDifferences(NamedTuple):
     """Differences of the tokens that a filter keeps."""
 
     activations: PairActivations
-    """Of all tokens."""
+    """Activations of all tokens, also of those that are not kept."""
     kept: Bool[torch.Tensor, "batch context"]
     x: Float[torch.Tensor, "n d_in"]
     """h_tuned - h_base of the kept tokens, float32."""

@@ -139,5 +139,7 @@ def _disagreement(found: Disagreement) -> DisagreementRecord | None:
 
 def surface_differences(pairs: PairSet) -> Float[np.ndarray, "n features"]:
     """Return the surface features of A minus those of B; zeros without texts."""
+    if not pairs.has_texts:
+        return np.zeros((len(pairs), len(FEATURES)))
     both = surface_features([*pairs.a, *pairs.b])
     return both[: len(pairs)] - both[len(pairs) :]

@@ -10,6 +10,7 @@ from sae_lens import SAE
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.terminal import only_bars
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.seeds_and_baselines import by_kind, seeds_and_baselines
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -70,9 +71,7 @@ def config_of(
 
 def train_axes(cfg: TrainingConfig, differences: Differences, *, console: Console) -> dict[str, list[SAE[Any]]]:
     """Train, and return the saved SAEs by kind (``signed``, ``one_sided_F``, ``one_sided_2F``), each by seed."""
-    # elsewhere than on a terminal, a run logs a line for each SAE
-    quiet = console if console.is_terminal else Console(quiet=True)
-    folders = train(cfg, vectors=differences, console=quiet).folders
+    folders = train(cfg, vectors=differences, console=only_bars(console)).folders
     saes = {name: load_sae(folder) for name, folder in folders.items()}
     if differences.unit:  # the saved SAE takes raw differences
         scaled = {"normalize_activations": "constant_norm_rescale"}

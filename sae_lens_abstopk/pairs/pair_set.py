@@ -1,6 +1,6 @@
 """Pairs of texts, with the prompt that both answer and which of the two was preferred."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -64,6 +64,8 @@ class PairSet(Shown):
     """Whether A is the second text of its row: of chosen and rejected texts, the seed draws which is A."""
     counts: PairCounts
     columns: PairColumns
+    has_texts: bool = True
+    """False if ``a`` and ``b`` are only names of rows."""
     source: dict[str, str] = field(default_factory=dict)
     """The data set: ``dataset_path``, ``split``, ``dataset_name`` if given, and ``sha256`` of files."""
 
@@ -99,4 +101,4 @@ def unlabelled_pairs(name: str, a: list[str], b: list[str], groups: list[str] | 
 def pairs_of_rows(n: int) -> PairSet:
     """Return the pairs of the rows of two arrays, which have no texts: a pair is named by its row."""
     a, b = ([f"row {row} of {side}" for row in range(n)] for side in "AB")
-    return unlabelled_pairs("two arrays", a, b)
+    return replace(unlabelled_pairs("two arrays", a, b), has_texts=False)

@@ -72,6 +72,11 @@ class _ForgivingStream:
             return 0
 
 
+def only_bars(console: Console) -> Console:
+    """Return ``console`` if it is a terminal, which shows bars; elsewhere a quiet one, without a line for each SAE."""
+    return console if console.is_terminal else Console(quiet=True)
+
+
 class TrainingProgress:
     """On a terminal, a bar for the run and a line for each SAE; elsewhere only a measurement of speed."""
 

@@ -17,7 +17,7 @@ NEXT = {
     "your vectors": "abstopk train vectors data=vectors.npy --compare-one-sided",
     "your tokens": "abstopk tokens",
 }
-"""What to run next, and its command."""
+"""Commands to run next, by what they take."""
 
 
 def quickstart(

@@ -1,4 +1,4 @@
-"""What latents make a tiny model write."""
+"""Texts that a tiny pair of models writes with latents added or taken away."""
 
 from typing import Any
 

@@ -44,7 +44,7 @@ class RawBatch(NamedTuple):
     token_ids: torch.Tensor | None
     """[n_tokens]; None if they are not needed."""
     own_norms: torch.Tensor | None = None
-    """What the norm limit applies to, [n_tokens], if not to the norms of ``activations``."""
+    """Norms [n_tokens] that the norm limit applies to, if not those of ``activations``."""
 
     @property
     def norms(self) -> torch.Tensor:
