@@ -59,7 +59,7 @@ def embed(
             out,
             dtype="float16" if half else "float32",
             device=device,
-            console=console,
+            console=console.progress,
             **_rows_options(context, keep, shard, ray, workers),
         )
         _show(written, console)
@@ -91,7 +91,7 @@ def encode(
             out,
             model_name=model,
             device=device,
-            console=console,
+            console=console.progress,
             **_rows_options(context, keep, shard, ray, workers),
         )
         _show(written, console)
@@ -108,7 +108,7 @@ def decode(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.embeddings.decoding import decode_file
 
-        _show(decode_file(sae, codes, out, device=device, console=console), console)
+        _show(decode_file(sae, codes, out, device=device, console=console.progress), console)
 
 
 def _spec(file: str, column: str | None) -> "VectorSpec":

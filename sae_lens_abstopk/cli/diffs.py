@@ -8,12 +8,14 @@ from typer import Argument, Option
 
 from sae_lens_abstopk.cli.app import Device, FitGroup, app
 from sae_lens_abstopk.cli.errors import errors_as_sentences
+from sae_lens_abstopk.cli.output import prints_tables
 
 diff = typer.Typer(cls=FitGroup, no_args_is_help=True)
 app.add_typer(diff, name="diff", help="Find what a fine-tune changed in a model.")
 
 
 @diff.command()
+@prints_tables
 def fit(
     base: Annotated[str, Option(help="Base model: Hub id or folder.")],
     data: Annotated[
@@ -61,7 +63,6 @@ def fit(
         from sae_lens_abstopk.diffs.fitting import difference_config, fit_difference
         from sae_lens_abstopk.diffs.tables import latents_table, summary
         from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
-        from sae_lens_abstopk.system.terminal import PrintableConsole
 
         cfg = difference_config(
             base,
@@ -83,9 +84,10 @@ def fit(
             training_tokens=tokens,
             context_size=context_size,
         )
-        progress = PrintableConsole(stderr=True, markup=False)
-        fitted = fit_difference(cfg, console=progress)
-        found = compare(fitted, out, n_tokens=measure_tokens, halves=halves, prompts=prompt or (), console=progress)
+        fitted = fit_difference(cfg, console=console.progress)
+        found = compare(
+            fitted, out, n_tokens=measure_tokens, halves=halves, prompts=prompt or (), console=console.progress
+        )
         console.print(latents_table(found))
         for sentence in summary(found.results):
             console.print(sentence, style="dim")

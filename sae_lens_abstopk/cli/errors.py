@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
-from rich.console import Console
+
+if TYPE_CHECKING:
+    from sae_lens_abstopk.system.terminal import PrintableConsole
 
 # disk errors that a user can fix
 DISK_ERRORS = (
@@ -29,14 +31,17 @@ def config_error(text: str) -> Exception:
 
 
 @contextmanager
-def errors_as_sentences() -> Iterator[Console]:
+def errors_as_sentences() -> Iterator["PrintableConsole"]:
     """Provide a console; end the command with one sentence, without a traceback, on errors that a user can fix."""
+    import datasets
     from rich.text import Text
     from transformers.utils.logging import disable_progress_bar
 
+    from sae_lens_abstopk.cli.output import FormConsole, output_console
     from sae_lens_abstopk.system.errors import ConfigError, HubError, TrainingStopped
     from sae_lens_abstopk.system.terminal import PrintableConsole
 
+    datasets.disable_progress_bars()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the encoding may lack a character
@@ -45,7 +50,10 @@ def errors_as_sentences() -> Iterator[Console]:
     rank = int(os.environ.get("RANK", "0"))
     try:
         with _sigterm_exits():
-            yield PrintableConsole(quiet=rank > 0, markup=False)  # no markup: names and paths may have brackets
+            console = output_console(quiet=rank > 0, markup=False)  # no markup: names and paths may have brackets
+            yield console
+            if isinstance(console, FormConsole):
+                console.close()
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except Exception as error:

@@ -8,6 +8,7 @@ from typer import Argument, Option
 
 from sae_lens_abstopk.cli.app import Data, Device, Model, Show, Text, app, named, pairs
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
+from sae_lens_abstopk.cli.output import prints_tables
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.evaluation.results.merging import MergedResults
@@ -18,6 +19,7 @@ ResultsFiles = Annotated[
 
 
 @app.command()
+@prints_tables
 def inspect(
     saes: Annotated[
         list[str], Argument(help="SAE folders or RELEASE:SAE_ID, all for one hook of one model, or all of vectors.")
@@ -29,7 +31,7 @@ def inspect(
     device: Device = "auto",
     tokens: Annotated[int, Option(help="Tokens to evaluate on; of SAEs of vectors, rows.", min=1)] = 51_200,
     latents: Annotated[int, Option(help="Two-sided latents to show.", min=0)] = 5,
-    json: Annotated[Path | None, Option(help="Also write a results file.")] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help="Also write a results file.")] = None,
 ) -> None:
     """Show metrics of SAEs and contexts of the latents whose weaker pole is strongest."""
     with errors_as_sentences() as console:
@@ -40,11 +42,11 @@ def inspect(
         )
         from sae_lens_abstopk.system.terminal import passes_bar
 
-        if json is not None:
-            if json.is_dir() or not json.parent.is_dir():
-                raise config_error(f"--json {json} must be a file in a folder that exists.")
-            refuse_to_write_over(json)
-        with passes_bar(console, "measuring") as on_progress:
+        if out is not None:
+            if out.is_dir() or not out.parent.is_dir():
+                raise config_error(f"--out {out} must be a file in a folder that exists.")
+            refuse_to_write_over(out)
+        with passes_bar(console.progress, "measuring") as on_progress:
             found = inspect_saes(
                 saes,
                 model_name=model,
@@ -56,11 +58,12 @@ def inspect(
                 on_progress=on_progress,
             )
         print_inspection(found, console, latents=latents)
-        if json is not None:
-            found.results.write(json)
+        if out is not None:
+            found.results.write(out)
 
 
 @app.command("eval")
+@prints_tables
 def evaluate(
     saes: Annotated[list[str], Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE sets its name.")],
     suite: Annotated[
@@ -96,7 +99,6 @@ def evaluate(
         from sae_lens_abstopk.evaluation.reports.report_terminal import print_report, print_verdict
         from sae_lens_abstopk.evaluation.results.merging import merge_results
         from sae_lens_abstopk.evaluation.suite.evaluate import evaluate as run_evaluation
-        from sae_lens_abstopk.system.terminal import PrintableConsole
         from sae_lens_abstopk.training.distributed import require_one_process
 
         require_one_process("abstopk eval")
@@ -112,7 +114,7 @@ def evaluate(
             local=pairs(local or [], "--local"),
             seed=seed,
             device=device,
-            console=PrintableConsole(stderr=True, markup=False),
+            console=console.progress,
         )
         merged = merge_results([results], sources=[str(out)])
         print_verdict(merged, out / "report.html", console)
@@ -122,6 +124,7 @@ def evaluate(
 
 
 @app.command()
+@prints_tables
 def report(
     results: ResultsFiles,
     out: Annotated[Path, Option("--out", "-o", help="Folder for report.md, report.html and report.csv.")] = Path(

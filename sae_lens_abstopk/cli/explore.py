@@ -77,7 +77,7 @@ def explore(
                 steered_latents=latents,
                 results=results or (),
                 device=device,
-                console=console,
+                console=console.progress,
             )
             read, source = found.about.tokens_read, found.about.text
             if found.about.unit == "rows":
@@ -91,10 +91,10 @@ def explore(
                     estimate = judge.estimate({index: sides_of(found.latent(index).latent) for index in chosen})
                     yes = typer.confirm(f"{estimate} Continue?")
                 if judge and yes:
-                    with passes_bar(console, "labelling") as on_progress:
+                    with passes_bar(console.progress, "labelling") as on_progress:
                         found = found.labelled(judge, chosen, on_progress=on_progress)
             finally:  # write the site even if the labeler fails or nobody can confirm
-                with passes_bar(console, "writing") as on_progress:
+                with passes_bar(console.progress, "writing") as on_progress:
                     page = found.write(out, on_progress=on_progress)
         console.print(f"the last {PASSES_KEPT} passes are kept in {passes_folder()}", soft_wrap=True)
         console.out(page)

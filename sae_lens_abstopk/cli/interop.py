@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from typer import Argument, Option
 
 from sae_lens_abstopk.cli.app import Device, Model, NewFolder, Text, app, refuse_without
 from sae_lens_abstopk.cli.errors import errors_as_sentences
+from sae_lens_abstopk.cli.output import prints_tables
 
 
 @app.command()
+@prints_tables
 def saebench(
     context: typer.Context,
     sae: Annotated[str, Argument(help="SAE folder, or RELEASE:SAE_ID.")],
@@ -49,9 +51,9 @@ def saebench(
             n_tokens=tokens,
             seed=seed,
             device=device,
-            on_eval=lambda name: console.print(f"{name} ..."),
+            on_eval=lambda name: console.progress.print(f"{name} ...", style="dim"),
         )
-        table = Table("evaluation", "metric", "value")
+        table = Table("evaluation", "metric", Column("value", justify="right"), box=None, pad_edge=False)
         for result in found:
             for group in result.metrics.values():
                 for name, value in group.items():
@@ -92,9 +94,15 @@ def neuronpedia(
         layer = layer_of(str(loaded.cfg.metadata.hook_name)) if layer is None else layer
         with run_folder_lock(out, key="out"):
             found = run_explore(
-                sae, model=model, text=text, n_tokens=tokens, checkpoint=passes_folder(), device=device, console=console
+                sae,
+                model=model,
+                text=text,
+                n_tokens=tokens,
+                checkpoint=passes_folder(),
+                device=device,
+                console=console.progress,
             )
-            with passes_bar(console, "writing") as on_progress:
+            with passes_bar(console.progress, "writing") as on_progress:
                 files = write_neuronpedia(
                     found, out, model_id=model_id, sae_set=sae_set, layer=layer, suffix=suffix, on_progress=on_progress
                 )

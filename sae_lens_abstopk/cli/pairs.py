@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from sae_lens_abstopk.cli.app import Device, FitGroup, app, refuse_without
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
+from sae_lens_abstopk.cli.output import prints_tables
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.vectors.vectors import Vectors
@@ -33,6 +34,7 @@ class Side(StrEnum):
 
 
 @pairs.command()
+@prints_tables
 def fit(
     context: typer.Context,
     data: Annotated[
@@ -78,10 +80,8 @@ def fit(
         from sae_lens_abstopk.pairs.reading import read_pairs
         from sae_lens_abstopk.pairs.tables import summary
         from sae_lens_abstopk.system.files import require_empty
-        from sae_lens_abstopk.system.terminal import PrintableConsole
 
         require_empty(out)
-        progress = PrintableConsole(stderr=True, markup=False)
         opened = None if arrays is None else _opened(arrays, model=model, layer=layer, hook=hook)
         if data is not None:
             keys = text_keys("DATA", data)
@@ -98,9 +98,9 @@ def fit(
             found = pairs_of_rows(len(opened[0]))
         else:
             raise config_error("give pairs of texts, or their vectors with --arrays A.npy,B.npy.")
-        progress.print(str(found), soft_wrap=True)
+        console.progress.print(str(found), soft_wrap=True)
         if model is None and opened is None:
-            model = str(quickstart_model(lambda sentence: progress.print(sentence, style="dim")))
+            model = str(quickstart_model(lambda sentence: console.progress.print(sentence, style="dim")))
         axes = PairAxes.fit(
             found,
             model=model,
@@ -116,7 +116,7 @@ def fit(
             max_tokens=max_tokens,
             seed=seed,
             device=device,
-            console=progress,
+            console=console.progress,
         )
         page = axes.report(out)
         console.print(axes.table())
@@ -174,6 +174,7 @@ def _curate(change: Any, folder: Path, axis: int, side: Side, above: float, out:
 
 
 @pairs.command()
+@prints_tables
 def label(
     folder: Folder,
     labeler: Annotated[str, Option(help="URL of an OpenAI-compatible endpoint that names the poles.")],
@@ -196,7 +197,7 @@ def label(
         of_axes = excerpts(fitted, axes)
         if not (yes or typer.confirm(f"{judge.estimate(of_axes)} Continue?")):
             return
-        with passes_bar(console, "labelling") as on_progress:
+        with passes_bar(console.progress, "labelling") as on_progress:
             results = label_axes(fitted.results, judge, of_axes, on_progress=on_progress)
         page = write_views(folder, results, fitted.pairs, fitted.codes)
         console.print(axes_table(results))
@@ -206,6 +207,7 @@ def label(
 
 
 @pairs.command()
+@prints_tables
 def concepts(
     model: Annotated[str | None, Option(help="Language model or sentence-transformers model.")] = None,
     layer: Annotated[int | None, Option(help="Layer; by default the middle one.", min=0)] = None,
@@ -222,16 +224,14 @@ def concepts(
         from sae_lens_abstopk.pairs.fitting import require_sizes, require_width
         from sae_lens_abstopk.pairs.pair_vectors import TextVectors
         from sae_lens_abstopk.system.files import require_empty
-        from sae_lens_abstopk.system.terminal import PrintableConsole
 
         require_empty(out)
         require_sizes(d_sae=d_sae, k=k, seeds=1)
-        progress = PrintableConsole(stderr=True, markup=False)
         if model is None:
-            model = str(quickstart_model(lambda sentence: progress.print(sentence, style="dim")))
+            model = str(quickstart_model(lambda sentence: console.progress.print(sentence, style="dim")))
         vectors = TextVectors.of(model, layer=layer, device=device)
         if (width := vectors.width()) is not None:
             require_width(d_sae, width)
-        results = fit_concepts(vectors, out=out, d_sae=d_sae, k=k, seed=seed, console=progress)
+        results = fit_concepts(vectors, out=out, d_sae=d_sae, k=k, seed=seed, console=console.progress)
         console.print(results.table())
         console.out(out / "concepts.json")

@@ -8,6 +8,7 @@ from typer import Argument, Option
 
 from sae_lens_abstopk.cli.app import Device, app, named
 from sae_lens_abstopk.cli.errors import errors_as_sentences
+from sae_lens_abstopk.cli.output import prints_tables
 
 
 class ScoredBy(StrEnum):
@@ -18,6 +19,7 @@ class ScoredBy(StrEnum):
 
 
 @app.command()
+@prints_tables
 def retrieval(
     saes: Annotated[list[str], Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE sets its name.")],
     queries: Annotated[
@@ -44,7 +46,6 @@ def retrieval(
     """Compare retrieval with codes to vectors, int8 and PCA, by bytes per document."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.embeddings.retrieval import retrieval as run_retrieval
-        from sae_lens_abstopk.system.terminal import PrintableConsole
 
         results = run_retrieval(
             named(saes),
@@ -56,7 +57,7 @@ def retrieval(
             similarity=similarity.value,
             device=device,
             seed=seed,
-            console=PrintableConsole(stderr=True, markup=False),
+            console=console.progress,
         )
         console.print(results.table())
         console.print(results.note(), style="dim")

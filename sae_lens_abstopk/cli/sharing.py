@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from sae_lens_abstopk.cli.app import Device, Model, NewFolder, Text, app, named_folders, refuse_without
 from sae_lens_abstopk.cli.errors import errors_as_sentences
+from sae_lens_abstopk.cli.output import prints_tables
 
 
 @app.command()
@@ -36,7 +37,7 @@ def mirror(
         options = {"model_name": model, "text": text, "device": device, "n_tokens": tokens}
         given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
         recorded = not given and (sae / POLE_ACTIVITY_FILENAME).is_file()
-        with passes_bar(console, "counting firings") as on_progress:
+        with passes_bar(console.progress, "counting firings") as on_progress:
             made = mirror_folder(
                 sae,
                 out,
@@ -122,7 +123,7 @@ def publish(
             refuse_without("--measure", "model", "text", "device", "tokens", context=context)
         folders = named_folders(saes)
         folder = (out or Path(f"{repo.rpartition('/')[2]}-release")) if dry_run else None
-        with passes_bar(console, "measuring") if measure else nullcontext() as on_progress:
+        with passes_bar(console.progress, "measuring") if measure else nullcontext() as on_progress:
             done = run_publish(
                 folders,
                 repo,
@@ -156,6 +157,7 @@ def publish(
 
 
 @app.command()
+@prints_tables
 def pull(
     repo: Annotated[str, Argument(help="Repository, USER/NAME.")],
     sae_id: Annotated[str, Argument(help="Id of the SAE in the repository.")],

@@ -13,6 +13,7 @@ from typing_extensions import override
 from sae_lens_abstopk.cli.app import Out, Overrides, app, pairs
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 from sae_lens_abstopk.cli.evaluation import show_reports
+from sae_lens_abstopk.cli.output import prints_tables
 
 
 class Launcher(StrEnum):
@@ -94,7 +95,7 @@ def train(
             sys.stdout.write(dump_config(cfg))
             return
         try:
-            folders = run_training(cfg, console=console).folders
+            folders = run_training(cfg, console=console.progress).folders
         except StoppedAfterTraining as stopped:
             folders = stopped.folders
             console.out(
@@ -105,6 +106,7 @@ def train(
 
 
 @app.command()
+@prints_tables
 def configs(
     name: Annotated[str | None, Argument(help="Preset to show, merged and with its comments, or a YAML file.")] = None,
     keys: Annotated[bool, Option("--keys", help="List every key with its meaning, type and default.")] = False,
@@ -122,6 +124,7 @@ def configs(
 
 
 @app.command()
+@prints_tables
 def tokens(overrides: Overrides = None, out: Out = None) -> None:
     """Train a signed and a BatchTopK SAE on the tokens of a small model in one pass, and inspect both."""
     with errors_as_sentences() as console:
@@ -158,7 +161,7 @@ def sweep(
         if launcher is not Launcher.submitit and (cluster or parameters):
             raise config_error("--cluster and --job are for --launcher submitit.")
         if launcher is Launcher.local or dry_run:
-            run_sweep(runs, out, console=console, dry_run=dry_run)
+            run_sweep(runs, out, console=console if dry_run else console.progress, dry_run=dry_run)
         elif launcher is Launcher.print:
             for run in unfinished(runs, out):
                 sys.stdout.write(run.command(out) + "\n")
@@ -171,6 +174,7 @@ def sweep(
 
 
 @app.command()
+@prints_tables
 def compare(
     file: Annotated[str, Argument(help="A comparison file, or one of training_configs/comparisons.")],
     overrides: Annotated[
@@ -194,7 +198,7 @@ def compare(
             run_comparison(comparison, console=console, dry_run=True)
             return
         results, folder = (
-            run_and_evaluate(file, overrides or [], out=out, suite=suite, console=console),
+            run_and_evaluate(file, overrides or [], out=out, suite=suite, console=console.progress),
             out / "results",
         )
         show_reports(merge_results([results], sources=[str(folder)]), folder, console)

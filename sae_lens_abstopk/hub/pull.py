@@ -99,7 +99,7 @@ def files_tree(repo_id: str, files: Mapping[str, PublishedFile]) -> Tree:
 def pulled_table(pulled: Pulled) -> Table:
     """Make a table of a pulled SAE's manifest entry."""
     record = pulled.record
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Table("fact", "value", box=None, show_header=False, pad_edge=False)
     table.add_row("architecture", record.architecture + (f", mirror of {record.mirror_of}" if record.mirror_of else ""))
     table.add_row("latents", f"{record.d_sae:,} on {record.d_in} dimensions, {record.dtype}")
     if record.architecture in SIGNED_ARCHITECTURES:

@@ -30,6 +30,14 @@ class PrintableConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, **options)
+        self._has_own_file = "file" in options
+
+    @property
+    def progress(self) -> "PrintableConsole":
+        """A console of standard error for progress; this one if it writes there or to a file of its own."""
+        if self.stderr or self._has_own_file:
+            return self
+        return PrintableConsole(stderr=True, quiet=self.quiet, markup=False)
 
     @property
     @override

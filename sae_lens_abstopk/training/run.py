@@ -60,7 +60,7 @@ class Run:
         self.output = Path(cfg.output_path)
         self.leads = this_rank() == 0
         """Whether this rank writes."""
-        self.console = (console or PrintableConsole(markup=False)) if self.leads else Console(quiet=True)
+        self.console = (console or PrintableConsole(stderr=True, markup=False)) if self.leads else Console(quiet=True)
         self.written_cfg = cfg  # without the GPU of this rank
         if self.leads:
             require_free(self.output)

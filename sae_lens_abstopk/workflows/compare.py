@@ -39,7 +39,7 @@ def compare(
         ConfigError: a config, the suite or a task is invalid, or ``out`` has results of other SAEs, tasks or text.
         TrainingStopped: at the end, naming the runs that failed.
     """
-    console, out = console or PrintableConsole(), Path(out)
+    console, out = console or PrintableConsole(stderr=True), Path(out)
     comparison = load_comparison(str(source), one_or_more(overrides), out=out)
     chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
     cfg = comparison.runs[0].config

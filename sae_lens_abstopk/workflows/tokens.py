@@ -4,8 +4,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes, print_inspection
 from sae_lens_abstopk.evaluation.suite.results_folder import RESULTS_FILENAME
 from sae_lens_abstopk.model.quickstart_model import WIDTH, quickstart_model
@@ -21,7 +19,9 @@ from sae_lens_abstopk.training.train import TrainingResult, train
 MEASURED = 16_384
 
 
-def tokens(overrides: Sequence[str] = (), *, out: Path | None = None, console: Console | None = None) -> TrainingResult:
+def tokens(
+    overrides: Sequence[str] = (), *, out: Path | None = None, console: PrintableConsole | None = None
+) -> TrainingResult:
     """
     Train and show the SAEs of the preset ``quickstart``, changed by ``overrides``; ``model_name=`` replaces the model.
 
@@ -30,6 +30,7 @@ def tokens(overrides: Sequence[str] = (), *, out: Path | None = None, console: C
     """
     require_one_process("abstopk tokens")
     console = console or PrintableConsole(markup=False)  # a folder may have brackets in its name
+    progress = console.progress
     started = time.perf_counter()
     overrides = list(overrides)
     if not any(override.startswith("model_name=") for override in overrides):
@@ -37,17 +38,17 @@ def tokens(overrides: Sequence[str] = (), *, out: Path | None = None, console: C
         cfg.output_path = str(out or cfg.output_path or "") or None
         if cfg.output_path is not None:
             refuse_to_overwrite(cfg)  # check before the model is fetched
-        model = quickstart_model(lambda sentence: console.print(sentence, style="dim"))
+        model = quickstart_model(lambda sentence: progress.print(sentence, style="dim"))
         overrides.append(f"model_name={model}")
-        console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised")
+        progress.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised")
     cfg = load_config("quickstart", overrides)
     cfg.output_path = str(out or cfg.output_path or free_folder(Path("runs/tokens")))
-    console.print(
+    progress.print(
         f"training {', '.join([cfg.sae.architecture(), *cfg.companions])} on {cfg.training_tokens:,} tokens of "
         f"{cfg.hook_name}, d_sae {cfg.sae.d_sae:,}; run folder {cfg.output_path}"
     )
-    result = train(cfg, console=console)
-    with passes_bar(console, "measuring on held-out text") as on_progress:
+    result = train(cfg, console=progress)
+    with passes_bar(progress, "measuring on held-out text") as on_progress:
         folders = list(result.folders.values())
         inspection = inspect_saes(folders, n_tokens=MEASURED, device=cfg.device, on_progress=on_progress)
     inspection.results.write(result.folders["sae"] / RESULTS_FILENAME)

@@ -100,9 +100,9 @@ COMMANDS: dict[str, str] = {
     "inspect {dir}/a_file": "a_file: no such folder",
     "inspect {dir}/sae --tokens 0": "--tokens.* 1",
     "inspect {dir}/sae --tokens many": "--tokens.*integer",
-    f"{MEASURE} --json {{dir}}/nowhere/n.json": r"--json .*nowhere/n\.json",
-    f"{MEASURE} --json {{dir}}/empty_folder": "--json .*empty_folder",
-    f"{MEASURE} --json {{dir}}/good.yaml": r"good\.yaml",
+    f"{MEASURE} --out {{dir}}/nowhere/n.json": r"--out .*nowhere/n\.json",
+    f"{MEASURE} --out {{dir}}/empty_folder": "--out .*empty_folder",
+    f"{MEASURE} --out {{dir}}/good.yaml": r"good\.yaml",
     f"{EVALUATE} --suite ful": "'ful'",
     f"{EVALUATE} --seed -1": "--seed.* 0",
     "report {dir}/none.json": r"none\.json.*no such",
@@ -283,7 +283,7 @@ FILES: dict[str, tuple[Arrange, str, str]] = {
     "results are not JSON": (text_of("{", "r.json"), "report {dir}/r.json", r"r\.json.*results file"),
     "results of an evaluation in place of an inspection": (
         lambda folder: results_document().write(folder / "r.json"),
-        f"{MEASURE} --json {{dir}}/r.json",
+        f"{MEASURE} --out {{dir}}/r.json",
         r"r\.json .*'full'",
     ),
 }

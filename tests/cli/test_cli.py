@@ -95,7 +95,7 @@ def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: 
     assert done.exit_code == 0, done.output
     assert "sae: " in done.output
     assert yaml.safe_load((output / "config.yaml").read_text())["sae"]["k"] == 3
-    shown = invoke("inspect", str(output), "--tokens", "200", "--latents", "1", "--json", str(tmp_path / "n.json"))
+    shown = invoke("inspect", str(output), "--tokens", "200", "--latents", "1", "--out", str(tmp_path / "n.json"))
     assert shown.exit_code == 0, shown.output
     assert "latent " in shown.output
     assert (tmp_path / "n.json").is_file()
@@ -113,7 +113,7 @@ def test_a_tilde_that_a_shell_leaves_is_the_home_folder(tmp_path: Path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     (tmp_path / "r.json").write_text("{")
-    for argument in ("~/r.json", "--json=~/none/n.json"):
+    for argument in ("~/r.json", "--out=~/none/n.json"):
         done = invoke("inspect", "~/sae", argument)
         assert str(tmp_path) in done.stderr
         assert "~" not in done.stderr
@@ -184,6 +184,6 @@ def test_what_was_measured_is_shown_where_its_file_cannot_be_written(
     found = SimpleNamespace(results=SimpleNamespace(write=full))
     monkeypatch.setattr(inspection, "inspect_saes", lambda *_, **__: found)
     monkeypatch.setattr(inspection, "print_inspection", lambda _, console, **__: console.print("numbers"))
-    done = invoke("inspect", str(tmp_path), "--json", str(tmp_path / "n.json"))
+    done = invoke("inspect", str(tmp_path), "--out", str(tmp_path / "n.json"))
     assert done.stdout == "numbers\n"
     assert "No space left on device" in done.stderr

@@ -37,9 +37,9 @@ def test_the_command_writes_a_stock_sae_that_inspects_as_the_signed_one_does(run
     assert done.exit_code == 0, done.output
     assert "jumprelu, 128 latents for the 128 poles of signed_jumprelu; loads with SAELens alone" in done.output
     assert "sae_lens_abstopk" not in (tmp_path / "m" / "README.md").read_text()
-    shown = invoke("inspect", str(tmp_path / "m"), "--tokens", "200", "--json", str(tmp_path / "m.json"))
+    shown = invoke("inspect", str(tmp_path / "m"), "--tokens", "200", "--out", str(tmp_path / "m.json"))
     assert shown.exit_code == 0, shown.output
-    invoke("inspect", str(run), "--tokens", "200", "--json", str(tmp_path / "s.json"))
+    invoke("inspect", str(run), "--tokens", "200", "--out", str(tmp_path / "s.json"))
     mirrored, signed = ((tmp_path / name).read_text() for name in ("m.json", "s.json"))
     for key in ("l0", "fvu"):
         value, expected = (float(re.search(rf'"{key}": ([\d.e-]+)', text)[1]) for text in (mirrored, signed))  # type: ignore[index]

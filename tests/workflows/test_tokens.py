@@ -4,10 +4,10 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.terminal import PrintableConsole
 from sae_lens_abstopk.workflows import tokens as tokens_module
 from sae_lens_abstopk.workflows.tokens import tokens
 from tests.conftest import small_run
@@ -42,7 +42,7 @@ def test_the_run_goes_to_the_folder_that_was_named_and_its_lines_load_it(
         "inspect_saes",
         lambda saes, **options: devices.append(options["device"]) or inspect_saes(saes, **options),
     )
-    result = tokens(overrides, console=Console(file=printed, width=200))
+    result = tokens(overrides, console=PrintableConsole(file=printed, width=200, markup=False))
     assert devices == ["cpu"], "it is measured where it was trained"
     assert result.folders["sae"] == Path("mine")
     assert not Path("runs").exists()

@@ -171,10 +171,6 @@ def _footnote(inspection: Inspection) -> str:
             notes.append(f"Dead latents of {name}, over its last {sae.dead_latents_tokens:,} training {unit}: {share}.")
     if found.loss:
         notes.append("recov.: Loss Recovered against zero and mean ablation.")
-    notes.append(f"did not fire: latents that did not fire on these {found.tokens:,} {unit}.")
     if any(each.two_sidedness != 0 for each in measured):
-        notes.append(
-            "dead poles: share of live latents whose weaker side holds under 1 % of their firings. weaker side: share "
-            "of a latent's firings that it holds, mean over live latents, at most 0.5."
-        )
+        notes.append("dead poles: weaker sides with under 1 % of their latent's firings; weaker side: its mean share.")
     return " ".join(notes)

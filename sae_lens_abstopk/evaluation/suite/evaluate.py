@@ -119,7 +119,9 @@ def evaluate(
         subjects = loaded.with_model()
         if suite.steering and isinstance(subjects, Subjects):
             check_steering(subjects, tasks, suite.steering)
-        progress = stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext(on_progress)
+        progress = (
+            stages_bar(console or PrintableConsole(stderr=True)) if on_progress is None else nullcontext(on_progress)
+        )
         with progress as stage, casts_shared():
             results = _Evaluation(subjects, suite, tasks, out, groups, seed, stage).results()
         # check again: some file systems do not share locks with other machines

@@ -160,7 +160,7 @@ def annotate(text: str) -> str:
 def keys_table() -> Table:
     """Return a table of all keys for the terminal."""
     import_architectures()
-    table = Table(Column("key", no_wrap=True), "type, default and meaning", box=None, pad_edge=False)
+    table = Table(Column("key", no_wrap=True), Column("type, default and meaning"), box=None, pad_edge=False)
     for doc in key_docs().values():
         # Text, because the table would read list[int] as markup
         table.add_row(Text(doc.name), Text(doc.comment.removeprefix("# ")))
@@ -169,11 +169,12 @@ def keys_table() -> Table:
 
 def presets_table() -> Table:
     """Return a table of the presets and the SAEs that they train."""
-    architecture = Column("architecture", max_width=len("batch_abstopk"))  # leaves room for the model
+    # widths that leave room for the model
+    columns = ("preset", Column("model", overflow="fold"), "layer", Column("architecture", max_width=13), "signed", "k")
     usage = (
         f"With a variant, after a preset or a file: {', '.join(variant_names())}, e.g. `abstopk train mine.yaml/topk`."
     )
-    table = Table("preset", "model", "layer", architecture, "signed", "k", caption=usage, caption_justify="left")
+    table = Table(*columns, box=None, pad_edge=False, caption=usage, caption_justify="left")
     for name in preset_names():
         raw, _ = read_raw(name)
         sae, signed = raw.get("sae", {}), "all"

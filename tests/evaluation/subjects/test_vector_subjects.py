@@ -80,7 +80,7 @@ def test_poles_are_counted_as_of_a_language_model(on_disk: Planted) -> None:
 
 
 def test_the_command_shows_rows_of_both_poles(on_disk: Planted, tmp_path: Path) -> None:
-    shown = invoke("inspect", on_disk.sae, "--latents", "2", "--json", str(tmp_path / "i.json"))
+    shown = invoke("inspect", on_disk.sae, "--latents", "2", "--out", str(tmp_path / "i.json"))
     assert shown.exit_code == 0, shown.output
     assert "40 held-out rows of x.parquet" in shown.output
     assert "recov" not in shown.output

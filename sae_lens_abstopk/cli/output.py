@@ -1,0 +1,146 @@
+"""Tables of commands as text, Markdown or JSON: the options of the commands that print them, and the console."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from decimal import Decimal
+from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Annotated, Any
+
+from rich.table import Table
+from rich.text import Text
+from typer import Option
+from typing_extensions import override
+
+from sae_lens_abstopk.system.terminal import PrintableConsole
+
+# nothing is cut or wrapped in Markdown and JSON
+UNLIMITED = 100_000
+NUMBER = re.compile(r"([-+]?)((?:\d[\d,]*)?\.?\d+(?:e[-+]?\d+)?)(%?)")
+
+
+class Form(StrEnum):
+    """Form of the tables on standard output."""
+
+    text = "text"
+    md = "md"
+    json = "json"
+
+
+FORM = ContextVar("FORM", default=Form.text)
+FormOption = Annotated[Form, Option("--format", help="Tables as text, Markdown (md) or JSON.")]
+JsonOption = Annotated[bool, Option("--json", help="The same as --format json.")]
+
+
+def prints_tables(command: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--format`` and ``--json`` to a command whose console is that of :func:`output_console`."""
+
+    @wraps(command)
+    def with_form(*args: Any, form: Form, as_json: bool, **options: Any) -> None:
+        before = FORM.set(Form.json if as_json else form)
+        try:
+            command(*args, **options)
+        finally:
+            FORM.reset(before)
+
+    added = {"form": (FormOption, Form.text), "as_json": (JsonOption, False)}
+    given = signature(command)
+    parameters = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in added.items()
+    ]
+    with_form.__signature__ = given.replace(parameters=[*given.parameters.values(), *parameters])  # type: ignore[attr-defined]
+    with_form.__annotations__ = {**command.__annotations__, **{name: each for name, (each, _) in added.items()}}
+    return with_form
+
+
+def output_console(**options: Any) -> PrintableConsole:
+    """Make the console of standard output in the form that the command was given."""
+    form = FORM.get()
+    return PrintableConsole(**options) if form is Form.text else FormConsole(form, **options)
+
+
+class FormConsole(PrintableConsole):
+    """A console that prints tables as Markdown, or everything as one JSON document when it is closed."""
+
+    def __init__(self, form: Form, **options: Any) -> None:
+        super().__init__(width=UNLIMITED, **options)
+        self._form = form
+        self._tables: list[dict[str, Any]] = []
+        self._lines: list[str] = []
+
+    @override
+    def print(self, *objects: Any, **options: Any) -> None:
+        for each in objects or ("",):
+            if isinstance(each, Table):
+                self._add(each)
+            else:
+                self.out(each.plain if isinstance(each, Text) else each)
+
+    @override
+    def out(self, *objects: Any, **options: Any) -> None:
+        if self._form is Form.json:
+            self._lines += [line for each in objects for line in str(each).splitlines() if line.strip()]
+        else:
+            self._write(" ".join(map(str, objects)))
+
+    def _add(self, table: Table) -> None:
+        if self._form is Form.md:
+            self._write(markdown(table))
+        else:
+            self._tables.append({"title": _plain(table.title) or None, "rows": list(rows(table))})
+            self._lines += [_plain(table.caption)] if table.caption else []
+
+    def close(self) -> None:
+        """Write the JSON document: ``tables``, each with ``title`` and ``rows``, and all other ``lines``."""
+        if self._form is Form.json:
+            document = {"tables": self._tables, "lines": self._lines}
+            self._write(json.dumps(document, ensure_ascii=False, indent=2))
+
+    def _write(self, text: str) -> None:
+        super().print(text, soft_wrap=True, markup=False, emoji=False)
+
+
+def rows(table: Table) -> Iterator[dict[str, str | float | None]]:
+    """Yield each row by heading; a number is a number, a percentage a share, and - is None."""
+    for cells in _cells(table):
+        yield dict(zip(_headings(table), map(_value, cells), strict=True))
+
+
+def markdown(table: Table) -> str:
+    """Return the table in Markdown between empty lines, with its title above and its caption below."""
+    right = [":--" if column.justify == "left" else "--:" for column in table.columns]
+    lines = [_headings(table), right, *_cells(table)]
+    parts = (
+        f"**{_plain(table.title)}**" if table.title else "",
+        "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines),
+        _plain(table.caption),
+    )
+    return "\n" + "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _headings(table: Table) -> list[str]:
+    return [_plain(column.header) for column in table.columns]
+
+
+def _cells(table: Table) -> Iterator[list[str]]:
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        yield [_plain(cell) for cell in cells]
+
+
+def _plain(cell: Any) -> str:
+    return " ".join((cell.plain if isinstance(cell, Text) else str(cell or "")).split())
+
+
+def _value(cell: str) -> str | float | None:
+    if cell == "-":
+        return None
+    if not (found := NUMBER.fullmatch(cell)):
+        return cell
+    number = Decimal(found[1] + found[2].replace(",", ""))
+    if found[3]:
+        return float(number / 100)
+    return int(number) if number == number.to_integral_value() and "." not in found[2] else float(number)

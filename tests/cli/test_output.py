@@ -1,0 +1,77 @@
+"""Tables of commands as text, Markdown and JSON, and what goes to standard error."""
+
+import json
+import re
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.table import Table
+from rich.text import Text
+from sae_lens import SAE
+from typer.testing import CliRunner
+
+from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.cli.output import markdown, rows
+from sae_lens_abstopk.system.terminal import PrintableConsole
+
+
+def run(*arguments: str, columns: int = 80) -> Any:
+    return CliRunner(env={"COLUMNS": str(columns), "TERM": "dumb"}).invoke(app, list(arguments))
+
+
+def fits(printed: str, columns: int = 80) -> bool:
+    return all(len(line) <= columns for line in printed.splitlines())
+
+
+def example() -> Table:
+    table = Table("name", "two\nlines", title="A title", caption="A note")
+    for name, value in (("a|b", "1,234"), ("[red]", "-0.50"), ("half", "8.2%"), ("starred", "+.03*"), ("none", "-")):
+        table.add_row(Text(name), value)
+    return table
+
+
+def test_a_table_in_json_has_numbers_and_shares_and_in_markdown_its_cells() -> None:
+    assert [row["two lines"] for row in rows(example())] == [1234, -0.5, 0.082, "+.03*", None]
+    lines = markdown(example()).split("\n")
+    assert lines[1] == "**A title**"
+    assert lines[3:6] == ["| name | two lines |", "| :-- | :-- |", r"| a\|b | 1,234 |"]
+    assert lines[-2] == "A note"
+
+
+def test_presets_fit_and_say_the_same_in_every_form() -> None:
+    text, in_markdown, in_json = (run("configs", *form) for form in ((), ("--format", "md"), ("--json",)))
+    assert fits(text.stdout)
+    found = json.loads(in_json.stdout)["tables"][0]["rows"]
+    assert {row["preset"] for row in found} >= {"pairs", "vectors", "pythia-70m"}
+    for row in found:
+        assert re.search(rf"^\| {row['preset']} \|.* {row['k']} \|$", in_markdown.stdout, flags=re.M)
+        assert row["preset"] in text.stdout
+
+
+def test_an_inspection_fits_and_its_json_is_all_of_standard_output(folders: list[Path]) -> None:
+    measured = ("inspect", str(folders[0]), "--tokens", "200", "--latents", "1")
+    text = run(*measured)
+    assert text.exit_code == 0, text.output
+    assert fits(text.stdout)
+    assert len(text.stdout.split("\n\n")[0].splitlines()) <= 14, "a table and a short legend"
+    found = json.loads(run(*measured, "--json").stdout)
+    row = found["tables"][0]["rows"][0]
+    assert row["latents"] == SAE.load_from_disk(folders[0]).cfg.d_sae
+    assert any(line.startswith("latent ") for line in found["lines"])
+
+
+def test_progress_is_on_standard_error_unless_a_console_has_a_file_of_its_own() -> None:
+    console = PrintableConsole()
+    assert console.progress.stderr
+    assert console.progress.progress is not console
+    own = PrintableConsole(file=StringIO())
+    assert own.progress is own
+
+
+def test_training_prints_its_progress_to_standard_error(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
+    done = run("train", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run"), columns=200)
+    assert done.exit_code == 0, done.output
+    assert re.fullmatch(r"(\w+: .*\n)+", done.stdout)
