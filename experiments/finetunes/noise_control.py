@@ -52,7 +52,7 @@ def control(folder: Path, *, n_tokens: int, console: Console) -> Diff:
             NoiseRun(cfg, console=console).run()
     fitted = fit_difference(cfg, console=console)
     pair, held_out = with_noise(fitted.pair, read_held_out(fitted, n_tokens), seed=cfg.seed)
-    equal = FittedDifference(cfg, fitted.saes, pair, fitted.best_seed)
+    equal = FittedDifference(cfg, fitted.saes, pair)
     return measure_fitted(equal, held_out, out, console=console)
 
 

@@ -11,6 +11,7 @@ from sae_lens_abstopk.cli import (
     quickstart,
     retrieval,
     sharing,
+    steering,
     training,
 )
 from sae_lens_abstopk.cli.app import app
@@ -26,5 +27,6 @@ __all__ = [
     "quickstart",
     "retrieval",
     "sharing",
+    "steering",
     "training",
 ]

@@ -98,7 +98,7 @@ def measure_fitted(
             seed=cfg.seed,
             on_pass=lambda: on_progress(next(done), total),
         )
-    shown = saes[SIGNED][fitted.best_seed]
+    shown = saes[SIGNED][found.results.shown_seed]
     shown.save_model(out / SAE_FOLDER)
     console.print("writing with both models", style="dim")
     chat = fitted.text_spec.use_chat_formatting

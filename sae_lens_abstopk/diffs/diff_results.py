@@ -35,6 +35,14 @@ class DiffPoleRecord(Record):
     kl_estimate: float
 
 
+class DiffLabelRecord(Record):
+    """Names of the poles of a latent by a language model, and how the poles relate."""
+
+    positive: str
+    negative: str
+    relation: str = Field(description="opposites, related, unrelated, or one-sided.")
+
+
 class DiffLatentRecord(Record):
     """One latent of the SAE that is shown."""
 
@@ -52,6 +60,7 @@ class DiffLatentRecord(Record):
     stability: float | None = Field(description="Share of the other seeds in which it is found.")
     stability_halves: float | None = Field(description="Of the SAEs of two disjoint halves of the text.")
     mean_cosine: float = Field(description="Of its decoder row with the mean difference.")
+    label: DiffLabelRecord | None = Field(default=None, description="Of the latents that a language model named.")
 
 
 class DiffResults(Record):
@@ -72,6 +81,7 @@ class DiffResults(Record):
     n_predictions_latents: int = Field(description="Behind the KL of latents.")
     seed: int
     kind: str = Field(description="Kind of the SAE that is shown, a key of `fits`.")
+    shown_seed: int = Field(default=0, description="Which of its seeds: the one whose latents most others have too.")
     d_sae: int
     k: float
     training: dict[str, Any]
@@ -86,6 +96,7 @@ class DiffResults(Record):
     kl_mean_difference: Interval = Field(description="The same with the mean held-out difference.")
     fits: dict[str, DiffFitRecord] = Field(description="By kind of SAE.")
     latents: list[DiffLatentRecord] = Field(description="Measured ones first, each part by falling KL share.")
+    judge: str | None = Field(default=None, description="The language model that named latents, and how good it is.")
 
 
 class DiffContext(Record):

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from sae_lens import SAE
 
-from sae_lens_abstopk.dictionary.seed_stability import seed_stability
 from sae_lens_abstopk.model.check_hook import chosen_hook
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -35,13 +33,6 @@ class FittedDifference:
     saes: dict[str, list[SAE[Any]]]
     """By kind (``signed``, ``one_sided_F``, ``one_sided_2F``), each by seed; they take raw differences [n, d_in]."""
     pair: ModelPair
-    best_seed: int
-    """The signed SAE whose latents most other seeds have too."""
-
-    @property
-    def sae(self) -> SAE[Any]:
-        """The signed SAE of the best seed."""
-        return self.saes[SIGNED][self.best_seed]
 
     @property
     def text_spec(self) -> TextSpec:
@@ -51,7 +42,7 @@ class FittedDifference:
     @property
     def token_filter(self) -> TokenFilter:
         """The tokens that were trained on, by the activations of the base model."""
-        return TokenFilter.of_sae(self.sae, self.pair.tokenizer)
+        return TokenFilter.of_sae(self.saes[SIGNED][0], self.pair.tokenizer)
 
 
 def difference_config(
@@ -117,6 +108,5 @@ def fit_difference(cfg: TrainingConfig, *, console: Console) -> FittedDifference
     assert cfg.output_path is not None
     folders = {name: sae_folder(Path(cfg.output_path), name) for name in cfg.all_saes}
     saes = {kind: [load_sae(folder) for folder in each] for kind, each in by_kind(folders).items()}
-    stability = seed_stability(torch.stack([sae.W_dec.detach() for sae in saes[SIGNED]]))
     pair = ModelPair.load(cfg.pair_spec, cfg.text_spec, d_in=cfg.sae.d_in)
-    return FittedDifference(cfg, saes, pair, stability.best_seed)
+    return FittedDifference(cfg, saes, pair)

@@ -59,7 +59,8 @@ def measure(
         on_pass: Called :func:`n_passes` times.
     """
     stability = stability_of(saes[kind])
-    sae = saes[kind][stability.best_seed]
+    shown = stability.best_seed
+    sae = saes[kind][shown]
     patches = {f"{name} {i}": reconstruction(each) for name, of in saes.items() for i, each in enumerate(of)}
     found = divergences(pair, held_out, patches, on_pass=on_pass)
     by_patch = found.by_patch
@@ -81,7 +82,7 @@ def measure(
         estimates=rises,
         codes=codes,
         n_tokens=int(held_out.kept.sum()),
-        stability=stability.found[stability.best_seed],
+        stability=stability.found[shown],
         halves=share_found(sae.W_dec, [half.W_dec for half in halves], signed=is_signed(sae)),
         cosine=cosine_similarity(sae.W_dec.detach().cpu().float(), held_out.mean[None]).numpy(),
     )
@@ -100,6 +101,7 @@ def measure(
         n_predictions_latents=by_patch[BASE][: len(sample.tokens)].size,
         seed=seed,
         kind=kind,
+        shown_seed=shown,
         d_sae=sae.cfg.d_sae,
         k=k,
         training=dict(training),
@@ -112,8 +114,8 @@ def measure(
         fits=fits,
         latents=latents,
     )
-    shown = token_contexts(held_out, codes, found, [each.latent for each in latents], pair.tokenizer)
-    return Diff(results, shown)
+    contexts = token_contexts(held_out, codes, found, [each.latent for each in latents], pair.tokenizer)
+    return Diff(results, contexts)
 
 
 def n_passes(

@@ -97,8 +97,7 @@ class _Writer(NamedTuple):
             prompts = text_model.encode(self.prompts)
             hook = self.pair.spec.hook_name
             with nullcontext() if edit is None else intervene(model, hook, edit, token_filter=self.token_filter):
-                new = text_model.generate(prompts, samples=1, max_new_tokens=NEW_TOKENS, temperature=0)
-        return list(new.texts)
+                return text_model.greedy(prompts, NEW_TOKENS)
 
 
 def _with_promoted(contexts: DiffContexts, pair: ModelPair, sae: SAE[Any]) -> DiffContexts:

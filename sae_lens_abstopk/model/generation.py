@@ -17,6 +17,7 @@ from sae_lens_abstopk.model.inference import bfloat16_autocast, in_evaluation_mo
 from sae_lens_abstopk.model.language_model import require_chat_template
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.typed_values import one_or_more
+from sae_lens_abstopk.text.token_text import TokenText
 
 
 class TokenBatch(NamedTuple):
@@ -143,6 +144,15 @@ class TextModel:
         kept = [row[: end + 1] for row, end in zip(rows, ends, strict=True)]
         texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
         return Generated(repeated, self._padded(kept, "right"), tuple(texts))
+
+    def greedy(self, prompts: TokenBatch, max_new_tokens: int) -> list[str]:
+        """Return the greedy continuation of each prompt, without special tokens; a cut-off character as its bytes."""
+        new = self.generate(prompts, samples=1, max_new_tokens=max_new_tokens, temperature=0).new
+        text_of, special = TokenText(self.tokenizer), set(self.tokenizer.all_special_ids)
+        return [
+            text_of.joined([token for token in ids[mask.bool()].tolist() if token not in special])
+            for ids, mask in zip(new.ids, new.mask, strict=True)
+        ]
 
     def generated_nll(self, generated: Generated) -> torch.Tensor:
         """Return the NLL of each continuation given its prompt, [n]; call it unsteered to judge the text itself."""

@@ -12,6 +12,7 @@ from sae_lens import SAE
 from sae_lens_abstopk.diffs import fitting
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.fitting import difference_config, fit_difference
+from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
 from tests.cli.test_cli import invoke
 
 SIZES = ("--seeds", "2", "--tokens", "2048", "--d-sae", "8", "--k", "2", "--context-size", "32", "--device", "cpu")
@@ -34,6 +35,18 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
     assert (tmp_path / "out" / "index.html").is_file()
     sae = SAE.load_from_disk(tmp_path / "out" / "sae")
     assert (sae.cfg.metadata.hook_name, sae.cfg.metadata.adapter) == ("model.layers.3", str(tiny_adapter))
+    writing = found.contexts.writing
+    for each in writing.latents[:2]:
+        base, tuned = (
+            steer_prompts(tmp_path / "out", each.latent, writing.prompts, scale=each.code, tuned=of_tuned)
+            for of_tuned in (False, True)
+        )
+        assert [[row.texts[1] for row in of.texts] for of in (base, tuned)] == [writing.base, writing.tuned]
+        assert [row.texts[2] for row in base.texts] == each.base_with
+        assert [row.texts[0] for row in tuned.texts] == each.tuned_without
+    recorded = found.results.latents[0]
+    by_record = steer_prompts(tmp_path / "out" / "sae", recorded.latent, ["We"], max_new_tokens=1)
+    assert by_record.scale == max(recorded.positive.scale, recorded.negative.scale)
     monkeypatch.setattr(fitting, "train", None)  # a finished run is read, not trained again
     sizes: dict[str, Any] = {"d_sae": 8, "k": 2, "n_seeds": 2, "training_tokens": 2048, "context_size": 32}
     cfg = difference_config(
@@ -50,7 +63,8 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
     fitted = fit_difference(cfg, console=Console(quiet=True))
     widths = {kind: [each.cfg.d_sae for each in of_kind] for kind, of_kind in fitted.saes.items()}
     assert widths == {"signed": [8, 8], "one_sided_F": [8, 8], "one_sided_2F": [16, 16]}
-    assert torch.equal(fitted.sae.W_dec.abs(), sae.W_dec.abs())  # turned to the poles of more energy
+    shown = fitted.saes["signed"][found.results.shown_seed]
+    assert torch.equal(shown.W_dec.abs(), sae.W_dec.abs())  # turned to the poles of more energy
     x = fitted.pair.read(torch.arange(2, 34)[None], fitted.token_filter).x
     signed, one_sided = (fitted.saes[kind][0].encode(x) for kind in ("signed", "one_sided_F"))
     assert (signed < 0).any()

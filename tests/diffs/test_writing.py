@@ -29,9 +29,7 @@ def test_models_write_with_the_first_latents_added_and_taken_away(
     assert [each.latent for each in writing.latents] == [each.latent for each in diff.results.latents[:2]]
     with pair.tuned() as model:
         text_model = TextModel(model, prepend_bos=False)
-        tokens = text_model.encode(writing.prompts)
-        alone = text_model.generate(tokens, samples=1, max_new_tokens=NEW_TOKENS, temperature=0).texts
-    assert writing.tuned == list(alone)
+        assert writing.tuned == text_model.greedy(text_model.encode(writing.prompts), NEW_TOKENS)
     record, written = diff.results.latents[0], writing.latents[0]
     pole = record.positive if written.side > 0 else record.negative
     assert written.code == written.side * pole.scale

@@ -134,7 +134,7 @@ def test_every_page_with_code_is_run_somewhere() -> None:
 
 SMALLER: dict[str, dict[str, str]] = {
     "evaluate": {'suite="probing"': 'suite="small.yaml"'},
-    "steer": {RELEASED: "runs/tokens", "latent=3266": "latent=21"},
+    "steer": {RELEASED: "runs/tokens", "latent=3266": "latent=21", "--latent 3266": "--latent 21"},
     "explore": {RELEASED: "runs/tokens", "n_tokens=20_000": "n_tokens=128"},
     "publish": {"n_tokens=20_000": "n_tokens=256"},
     "protocols-steering": {

@@ -9,6 +9,7 @@ from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_lens_abstopk import PairAxes, read_pairs, steer
+from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
 from tests.conftest import SENTENCES
 from tests.pairs.pair_files import write_rows
 
@@ -60,3 +61,6 @@ def test_an_axis_steers_the_model_by_its_latent_and_by_its_direction(
             by_direction = model(**inputs).logits
     assert not torch.allclose(by_latent, plain)
     torch.testing.assert_close(by_latent, by_direction)
+    for source in (tmp_path / "site", tmp_path / "site" / "sae"):
+        found = steer_prompts(source, axis, A, strengths=[2], max_new_tokens=2)
+        assert (found.scale, found.strengths) == (axes.scale(axis), (-2, 0, 2))

@@ -98,18 +98,7 @@ def specs_of_sae(
         raise ConfigError(
             f"{folder} has no {CONFIG_FILENAME} that names its held-out text{other}; give --text FILE_OR_DATASET."
         )
-    if not (model_name or metadata.model_name) or not metadata.hook_name:
-        lacking = "model_name; give --model NAME" if metadata.hook_name else "hook_name; add it to its cfg.json"
-        raise ConfigError(f"{folder}: the SAE's metadata lack {lacking}.")
-    options = _load_options(metadata.model_from_pretrained_kwargs or {}, folder, is_loaded=is_loaded)
-    model = ModelSpec(
-        model_name=os.path.expanduser(model_name or metadata.model_name),
-        model_class_name=metadata.model_class_name or _model_class(metadata.hook_name, options),
-        model_from_pretrained_kwargs=options,
-        hook_name=metadata.hook_name,
-        hook_head_index=metadata.hook_head_index,
-        device=device,
-    )
+    model = model_of_metadata(folder, sae, model_name=model_name, device=device, is_loaded=is_loaded)
     keys = {
         "context_size": metadata.context_size or 128,
         "prepend_bos": metadata.prepend_bos is None or bool(metadata.prepend_bos),
@@ -118,6 +107,25 @@ def specs_of_sae(
         "store_batch_size_prompts": 8,
     }
     return SAESpecs(model, from_keys(TextSpec, keys | text_keys("text", text)))
+
+
+def model_of_metadata(
+    folder: Path, sae: SAE[Any], *, model_name: str | None = None, device: str = "auto", is_loaded: bool = False
+) -> ModelSpec:
+    """Return the model and the hook in the metadata of an SAE; arguments and errors as in :func:`specs_of_sae`."""
+    metadata = sae.cfg.metadata
+    if not (model_name or metadata.model_name) or not metadata.hook_name:
+        lacking = "model_name; give --model NAME" if metadata.hook_name else "hook_name; add it to its cfg.json"
+        raise ConfigError(f"{folder}: the SAE's metadata lack {lacking}.")
+    options = _load_options(metadata.model_from_pretrained_kwargs or {}, folder, is_loaded=is_loaded)
+    return ModelSpec(
+        model_name=os.path.expanduser(model_name or metadata.model_name),
+        model_class_name=metadata.model_class_name or _model_class(metadata.hook_name, options),
+        model_from_pretrained_kwargs=options,
+        hook_name=metadata.hook_name,
+        hook_head_index=metadata.hook_head_index,
+        device=device,
+    )
 
 
 def was_held_out(text: TextSpec, source: str | Path, sae: SAE[Any]) -> bool:

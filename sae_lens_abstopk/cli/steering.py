@@ -1,0 +1,67 @@
+"""The ``steer`` subcommand."""
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from sae_lens_abstopk.cli.app import Device, Model, app
+from sae_lens_abstopk.cli.errors import errors_as_sentences
+
+
+@app.command()
+def steer(
+    sae: Annotated[
+        str,
+        Argument(help="An SAE folder or RELEASE:SAE_ID, or the output folder of `abstopk pairs` or `abstopk diff`."),
+    ],
+    latent: Annotated[int, Option(help="Number of the latent, or axis.", min=0)],
+    prompt: Annotated[list[str], Option(help="Text to continue; may be repeated.")],
+    strength: Annotated[
+        list[float] | None, Option(help="How much is added and taken away, in scales; may be repeated. 1 by default.")
+    ] = None,
+    scale: Annotated[
+        float | None,
+        Option(
+            help="Code that a strength of 1 adds; by default the 99th percentile of |code|, as recorded by `pairs` and "
+            "`diff`, or measured on text."
+        ),
+    ] = None,
+    model: Model = None,
+    adapter: Annotated[str | None, Option(help="PEFT adapter to switch on in the model.")] = None,
+    tuned: Annotated[
+        bool, Option("--tuned", help="Of `abstopk diff`: steer the tuned model in place of the base.")
+    ] = False,
+    text: Annotated[
+        str | None,
+        Option(
+            metavar="PATH[,name=X][,split=X][,column=X]",
+            help="Text to measure the scale on, in place of the run's held-out text.",
+        ),
+    ] = None,
+    chat: Annotated[bool, Option("--chat", help="Prompts are a user's turns, in the model's chat template.")] = False,
+    tokens: Annotated[int, Option(help="Longest continuation, in tokens.", min=1)] = 24,
+    device: Device = "auto",
+) -> None:
+    """Continue prompts with a latent added to either side."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
+
+        found = steer_prompts(
+            sae,
+            latent,
+            prompt,
+            strengths=strength or (1.0,),
+            scale=scale,
+            model=model,
+            adapter=adapter,
+            tuned=tuned,
+            text=text,
+            chat=chat,
+            max_new_tokens=tokens,
+            device=device,
+        )
+        console.print(f"{found.model}; a strength of 1 is a code of {found.scale:.3g}", style="dim", soft_wrap=True)
+        for each in found.texts:
+            console.print(each.prompt, style="bold", soft_wrap=True)
+            for by, continuation in zip(found.strengths, each.texts, strict=True):
+                console.print(f"{by:+6g}  {continuation!r}", soft_wrap=True)

@@ -1,0 +1,128 @@
+"""Continue prompts while a latent is added to either side: of an SAE of tokens, of pairs or of two models."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sae_lens_abstopk.diffs.diff_files import RESULTS as OF_DIFF
+from sae_lens_abstopk.diffs.diff_results import DiffResults
+from sae_lens_abstopk.diffs.fitting import SAE_FOLDER
+from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
+from sae_lens_abstopk.evaluation.subjects.sae_specs import model_of_metadata
+from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes
+from sae_lens_abstopk.explorer.latents import SteeredText
+from sae_lens_abstopk.explorer.steered import NEW_TOKENS, steered_texts
+from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.model_pair import ModelPair
+from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
+from sae_lens_abstopk.pairs.pair_files import RESULTS as OF_PAIRS
+from sae_lens_abstopk.pairs.pair_results import PairResults
+from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.typed_values import from_keys
+from sae_lens_abstopk.text.text_spec import TextSpec
+
+TOKENS = 20_480
+"""Tokens to measure a scale on."""
+
+
+class SteeredPrompts(NamedTuple):
+    """Greedy continuations of prompts."""
+
+    model: str
+    scale: float
+    """The code that a strength of 1 adds."""
+    strengths: tuple[float, ...]
+    """From the most negative one on, with 0."""
+    texts: tuple[SteeredText, ...]
+    """One a prompt, with a continuation for each strength."""
+
+
+def steer_prompts(
+    source: str | Path,
+    latent: int,
+    prompts: Sequence[str],
+    *,
+    strengths: Sequence[float] = (1.0,),
+    scale: float | None = None,
+    model: str | None = None,
+    adapter: str | None = None,
+    tuned: bool = False,
+    text: str | None = None,
+    chat: bool = False,
+    max_new_tokens: int = NEW_TOKENS,
+    device: str = "auto",
+) -> SteeredPrompts:
+    """
+    Continue prompts with a latent added at every token, to both sides, and without it.
+
+    Args:
+        source: Folder or ``RELEASE:SAE_ID`` of an SAE, or the output folder of ``abstopk pairs`` or ``abstopk diff``.
+        latent: The latent, or axis.
+        prompts: Texts to continue.
+        strengths: Each is added and taken away.
+        scale: Code that a strength of 1 adds; by default the 99th percentile of |code| in the record of pairs or of
+            two models, or else measured on text.
+        model: Hub id or folder of another model than the SAE's.
+        adapter: PEFT adapter that is switched on in the model.
+        tuned: Steer the tuned model of ``abstopk diff`` in place of the base.
+        text: Text to measure the scale on, in place of what the run of the SAE held out.
+        chat: The prompts are a user's turns.
+        max_new_tokens: Longest continuation.
+        device: Where the model runs.
+
+    Raises:
+        ConfigError: before weights are read, if the SAE cannot be loaded or lacks the latent, or the model, adapter or
+            scale is unknown; the model lacks the hook.
+    """
+    folder = Path(source) / SAE_FOLDER if (Path(source) / SAE_FOLDER).is_dir() else Path(source)
+    sae = load_sae(folder if folder.is_dir() else source)
+    require_range("latent", latent, at_least=0, below=sae.cfg.d_sae)
+    metadata: Any = sae.cfg.metadata
+    if tuned:
+        if metadata.get("source") != "model_difference" or model is not None or adapter is not None:
+            raise ConfigError(
+                "the tuned model is that of an SAE of `abstopk diff`; leave --tuned, or --model and --adapter, out."
+            )
+        model, adapter = metadata.get("tuned_model"), metadata.get("adapter")
+    scale = scale if scale is not None else _recorded_scale(folder, latent)
+    if scale is None and (metadata.get("source") == "model_difference" or metadata.get("reading")):
+        raise ConfigError(f"{source} codes differences, and no record beside it has their scale; give --scale CODE.")
+    if scale is None:
+        scale = _measured_scale(source, latent, model=model, text=text, device=device)
+    spec = model_of_metadata(folder, sae, model_name=model, device=device)
+    unread = TextSpec(dataset_path="prompts", context_size=2, use_chat_formatting=chat)
+    if adapter is None:
+        lm, switched_on = load_language_model(spec, unread), nullcontext()
+    else:
+        pair = ModelPair.load(from_keys(ModelPairSpec, vars(spec) | {"adapter": adapter}), unread, d_in=sae.cfg.d_in)
+        lm, switched_on = pair.tuned_model, pair.tuned()
+    every = tuple(sorted({0.0, *strengths, *(-each for each in strengths)}))
+    with switched_on:
+        options: dict[str, Any] = {"strengths": every, "chat": chat, "max_new_tokens": max_new_tokens}
+        texts = steered_texts(lm, sae.to(spec.device), {latent: scale}, prompts, **options)[latent]
+    return SteeredPrompts(f"{spec.model_name} with {adapter}" if adapter else spec.model_name, scale, every, texts)
+
+
+def _recorded_scale(folder: Path, latent: int) -> float | None:
+    """Return the scale of a latent in the record beside the SAE, if there is one."""
+    found: float | None = None
+    if (record := folder.parent / OF_PAIRS).is_file():
+        of_pairs = PairResults.model_validate_json(record.read_text(encoding="utf-8"))
+        found = next(each.scale for each in of_pairs.axes if each.latent == latent)
+    elif (record := folder.parent / OF_DIFF).is_file():
+        of_diff = DiffResults.model_validate_json(record.read_text(encoding="utf-8"))
+        poles = next((each.positive, each.negative) for each in of_diff.latents if each.latent == latent)
+        found = max(pole.scale for pole in poles)
+    else:
+        return None
+    if not found:
+        raise ConfigError(f"latent {latent} is active nowhere in {record}, so it has no scale; give --scale CODE.")
+    return found
+
+
+def _measured_scale(source: str | Path, latent: int, *, model: str | None, text: str | None, device: str) -> float:
+    subjects = load_subject_saes(source, model=model, text=text, device=device).with_model()
+    (sae,) = subjects.saes.values()
+    return latent_scale(subjects.model, sae, subjects.batches(TOKENS), latents=[latent])(latent)
