@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, FitGroup, app
-from sae_lens_abstopk.cli.errors import errors_as_sentences
+from sae_lens_abstopk.cli.app import Device, FitGroup, app, refuse_without
+from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 from sae_lens_abstopk.cli.output import prints_tables
 
 diff = typer.Typer(cls=FitGroup, no_args_is_help=True)
@@ -17,6 +17,7 @@ app.add_typer(diff, name="diff", help="Find what a fine-tune changed in a model.
 @diff.command()
 @prints_tables
 def fit(
+    context: typer.Context,
     base: Annotated[str, Option(help="Base model: Hub id or folder.")],
     data: Annotated[
         str,
@@ -60,10 +61,19 @@ def fit(
     """Find what a fine-tune changed: signed SAEs of what it adds to activations, and how much of it each latent is."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.diffs.comparing import compare
-        from sae_lens_abstopk.diffs.fitting import difference_config, fit_difference
+        from sae_lens_abstopk.diffs.fitting import RUN, difference_config, fit_difference
         from sae_lens_abstopk.diffs.tables import latents_table, summary
         from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
+        from sae_lens_abstopk.training.distributed import require_one_process
 
+        require_one_process("abstopk diff")
+        # fail before training, not after it
+        if not chat:
+            refuse_without("--chat", "template", context=context)
+        if any(not each.strip() for each in prompt or ()):
+            raise config_error("--prompt '' is empty; give a text to continue, or leave it out.")
+        if out.is_dir() and any(out.iterdir()) and not (out / RUN).is_dir():
+            raise config_error(f"--out {out} holds other files; give a new or empty folder.")
         cfg = difference_config(
             base,
             out,
@@ -96,12 +106,34 @@ def fit(
 
 @diff.command()
 def report(
+    context: typer.Context,
     folder: Annotated[Path, Argument(metavar="DIR", help="Folder that `abstopk diff` wrote.")] = Path("diff"),
     out: Annotated[Path | None, Option("--out", "-o", help="The page, by default DIR/report.html.")] = None,
+    labeler: Annotated[str | None, Option(help="URL of an OpenAI-compatible endpoint that names the poles.")] = None,
+    labeler_model: Annotated[str | None, Option(help="Model to use at the labeler.")] = None,
+    yes: Annotated[bool, Option("--yes", "-y", help="Send text to the labeler without confirmation.")] = False,
 ) -> None:
     """Write the ten latents that matter most into one page to send to a colleague."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.diffs.diff_files import Diff
-        from sae_lens_abstopk.diffs.page import write_report
+        from sae_lens_abstopk.diffs.page import REPORTED, write_page, write_report
+        from sae_lens_abstopk.evaluation.labelling.labeler import ANSWERS, Labeler
+        from sae_lens_abstopk.explorer.judging import LATENTS
+        from sae_lens_abstopk.system.terminal import passes_bar
+        from sae_lens_abstopk.workflows.diff_labels import excerpts, label_latents
 
-        console.out(write_report(Diff.read(folder), out or folder / "report.html"))
+        if not labeler:
+            refuse_without("--labeler", "labeler_model", "yes", context=context)
+        elif not labeler_model:
+            raise config_error(f"--labeler {labeler} needs a model; add --labeler-model NAME.")
+        found = Diff.read(folder)
+        if labeler and labeler_model:
+            judge = Labeler(labeler, labeler_model, question=LATENTS, cache=folder / ANSWERS)
+            of_latents = excerpts(found, REPORTED)
+            if not (yes or typer.confirm(f"{judge.estimate(of_latents)} Continue?")):
+                return
+            with passes_bar(console.progress, "labelling") as on_progress:
+                found = label_latents(found, judge, of_latents, on_progress=on_progress)
+            found.write(folder)
+            write_page(found, folder)
+        console.out(write_report(found, out or folder / "report.html"))

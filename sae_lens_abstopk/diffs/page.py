@@ -51,6 +51,7 @@ def page_data(diff: Diff, *, contexts: int, latents: int | None = None) -> dict[
         "hook": results.hook,
         "about": f"{results.n_tokens:,} held-out tokens of {results.n_units:,} {results.unit}s of {results.data}",
         "nLatents": len(results.latents),
+        "judge": results.judge,
         "kl": _interval(results.kl),
         "recovered": [
             ["these latents", _interval(results.kl_recovered)],
@@ -87,6 +88,8 @@ def _latent(record: DiffLatentRecord, contexts: LatentContexts, most: int) -> di
         "stability": short(record.stability),
         "halves": short(record.stability_halves),
         "meanCosine": short(record.mean_cosine),
+        "names": record.label and [record.label.positive, record.label.negative],
+        "relation": record.label and record.label.relation,
         "poles": [
             {
                 "share": _interval(pole.kl_share),

@@ -2,6 +2,7 @@
 
 import importlib.util
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk.model.check_hook import check_hook
 from sae_lens_abstopk.model.generation import chat_prompt
-from sae_lens_abstopk.model.language_model import load_tokenizer, require_chat_template
+from sae_lens_abstopk.model.language_model import load_tokenizer, require_chat_template, require_tokenizer
 from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.model.model_shape import LOADING_ERRORS, model_files, model_shape, read_model_config
 from sae_lens_abstopk.system.errors import ConfigError
@@ -33,6 +34,7 @@ def check_pair(spec: ModelPairSpec, text: TextSpec, *, d_in: int | None = None) 
         _require_fitting_adapter(spec, spec.adapter)
     else:
         tuned = spec.tuned_spec
+        _require_whole_model(tuned.model_name)
         _require_different(spec.model_name, tuned.model_name)
         tuned_width = model_shape(tuned.model_name, tuned.model_class_name, tuned.load_options).width
         if tuned_width != width:
@@ -45,6 +47,9 @@ def check_pair(spec: ModelPairSpec, text: TextSpec, *, d_in: int | None = None) 
 
 
 def _shared_tokenizer(spec: ModelPairSpec, text: TextSpec) -> Any:
+    plain = replace(text, use_chat_formatting=False, exclude_chat_template=False)
+    for each in (spec, spec.tuned_spec):
+        require_tokenizer(each, plain)
     base, options = load_tokenizer(spec.model_name, spec.load_options), spec.load_options
     if not spec.tuned_model and not any((Path(spec.tuned) / file).is_file() for file in TOKENIZER_FILES):
         tuned = base
@@ -67,6 +72,11 @@ def _shared_tokenizer(spec: ModelPairSpec, text: TextSpec) -> Any:
             "has no embedding of; give a base model that has it."
         )
     return tuned
+
+
+def _require_whole_model(tuned: str) -> None:
+    if (Path(tuned) / "adapter_config.json").is_file() and not (Path(tuned) / "config.json").is_file():
+        raise ConfigError(f"tuned_model={tuned!r} is a PEFT adapter; give it as adapter.")
 
 
 def _require_different(base: str, tuned: str) -> None:

@@ -48,6 +48,8 @@ def test_the_list_ranks_latents_and_its_address_keeps_search_and_order(reader: R
     expect(page.locator(".axes > li").nth(2).locator(".hollow")).to_have_count(2)
     page.select_option("select[name=sort]", "number")
     assert listed(page) == ["Latent 0", "Latent 1", "Latent 2"]
+    page.fill("#search", "questions")
+    assert listed(page) == ["Latent 0"]
     page.fill("#search", "OUI")
     assert listed(page) == ["Latent 2"]
     other = reader.context.new_page()
@@ -106,6 +108,7 @@ def test_the_report_has_the_latents_in_order_without_a_list(browser: Browser, si
         page = made.open("")
         assert page.locator(".report h2").all_inner_texts() == ["1.Latent 2", "2.Latent 0", "3.Latent 1"]
         assert page.locator(".report article").first.locator(".context").count() == 3
+        assert HTML in page.locator(".report article").nth(1).locator(".named").inner_text()
         page.keyboard.press("j")
         assert serious_violations(page) == []
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes
 from sae_lens_abstopk.model.template_tokens import marked_conversation, unmarked
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.system.ranks import barrier, this_rank
+from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.config.config_file import build_config, load_config
 from sae_lens_abstopk.training.difference_run import DifferenceRun
+from tests.training.rank_processes import on_ranks
+from tests.training.runs import differences, final_state, signals_in
 
 QUIET = Console(quiet=True)
 
@@ -62,6 +67,31 @@ def test_a_run_resumes_exactly_and_records_both_models_and_what_was_held_out(
     with pytest.raises(ConfigError, match="read the difference of two models"):
         load_subject_saes(tmp_path / "run")
     assert build_config(raw).to_dict() == load_config(tmp_path / "run" / "config.yaml").to_dict()
+
+
+def test_ranks_share_a_run_with_companions_and_go_on_to_the_same_bits_after_one_was_killed(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    raw |= {"companions": {"topk": {"architecture": "topk"}}, "max_norm_multiple": 1.2, "perf_log_freq": 3}
+    raw |= {"checkpoint_freq": 2, "resume_from_checkpoint": "newest"}
+
+    def state_of(folder: str, *, killed_at: int | None = None) -> dict[str, Any]:
+        run = DifferenceRun(build_config(raw | {"output_path": str(tmp_path / folder)}), console=QUIET)
+        if killed_at and this_rank() == 1:
+            loop_module.step_metrics = signals_in(killed_at, signal.SIGKILL)
+        run.run()
+        barrier()
+        return final_state(run)
+
+    whole = on_ranks(2, lambda: state_of("whole"), tmp_path / "a")
+    kinds = (" weights", " optimiser", " saved")
+    first, second = ({key: of[key] for key in of if key.endswith(kinds)} for of in whole)
+    assert differences(first, second) == []
+    with pytest.raises(AssertionError, match="exit codes"):
+        on_ranks(2, lambda: state_of("killed", killed_at=5), tmp_path / "b")
+    assert not (tmp_path / "killed" / "sae_weights.safetensors").exists()
+    again = on_ranks(2, lambda: state_of("killed"), tmp_path / "c")
+    assert differences(whole, again) == []
 
 
 def test_an_adapter_and_the_merged_model_give_the_same_batches_with_and_without_a_cache(

@@ -40,20 +40,24 @@ function writing(latent, level = "h2") {
         text("base, latent added", added[n], SIDE_NAMES[side > 0 ? POSITIVE : NEGATIVE]), text("base model", base)))));
 }
 
+// The names that a language model gave to both poles, or the tokens at which they are strongest.
+const namesOf = (latent, side, n, between) =>
+  poleText(side, latent.names?.[side] || latent.poles[side].tokens.slice(0, n).join(between) || "–");
+const versus = (latent) => [namesOf(latent, NEGATIVE, 3, " "), h("span", { class: "versus" }, "↔"), namesOf(latent, POSITIVE, 3, " ")];
+
 const latentFigures = (latent) => figureList([
   ["KL share", measured(latent)],
   ["active on", percent(latent.active)],
   latent.stability != null && ["in other seeds", share(latent.stability)],
   latent.halves != null && ["in SAEs of half the text", share(latent.halves)],
   ["cosine with the mean difference", fixed(latent.meanCosine)],
+  latent.relation && ["the poles, by a language model", latent.relation],
 ]);
 
 function latentPage(latent) {
-  const words = (side) => poleText(side, latent.poles[side].tokens.slice(0, 3).join(" ") || "–");
   return h("article", { class: "page" },
     h("div", { class: "title" }, steps(latent, "all latents"),
-      h("h1", {}, h("span", { class: "kind" }, `Latent ${latent.latent}`), words(NEGATIVE),
-        h("span", { class: "versus" }, "↔"), words(POSITIVE))),
+      h("h1", {}, h("span", { class: "kind" }, `Latent ${latent.latent}`), versus(latent))),
     latentFigures(latent), legend(true),
     h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side))),
     writing(latent));

@@ -14,7 +14,7 @@ setUpList({ q: "", sort: "kl" }, { sort: SORTS }, latentAddress);
 
 function matches(latent) {
   const needle = state.q.trim().toLowerCase();
-  const texts = latent.poles.flatMap((pole) => [...pole.tokens, ...pole.promotes.map((text) => text.trim())]);
+  const texts = [...(latent.names ?? []), ...latent.poles.flatMap((pole) => [...pole.tokens, ...pole.promotes.map((text) => text.trim())])];
   return String(latent.latent) === needle || texts.some((text) => text.toLowerCase().includes(needle));
 }
 
@@ -30,7 +30,7 @@ function latentRow(latent, most) {
   const words = (side) => h("p", { class: `words ${SIDE_NAMES[side]}` },
     h("span", { class: "wording" }, side === POSITIVE ? "more: " : "less: "),
     latent.poles[side].active > 0
-      ? poleText(side, latent.poles[side].tokens.slice(0, 8).join("  ")) : h("span", { class: "nothing" }, "–"));
+      ? namesOf(latent, side, 8, "  ") : h("span", { class: "nothing" }, "–"));
   const sides = SIDES.map((side) => `${side === POSITIVE ? "more" : "less"} ${shareOfKl(valueOf(latent.poles[side]))}`);
   const label = `${latent.share ? "" : "estimated "}KL share: ${sides.join(", ")}`;
   return h("li", { onclick: opensItem(latent) },
@@ -46,10 +46,11 @@ function latentRow(latent, most) {
 
 const measures = () => {
   const figures = (name, of) => h("section", { "aria-label": name }, h("h3", {}, name), figureList(of));
-  return h("div", { class: "measures" },
+  return [h("div", { class: "measures" },
     figures("KL recovered by adding", meta.recovered.map(([kind, each]) => [kind, withEnds(each, shareOfKl)])),
     figures("FVU, lower is better", meta.fits.map(([kind, each]) => [kind, withEnds(each, (value) => fixed(value, 3))])),
-    figures("The mean difference", [["of the energy", withEnds(meta.meanEnergy, shareOfKl)]]));
+    figures("The mean difference", [["of the energy", withEnds(meta.meanEnergy, shareOfKl)]])),
+    meta.judge && h("p", { class: "note" }, meta.judge)];
 };
 
 function listPage() {
@@ -81,7 +82,8 @@ const partingPage = () => h("div", { class: "page" }, h("h1", {}, "Where the mod
 
 const reportPage = () => h("div", { class: "page report" }, h("h1", {}, lead()), measures(), legend(true),
   meta.latents.map((latent, n) => h("article", { "aria-label": `Latent ${latent.latent}` },
-    h("h2", {}, h("span", { class: "kind" }, `${n + 1}.`), `Latent ${latent.latent}`), latentFigures(latent),
+    h("h2", {}, h("span", { class: "kind" }, `${n + 1}.`), `Latent ${latent.latent}`),
+    latent.names && h("p", { class: "named" }, versus(latent)), latentFigures(latent),
     h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side, "h3"))),
     writing(latent, "h3"))));
 
