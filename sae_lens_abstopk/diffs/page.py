@@ -16,6 +16,7 @@ from sae_lens_abstopk.diffs.diff_results import (
     strongest_tokens,
 )
 from sae_lens_abstopk.evaluation.results.records import Interval
+from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.system.pages import short, write_one_file
 
 CONTEXTS = 4000
@@ -47,7 +48,7 @@ def page_data(diff: Diff, *, contexts: int, latents: int | None = None) -> dict[
     parts = zip(results.latents[:latents], shown.latents, strict=False)
     writing = shown.writing
     return {
-        "models": [results.tuned, results.base],
+        "models": [without_path(results.tuned), without_path(results.base)],
         "hook": results.hook,
         "about": f"{results.n_tokens:,} held-out tokens of {results.n_units:,} {results.unit}s of {results.data}",
         "nLatents": len(results.latents),

@@ -20,7 +20,9 @@ def data(file: Path) -> Any:
 
 def test_numbers_and_contexts_are_those_of_the_record(tmp_path: Path) -> None:
     diff = example()
+    diff = diff._replace(results=diff.results.model_copy(update={"base": "/home/me/models/lm"}))
     found = data(write_page(diff, tmp_path))
+    assert found["models"] == ["tuned", "lm"]
     assert [latent["latent"] for latent in found["latents"]] == [2, 0, 1]
     assert [latent["share"] for latent in found["latents"]] == [[0.4, 0.35, 0.45], [0.1, 0.05, 0.15], None]
     assert [pole["share"][0] for pole in found["latents"][0]["poles"]] == [0.36, 0.04]
