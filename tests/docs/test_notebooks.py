@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from nbclient import NotebookClient
 from rich.console import Console
+from transformers import AutoTokenizer
 
 from sae_lens_abstopk import load_config, train
 from tests.conftest import small_run
@@ -79,6 +81,26 @@ def test_the_notebook_on_pairs_runs(tiny_llama: Path, tmp_path: Path) -> None:
     assert "image/svg+xml" in shown(notebook)
     assert "AUC of preferences from the codes" in shown(notebook)
     assert (tmp_path / "results" / "pairs-notebook" / "axes" / "sae").is_dir()
+
+
+@pytest.mark.slow
+def test_the_notebook_on_two_models_runs(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    chat = shutil.copytree(tiny_llama, tmp_path / "chat")
+    AutoTokenizer.from_pretrained(tiny_adapter).save_pretrained(chat)
+    changes = {
+        "quickstart_model(print)": repr(str(chat)),
+        "enumerate(examples)": "enumerate(examples[:8])",
+        "new_tokens=40": "new_tokens=8",
+        "training_tokens=15_360": "training_tokens=2_048, context_size=32",
+        "d_sae=72": "d_sae=8",
+        "k=4": "k=2",
+        "n_tokens=1_500": "n_tokens=300",
+        "n_latents=6": "n_latents=2",
+    }
+    notebook = execute("diff", changes, tmp_path)
+    assert "KL share" in shown(notebook)
+    assert "tuned  Why is the sky blue?" in shown(notebook)
+    assert (tmp_path / "results" / "diff-notebook" / "diff" / "index.html").is_file()
 
 
 @pytest.mark.parametrize("name", NAMES)
