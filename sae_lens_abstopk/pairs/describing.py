@@ -15,7 +15,7 @@ from sae_lens_abstopk.pairs.prediction import MOST_PAIRS, predict_preferences
 from sae_lens_abstopk.pairs.preferences import Preferences
 from sae_lens_abstopk.pairs.surface import FEATURES, surface_correlations, surface_features
 from sae_lens_abstopk.pairs.win_rates import win_rates
-from sae_lens_abstopk.pairs.words import pole_words
+from sae_lens_abstopk.pairs.words import AxisWords, pole_words
 from sae_lens_abstopk.vectors.differences import Differences
 
 # fewer pairs with a preference, on either side of the split, say nothing about it
@@ -63,7 +63,9 @@ def describe(
     if min(len(train), len(held_out)) >= FEWEST_PREFERENCES:
         preference = _prediction(coded, train, held_out, seed=seed)
         measured = _Measured(coded, train, held_out, seed=seed)
-    words = pole_words(codes, pairs.a, pairs.b, components=coded.components, most=WORDS)
+    words = [AxisWords([], [])] * codes.shape[1]
+    if pairs.has_texts:
+        words = pole_words(codes, pairs.a, pairs.b, components=coded.components, most=WORDS)
     surface = surface_correlations(codes, coded.surface)
     active = (codes[coded.held_out] != 0).mean(0)
     axes = []

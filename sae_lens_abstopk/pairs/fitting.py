@@ -20,7 +20,7 @@ from sae_lens_abstopk.vectors.differences import Differences
 # a step sees at most this share of the pairs
 LARGEST_BATCH = 1 / 16
 # more pairs than these steps can take are seen less often
-MOST_STEPS = 1500
+MOST_STEPS = 750
 # most axes, in widths of the vectors
 MOST_WIDTHS = 8
 

@@ -9,10 +9,12 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap
+from sae_lens_abstopk.evaluation.results.bootstrap import ratio_estimates
 from sae_lens_abstopk.pairs.pair_results import FitRecord
 from sae_lens_abstopk.vectors.differences import Differences
-from sae_lens_abstopk.vectors.vectors import BLOCK
+
+# held-out differences measured at a time, in both directions
+ROWS = 4096
 
 
 class Errors(NamedTuple):
@@ -51,7 +53,7 @@ def fit_record(
     whole = np.mean([each.whole for each in found], axis=0)
     energy, groups = found[0].energy, components[rows.numpy()].tolist()
     return FitRecord(
-        fvu=bootstrap(lambda draws: (draws @ whole) / (draws @ energy), len(rows), groups=groups, seed=seed),
+        fvu=ratio_estimates(whole[:, None], energy[:, None], groups=groups, seed=seed)[0],
         l0=float(np.mean([each.l0 for each in found])),
         not_odd=float(np.mean([each.not_odd.sum() / each.whole.sum() for each in found])),
         seeds=[each.fvu for each in found],
@@ -68,15 +70,19 @@ def errors_of(sae: SAE[Any], differences: Differences, rows: Int[Tensor, " n"]) 
     for block in _blocks(differences, rows):
         x = block.to(device)
         codes = sae.encode(torch.cat([x, -x]))
-        error, back = (sae.decode(codes) - torch.cat([x, -x])).double().chunk(2)
-        whole.append((error.square() + back.square()).sum(1).div(2).cpu().numpy())
-        even.append((error + back).div(2).square().sum(1).cpu().numpy())
-        energy.append(block.double().square().sum(1).numpy())
+        error, back = (sae.decode(codes) - torch.cat([x, -x])).chunk(2)
+        whole.append(_squared_norm(error) / 2 + _squared_norm(back) / 2)
+        even.append(_squared_norm((error + back) / 2))
+        energy.append(_squared_norm(x))
         active += int((codes != 0).sum())
     parts = (np.concatenate(each) for each in (whole, even, energy))
     return Errors(*parts, l0=active / (2 * len(rows)))
 
 
 def _blocks(differences: Differences, rows: Int[Tensor, " n"]) -> Iterator[Float[Tensor, "b d_in"]]:
-    for part in rows.split(BLOCK):
+    for part in rows.split(ROWS):
         yield differences.rows(part)
+
+
+def _squared_norm(rows: Float[Tensor, "n d_in"]) -> Float[np.ndarray, " n"]:
+    return rows.square().sum(1, dtype=torch.float64).cpu().numpy()

@@ -1,9 +1,12 @@
 """Pairs of texts, with the prompt that both answer and which of the two was preferred."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import overload
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from typing_extensions import override
 
 from sae_lens_abstopk.system.shown import Facts, Shown
 
@@ -44,14 +47,35 @@ class PairCounts:
     """Kept: the label is missing, where other rows have one."""
 
 
+@dataclass(frozen=True)
+class RowNames(Sequence[str]):
+    """Names of the n rows of an array whose texts are not known; they take no memory."""
+
+    n: int
+    side: str
+
+    @override
+    def __len__(self) -> int:
+        return self.n
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    @override
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        found = range(self.n)[row]
+        return [self[each] for each in found] if isinstance(found, range) else f"row {found} of {self.side}"
+
+
 @dataclass(frozen=True, repr=False)
 class PairSet(Shown):
     """n pairs of texts A and B, in the order of their data set."""
 
     name: str
     """Name in errors and records."""
-    a: list[str]
-    b: list[str]
+    a: Sequence[str]
+    b: Sequence[str]
     prompts: list[tuple[Turn, ...]]
     """The turns before both texts; empty without a prompt."""
     preferred: Float[np.ndarray, " n"]
@@ -64,13 +88,16 @@ class PairSet(Shown):
     """Whether A is the second text of its row: of chosen and rejected texts, the seed draws which is A."""
     counts: PairCounts
     columns: PairColumns
-    has_texts: bool = True
-    """False if ``a`` and ``b`` are only names of rows."""
     source: dict[str, str] = field(default_factory=dict)
     """The data set: ``dataset_path``, ``split``, ``dataset_name`` if given, and ``sha256`` of files."""
 
     def __len__(self) -> int:
         return len(self.a)
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether ``a`` and ``b`` are texts, and not names of rows."""
+        return not isinstance(self.a, RowNames)
 
     @property
     def labelled(self) -> Bool[np.ndarray, " n"]:
@@ -81,7 +108,7 @@ class PairSet(Shown):
         return [{"pairs": len(self), "with a preference": int(self.labelled.sum()), "data": self.name}]
 
 
-def unlabelled_pairs(name: str, a: list[str], b: list[str], groups: list[str] | None = None) -> PairSet:
+def unlabelled_pairs(name: str, a: Sequence[str], b: Sequence[str], groups: list[str] | None = None) -> PairSet:
     """Return pairs of texts without prompts and preferences."""
     n = len(a)
     return PairSet(
@@ -100,5 +127,4 @@ def unlabelled_pairs(name: str, a: list[str], b: list[str], groups: list[str] | 
 
 def pairs_of_rows(n: int) -> PairSet:
     """Return the pairs of the rows of two arrays, which have no texts: a pair is named by its row."""
-    a, b = ([f"row {row} of {side}" for row in range(n)] for side in "AB")
-    return replace(unlabelled_pairs("two arrays", a, b), has_texts=False)
+    return unlabelled_pairs("two arrays", RowNames(n, "A"), RowNames(n, "B"))

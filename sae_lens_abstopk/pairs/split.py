@@ -18,8 +18,11 @@ def components(pairs: PairSet) -> Int[np.ndarray, " n"]:
     """
     Number the connected components of pairs that share a prompt or a text; return the number of each pair.
 
-    Pairs without a prompt share none. One text that answers many prompts, such as a refusal, joins all of them.
+    Pairs without a prompt share none, and rows of arrays share nothing. One text that answers many prompts, such as a
+    refusal, joins all of them.
     """
+    if not pairs.has_texts:
+        return np.arange(len(pairs))
     numbers: dict[object, int] = {}
     joins = (
         numbers.setdefault(each, len(numbers))

@@ -48,8 +48,9 @@ class Vectors:
         """
         if isinstance(array, Vectors):
             return array
-        tensor = _as_tensor(array, name) if isinstance(array, np.ndarray) else torch.as_tensor(array)
-        return cls(name, (_require_matrix(tensor, name),))
+        if not isinstance(array, np.ndarray):
+            return cls(name, (_require_matrix(torch.as_tensor(array), name),))
+        return cls(name, (_require_matrix(_as_tensor(array, name), name),), mapped=_maps_of(array))
 
     def __len__(self) -> int:
         return sum(len(chunk) for chunk in self.chunks)
@@ -205,8 +206,13 @@ def _open_npy(path: Path) -> Vectors:
                 f"{name} holds Python objects, which are never unpickled; save it as an array of floats."
             ) from None
         raise ConfigError(f"{name} is damaged or cut short: {error}.") from None
-    mapped = (array.base,) if isinstance(array.base, mmap.mmap) else ()
-    return Vectors(name, (_require_matrix(_as_tensor(array, name), name),), mapped=mapped)
+    return Vectors.of_array(array, name=name)
+
+
+def _maps_of(array: np.ndarray) -> tuple[mmap.mmap, ...]:
+    """Return the map of a file of which ``array`` is a view; not of mode ``c``, whose changes are in memory only."""
+    base = array.base
+    return (base,) if isinstance(array, np.memmap) and isinstance(base, mmap.mmap) and array.mode != "c" else ()
 
 
 def _open_safetensors(path: Path, tensor: str) -> Vectors:
