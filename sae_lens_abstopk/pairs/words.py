@@ -15,9 +15,23 @@ Z = 1.96
 STRONGEST = 1000
 """Pairs of largest |code| that are read for an axis, so that a million pairs cost no more than the strongest."""
 FEWEST_TEXTS = 5
+# texts are sorted into as many groups of like length, of at least as many texts
+LENGTHS, FEWEST_OF_LENGTH = 10, 100
 _ASCII_WORD = re.compile("[a-z][a-z0-9]*(?:['-][a-z0-9]+)*")
 _LETTER, _LATER = rf"[^\W\d_{UNSPACED}]", rf"[^\W_{UNSPACED}]"
 _WORD = re.compile(rf"{_LETTER}{_LATER}*(?:['-]{_LATER}+|[{marks()}]+{_LATER}*)*|[{UNSPACED}]")
+
+
+class _Corpus(NamedTuple):
+    """The texts of n pairs, and in which of them each of V words is."""
+
+    words: list[str]
+    differences: csr_array
+    """[n, V]: 1 where only A has the word, -1 where only B has it, 0 elsewhere."""
+    lengths: tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]
+    """The group of like length of A and of B."""
+    presence: Float[np.ndarray, "lengths V"]
+    """The share of the texts of each length that have the word."""
 
 
 class PoleWord(NamedTuple):
@@ -66,20 +80,26 @@ def pole_words(
 
     A pair counts a word once, and only if one of its two texts lacks it; the pairs of a component count together as
     one. Otherwise words that one text repeats, and words of one prompt with many pairs, would come first.
+
+    What the lengths of the texts explain is left out: from delta is taken that of the counts which y+ + y- would have
+    if a word were in a text with the share of all texts of that length. Otherwise a pole of long texts would have the
+    commonest words.
     """
     strongest = [_strongest(code) for code in codes.T]
     read = np.unique(np.concatenate(strongest))
-    vocabulary, differences = _word_differences(a, b, read.tolist())
-    share = abs(differences).sum(0) / max(abs(differences).sum(), 1)
+    corpus = _corpus(a, b, read.tolist())
+    share = abs(corpus.differences).sum(0) / max(abs(corpus.differences).sum(), 1)
     found = []
     for code, rows in zip(codes.T, strongest, strict=True):
-        sides, of_rows = np.sign(code[rows]), differences[np.searchsorted(read, rows)]
+        place = np.searchsorted(read, rows)
+        sides, of_rows = np.sign(code[rows]), corpus.differences[place]
         _, of_row, counts = np.unique(components[rows], return_inverse=True, return_counts=True)
-        z = log_odds_z(*_counts_by_side(of_rows, sides / counts[of_row]), share)
+        weight = sides / counts[of_row]
+        z = log_odds_z(*_counts_by_side(of_rows, weight), share, _share_by_length(corpus, place, weight))
         more, less = _counts_by_side(of_rows, sides)
         positive, negative = (
             [
-                PoleWord(vocabulary[word], float(pole_z[word]), int(own[word]), int(opposite[word]))
+                PoleWord(corpus.words[word], float(pole_z[word]), int(own[word]), int(opposite[word]))
                 for word in np.argsort(-np.nan_to_num(pole_z), kind="stable")[:most].tolist()
                 if pole_z[word] > Z
             ]
@@ -90,16 +110,25 @@ def pole_words(
 
 
 def log_odds_z(
-    first: Float[np.ndarray, " V"], second: Float[np.ndarray, " V"], share: Float[np.ndarray, " V"]
+    first: Float[np.ndarray, " V"],
+    second: Float[np.ndarray, " V"],
+    share: Float[np.ndarray, " V"],
+    expected: Float[np.ndarray, " V"] | None = None,
 ) -> Float[np.ndarray, " V"]:
-    """Return the z of each word from its counts in two corpora and its share of the prior; NaN where undefined."""
-    size = (first.sum() + second.sum()) / 2
+    """
+    Return the z of each word from its counts in two corpora and its share of the prior; NaN where undefined.
+
+    ``expected`` is the share of the counts of each word that would be in the first corpus if nothing told the two
+    apart; a half by default.
+    """
+    total = first + second
+    size, expected = total.sum() / 2, np.full(len(share), 0.5) if expected is None else expected
     with np.errstate(divide="ignore", invalid="ignore"):
         log_odds, variance = np.zeros(len(share)), np.zeros(len(share))
-        for sign, counts in ((1, first), (-1, second)):
-            seen = counts + size * share
-            log_odds += sign * np.log(seen / (counts.sum() + size - seen))
-            variance += 1 / seen
+        for sign, counts, usual in ((1, first, total * expected), (-1, second, total * (1 - expected))):
+            seen, unseen = ((each + size * share, each.sum() + size * (1 - share) - each) for each in (counts, usual))
+            log_odds += sign * (np.log(seen[0] / seen[1]) - np.log(unseen[0] / unseen[1]))
+            variance += 1 / seen[0]
         return log_odds / np.sqrt(variance)
 
 
@@ -108,19 +137,46 @@ def _strongest(code: Float[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
     return rows[code[rows] != 0]
 
 
-def _word_differences(a: Sequence[str], b: Sequence[str], rows: list[int]) -> tuple[list[str], csr_array]:
-    """Return words of at least ``FEWEST_TEXTS`` texts, and 1 (only A has the word), -1 (only B) or 0, [rows, words]."""
+def _corpus(a: Sequence[str], b: Sequence[str], rows: list[int]) -> _Corpus:
+    """Count the words of at least ``FEWEST_TEXTS`` texts in the pairs ``rows``."""
     numbers = {text: number for number, text in enumerate(dict.fromkeys(side[row] for side in (a, b) for row in rows))}
+    of_a, of_b = (np.array([numbers[side[row]] for row in rows], dtype=np.int64) for side in (a, b))
     analyzer: Any = words_of  # the type of the parameter is given as that of its default
     counter = CountVectorizer(analyzer=analyzer, binary=True)
     try:
         counts = csr_array(counter.fit_transform(numbers), dtype=np.float64)
     except ValueError:  # no text has a word
-        return [], csr_array((len(rows), 0))
+        return _Corpus([], csr_array((len(rows), 0)), (0 * of_a, 0 * of_b), np.zeros((1, 0)))
+    length = _quantile_groups(counts.sum(1))
     common = np.flatnonzero(counts.sum(0) >= FEWEST_TEXTS)
     counts = counts[:, common]
-    of_a, of_b = (counts[[numbers[side[row]] for row in rows]] for side in (a, b))
-    return counter.get_feature_names_out()[common].tolist(), csr_array(of_a - of_b)
+    of_length = csr_array((np.ones(len(length)), (length, np.arange(len(length)))))
+    # a text of the average length is added to each group, so that no share is 0 or 1
+    presence = ((of_length @ counts).toarray() + counts.mean(0)) / (of_length.sum(1)[:, None] + 1)
+    words = counter.get_feature_names_out()[common].tolist()
+    return _Corpus(words, csr_array(counts[of_a] - counts[of_b]), (length[of_a], length[of_b]), presence)
+
+
+def _quantile_groups(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Number ``LENGTHS`` groups of like values, or fewer, so that each has about ``FEWEST_OF_LENGTH``."""
+    n_groups = int(np.clip(len(values) // FEWEST_OF_LENGTH, 1, LENGTHS))
+    edges = np.unique(np.quantile(values, np.arange(1, n_groups) / n_groups))
+    return np.unique(np.searchsorted(edges, values, side="right"), return_inverse=True)[1]
+
+
+def _share_by_length(
+    corpus: _Corpus, place: Int[np.ndarray, " n"], weight: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " V"]:
+    """Of the pairs in which only one text has a word, return the share in which it would be that with more."""
+    sides = np.stack([each[place] for each in corpus.lengths])
+    more, less = np.where(weight > 0, sides, sides[::-1])
+    pairs = np.zeros((len(corpus.presence), len(corpus.presence)))
+    np.add.at(pairs, (more, less), np.abs(weight))
+    only_more, only_less = (
+        ((each @ (1 - corpus.presence)) * corpus.presence).sum(0) for each in (pairs, pairs.T.copy())
+    )
+    both = only_more + only_less
+    return np.divide(only_more, both, out=np.full(len(both), 0.5), where=both > 0)
 
 
 def _counts_by_side(differences: csr_array, weight: Float[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:

@@ -97,6 +97,23 @@ def test_a_word_in_both_corpora_alike_has_z_of_zero() -> None:
     assert log_odds_z(counts, counts, counts / 7).tolist() == [0, 0]
 
 
+def test_words_that_longer_texts_have_anyway_are_left_out() -> None:
+    """The pole of long texts is told by what was planted, not by the words that any long text has."""
+    rng = np.random.default_rng(1)
+    words = np.array([f"{a}{b}" for a in "bcdfghklmn" for b in ("a", "e", "i", "o", "u")])
+    often = np.linspace(0.9, 0.1, len(words)) ** 2
+    size = rng.uniform(1, 12, (2, 600))
+    a, b = ([" ".join(rng.choice(words, round(n), p=often / often.sum())) for n in of_side] for of_side in size)
+    codes = size[0] - size[1]
+    for row in np.flatnonzero(rng.random(600) < 0.5):
+        (a if codes[row] > 0 else b)[row] += " planted"
+    found = pole_words(codes[:, None], a, b, components=np.arange(600))[0]
+    assert found.positive[0].word == "planted"
+    # 50 words at 1.96 standard errors, one side
+    assert len(found.positive) <= 6
+    assert len(found.negative) <= 6
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
