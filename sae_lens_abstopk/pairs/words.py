@@ -15,8 +15,8 @@ Z = 1.96
 STRONGEST = 1000
 """Pairs of largest |code| that are read for an axis, so that a million pairs cost no more than the strongest."""
 FEWEST_TEXTS = 5
-# texts are sorted into as many groups of like length, of at least as many texts
-LENGTHS, FEWEST_OF_LENGTH = 10, 100
+# texts of more lengths than these are sorted into as many groups of like length
+LENGTHS = 20
 _ASCII_WORD = re.compile("[a-z][a-z0-9]*(?:['-][a-z0-9]+)*")
 _LETTER, _LATER = rf"[^\W\d_{UNSPACED}]", rf"[^\W_{UNSPACED}]"
 _WORD = re.compile(rf"{_LETTER}{_LATER}*(?:['-]{_LATER}+|[{marks()}]+{_LATER}*)*|[{UNSPACED}]")
@@ -31,7 +31,7 @@ class _Corpus(NamedTuple):
     lengths: tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]
     """The group of like length of A and of B."""
     presence: Float[np.ndarray, "lengths V"]
-    """The share of the texts of each length that have the word."""
+    """The share of texts of each length that would have the word, if all used it at one rate."""
 
 
 class PoleWord(NamedTuple):
@@ -81,9 +81,8 @@ def pole_words(
     A pair counts a word once, and only if one of its two texts lacks it; the pairs of a component count together as
     one. Otherwise words that one text repeats, and words of one prompt with many pairs, would come first.
 
-    What the lengths of the texts explain is left out: from delta is taken that of the counts which y+ + y- would have
-    if a word were in a text with the share of all texts of that length. Otherwise a pole of long texts would have the
-    commonest words.
+    What the lengths of the texts explain is left out: from delta is subtracted that of y+ + y- divided as if all texts
+    used the word at one rate. Otherwise a pole of long texts would have the commonest words.
     """
     strongest = [_strongest(code) for code in codes.T]
     read = np.unique(np.concatenate(strongest))
@@ -147,21 +146,39 @@ def _corpus(a: Sequence[str], b: Sequence[str], rows: list[int]) -> _Corpus:
         counts = csr_array(counter.fit_transform(numbers), dtype=np.float64)
     except ValueError:  # no text has a word
         return _Corpus([], csr_array((len(rows), 0)), (0 * of_a, 0 * of_b), np.zeros((1, 0)))
-    length = _quantile_groups(counts.sum(1))
+    length, lengths = _grouped(counts.sum(1))
     common = np.flatnonzero(counts.sum(0) >= FEWEST_TEXTS)
     counts = counts[:, common]
-    of_length = csr_array((np.ones(len(length)), (length, np.arange(len(length)))))
-    # a text of the average length is added to each group, so that no share is 0 or 1
-    presence = ((of_length @ counts).toarray() + counts.mean(0)) / (of_length.sum(1)[:, None] + 1)
+    presence = presence_at_one_rate(counts.sum(0), lengths, np.bincount(length))
     words = counter.get_feature_names_out()[common].tolist()
     return _Corpus(words, csr_array(counts[of_a] - counts[of_b]), (length[of_a], length[of_b]), presence)
 
 
-def _quantile_groups(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Number ``LENGTHS`` groups of like values, or fewer, so that each has about ``FEWEST_OF_LENGTH``."""
-    n_groups = int(np.clip(len(values) // FEWEST_OF_LENGTH, 1, LENGTHS))
-    edges = np.unique(np.quantile(values, np.arange(1, n_groups) / n_groups))
-    return np.unique(np.searchsorted(edges, values, side="right"), return_inverse=True)[1]
+def _grouped(values: Float[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " groups"]]:
+    """Sort values into ``LENGTHS`` groups or fewer; return the group of each, and the mean of each group."""
+    distinct = np.unique(values)
+    edges = distinct if len(distinct) <= LENGTHS else np.unique(np.quantile(values, np.arange(1, LENGTHS) / LENGTHS))
+    group = np.unique(np.searchsorted(edges, values, side="right"), return_inverse=True)[1]
+    return group, np.bincount(group, weights=values) / np.bincount(group)
+
+
+def presence_at_one_rate(
+    texts: Float[np.ndarray, " V"], lengths: Float[np.ndarray, " groups"], sizes: Int[np.ndarray, " groups"]
+) -> Float[np.ndarray, "groups V"]:
+    """
+    Return the probability 1 - exp(-r n) that a text of length n has each word, at the rate r that explains its count.
+
+    Args:
+        texts: Number of texts that have each word; fewer than all.
+        lengths: Length of the texts of each group.
+        sizes: Number of texts of each group.
+    """
+    low, high = np.full(len(texts), -20.0), np.full(len(texts), 5.0)  # of the logarithm of the rate
+    for _ in range(40):
+        middle = (low + high) / 2
+        more = sizes @ -np.expm1(-np.outer(lengths, np.exp(middle))) > texts
+        low, high = np.where(more, low, middle), np.where(more, middle, high)
+    return -np.expm1(-np.outer(lengths, np.exp(low)))
 
 
 def _share_by_length(

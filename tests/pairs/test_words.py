@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 
 from sae_lens_abstopk.pairs.words import _WORD, Z, log_odds_z, pole_words, words_of
 from tests.pairs.turning import negated, swapped_texts, swaps
@@ -49,7 +50,7 @@ def test_planted_words_are_found_with_their_counts() -> None:
     assert all(word.z > Z for pole in planted for word in pole)
 
 
-def test_z_is_that_of_the_published_formula() -> None:
+def test_z_is_that_of_the_published_formula_less_what_lengths_explain() -> None:
     """Counts of texts, pair by pair, and equations 15 to 22 of Monroe et al. in plain loops."""
     more, less, prior = Counter(), Counter(), Counter()
     sizes = Counter(PROMPTS[CODES[:, 0] != 0].tolist())
@@ -62,11 +63,36 @@ def test_z_is_that_of_the_published_formula() -> None:
             side[word] += 1 / sizes[PROMPTS[row]]
     size = (sum(more.values()) + sum(less.values())) / 2
 
+    texts = {side[row]: set(words_of(side[row])) for side in (A, B) for row in read.tolist()}
+
+    def chances(word: str) -> dict[str, float]:
+        """Of the word in each text, at one rate for all texts."""
+        has = sum(word in words for words in texts.values())
+        rate = brentq(lambda r: sum(1 - math.exp(-r * len(words)) for words in texts.values()) - has, 0, 100)
+        return {text: 1 - math.exp(-rate * len(words)) for text, words in texts.items()}
+
+    def usual(word: str) -> list[float]:
+        """y+ and y- if nothing but the lengths told them apart."""
+        chance, only = chances(word), [0.0, 0.0]
+        for row in read.tolist():
+            if code := CODES[row, 0]:
+                of_more, of_less = (chance[text] for text in (A[row], B[row])[:: 1 if code > 0 else -1])
+                only[0] += of_more * (1 - of_less) / sizes[PROMPTS[row]]
+                only[1] += of_less * (1 - of_more) / sizes[PROMPTS[row]]
+        return [(more[word] + less[word]) * each / sum(only) for each in only]
+
+    expected = {word: usual(word) for word in prior}
+
     def z(word: str) -> float:
         alpha = size * prior[word] / sum(prior.values())
-        y, n = [more[word], less[word]], [sum(more.values()), sum(less.values())]
-        odds = [math.log((y[i] + alpha) / (n[i] + size - y[i] - alpha)) for i in (0, 1)]
-        return (odds[0] - odds[1]) / math.sqrt(sum(1 / (y[i] + alpha) for i in (0, 1)))
+        seen, n = [more[word], less[word]], [sum(more.values()), sum(less.values())]
+        lengths_explain = [sum(each[i] for each in expected.values()) for i in (0, 1)]
+        odds = [
+            math.log((y[i] + alpha) / (n[i] + size - y[i] - alpha))
+            for y, n in ((seen, n), (expected[word], lengths_explain))
+            for i in (0, 1)
+        ]
+        return (odds[0] - odds[1] - odds[2] + odds[3]) / math.sqrt(sum(1 / (each + alpha) for each in seen))
 
     planted = pole_words(CODES, A, B, components=PROMPTS)[0]
     for pole, sign in ((planted.positive, 1), (planted.negative, -1)):
@@ -101,17 +127,16 @@ def test_words_that_longer_texts_have_anyway_are_left_out() -> None:
     """The pole of long texts is told by what was planted, not by the words that any long text has."""
     rng = np.random.default_rng(1)
     words = np.array([f"{a}{b}" for a in "bcdfghklmn" for b in ("a", "e", "i", "o", "u")])
-    often = np.linspace(0.9, 0.1, len(words)) ** 2
-    size = rng.uniform(1, 12, (2, 600))
+    often = np.linspace(1, 0.02, len(words))
+    size = rng.uniform(10, 200, (2, 600))
     a, b = ([" ".join(rng.choice(words, round(n), p=often / often.sum())) for n in of_side] for of_side in size)
     codes = size[0] - size[1]
     for row in np.flatnonzero(rng.random(600) < 0.5):
         (a if codes[row] > 0 else b)[row] += " planted"
     found = pole_words(codes[:, None], a, b, components=np.arange(600))[0]
     assert found.positive[0].word == "planted"
-    # 50 words at 1.96 standard errors, one side
-    assert len(found.positive) <= 6
-    assert len(found.negative) <= 6
+    # of 50 words at 1.96 standard errors; nine and more where lengths explain nothing
+    assert len(found.positive) + len(found.negative) <= 1 + 4
 
 
 @pytest.mark.parametrize(
