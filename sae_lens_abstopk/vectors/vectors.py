@@ -24,6 +24,8 @@ from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorPart, VectorS
 BLOCK = 16_384
 # rows read at a time where they are scattered: the system may map 2 MB of the file for each
 SCATTERED = 128
+# pages of smaller files stay in memory: reading them again takes ten times as long
+KEPT_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -210,9 +212,10 @@ def _open_npy(path: Path) -> Vectors:
 
 
 def _maps_of(array: np.ndarray) -> tuple[mmap.mmap, ...]:
-    """Return the map of a file of which ``array`` is a view; not of mode ``c``, whose changes are in memory only."""
-    base = array.base
-    return (base,) if isinstance(array, np.memmap) and isinstance(base, mmap.mmap) and array.mode != "c" else ()
+    """Return the map of a large file of which ``array`` is a view; not of mode ``c``, whose changes are in memory."""
+    if not isinstance(array, np.memmap) or array.mode == "c" or array.nbytes <= KEPT_BYTES:
+        return ()
+    return (array.base,) if isinstance(array.base, mmap.mmap) else ()
 
 
 def _open_safetensors(path: Path, tensor: str) -> Vectors:
