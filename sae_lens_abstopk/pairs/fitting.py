@@ -19,8 +19,8 @@ from sae_lens_abstopk.vectors.differences import Differences
 
 # a step sees at most this share of the pairs
 LARGEST_BATCH = 1 / 16
-# more pairs than these steps can take are seen less often
-MOST_STEPS = 750
+# the steps of 60 epochs of such batches; more pairs are seen less often
+MOST_STEPS = 960
 # most axes, in widths of the vectors
 MOST_WIDTHS = 8
 
