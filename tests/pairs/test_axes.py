@@ -54,6 +54,14 @@ def test_swapping_a_and_b_negates_every_code_to_the_bit(fitted: PairAxes) -> Non
     np.testing.assert_allclose(fitted.codes, fitted.sae.encode(x).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_rows_of_arrays_have_names_but_no_words_and_share_nothing(fitted: PairAxes) -> None:
+    names = fitted.pairs.a
+    assert (names[7], names[-1], names[:2]) == ("row 7 of A", f"row {N - 1} of A", ["row 0 of A", "row 1 of A"])
+    assert len(list(names)) == N
+    assert fitted.results.n_components == N
+    assert not any(axis.words_positive + axis.words_negative for axis in fitted.results.axes)
+
+
 def write_pairs(path: Path, n: int, *, turned: np.ndarray | None = None) -> np.ndarray:
     """
     Write pairs that prefer the positive side of the last planted axis, or the negative one where ``turned``.

@@ -8,18 +8,23 @@ import torch
 
 from sae_lens_abstopk import ConfigError, load_config, train
 from sae_lens_abstopk.training.source.vector_source import VectorSource
+from sae_lens_abstopk.vectors import vectors
 from sae_lens_abstopk.vectors.differences import Differences
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
-from sae_lens_abstopk.vectors.vectors import open_vectors
+from sae_lens_abstopk.vectors.vectors import Vectors, open_vectors
 
 N, D = 200, 6
 
 
-@pytest.fixture
-def differences(tmp_path: Path) -> Differences:
+@pytest.fixture(params=["kept", "given back"])
+def differences(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Differences:
+    """Differences of the vectors of a small file, whose pages are kept in memory or given back once they are read."""
+    if request.param == "given back":
+        monkeypatch.setattr(vectors, "KEPT_BYTES", 0)
     rows = np.random.default_rng(0).normal(size=(N, D)).astype(np.float16)
     np.save(tmp_path / "v.npy", rows)
     opened = open_vectors(VectorSpec(dataset_path=str(tmp_path / "v.npy")))
+    assert bool(opened.mapped) == (request.param == "given back")
     a, b = torch.randperm(N)[:90], torch.randint(N, (90,))
     return Differences("d", opened.chunks, mapped=opened.mapped, a=a, b=b, held_out=torch.arange(90) % 5 == 0)
 
@@ -37,6 +42,16 @@ def test_rows_are_read_from_the_file_and_subtracted(differences: Differences) ->
         Differences("d", differences.chunks, a=parts[0], b=parts[0], held_out=torch.zeros(72).bool()).part(
             spec, "held_out"
         )
+
+
+def test_pages_with_changes_that_only_memory_has_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "KEPT_BYTES", 0)
+    np.save(tmp_path / "v.npy", np.zeros((9, D), dtype=np.float32))
+    changed = np.load(tmp_path / "v.npy", mmap_mode="c")
+    changed[:] = 1
+    opened = Vectors.of_array(changed)
+    assert all((opened.rows(torch.arange(9)) == 1).all() for _ in range(2))
+    assert Vectors.of_array(np.load(tmp_path / "v.npy", mmap_mode="r")).mapped
 
 
 def test_each_epoch_draws_new_signs_and_a_run_can_resume_anywhere(differences: Differences) -> None:
