@@ -50,7 +50,7 @@ Out = Annotated[Path | None, Option("--out", "-o", help="Run folder.")]
 # in the order that a new user needs them
 COMMANDS = (
     *("quickstart", "pairs", "diff", "tokens", "configs", "train", "sweep", "compare"),
-    *("inspect", "eval", "report", "plot", "explore", "steer"),
+    *("inspect", "eval", "report", "plot", "explore", "serve", "steer"),
     *("embed", "encode", "decode", "retrieval"),
     *("publish", "pull", "mirror", "convert", "saebench", "neuronpedia"),
 )

@@ -27,6 +27,15 @@ from sae_lens_abstopk.explorer.latents import (
     SteeredText,
 )
 from sae_lens_abstopk.explorer.row_words import RowWords
+from sae_lens_abstopk.explorer.verdicts import (
+    COVERS,
+    LEAST_FIRINGS,
+    WordControl,
+    own_coverage,
+    rank,
+    usual_words,
+    verdict_of_poles,
+)
 from sae_lens_abstopk.model.logit_lens import TokenEffects
 from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.system.shown import Facts, Shown
@@ -54,7 +63,6 @@ class Catalogue(Shown):
         effects: TokenEffects | None = None,
         compared_with: str | None = None,
         matches: AxisMatches | None = None,
-        steered: Mapping[int, tuple[SteeredText, ...]] | None = None,
     ) -> None:
         self.name, self.collected, self.source = name, collected, source
         self.architecture, self.d_sae = sae.cfg.architecture(), sae.cfg.d_sae
@@ -71,10 +79,13 @@ class Catalogue(Shown):
         """Norm of the vector that a code of 1 adds to the activation: [d_sae]."""
         if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):  # such an SAE decodes with unit rows
             self.norms = torch.ones_like(self.norms)
-        self._text_of, self._effects, self._steered = text_of, effects, steered or {}
+        self._text_of, self._effects = text_of, effects
+        self._steered: Mapping[int, tuple[SteeredText, ...]] = {}
         self._words = RowWords(text_of) if isinstance(text_of, RowText) else None
         self._neighbours, self._device = min(NEIGHBOURS, self.d_sae - 1), sae.W_dec.device
         self.judgements: Mapping[int, Judgement] = {}
+        self.covered: Mapping[int, str] = {}
+        """Concepts that a latent covers better than the controls of an evaluation."""
 
     @override
     def _facts(self) -> Facts:
@@ -97,6 +108,35 @@ class Catalogue(Shown):
     def fires_negatively(self) -> bool:
         """Whether any latent fired on its negative side."""
         return bool(self.collected.pole_counts[1].any())
+
+    @cached_property
+    def clear_poles(self) -> list[tuple[bool, bool]]:
+        """Whether each pole of each latent is told by its words, against random firings of the same number."""
+        if self._words is not None:  # these words are already compared with random rows
+            return [(bool(self.pole_tokens(i, 0)), bool(self.pole_tokens(i, 1))) for i in range(len(self))]
+        control = WordControl(usual_words(self.collected, self._text_of))
+        found = []
+        for i in range(len(self)):
+            words = tuple([self._text_of(token) for token, _ in self._sampled_firings(i, pole)] for pole in (0, 1))
+            sizes, own = map(len, words), own_coverage((words[0], words[1]))
+            positive, negative = (
+                n >= LEAST_FIRINGS and share > control.coverage(n) for n, share in zip(sizes, own, strict=True)
+            )
+            found.append((positive, negative))
+        return found
+
+    def verdict(self, index: int) -> str:
+        """Return the judge's relation of a latent's poles, a concept that it covers, or which poles are clear."""
+        if relation := self.relation(index):
+            return relation
+        if index in self.covered:
+            return COVERS + self.covered[index]
+        positive, negative = (bool(count) for count in self.collected.pole_counts[:, index])
+        return verdict_of_poles(self.clear_poles[index], (positive, negative))
+
+    def suggested(self, n: int) -> list[int]:
+        """Return the ``n`` latents to look at first: by verdict, then by :meth:`PoleContexts.suggested`."""
+        return sorted(self.collected.suggested(len(self)), key=lambda index: rank(self.verdict(index)))[:n]
 
     def __len__(self) -> int:
         return self.d_sae
@@ -121,6 +161,12 @@ class Catalogue(Shown):
             steered=self._steered.get(index, ()),
             relation=self.relation(index),
         )
+
+    def steered(self, texts: Mapping[int, tuple[SteeredText, ...]]) -> Self:
+        """Return the same latents with steered texts."""
+        found = copy.copy(self)
+        found._steered = texts
+        return found
 
     def judged(self, judgements: Mapping[int, Judgement]) -> Self:
         """Return the same latents with a judge's names."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sae_lens_abstopk.evaluation.probing.method_names import SINGLE, is_control
+from sae_lens_abstopk.evaluation.reports.report_terminal import coverage_gain
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask, names_in_errors, read_merged
 from sae_lens_abstopk.evaluation.results.records import Interval, SAETaskRecord, SteeringRecord, shown_name
@@ -61,6 +62,17 @@ def _concept(task: MergedTask, known: Mapping[str, Sequence[str]], merged: Merge
     }
 
 
+def covered_concepts(concepts: Sequence[Mapping[str, Any]], sae: int) -> dict[int, str]:
+    """Return the concepts of :func:`load_concepts` that latents of SAE number ``sae`` cover better than controls."""
+    return {
+        latent["latent"]: concept["name"]
+        for concept in reversed(concepts)
+        if (found := concept["saes"][sae]) and found["covers"]
+        for latent in found["latents"]
+        if BEST_COVERAGE in latent["roles"]
+    }
+
+
 def _first(records: Mapping[str, T], names: Sequence[str]) -> T | None:
     return next((records[name] for name in names if name in records), None)
 
@@ -90,6 +102,7 @@ def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[
         add(STEERED, steering.latent, steering.orientation)
     probes = probed.probes.items() if probed is not None else ()
     return {
+        "covers": probed is not None and coverage_gain(probed) is not None,
         "latents": list(latents.values()),
         "probes": [[name, _interval(probe.auroc), is_control(name)] for name, probe in probes],
         "steering": None if steering is None else _steering(steering),

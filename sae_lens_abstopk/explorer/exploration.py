@@ -1,6 +1,6 @@
 """``explore``: collect the firings of an SAE's latents; show both poles of each in a notebook or as a site."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +17,9 @@ from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.subjects.measured import Measured, load_measured
 from sae_lens_abstopk.evaluation.subjects.sae_specs import WEIGHTS
 from sae_lens_abstopk.evaluation.subjects.vector_subjects import VectorSubjects
-from sae_lens_abstopk.explorer.catalogue import SCALE_QUANTILE, Catalogue
-from sae_lens_abstopk.explorer.collection import CollectionSettings, collect
-from sae_lens_abstopk.explorer.concepts import load_concepts
+from sae_lens_abstopk.explorer.catalogue import Catalogue
+from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.concepts import covered_concepts, load_concepts
 from sae_lens_abstopk.explorer.directions import axis_matches
 from sae_lens_abstopk.explorer.judging import sides_of
 from sae_lens_abstopk.explorer.latents import Latent, Provenance
@@ -110,8 +110,8 @@ class Exploration(Shown):
         return replace(self, saes=saes, about=replace(self.about, judge=judge))
 
     def suggested(self, n: int) -> list[int]:
-        """Return the ``n`` latents of the first SAE to look at first, ranked by :meth:`Collector.suggested`."""
-        return self.catalogue().collected.suggested(n)
+        """Return the ``n`` latents of the first SAE to look at first, ranked by :meth:`Catalogue.suggested`."""
+        return self.catalogue().suggested(n)
 
     def write(self, folder: str | Path, *, on_progress: PassProgress | None = None) -> Path:
         """Write a static site that opens from disk and return its first page; errors as :func:`write_site`."""
@@ -175,7 +175,7 @@ def explore(
     loaded = load_measured(sources, model=model, text=text, data=data, show=show, device=device)
     if prompts and isinstance(loaded, VectorSubjects):
         raise ConfigError("nothing can be steered: these SAEs were trained on vectors; leave --steer (prompts=) out.")
-    first, *others = loaded.saes
+    first = next(iter(loaded.saes))
     folders = {
         name: None if isinstance(source, SAE) else str(source)
         for name, source in zip(loaded.saes, sources, strict=True)
@@ -191,8 +191,7 @@ def explore(
         prepend_bos = TokenSelection.of_sae(subjects.saes[first]).prepend_bos
         TextModel(lm, prepend_bos=prepend_bos).encode(prompts)
     batches = subjects.batches(n_tokens)
-    steered = {}
-    with stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext() as stage:
+    with stages_bar(console or PrintableConsole(stderr=True)) if on_progress is None else nullcontext() as stage:
         collected = collect(
             subjects.passes,
             subjects.saes,
@@ -202,13 +201,29 @@ def explore(
             checkpoint=Path(checkpoint) if checkpoint else None,
             on_progress=partial(stage, "collecting") if stage else on_progress,
         )
+        found = Exploration(
+            _catalogues(subjects, collected, folders, concepts),
+            _provenance(subjects, sum(batch.numel() for batch in batches)),
+            concepts,
+        )
         if lm is not None and prompts:
-            scale = collected[first].strengths.quantile(SCALE_QUANTILE).tolist()
-            scales = {each: scale[each] for each in collected[first].suggested(steered_latents) if scale[each] > 0}
+            scale = found.catalogue().scale.tolist()
+            scales = {each: scale[each] for each in found.suggested(steered_latents) if scale[each] > 0}
             steering = partial(stage, "steering") if stage else on_progress
-            steered[first] = steered_texts(lm, subjects.saes[first], scales, prompts, on_progress=steering)
-    about = _provenance(subjects, sum(batch.numel() for batch in batches))
+            texts = steered_texts(lm, subjects.saes[first], scales, prompts, on_progress=steering)
+            found = replace(found, saes=found.saes | {first: found.catalogue().steered(texts)})
+    return found
+
+
+def _catalogues(
+    subjects: Measured,
+    collected: Mapping[str, Collector],
+    folders: Mapping[str, str | None],
+    concepts: Sequence[dict[str, Any]],
+) -> dict[str, Catalogue]:
+    lm = None if isinstance(subjects, VectorSubjects) else subjects.model
     catalogues, text_of = {}, subjects.text_of
+    first, *others = subjects.saes
     for name, each in subjects.saes.items():
         matches, compared_with = None, None
         if others:
@@ -224,9 +239,9 @@ def explore(
             effects=None if lm is None else token_effects(lm, each.W_dec, read_by(each)),
             compared_with=compared_with,
             matches=matches,
-            steered=steered.get(name),
         )
-    return Exploration(catalogues, about, concepts)
+        catalogues[name].covered = covered_concepts(concepts, list(subjects.saes).index(name))
+    return catalogues
 
 
 def _provenance(subjects: Measured, tokens_read: int) -> Provenance:

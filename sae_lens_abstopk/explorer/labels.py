@@ -21,6 +21,11 @@ class TopToken(NamedTuple):
     firings: int
 
 
+def word_of(text: str) -> str:
+    """Return a token's text as a word of a label."""
+    return escape_invisible(text.casefold()).strip() or "␣"
+
+
 def top_tokens(firings: Iterable[tuple[str, float]]) -> list[TopToken]:
     """Rank the tokens of ``firings`` (text, code) by their share of the energy; ties in alphabetical order."""
     energy: defaultdict[str, float] = defaultdict(float)
@@ -45,7 +50,7 @@ def label_of(tokens: Sequence[TopToken]) -> str:
     share: defaultdict[str, float] = defaultdict(float)
     count: Counter[str] = Counter()
     for token in tokens:
-        word = escape_invisible(token.text.casefold()).strip() or "␣"
+        word = word_of(token.text)
         share[word] += token.share
         count[word] += token.firings
     ranked = sorted(share, key=lambda word: (-share[word], word))

@@ -1,8 +1,9 @@
 """Serve an explorer's site on localhost, for browsers that do not open files."""
 
 import re
+from collections.abc import Callable
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from typing_extensions import override
 from sae_lens_abstopk.system.errors import ConfigError
 
 
-class _PrivateHandler(SimpleHTTPRequestHandler):
+class PrivateHandler(SimpleHTTPRequestHandler):
     """Silent handler that rejects hidden files, other host names and requests of other sites' pages."""
 
     @override
     def send_head(self) -> Any:
-        if self._is_allowed():
+        if self.is_allowed():
             return super().send_head()
         port: int = self.server.server_port  # type: ignore[attr-defined]
         self.send_error(
@@ -29,10 +30,12 @@ class _PrivateHandler(SimpleHTTPRequestHandler):
     @override
     def end_headers(self) -> None:
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Referrer-Policy", "no-referrer")
         self.send_header("Cache-Control", "no-cache")  # the site may be written again while it is open
         super().end_headers()
 
-    def _is_allowed(self) -> bool:
+    def is_allowed(self) -> bool:
+        """Whether the request is for a visible file, by this machine's name, and not by another site's page."""
         parts = Path(self.translate_path(self.path)).relative_to(self.directory).parts
         # another host name may point here (DNS rebinding)
         is_local = re.fullmatch(r"(127\.0\.0\.1|localhost)(:\d+)?", self.headers.get("Host", "")) is not None
@@ -48,7 +51,12 @@ class _PrivateHandler(SimpleHTTPRequestHandler):
 
 def server(folder: Path, *, port: int = 0) -> ThreadingHTTPServer:
     """Make a server of ``folder`` on 127.0.0.1 that answers only its own pages; ConfigError if the port is taken."""
+    return bind(partial(PrivateHandler, directory=str(folder)), port)
+
+
+def bind(handler: Callable[..., BaseHTTPRequestHandler], port: int) -> ThreadingHTTPServer:
+    """Make a server on 127.0.0.1; ConfigError if the port is taken."""
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), partial(_PrivateHandler, directory=str(folder)))
+        return ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as error:
         raise ConfigError(f"port={port} cannot be served on ({error.strerror}); use another, or 0.") from None

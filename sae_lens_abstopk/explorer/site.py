@@ -20,6 +20,7 @@ from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
 from sae_lens_abstopk.saes.poles import pole_statistics
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import home_as_tilde
 from sae_lens_abstopk.system.folder_lock import HOLDER, LOCK
 from sae_lens_abstopk.system.pages import FRAME_SCRIPTS, assets, short, style_of, templates
 from sae_lens_abstopk.system.terminal import PassProgress
@@ -30,7 +31,7 @@ TOKENS_TO_SEARCH = 6
 OLD_PASS = ".collection.pt"
 # the page.js of every version begins with this
 MARKER = b"// The frame of the explorer:"
-SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "concept.js")
+SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "steer.js", "concept.js")
 
 
 def write_site(
@@ -75,7 +76,10 @@ def write_site(
         "strengths": STRENGTHS,
         "judge": about.judge,
         "concepts": [concept["name"] for concept in concepts],
-        "saes": [{"name": sae.name, "snippet": snippet(sae.source, about)} for sae in saes],
+        "saes": [
+            {"name": sae.name, "source": home_as_tilde(sae.source), "snippet": snippet(sae.source, about)}
+            for sae in saes
+        ],
     }
     template = templates("explorer").get_template("index.html.j2")
     style, scripts = style_of("explorer", "explorer.css"), (*FRAME_SCRIPTS, *SCRIPTS)
@@ -135,10 +139,10 @@ def overview(sae: Catalogue) -> dict[str, Any]:
         "summary": summary(sae),
         "fires": collected.pole_counts.tolist(),
         "cofiringTokens": collected.cofiring.tokens_seen,
-        "suggested": collected.suggested(len(sae)),
+        "suggested": sae.suggested(len(sae)),
         "scale": [short(value) for value in sae.scale.tolist()],
         "labels": labels,
-        "relations": [sae.relation(index) for index in range(len(sae))] if sae.judgements else None,
+        "verdicts": [sae.verdict(index) for index in range(len(sae))],
         "strings": list(strings),
         "top": tokens,
         "comparedWith": sae.compared_with,

@@ -25,7 +25,7 @@ def print_verdict(merged: MergedResults, page: Path, console: Console) -> None:
     if merged.tasks:
         console.print("One latent covers both poles of a concept better than the controls, by:")
     for sae in merged.saes if merged.tasks else ():
-        gains = {task.name: _gain(task.saes[sae.name]) for task in merged.tasks if sae.name in task.saes}
+        gains = {task.name: coverage_gain(task.saes[sae.name]) for task in merged.tasks if sae.name in task.saes}
         better = ", ".join(f"{name} {gain:+.2f}" for name, gain in gains.items() if gain)
         others = ", ".join(name for name, gain in gains.items() if not gain)
         parts = (better, others and f"{'not' if better else 'none of'} {others}")
@@ -41,7 +41,7 @@ def print_verdict(merged: MergedResults, page: Path, console: Console) -> None:
     console.print(Text(f"Page: {page}"), soft_wrap=True)
 
 
-def _gain(found: SAETaskRecord) -> float | None:
+def coverage_gain(found: SAETaskRecord) -> float | None:
     """Return the best coverage above every control and one pole; None if its interval is not above them."""
     coverage = found.best_coverage.coverage
     controls = [each.high or each.value or 0.0 for each in found.coverage_controls.values()]

@@ -19,7 +19,7 @@ from sae_lens_abstopk.saes.loading import require_all_heads, require_measurable,
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.typed_values import one_or_more
 
-Operator = Literal["add", "clamp", "ablate"]
+Operator = Literal["add", "clamp", "cap", "ablate"]
 Pole = Literal["positive", "negative"]
 Scale = float | Callable[[int], float]
 Gain = Callable[[torch.Tensor], torch.Tensor]
@@ -53,11 +53,13 @@ def steer(
 
     - ``add``: x + alpha s d_j, or x + alpha s v / norm(v) for a direction v
     - ``clamp``: x + (alpha s - z_j) d_j; sets the code and keeps the SAE's error
+    - ``cap``: x + c d_j with the smallest c that makes the projection of x on d_j, in codes and from ``b_dec`` on, at
+      least alpha s (alpha > 0) or at most alpha s (alpha < 0); a token beyond that keeps every bit
     - ``ablate``: x - alpha z_j d_j where z_j is on the pole; alpha is the share removed, 1 by default
 
     This edits every token of every forward pass, with or without a KV cache, except padding and tokens that the SAE was
-    not trained on (first position, special tokens, massive activations). Strength 0 changes no bit of any logit under
-    ``add`` and ``ablate``. Contexts nest; each opens once. On CUDA, give ``generate`` ``disable_compile=True`` with
+    not trained on (first position, special tokens, massive activations). Strength 0 changes no bit of any logit but
+    under ``clamp``. Contexts nest; each opens once. On CUDA, give ``generate`` ``disable_compile=True`` with
     ``cache_implementation="static"``: compiled code calls no hooks.
 
     Args:
@@ -158,6 +160,8 @@ def steering_edit(
     written = written_by(sae, latent)
     if operator == "add":
         return _add(amount * written, _gain_of(sae))
+    if operator == "cap":
+        return _cap(sae, amount, written)
     return _set_code(sae, latent, amount, written, operator, pole)
 
 
@@ -193,6 +197,22 @@ def _add(added: torch.Tensor, gain: Gain | None) -> Edit:
         flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
         change = added.to(flat)
         return (flat + (change if gain is None else gain(flat) * change)).view(x.shape)
+
+    return edit
+
+
+def _cap(sae: SAE[Any], amount: float, written: torch.Tensor) -> Edit:
+    if amount == 0:
+        return lambda x: x
+    gain, origin = _gain_of(sae), sae.b_dec.detach().float()
+
+    def edit(x: torch.Tensor) -> torch.Tensor:
+        flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
+        size = 1.0 if gain is None else gain(flat)
+        d = written.to(flat)
+        missing = amount - (flat / size - origin.to(flat)) @ d / d.square().sum()
+        steps = (missing.clamp(min=0) if amount > 0 else missing.clamp(max=0))[:, None] * size
+        return torch.where(steps != 0, flat + steps * d, flat).view(x.shape)
 
     return edit
 

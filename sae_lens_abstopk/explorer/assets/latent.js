@@ -151,6 +151,7 @@ async function latentPage(sae, asked) {
       latent.relation && ["judged", latent.relation],
     ]),
     latent.limit > 0 && histogram(latent, data.signed),
+    SERVED && latent.scale > 0 && steerPanel(sae, index, latent),
     concepts,
     data.signed ? h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side))) : onePole(latent),
     h("div", { class: "three" },

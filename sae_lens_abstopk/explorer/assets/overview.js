@@ -1,7 +1,7 @@
 // The table of all latents, sorted and filtered; only the rows in sight are in the page.
 "use strict";
 
-const ROW = 36; // px, as in the style sheet
+const ROW = matchMedia("(max-width: 1000px)").matches ? 76 : 36; // px, as in the style sheet
 const share = (data, side, i) => data.fires[side][i] / data.tokens;
 const FILTERS = [
   { key: "two", name: "two-sided at least", step: 0.05, ofSigned: true,
@@ -16,7 +16,7 @@ const FILTERS = [
 ];
 const places = new Map(); // address to scroll position and last opened link
 
-function columnsOf(data) {
+function columnsOf(data, rank) {
   const label = (side) => ({
     class: "label", up: true, value: (i) => data.labels[side][i], cell: (i) => poleText(side, data.labels[side][i]),
   });
@@ -28,13 +28,13 @@ function columnsOf(data) {
       cell: (i, sae) => h("a", { href: latentAddress(sae, i) }, String(i)) },
     data.signed && { key: "negative", name: "Negative pole", ...label(NEGATIVE) },
     { key: "positive", name: data.signed ? "Positive pole" : "Fires on", ...label(POSITIVE) },
+    data.signed && { key: "verdict", name: "Verdict", up: true, value: (i) => rank[i],
+      cell: (i) => data.verdicts[i] },
     data.signed && { key: "two", name: "Two-sided", numeric: true, value: (i) => surelyTwoSided(data.fires, i),
       cell: (i) => [balance(data, i), fixed(twoSidedness(data.fires, i))] },
     data.signed && { key: "neg", name: "− fires", ...fires(NEGATIVE) },
     { key: "pos", name: data.signed ? "+ fires" : "Fires", ...fires(POSITIVE) },
     { key: "scale", name: "Scale", numeric: true, value: (i) => data.scale[i], cell: (i) => number(data.scale[i]) },
-    data.relations && { key: "relation", name: "Judged", up: true, value: (i) => data.relations[i] ?? "~",
-      cell: (i) => data.relations[i] ?? "" },
     data.axis && { key: "axis", name: "Axis shared", numeric: true, value: (i) => data.axis[i] ?? -2,
       cell: (i) => fixed(data.axis[i]) },
   ].filter(Boolean);
@@ -62,9 +62,9 @@ function matching(data, search) {
 async function overviewPage(sae, query) {
   const data = await explorer.overview(sae);
   const count = data.scale.length;
-  const columns = columnsOf(data);
   const rank = [];
   data.suggested.forEach((i, n) => { rank[i] = n; });
+  const columns = columnsOf(data, rank);
   const suggested = { key: "", up: true, value: (i) => rank[i] };
   const filters = FILTERS.filter(({ ofSigned }) => data.signed || !ofSigned);
   const state = { sort: query.get("sort") ?? "", up: query.get("dir") === "up", q: query.get("q") ?? "" };

@@ -249,6 +249,26 @@ def test_clamp_and_ablate_change_one_code_and_keep_the_error_term(name: str, mod
     assert torch.equal(steered[same], clean[same])
 
 
+@pytest.mark.parametrize("strength", [0.5, -0.5])
+def test_cap_bounds_the_projection_and_leaves_tokens_beyond_it_alone(strength: float, models: Models) -> None:
+    model, sae, tokens = models("gpt2"), signed_sae(GPT2), random_tokens(4, 12)
+    clean, rows = activations_of(model, GPT2, tokens), sae.W_dec.detach()
+    found = (clean - sae.b_dec.detach()) @ rows.T / rows.square().sum(1)  # of all latents, in codes
+    largest = found.amax((0, 1)).minimum(-found.amin((0, 1)))
+    latent = int(largest.argmax())  # one on which tokens project to both sides
+    assert largest[latent] > 0
+    d, scale, sign = rows[latent], float(largest[latent]), 1 if strength > 0 else -1
+    with steer(model, sae, latent=latent, operator="cap", strength=strength, scale=scale, token_filter=EVERYWHERE):
+        capped = activations_of(model, GPT2, tokens)
+    before, bound = found[..., latent], strength * scale
+    after = (capped - sae.b_dec.detach()) @ d / d.square().sum()
+    beyond = sign * before >= sign * bound
+    assert 0 < beyond.sum() < beyond.numel()
+    assert torch.equal(capped[beyond], clean[beyond])
+    torch.testing.assert_close(after[~beyond], torch.full_like(after[~beyond], bound), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(capped - clean, (after - before)[..., None] * d, atol=1e-4, rtol=0)
+
+
 def saes() -> dict[str, SAE[Any]]:
     sizes: dict[str, Any] = {"d_in": 32, "d_sae": 64}
     return {

@@ -1,0 +1,60 @@
+// Steering from the page of a latent, where `abstopk serve` runs the model.
+"use strict";
+
+const SERVED = document.querySelector("meta[name=served]") !== null;
+let lastPrompt = "When I was a child,";
+
+function steerPanel(sae, index, latent) {
+  const prompt = h("textarea", { id: "prompt", rows: 2, maxlength: 2000 });
+  prompt.value = lastPrompt;
+  const slider = h("input", { id: "strength", type: "range", min: -4, max: 4, step: 0.5, value: 2, list: "zero" });
+  const operator = h("select", { id: "operator" },
+    h("option", { value: "add" }, "add on every token"),
+    h("option", { value: "cap" }, "cap the projection"));
+  const said = h("p", { class: "note", role: "status" });
+  const texts = h("ol", { class: "sides" });
+  const label = (side) => poleText(side, latent.poles[side].label);
+  let asked = 0;
+
+  function columns(found, strength) {
+    const at = Math.abs(strength);
+    return [["negative", -at], ["unsteered", 0], ["positive", at]].map(([name, s]) =>
+      h("li", { class: [s !== 0 && name, s === strength && "here"].filter(Boolean).join(" ") },
+        h("span", { class: `strength ${s !== 0 && `${name}-text`}` }, s === 0 ? "unsteered" : withSign(at, s > 0)),
+        found[name].trimStart() || "(ended at once)"));
+  }
+
+  async function write() {
+    const mine = ++asked, strength = Number(slider.value);
+    slider.setAttribute("aria-valuetext", strength === 0 ? "unsteered"
+      : `${Math.abs(strength)} towards the ${strength > 0 ? "positive" : "negative"} pole`);
+    lastPrompt = prompt.value;
+    said.textContent = "Writing…";
+    try {
+      const answer = await fetch("steer", {
+        method: "POST", headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ sae, latent: index, prompt: prompt.value, strength: Math.abs(strength) || 0.5,
+          scale: latent.scale, operator: operator.value }),
+      });
+      const found = await answer.json();
+      if (mine !== asked) return; // asked anew meanwhile
+      if (!answer.ok) throw new Error(found.error);
+      texts.replaceChildren(...columns(found, strength));
+      said.textContent = strength === 0 ? "At 0 nothing is steered; the sides are at 0.5." : "";
+    } catch (error) {
+      if (mine === asked) said.textContent = String(error.message);
+    }
+  }
+
+  for (const input of [slider, operator]) input.addEventListener("change", write);
+  return h("section", { class: "steered live", "aria-label": "Steer" },
+    h("h3", {}, "Steer"),
+    h("label", { for: "prompt" }, "Prompt"), prompt,
+    h("div", { class: "slide" }, label(NEGATIVE),
+      h("label", { for: "strength", class: "unseen" }, "Strength, from the negative pole to the positive one"), slider,
+      label(POSITIVE)),
+    h("datalist", { id: "zero" }, h("option", { value: 0 })),
+    h("div", { class: "controls" }, h("label", { for: "operator" }, "How "), operator,
+      h("button", { type: "button", onclick: write }, "Write")),
+    said, texts);
+}

@@ -1,0 +1,166 @@
+"""Serve a site with its model, so that a page can steer: on this machine only, with a token in the address."""
+
+import json
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import partial
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple, Self
+
+from sae_lens import SAE
+from typing_extensions import override
+
+from sae_lens_abstopk.evaluation.steering.steer import Operator, steer
+from sae_lens_abstopk.evaluation.subjects.sae_specs import run_configs, specs_of_sae
+from sae_lens_abstopk.evaluation.subjects.vector_subjects import is_of_vectors
+from sae_lens_abstopk.explorer.serve import PrivateHandler, bind
+from sae_lens_abstopk.explorer.steered import NEW_TOKENS
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.token_filter import TokenSelection
+from sae_lens_abstopk.saes.loading import load_sae, require_all_heads
+from sae_lens_abstopk.system.errors import ConfigError
+
+MOST_BYTES, MOST_CHARACTERS = 16_384, 2_000
+MOST_STRENGTH = 16.0
+OPERATORS: tuple[Operator, ...] = ("add", "cap")
+# tells the page that it can steer
+SERVED = b'<meta name="served" content="steer">\n</head>'
+
+
+class SteeringRequest(NamedTuple):
+    """A latent of one of the site's SAEs, a prompt, and how far to steer to either side."""
+
+    sae: int
+    latent: int
+    prompt: str
+    strength: float
+    scale: float
+    operator: Operator
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Read a request in JSON; ValueError says what is wrong with it."""
+        values = json.loads(content)
+        if not isinstance(values, dict) or set(values) != set(cls._fields):
+            raise ValueError(f"a request has {', '.join(cls._fields)}")
+        found = cls(**values)
+        if not (type(found.sae) is type(found.latent) is int and found.sae >= 0):
+            raise ValueError("sae and latent must be whole numbers")
+        for name, value, most in (("strength", found.strength, MOST_STRENGTH), ("scale", found.scale, math.inf)):
+            if not (type(value) in (int, float) and math.isfinite(value) and 0 < value <= most):
+                raise ValueError(f"{name} must be above 0" + (f" and at most {most:g}" if most < math.inf else ""))
+        if not (isinstance(found.prompt, str) and 0 < len(found.prompt) <= MOST_CHARACTERS):
+            raise ValueError(f"prompt must have 1 to {MOST_CHARACTERS:,} characters")
+        if found.operator not in OPERATORS:
+            raise ValueError(f"operator must be {' or '.join(OPERATORS)}")
+        return found
+
+
+class Steerer:
+    """The model and the SAEs of a site; steers for one request at a time."""
+
+    def __init__(self, sources: Sequence[str], *, model_name: str | None = None, device: str = "auto") -> None:
+        saes = [load_sae(source) for source in sources]
+        for source, sae in zip(sources, saes, strict=True):
+            if is_of_vectors(sae):
+                raise ConfigError(
+                    f"{source} was trained on vectors, and nothing can be steered; open its page from disk."
+                )
+            require_all_heads(sae, "steering")
+        folder = Path(sources[0])
+        # no text is read; without a run's config, the specs take one
+        unread = None if any("hook_name" in raw for _, raw in run_configs(folder)) else "unread.jsonl"
+        specs = specs_of_sae(folder, saes[0], model_name=model_name, text=unread, device=device)
+        self._model: Any = load_language_model(specs.model, specs.text)
+        self._saes: list[SAE[Any]] = [sae.to(next(self._model.parameters()).device) for sae in saes]
+        self._lock = Lock()
+
+    def texts(self, asked: SteeringRequest) -> Mapping[str, str]:
+        """Return greedy continuations of the prompt: ``negative``, ``unsteered`` and ``positive``."""
+        if asked.sae >= len(self._saes):
+            raise ConfigError(f"sae={asked.sae} is not one of the {len(self._saes)} of this site.")
+        sae = self._saes[asked.sae]
+        text_model = TextModel(self._model, prepend_bos=TokenSelection.of_sae(sae).prepend_bos)
+        prompt = text_model.encode([asked.prompt])
+        found = {}
+        with self._lock:
+            for name, sign in (("negative", -1), ("unsteered", 0), ("positive", 1)):
+                how: Any = {"latent": asked.latent, "operator": asked.operator, "scale": asked.scale}
+                with steer(self._model, sae, strength=sign * asked.strength, **how):
+                    (found[name],) = text_model.greedy(prompt, NEW_TOKENS)
+        return found
+
+
+class _SteeringHandler(PrivateHandler):
+    """Serves the site below ``/TOKEN/`` and steers at ``/TOKEN/steer``; any other address is refused."""
+
+    def __init__(self, *args: Any, token: str, steerer: Steerer, **options: Any) -> None:
+        self._token, self._steerer = token, steerer
+        super().__init__(*args, **options)
+
+    @override
+    def is_allowed(self) -> bool:
+        _, token, *rest = f"{self.path}/".split("/", 2)
+        return secrets.compare_digest(token.encode(), self._token.encode()) and bool(rest) and super().is_allowed()
+
+    @override
+    def translate_path(self, path: str) -> str:
+        return super().translate_path("/" + path.removeprefix(f"/{self._token}").lstrip("/"))
+
+    @override
+    def send_head(self) -> Any:
+        if self.is_allowed() and self.path in (f"/{self._token}/", f"/{self._token}/index.html"):
+            page = Path(self.directory, "index.html").read_bytes()
+            self._answer(200, page.replace(b"</head>", SERVED, 1), "text/html; charset=utf-8")
+            return None
+        return super().send_head()
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        is_json = self.headers.get("Content-Type", "").partition(";")[0] == "application/json"
+        if not self.is_allowed() or self.path != f"/{self._token}/steer":
+            return self._say(403, "open the address that abstopk serve printed")
+        if not (is_json and length.isdecimal()):
+            return self._say(400, "a request is JSON, with its length")
+        if len(length) > len(str(MOST_BYTES)) or int(length) > MOST_BYTES:
+            self.close_connection = True  # the content is not read
+            return self._say(413, f"a request has at most {MOST_BYTES:,} bytes")
+        try:
+            found = self._steerer.texts(SteeringRequest.parse(self.rfile.read(int(length))))
+        except (ValueError, RecursionError) as error:  # a ConfigError is a ValueError
+            return self._say(400, str(error))
+        return self._answer(200, json.dumps(found).encode(), "application/json")
+
+    def _say(self, status: int, error: str) -> None:
+        self._answer(status, json.dumps({"error": error}).encode(), "application/json")
+
+    def _answer(self, status: int, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+def steering_server(folder: Path, steerer: Steerer, *, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
+    """Make a server of ``folder`` on 127.0.0.1 that steers, and its address; ConfigError if the port is taken."""
+    token = secrets.token_urlsafe(24)
+    running = bind(partial(_SteeringHandler, directory=str(folder), token=token, steerer=steerer), port)
+    return running, f"http://127.0.0.1:{running.server_port}/{token}/"
+
+
+def sources_of_site(folder: Path) -> list[str]:
+    """Return the SAEs that a site records; ConfigError if ``folder`` is no site, or of an earlier version."""
+    index = folder / "index.html"
+    text = index.read_text(encoding="utf-8") if index.is_file() else ""
+    _, _, rest = text.partition('id="meta">')
+    saes = json.loads(rest.partition("</script>")[0])["saes"] if rest else []
+    sources = [sae.get("source") for sae in saes]
+    if not sources or None in sources:
+        raise ConfigError(f"{folder} is not a site of this version of `abstopk explore`; write it again.")
+    return [str(Path(source).expanduser()) if source.startswith("~") else source for source in sources]

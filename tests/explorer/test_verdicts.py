@@ -1,0 +1,50 @@
+"""Which latents come first: those whose poles are told by their words, a concept or a judge."""
+
+import random
+from dataclasses import replace
+
+from sae_lens_abstopk.evaluation.labelling.labeler import Judgement
+from sae_lens_abstopk.explorer.exploration import Exploration
+from sae_lens_abstopk.explorer.verdicts import BOTH, ORDER, SILENT, WordControl, own_coverage, rank, verdict_of_poles
+from tests.explorer.planted import PLANTED, QUIET
+
+WORDS = {f"w{i}": 1 / (i + 1) for i in range(200)}
+
+
+def test_a_pole_of_random_words_exceeds_the_control_about_once_in_a_hundred_times() -> None:
+    control, drawn = WordControl(WORDS), random.Random(1)
+    for n in (8, 32):
+        samples = (drawn.choices(list(WORDS), weights=list(WORDS.values()), k=n) for _ in range(1000))
+        above = sum(own_coverage((sample, []))[0] > control.coverage(n) for sample in samples)
+        assert above <= 25
+    assert control.coverage(32) < own_coverage((["he"] * 20 + list(WORDS)[:12], []))[0] < 1
+
+
+def test_a_word_that_the_other_pole_has_as_often_tells_neither() -> None:
+    assert own_coverage((["he"] * 9 + ["the"], ["she"] * 10)) == (1.0, 1.0)
+    assert own_coverage((["the"] * 10, ["the"] * 5)) == (0.0, 0.0)
+    assert own_coverage((["the"] * 8 + ["he"] * 2, ["the"] * 4 + ["a"])) == (0.2, 0.2)
+
+
+def test_the_first_list_is_by_verdict(exploration: Exploration) -> None:
+    signed = exploration.catalogue("signed")
+    assert signed.verdict(QUIET) == SILENT
+    assert signed.verdict(PLANTED) == BOTH
+    ranks = [rank(signed.verdict(index)) for index in signed.suggested(len(signed))]
+    assert ranks == sorted(ranks)
+    judged = signed.judged({5: Judgement("a", "b", "opposites"), PLANTED: Judgement("a", "b", "one-sided")})
+    assert judged.suggested(1) == [5]
+    assert judged.verdict(PLANTED) == "one-sided"
+    assert ORDER.index("one-sided") > ORDER.index(BOTH)
+    judged.covered = {6: "gender"}
+    assert judged.suggested(2) == [5, 6]
+    assert replace(exploration, saes={"signed": judged}).suggested(2) == [5, 6]
+
+
+def test_verdicts_of_poles() -> None:
+    assert [verdict_of_poles(clear, (True, False)) for clear in ((True, True), (False, True), (False, False))] == [
+        "both clear",
+        "one clear",
+        "unclear",
+    ]
+    assert verdict_of_poles((False, False), (False, False)) == SILENT
