@@ -89,7 +89,6 @@ def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
     sizes, versions = steps["sizes"], steps["environment"]
     peers = sizes[0]["peers"]
     speed = {case: f"{mean(found):,.0f}" for case, found in scaling["tokens_per_second"].items()}
-    memory = {name: [size["peak_bytes"][name] / 2**20 for size in sizes] for name in ("abstopk", "sae_lens abstopk")}
     return {
         ROOT / "README.md": {
             "a step of `abstopk` is {} to {} times as fast as SAELens's on two CPU cores": span(times_faster(), ".1f"),
@@ -126,10 +125,6 @@ def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
                 f"{scaling['two_processes_over_one_thread']:.2f}",
                 speed["one process"],
             ),
-        },
-        ROOT / "docs" / "faq.md": {
-            "Memory of an `abstopk` step, gradients included: {} to {} MiB": span(memory["abstopk"]),
-            "of SAELens's, {} to {} MiB": span(memory["sae_lens abstopk"]),
         },
     }
 

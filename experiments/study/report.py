@@ -3,18 +3,16 @@
     python -m experiments.study.report
 
 Reads `results/runs.jsonl`, `tuning.json` and `random_directions.json`. Writes the marked parts of `docs/evidence.md`,
-`docs/evidence-tables.md` and `docs/study.md`, the training times of the FAQ, `docs/tables/*.csv` and
+`docs/evidence-tables.md` and `docs/study.md`, `docs/tables/*.csv` and
 `docs/pictures`. Runs that are not recorded yet are left out, and `docs/study.md` says how many there are.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from experiments.pages import filled, retold
-from experiments.speed.tables import span
+from experiments.pages import filled
 from experiments.study.columns import PROBING, RECONSTRUCTION, Line, by_variant, without_tasks
 from experiments.study.concept_tables import (
     behaviour_table,
@@ -43,15 +41,7 @@ PAGE = ROOT / "docs" / "evidence.md"
 TABLES = ROOT / "docs" / "evidence-tables.md"
 STUDY = ROOT / "docs" / "study.md"
 CSV = ROOT / "docs" / "tables"
-FAQ = ROOT / "docs" / "faq.md"
 DOSES_SHOWN = "tense"
-
-# sentences of the FAQ with minutes of training: of our variants, and of SAELens's
-OURS = "on one thread beside other work: {} to {} minutes (median {})"
-SAELENS = dict.fromkeys(
-    ("jumprelu", "gated", "sae_lens_abstopk"),
-    "SAELens's own JumpReLU, Gated and AbsTopK: {} to {} minutes (median {})",
-) | {"standard": "its ReLU: {} to {} (median {})"}
 
 
 def tables(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[str, str]]:
@@ -80,21 +70,9 @@ def tables(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[s
     }
 
 
-def minutes(lines: Sequence[Line]) -> dict[str, tuple[str, ...]]:
-    """Return the FAQ's sentences on training times of uninterrupted runs at 4,608 latents, and their values."""
-    found: dict[str, list[float]] = {}
-    for line in lines:
-        if line["sae"]["d_sae"] == 4608 and not line["training"]["resumed"]:
-            found.setdefault(SAELENS.get(line["variant"], OURS), []).append(line["training"]["seconds"] / 60)
-    return {sentence: (*span(times), f"{median(times):.0f}") for sentence, times in found.items()}
-
-
 def pages(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, str]:
     """Return every page and CSV table of the record, with current numbers."""
     texts = {page: filled(page.read_text(encoding="utf-8"), content) for page, content in tables(lines, study).items()}
-    texts[FAQ] = FAQ.read_text(encoding="utf-8")
-    for sentence, values in minutes(lines).items():
-        texts[FAQ] = retold(texts[FAQ], sentence, values)
     found = csv_tables(lines, comparable(lines), random_lines(), study)
     return texts | {CSV / name: text for name, text in found.items()}
 

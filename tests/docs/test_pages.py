@@ -28,7 +28,7 @@ SUITE = """
 """
 FEWER_TOKENS = ("explore", "inspect")
 EXECUTED = (
-    *("index", "train", "saelens", "many-runs", "evaluate", "steer", "explore", "publish", "how-it-works"),
+    *("index", "tokens", "train", "saelens", "many-runs", "evaluate", "steer", "explore", "publish", "how-it-works"),
     *("protocols", "protocols-steering", "long-runs"),
 )
 """Pages whose blocks run here."""

@@ -191,7 +191,7 @@ def test_a_study_resumes_and_fills_the_pages(
     monkeypatch.setattr(figures, "PICTURES", tmp_path / "pictures")
     monkeypatch.setattr(report, "CSV", tmp_path / "tables")
     monkeypatch.setattr(report, "DOSES_SHOWN", "temperature")
-    pages = {name: tmp_path / f"{name}.md" for name in ("PAGE", "TABLES", "STUDY", "FAQ")}
+    pages = {name: tmp_path / f"{name}.md" for name in ("PAGE", "TABLES", "STUDY")}
     for name, page in pages.items():
         page.write_text(getattr(report, name).read_text())
         monkeypatch.setattr(report, name, page)
