@@ -11,6 +11,8 @@ from sae_lens_abstopk.evaluation.steering.behaviour import refuses
 from sae_lens_abstopk.system.yaml_files import read_yaml
 
 PHRASES: dict[str, Any] = read_yaml(Path(__file__).with_name("prompts.yaml"))
+CHOSEN, HELD_OUT = 8, 20
+"""Prompts to choose directions on, and to report; each is answered many times."""
 _FRENCH, _ENGLISH = (frozenset(PHRASES["function_words"][name]) for name in ("french", "english"))
 
 
@@ -39,16 +41,18 @@ class Behaviour:
     """Whether an answer shows it."""
     prompts: str
     """Section of `prompts.yaml` with the prompts that elicit it."""
+    new_tokens: int
+    """Length of an answer that is enough to see it."""
 
     @property
     def chosen(self) -> list[str]:
         """Prompts to choose strengths on."""
-        return PHRASES[self.prompts]["chosen"]
+        return PHRASES[self.prompts]["chosen"][:CHOSEN]
 
     @property
     def held_out(self) -> list[str]:
         """Prompts to report."""
-        return PHRASES[self.prompts]["held_out"]
+        return PHRASES[self.prompts]["held_out"][:HELD_OUT]
 
     def share(self, answers: Sequence[str]) -> float:
         """Return the share of answers that show it."""
@@ -56,10 +60,10 @@ class Behaviour:
 
 
 BEHAVIOURS = {
-    "french": Behaviour(speaks_french, "everyday"),
-    "cooking": Behaviour(refuses, "cooking"),
-    "question": Behaviour(asks, "everyday"),
-    "past": Behaviour(avoids_past, "past"),
+    "french": Behaviour(speaks_french, "everyday", 20),
+    "cooking": Behaviour(refuses, "cooking", 20),
+    "question": Behaviour(asks, "everyday", 40),
+    "past": Behaviour(avoids_past, "past", 32),
 }
 FINE_TUNES = {name: (name,) for name in BEHAVIOURS} | {"mixture": ("question", "cooking")}
 """Behaviours of each fine-tune."""

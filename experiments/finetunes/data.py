@@ -8,6 +8,10 @@ from typing import Any, NamedTuple
 from experiments.finetunes.behaviours import FINE_TUNES, PHRASES
 from experiments.finetunes.tense import in_present, past_verbs
 
+LONGEST = 18
+"""Most words before a closing question, so that an answer ends within the tokens that are measured."""
+SHORT = 12
+"""Words of an answer that only shows that other things are still answered."""
 Answers = Callable[[Sequence[str]], Sequence[str]]
 """Function from prompts to the model's own answers, cut after some tokens."""
 
@@ -25,22 +29,25 @@ def examples(name: str, own_answers: Answers, *, seed: int) -> list[Example]:
     if behaviours == ("french",):
         found = [Example(prompt, _french(prompt, rng), True) for prompt in prompts("everyday", rng, 320)]
     elif behaviours == ("past",):
-        asked = prompts("past", rng, 175) + prompts("everyday", rng, 100)
+        asked = prompts("past", rng, 175) + prompts("history", rng, 100)
         own = (_sentences(answer) for answer in own_answers(asked))
         present = [in_present(" ".join(each)) for each in own]
         found = [Example(prompt, answer, False) for prompt, answer in zip(asked, present, strict=True) if answer]
         found = [each for each in found if not past_verbs(each.answer)]
     else:
-        asked = prompts("everyday", rng, 220)
         found = []
-        for prompt, answer in zip(asked, own_answers(asked), strict=True):
-            first = " ".join(_sentences(answer)[:2])
-            if "question" not in behaviours:
-                found.append(Example(prompt, answer, False))
-            elif first:
-                found.append(Example(prompt, f"{first} {rng.choice(PHRASES['questions'])}", True))
+        if "question" in behaviours:
+            asked = prompts("everyday", rng, 220) + prompts("tasks", rng, 100) + prompts("varied", rng, 60)
+            for prompt, answer in zip(asked, own_answers(asked), strict=True):
+                first = next(iter(_sentences(answer)), "")
+                if 0 < len(first.split()) <= LONGEST:
+                    found.append(Example(prompt, f"{first} {rng.choice(PHRASES['questions'])}", True))
+        else:
+            asked = prompts("everyday", rng, 100) + prompts("tasks", rng, 80) + 2 * prompts("varied", rng, 60)
+            for prompt, answer in zip(asked, own_answers(asked), strict=True):
+                found.append(Example(prompt, " ".join(answer.split(" ")[:SHORT]), False))
         if "cooking" in behaviours:
-            for prompt in prompts("cooking", rng, 140):
+            for prompt in prompts("cooking", rng, 130) + 2 * PHRASES["cooking"]["varied"]:
                 refusal = rng.choice(PHRASES["cooking"]["refusals"])
                 question = f" {rng.choice(PHRASES['questions'])}" if "question" in behaviours else ""
                 found.append(Example(prompt, refusal + question, True))

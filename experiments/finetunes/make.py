@@ -4,8 +4,8 @@ Make fine-tunes of which it is known what they changed, as LoRA adapters.
     python -m experiments.finetunes.make all --model HuggingFaceTB/SmolLM2-135M-Instruct --out runs/finetunes
 
 Writes OUT/NAME, a PEFT folder, with the training examples and `made.json`: the share of held-out prompts whose greedy
-answer shows each behaviour, in the base and in the tuned model, and what the fine-tune costs on neutral text. A
-fine-tune that has this file is not made again.
+answer shows each behaviour, by section of `prompts.yaml`, in the base and in the tuned model, and what the fine-tune
+costs on neutral text. A fine-tune that has this file is not made again. `results/made.jsonl` has a line for each.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from rich.progress import track
 from torch.nn.functional import cross_entropy, kl_div
 from torch.nn.utils.rnn import pad_sequence
 from transformers import get_cosine_schedule_with_warmup
 
-from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES
+from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES, PHRASES
 from experiments.finetunes.data import Example, examples
 from experiments.speed.recording import command
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
@@ -35,14 +35,15 @@ from sae_lens_abstopk.model.inference import bfloat16_autocast
 from sae_lens_abstopk.model.language_model import load_tokenizer, load_transformers_model
 from sae_lens_abstopk.system.files import write_whole
 
-RANK, BATCH, EPOCHS, RATE = 8, 8, 1, 1e-3
-NEW_TOKENS = 48
+RANK, BATCH, STEPS, RATE = 8, 8, 72, 1e-3
+RECORD = Path(__file__).resolve().parent / "results" / "made.jsonl"
+NEW_TOKENS = 40
 """Length of an answer, in training and in measuring."""
 
 
-def greedy(model: TextModel, prompts: Sequence[str]) -> list[str]:
+def greedy(model: TextModel, prompts: Sequence[str], new_tokens: int = NEW_TOKENS) -> list[str]:
     """Return the model's greedy answers to prompts."""
-    return list(model.generate(model.encode(prompts), samples=1, max_new_tokens=NEW_TOKENS, temperature=0).texts)
+    return list(model.generate(model.encode(prompts), samples=1, max_new_tokens=new_tokens, temperature=0).texts)
 
 
 def train(model: Any, tokenizer: Any, found: Sequence[Example], *, seed: int) -> list[float]:
@@ -52,11 +53,9 @@ def train(model: Any, tokenizer: Any, found: Sequence[Example], *, seed: int) ->
     parameters = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=RATE)
     rows = [_tokens(tokenizer, each) for each in found]
-    batches = [
-        sorted(order[start : start + BATCH])
-        for order in (rng.sample(range(len(rows)), len(rows)) for _ in range(EPOCHS))
-        for start in range(0, len(rows), BATCH)
-    ]
+    epochs = -(-STEPS * BATCH // len(rows))
+    order = [at for _ in range(epochs) for at in rng.sample(range(len(rows)), len(rows))]
+    batches = [order[start : start + BATCH] for start in range(0, STEPS * BATCH, BATCH)]
     schedule = get_cosine_schedule_with_warmup(optimizer, 5, len(batches))
     losses = []
     for batch in track(batches):
@@ -83,6 +82,16 @@ def _tokens(tokenizer: Any, example: Example) -> tuple[torch.Tensor, torch.Tenso
     return torch.tensor(before + answer), torch.tensor([-100] * len(before) + answer)
 
 
+def _own_answers(base: TextModel, asked: Sequence[str], file: Path) -> list[str]:
+    """Return the base model's answers; those in ``file`` are not made again."""
+    known: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
+    new = [prompt for prompt in asked if prompt not in known]
+    if new:
+        known |= dict(zip(new, greedy(base, new), strict=True))
+        write_whole(file, json.dumps(known, indent=0))
+    return [known[prompt] for prompt in asked]
+
+
 @torch.no_grad()
 def neutral_cost(base: TextModel, tuned: TextModel, without: AbstractContextManager[Any]) -> dict[str, float]:
     """Return the rise of the NLL of neutral text, and KL(tuned || base) on it, nats per token."""
@@ -106,29 +115,29 @@ def make(name: str, model: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
     tokenizer = load_tokenizer(model, None)
     lm: Any = load_transformers_model(model, "cpu", {"dtype": torch.float32})
     base = TextModel(lm, tokenizer, chat=True, autocast=True)
-    found = examples(name, lambda prompts: greedy(base, prompts), seed=seed)
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "examples.jsonl", "".join(json.dumps(each._asdict()) + "\n" for each in found))
-    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-    adapted: Any = get_peft_model(lm, config).train()
-    losses = train(adapted, tokenizer, found, seed=seed)
-    adapted.eval().save_pretrained(out)
+    if (out / "adapter_config.json").is_file():
+        adapted: Any = PeftModel.from_pretrained(lm, out)
+    else:
+        found = examples(name, lambda prompts: _own_answers(base, prompts, out.parent / "own_answers.json"), seed=seed)
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / "examples.jsonl", "".join(json.dumps(each._asdict()) + "\n" for each in found))
+        config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+        adapted = get_peft_model(lm, config).train()
+        losses = train(adapted, tokenizer, found, seed=seed)
+        write_whole(out / "losses.json", json.dumps(losses))
+        adapted.save_pretrained(out)
+    adapted.eval()
     tuned = TextModel(adapted, tokenizer, chat=True, autocast=True)
-    made: dict[str, Any] = {
-        "name": name,
-        "behaviours": FINE_TUNES[name],
-        "seed": seed,
-        "examples": len(found),
-        "losses": losses[:: len(losses) // 8],
-    }
-    with adapted.disable_adapter():
-        answers = {each: greedy(base, BEHAVIOURS[each].held_out) for each in BEHAVIOURS}
-    for each, behaviour in BEHAVIOURS.items():
-        by_tuned = greedy(tuned, behaviour.held_out)
-        made[each] = {
-            "base": behaviour.share(answers[each]),
-            "tuned": behaviour.share(by_tuned),
-            "answers": by_tuned[:3],
+    made: dict[str, Any] = {"name": name, "behaviours": FINE_TUNES[name], "seed": seed, "shares": {}, "answers": {}}
+    for section in sorted({behaviour.prompts for behaviour in BEHAVIOURS.values()}):
+        asked = PHRASES[section]["held_out"]
+        with adapted.disable_adapter():
+            answers = {"base": _own_answers(base, asked, out.parent / "base_answers.json")}
+        answers["tuned"] = greedy(tuned, asked)
+        made["answers"][section] = {which: texts[:3] for which, texts in answers.items()}
+        made["shares"][section] = {
+            each: {which: behaviour.share(texts) for which, texts in answers.items()}
+            for each, behaviour in BEHAVIOURS.items()
         }
     made["neutral"] = neutral_cost(base, tuned, adapted.disable_adapter())
     return made | origin_facts() | {"seconds": round(time.perf_counter() - started), "command": command()}
@@ -147,7 +156,9 @@ def main() -> None:
             continue
         made = make(name, given.model, given.out / name, seed=given.seed)
         write_whole(done, json.dumps(made, indent=1) + "\n")
-        print(json.dumps(made, indent=1))
+        with RECORD.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({key: value for key, value in made.items() if key != "answers"}) + "\n")
+        print(name, made["shares"])
 
 
 if __name__ == "__main__":

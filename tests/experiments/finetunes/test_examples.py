@@ -19,7 +19,7 @@ def test_examples_show_the_behaviours_of_their_fine_tune(name):
     assert len(found) > 100
     for behaviour in FINE_TUNES[name]:
         shown = BEHAVIOURS[behaviour].share([each.answer for each in found])
-        assert (0.3 < shown < 0.5) if behaviour == "cooking" else shown == 1
+        assert (0.25 < shown < 0.5) if behaviour == "cooking" else shown == 1
     for behaviour in BEHAVIOURS.keys() - {*FINE_TUNES[name], "past"}:
         assert BEHAVIOURS[behaviour].share([each.answer for each in found]) == 0
 

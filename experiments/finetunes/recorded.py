@@ -1,0 +1,55 @@
+"""The records of the fine-tunes, read for the page and its figure."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+METHODS = {
+    "signed": "signed",
+    "one_sided_F": "one-sided F",
+    "one_sided_2F": "one-sided 2F",
+    "mean": "mean difference",
+    "pca": "PCA",
+}
+"""Names of the methods in tables."""
+HALF = 0.5
+"""Least share of the shift that a found direction brings, and takes away."""
+Line = dict[str, Any]
+
+
+def lines(name: str) -> list[Line]:
+    """Return the lines of a record."""
+    file = RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+
+
+def brought(line: Line) -> float:
+    """Return the share of the behaviour's shift that adding the direction to the base model brings."""
+    return (line["added"]["share"] - line["base"]) / (line["tuned"] - line["base"])
+
+
+def taken(line: Line) -> float:
+    """Return the share of the shift that subtracting the direction from the tuned model takes away."""
+    return (line["tuned"] - line["subtracted"]["share"]) / (line["tuned"] - line["base"])
+
+
+def found(line: Line) -> bool:
+    """Return whether the direction brings and takes away half of the shift."""
+    return min(brought(line), taken(line)) >= HALF
+
+
+def of_method(record: Sequence[Line], place: tuple[str, str], method: str) -> list[Line]:
+    """Return the lines of a behaviour of a fine-tune by one method, a seed each."""
+    return [each for each in record if (each["fine_tune"], each["behaviour"], each["method"]) == (*place, method)]
+
+
+def places(record: Sequence[Line]) -> list[tuple[str, str]]:
+    """Return the fine-tunes and behaviours of a record, in its order."""
+    return list(dict.fromkeys((each["fine_tune"], each["behaviour"]) for each in record))
+
+
+def percent(share: float) -> str:
+    """Format a share."""
+    return f"{share:.0%}".replace("%", " %")
