@@ -83,7 +83,7 @@ def test_steered_texts_are_those_of_the_model_with_the_row_added(
     found = explore(folders, n_tokens=512, prompts=["The old lighthouse", "He"], steered_latents=2)
     sae = found.saes["batch_abstopk"]
     steered = [latent for latent in sae if latent.steered]
-    assert [latent.index for latent in steered] == sorted(sae.collected.suggested(2))
+    assert [latent.index for latent in steered] == sorted(sae.suggested(2))
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
     for latent in steered:
         assert [row.prompt for row in latent.steered] == ["The old lighthouse", "He"]

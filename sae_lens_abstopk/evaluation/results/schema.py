@@ -102,7 +102,7 @@ def read_results(path: str | Path) -> Results:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(
-            f"{path}: no such results file; `abstopk eval` writes one as results.json, `abstopk inspect --json` a "
+            f"{path}: no such results file; `abstopk eval` writes one as results.json, `abstopk inspect --out` a "
             "short one."
         )
     try:
