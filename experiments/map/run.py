@@ -38,7 +38,7 @@ RECORD = Path(__file__).resolve().parent / "results" / "cells.jsonl"
 ARCHITECTURES = {"batch": ("batch_abstopk", "sparse_batchtopk"), "vector": ("abstopk", "sparse_topk")}
 """Signed and one-sided architecture by selection."""
 SHARES = (1.0, 0.125, 0.0)
-"""Shares of signed latents."""
+"""Shares of signed latents; with selection for each vector, all or none."""
 WIDTHS = (1 / 16, 1 / 4, 1.0, 2.0, 8.0)
 """F / D of which all shares are trained; one-sided SAEs also of twice as many latents."""
 KS = (8, 32)
@@ -63,7 +63,9 @@ class Cell:
     @property
     def shares(self) -> Sequence[float]:
         """Shares of signed latents that are trained; a width of 2 F is for one-sided SAEs only."""
-        return SHARES if self.f_over_d in WIDTHS else (0.0,)
+        if self.f_over_d not in WIDTHS:
+            return (0.0,)
+        return SHARES if self.selection == "batch" else (1.0, 0.0)
 
 
 class Member(NamedTuple):
@@ -108,7 +110,8 @@ def run_members(cell: Cell, vectors: KindVectors, members: Sequence[Member], fol
             overrides[f"{where}.architecture"] = one_sided
         else:
             overrides[f"{where}.architecture"] = signed
-            overrides[f"{where}.signed_share"] = member.share
+            if cell.selection == "batch":
+                overrides[f"{where}.signed_share"] = member.share
             overrides[f"{where}.odd"] = cell.kind == PAIRS and member.share == 1
     cfg = load_config("vectors", overrides, vectors=vectors)
     folders = train(cfg, vectors=vectors, console=Console(quiet=True)).folders

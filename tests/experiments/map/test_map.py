@@ -1,0 +1,86 @@
+"""Cells of the map on made-up vectors, and the statistics of vectors whose sides are known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.map import run
+from experiments.map.collect import sentence_means
+from experiments.map.kinds import CHOOSING, REPORTED, KindVectors, kinds_in, read_kind, write_kind
+from experiments.map.run import Cell, cells, run_cell
+from experiments.map.statistics import sign_statistics
+from sae_lens_abstopk.vectors.vector_spec import VectorSpec
+from sae_lens_abstopk.vectors.vectors import Vectors
+
+N, D, K = 3000, 16, 2
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> KindVectors:
+    """Sparse combinations of the axes with signs, in 60 documents."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(N, D)) * (random.random((N, D)) < 0.2) + 0.02 * random.normal(size=(N, D))
+    write_kind(tmp_path, "made up", torch.from_numpy(x), torch.arange(N) // 50, "a test")
+    assert kinds_in(tmp_path) == ["made up"]
+    return read_kind(tmp_path, "made up")[0]
+
+
+def test_documents_are_in_one_part_each(vectors: KindVectors) -> None:
+    spec = VectorSpec(dataset_path="made up")
+    rows = [vectors.part(spec, "train"), vectors.numbers(CHOOSING), vectors.numbers(REPORTED)]
+    assert [len(each) for each in rows] == [0.8 * N, 0.1 * N, 0.1 * N]
+    documents = [set(vectors.document[each].tolist()) for each in rows]
+    assert len(set.union(*documents)) == sum(map(len, documents)) == 60
+    assert torch.equal(vectors.part(spec, "held_out"), rows[2])
+
+
+@pytest.mark.parametrize("selection", ["batch", "vector"])
+def test_a_cell_has_every_share_and_seed_at_one_l0(
+    vectors: KindVectors, selection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "ROWS", 40 * run.BATCH)
+    monkeypatch.setattr(run, "RATES", (1e-4, 1e-2))
+    line = run_cell(Cell("made up", selection, 1.0, K), vectors, seeds=2)
+    shares = (1.0, 0.125, 0.0) if selection == "batch" else (1.0, 0.0)
+    found = {(each["share"], each["seed"]): each for each in line["saes"]}
+    assert set(found) == {(share, seed) for share in shares for seed in range(2)}
+    assert all(each["l0"] == pytest.approx(K, abs=0.4) for each in found.values())
+    # the axes have signs
+    assert found[1.0, 0]["fvu"] < found[0.0, 0]["fvu"] < 1
+    assert {each["rate"] for each in line["saes"]} == {1e-2}
+    assert set(line["stability"]) == set(map(str, shares))
+
+
+def test_one_sided_saes_alone_are_trained_at_twice_a_width() -> None:
+    found = cells(["kind"], selections=["batch"], widths=[0.25, 1], ks=[8])
+    assert {cell.f_over_d: list(cell.shares) for cell in found} == {
+        0.25: [1.0, 0.125, 0.0],
+        0.5: [0.0],
+        1: [1.0, 0.125, 0.0],
+        2: [1.0, 0.125, 0.0],
+    }
+
+
+def test_statistics_of_symmetric_and_of_one_sided_vectors() -> None:
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(20_000, 4, generator=generator)
+    one_sided = normal.square()
+    both = sign_statistics(Vectors("normal", (normal,))), sign_statistics(Vectors("one-sided", (one_sided,)))
+    assert both[0].weaker_side > 0.48 > 0.4 > both[1].weaker_side
+    assert both[0].skewness < 0.06 < 1 < both[1].skewness
+    assert both[0].effective_rank == pytest.approx(1, abs=0.01)
+    assert both[0].mean_energy < 0.001 < 0.3 < both[1].mean_energy
+    assert abs(both[0].whitened_kurtosis) < 0.1
+
+
+def test_means_are_of_whole_sentences() -> None:
+    x = torch.arange(40.0).view(1, 20, 2)
+    sentence = torch.tensor([[0] * 3 + [1] * 6 + [2] * 2 + [3] * 6 + [4] * 3])
+    read = torch.ones(1, 20, dtype=torch.bool)
+    read[0, 3] = False
+    means, documents = sentence_means(x, read, sentence, torch.tensor([7]))
+    # the second is too short, the first and the last are cut
+    torch.testing.assert_close(means, torch.stack([x[0, 4:9].mean(0), x[0, 11:17].mean(0)]))
+    assert documents.tolist() == [7, 7]
