@@ -19,6 +19,8 @@ from experiments.pages import filled, markdown_table
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "diff.md"
 PICTURE = ROOT / "docs" / "pictures" / "diff.svg"
+ANSWER = 64
+"""Characters of an answer that are shown."""
 KINDS = tuple(METHODS)[:3]
 TITLES = {
     "french": "answers in French",
@@ -64,7 +66,7 @@ def latents_table(record: Sequence[Line]) -> str:
             direction = line["direction"]
             rank = list(line["share"]).index(direction) + 1
             costs = (f"{line[way]['cost']:.2f}" for way in ("added", "subtracted"))
-            answer = line["added"]["answers"][0].replace("\n", " ").replace("|", "/")
+            answer = line["added"]["answers"][0].replace("\n", " ").replace("|", "/")[:ANSWER]
             rows.append((row_name(*place), direction, str(rank), percent(line["share"][direction]), *costs, answer))
     header = ("behaviour", "latent, pole", "rank", "KL share", "cost, added", "taken", "the base model with it")
     return markdown_table(header, rows)
