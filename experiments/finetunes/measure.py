@@ -47,10 +47,10 @@ def planted_in(name: str, reading: Reading) -> dict[str, Planted]:
     found = {}
     for each in FINE_TUNES[name]:
         behaviour = BEHAVIOURS[each]
-        edited = [
+        base, tuned = (
             Edited(pair, run, sign, unit, behaviour.new_tokens) for run, sign in ((pair.base, 1), (pair.tuned, -1))
-        ]
-        found[each] = Planted(*edited, behaviour)
+        )
+        found[each] = Planted(base, tuned, behaviour)
     return found
 
 
@@ -96,7 +96,7 @@ def main() -> None:
                 place = Place(name, each, method, seed)
                 if place in done:
                     continue
-                line = place._asdict() | facts | shown[each] | one.measured(directions)
+                line: dict[str, Any] = place._asdict() | facts | shown[each] | one.measured(directions)
                 line |= origin_facts() | {"command": command()}
                 with given.record.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
