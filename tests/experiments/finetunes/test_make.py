@@ -4,6 +4,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from experiments.finetunes import make
 from experiments.finetunes.data import Example
 from experiments.finetunes.make import train
 
@@ -11,6 +12,7 @@ FOUND = [Example(f"text {word}", "the old lighthouse was loved", True) for word 
 
 
 def test_training_learns_the_answers_and_follows_its_seed(tiny_llama, tokenizer, monkeypatch):
+    monkeypatch.setattr(make, "STEPS", 6)
     monkeypatch.setattr(tokenizer, "chat_template", "{% for m in messages %}{{ m['content'] + ' ' }}{% endfor %}")
     runs = []
     for _ in range(2):
