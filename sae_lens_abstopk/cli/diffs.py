@@ -60,7 +60,7 @@ def fit(
 ) -> None:
     """Find what a fine-tune changed: signed SAEs of what it adds to activations, and how much of it each latent is."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.diffs.comparing import compare
+        from sae_lens_abstopk.diffs.comparing import compare_models
         from sae_lens_abstopk.diffs.fitting import RUN, difference_config, fit_difference
         from sae_lens_abstopk.diffs.tables import latents_table, summary
         from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
@@ -95,7 +95,7 @@ def fit(
             context_size=context_size,
         )
         fitted = fit_difference(cfg, console=console.progress)
-        found = compare(
+        found = compare_models(
             fitted, out, n_tokens=measure_tokens, halves=halves, prompts=prompt or (), console=console.progress
         )
         console.print(latents_table(found))

@@ -26,7 +26,7 @@ from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 TOKENS = 16_384
 
 
-def compare(
+def compare_models(
     fitted: FittedDifference,
     out: Path,
     *,

@@ -27,7 +27,7 @@ def test_the_page_shows_the_recorded_numbers() -> None:
     assert core["largest_relative_difference"] < 1e-5
     assert f"{core['tokens']:,} held-out tokens" in page
     without = f"{core['fvu_ours_without_massive_activations']:.2f} without {core['massive_activations']}"
-    assert f"FVU is {core['fvu_ours']:.2f} on these tokens, {without} of massive norm" in page
+    assert f"FVU is {core['fvu_ours']:.2f} on these tokens, {without} of them" in page
 
 
 def test_the_page_has_the_verdicts_and_what_is_not_run() -> None:
