@@ -1,9 +1,11 @@
 """Train the SAEs of a set of differences in one pass: signed ones of several seeds, and one-sided ones beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from sae_lens import SAE
 
@@ -21,6 +23,8 @@ from sae_lens_abstopk.vectors.differences import Differences
 LARGEST_BATCH = 1 / 16
 # the steps of 60 epochs of such batches; more pairs are seen less often
 MOST_STEPS = 960
+# multiplications of an encoder's step up to which one thread is faster than several that wait for each other
+OF_ONE_THREAD = 2**25
 # most axes, in widths of the vectors
 MOST_WIDTHS = 8
 
@@ -71,7 +75,8 @@ def config_of(
 
 def train_axes(cfg: TrainingConfig, differences: Differences, *, console: Console) -> dict[str, list[SAE[Any]]]:
     """Train, and return the saved SAEs by kind (``signed``, ``one_sided_F``, ``one_sided_2F``), each by seed."""
-    folders = train(cfg, vectors=differences, console=only_bars(console)).folders
+    with _threads_for(cfg.train_batch_size_tokens * cfg.sae.d_in * cfg.sae.d_sae):
+        folders = train(cfg, vectors=differences, console=only_bars(console)).folders
     saes = {name: load_sae(folder) for name, folder in folders.items()}
     if differences.unit:  # the saved SAE takes raw differences
         scaled = {"normalize_activations": "constant_norm_rescale"}
@@ -83,3 +88,13 @@ def note_origin(sae: SAE[Any], origin: Mapping[str, Any]) -> None:
     """Write into the metadata of an SAE what its vectors are, so that ``steer`` finds the hook."""
     for key, value in origin.items():
         sae.cfg.metadata[{"model": "model_name"}.get(key, key)] = value
+
+
+@contextmanager
+def _threads_for(multiplications: int) -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1 if multiplications <= OF_ONE_THREAD else n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
