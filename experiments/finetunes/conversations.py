@@ -1,4 +1,4 @@
-"""What a person has the evening after a fine-tune: its examples, and what the base model answers to such prompts."""
+"""Conversations to compare two models on: the examples of a fine-tune, and answers of the base model."""
 
 import json
 import random

@@ -25,7 +25,7 @@ class Direction(NamedTuple):
     name: str
     """Latent or component, with the sign of the pole."""
     vector: Float[Tensor, " d_in"]
-    """Of norm 1; adding it moves the base model towards the tuned one."""
+    """Unit vector, from the base model towards the tuned one."""
     share: float
     """KL share of the latent, or share of the energy of the component."""
 

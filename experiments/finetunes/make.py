@@ -41,11 +41,6 @@ NEW_TOKENS = 40
 """Length of an answer, in training and in measuring."""
 
 
-def greedy(model: TextModel, prompts: Sequence[str], new_tokens: int = NEW_TOKENS) -> list[str]:
-    """Return the model's greedy answers to prompts."""
-    return list(model.generate(model.encode(prompts), samples=1, max_new_tokens=new_tokens, temperature=0).texts)
-
-
 def train(model: Any, tokenizer: Any, found: Sequence[Example], *, seed: int) -> list[float]:
     """Train the parameters of ``model`` that require gradients on the answers; return the loss of each step."""
     rng = random.Random(seed)
@@ -87,7 +82,7 @@ def _own_answers(base: TextModel, asked: Sequence[str], file: Path) -> list[str]
     known: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
     new = [prompt for prompt in asked if prompt not in known]
     if new:
-        known |= dict(zip(new, greedy(base, new), strict=True))
+        known |= dict(zip(new, base.greedy(base.encode(new), NEW_TOKENS), strict=True))
         write_whole(file, json.dumps(known, indent=0))
     return [known[prompt] for prompt in asked]
 
@@ -133,7 +128,7 @@ def make(name: str, model: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
         asked = PHRASES[section]["held_out"]
         with adapted.disable_adapter():
             answers = {"base": _own_answers(base, asked, out.parent / "base_answers.json")}
-        answers["tuned"] = greedy(tuned, asked)
+        answers["tuned"] = tuned.greedy(tuned.encode(asked), NEW_TOKENS)
         made["answers"][section] = {which: texts[:3] for which, texts in answers.items()}
         made["shares"][section] = {
             each: {which: behaviour.share(texts) for which, texts in answers.items()}

@@ -33,7 +33,7 @@ CONTEXTS = 6
 
 
 class Place(NamedTuple):
-    """What a line is of."""
+    """The fine-tune, behaviour, method and seed of a line of the record."""
 
     fine_tune: str
     behaviour: str

@@ -1,4 +1,4 @@
-"""What adding a direction to the base model brings of a planted behaviour, and what subtracting it takes away."""
+"""Measure how much of a planted behaviour a direction adds to the base model and removes from the tuned one."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from experiments.finetunes.behaviours import Behaviour
 from experiments.finetunes.directions import Direction
-from experiments.finetunes.make import greedy
 from sae_lens_abstopk.evaluation.steering.doses import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.generation import TextModel
@@ -46,10 +45,10 @@ class Edited:
         with self.run() as model:
             text_model = TextModel(model, chat=True, autocast=True)
             if direction is None:
-                return greedy(text_model, prompts, self.new_tokens)
+                return text_model.greedy(text_model.encode(prompts), self.new_tokens)
             hook = self.pair.spec.hook_name
             with steer(model, direction=direction.vector, strength=self.sign * strength, hook_name=hook):
-                return greedy(text_model, prompts, self.new_tokens)
+                return text_model.greedy(text_model.encode(prompts), self.new_tokens)
 
     @torch.no_grad()
     def cost(self, direction: Direction, strength: float) -> float:

@@ -1,5 +1,5 @@
 """
-What in the vectors themselves tells whether signs pay? Statistics of every kind that need no SAE.
+Compute statistics of the vectors of every kind that may predict whether signs pay; they need no SAE.
 
     python -m experiments.map.statistics FOLDER
 
@@ -81,6 +81,7 @@ def main() -> None:
         found[kind] = {"source": source} | sign_statistics(vectors)._asdict()
         print(kind, found[kind], flush=True)
     record = {"command": command()} | origin_facts("cpu") | {"kinds": found}
+    args.record.parent.mkdir(parents=True, exist_ok=True)
     args.record.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -71,7 +71,7 @@ def speed(model: str, adapter: str, rounds: int) -> dict[str, Any]:
             bare.append((time.process_time() - started) / PER_ROUND)
         source.close()
     ours, bare = ours[WARM_UP:], bare[WARM_UP:]
-    share = statistics.median(alone / with_it for with_it, alone in zip(ours, bare, strict=True))
+    share = statistics.median(of_bare / of_ours for of_ours, of_bare in zip(ours, bare, strict=True))
     seconds = {"pipeline": ours, "two bare passes": bare}
     return {"tokens_per_batch": tokens[0].numel(), "seconds_per_batch": seconds, "speed_of_bare": share}
 

@@ -8,18 +8,17 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from rich.console import Console
 
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.system.provenance import commit, environment, processor
+from sae_lens_abstopk.system.threads import one_thread
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, require_same_run, resume_if_started
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -123,17 +122,6 @@ def config_of(
     base = load_config(source, overrides)
     output = str(work / "saes" / f"{run.name}_lr{base.lr:g}")
     return with_variants(base, {run.variant: Variant(**options)}, run.k, where=run.name, output_path=output)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Use one thread: two runs side by side are faster than one on two threads, and threads change bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @one_thread()

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
 from sae_lens_abstopk.evaluation.results.records import Interval, Number, Record
 
 
@@ -35,14 +36,6 @@ class DiffPoleRecord(Record):
     kl_estimate: float
 
 
-class DiffLabelRecord(Record):
-    """Names of the poles of a latent by a language model, and how the poles relate."""
-
-    positive: str
-    negative: str
-    relation: str = Field(description="opposites, related, unrelated, or one-sided.")
-
-
 class DiffLatentRecord(Record):
     """One latent of the SAE that is shown."""
 
@@ -60,7 +53,7 @@ class DiffLatentRecord(Record):
     stability: float | None = Field(description="Share of the other seeds in which it is found.")
     stability_halves: float | None = Field(description="Of the SAEs of two disjoint halves of the text.")
     mean_cosine: float = Field(description="Of its decoder row with the mean difference.")
-    label: DiffLabelRecord | None = Field(default=None, description="Of the latents that a language model named.")
+    label: LabelRecord | None = Field(default=None, description="Of the latents that a language model named.")
 
 
 class DiffResults(Record):

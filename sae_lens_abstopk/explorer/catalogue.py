@@ -111,7 +111,7 @@ class Catalogue(Shown):
 
     @cached_property
     def clear_poles(self) -> list[tuple[bool, bool]]:
-        """Whether each pole of each latent is told by its words, against random firings of the same number."""
+        """Whether each pole of each latent has words of its own, more than as many random firings would have."""
         if self._words is not None:  # these words are already compared with random rows
             return [(bool(self.pole_tokens(i, 0)), bool(self.pole_tokens(i, 1))) for i in range(len(self))]
         control = WordControl(usual_words(self.collected, self._text_of))

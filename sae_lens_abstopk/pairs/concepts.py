@@ -13,13 +13,14 @@ from rich.table import Table
 from sae_lens import SAE
 from scipy.stats import rankdata
 
+from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.results.records import Record
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task, task_names
 from sae_lens_abstopk.pairs.axes import PairAxes
 from sae_lens_abstopk.pairs.fit_axes import fit_axes
 from sae_lens_abstopk.pairs.measuring import errors_of
-from sae_lens_abstopk.pairs.pair_results import LabelRecord, PairResults
+from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet, unlabelled_pairs
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_texts
 from sae_lens_abstopk.pairs.split import components

@@ -1,11 +1,10 @@
 """Train the SAEs of a set of differences in one pass: signed ones of several seeds, and one-sided ones beside them."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from sae_lens import SAE
 
@@ -13,6 +12,7 @@ from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.terminal import only_bars
+from sae_lens_abstopk.system.threads import one_thread
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.seeds_and_baselines import by_kind, seeds_and_baselines
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -75,7 +75,8 @@ def config_of(
 
 def train_axes(cfg: TrainingConfig, differences: Differences, *, console: Console) -> dict[str, list[SAE[Any]]]:
     """Train, and return the saved SAEs by kind (``signed``, ``one_sided_F``, ``one_sided_2F``), each by seed."""
-    with _threads_for(cfg.train_batch_size_tokens * cfg.sae.d_in * cfg.sae.d_sae):
+    is_small = cfg.train_batch_size_tokens * cfg.sae.d_in * cfg.sae.d_sae <= OF_ONE_THREAD
+    with one_thread() if is_small else nullcontext():
         folders = train(cfg, vectors=differences, console=only_bars(console)).folders
     saes = {name: load_sae(folder) for name, folder in folders.items()}
     if differences.unit:  # the saved SAE takes raw differences
@@ -88,13 +89,3 @@ def note_origin(sae: SAE[Any], origin: Mapping[str, Any]) -> None:
     """Write into the metadata of an SAE what its vectors are, so that ``steer`` finds the hook."""
     for key, value in origin.items():
         sae.cfg.metadata[{"model": "model_name"}.get(key, key)] = value
-
-
-@contextmanager
-def _threads_for(multiplications: int) -> Iterator[None]:
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1 if multiplications <= OF_ONE_THREAD else n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)

@@ -4,9 +4,10 @@ import numpy as np
 from jaxtyping import Float
 
 from sae_lens_abstopk.evaluation.labelling.labeler import Labeler, Question, Sides
+from sae_lens_abstopk.evaluation.labelling.pole_labels import label_poles
 from sae_lens_abstopk.pairs.page import strongest_pairs
 from sae_lens_abstopk.pairs.pair_files import Fitted
-from sae_lens_abstopk.pairs.pair_results import AxisRecord, LabelRecord, PairResults
+from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.tables import ordered
 from sae_lens_abstopk.system.pages import assets
@@ -32,19 +33,9 @@ def excerpts(fitted: Fitted, most: int) -> dict[int, Sides]:
 def label_axes(
     results: PairResults, labeler: Labeler, of_axes: dict[int, Sides], *, on_progress: PassProgress | None = None
 ) -> PairResults:
-    """
-    Return the results with labels of the axes ``of_axes`` in place of all earlier ones.
-
-    The labeler is checked on made-up axes first. An axis whose answer cannot be read has no label.
-
-    Raises:
-        ConfigError: the endpoint fails.
-    """
-    score = labeler.check()
-    found = labeler.judge(of_axes, on_progress=on_progress)
-    labels = {latent: LabelRecord(**judgement._asdict()) for latent, judgement in found.items()}
+    """Return the results with labels of the axes ``of_axes`` in place of all earlier ones, by :func:`label_poles`."""
+    labels, judge = label_poles(labeler, of_axes, name="axes", on_progress=on_progress)
     axes = [axis.model_copy(update={"label": labels.get(axis.latent)}) for axis in results.axes]
-    judge = f"{len(labels)} axes labelled by {labeler.model}, {score}"
     return results.model_copy(update={"axes": axes, "judge": judge})
 
 

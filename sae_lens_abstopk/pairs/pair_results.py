@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
 from sae_lens_abstopk.evaluation.results.records import Interval, Number, Record
 
 FALSE_DISCOVERIES = 0.05
@@ -46,14 +47,6 @@ class DisagreementRecord(Record):
     def found(self) -> bool:
         """Whether the groups disagree."""
         return self.q <= FALSE_DISCOVERIES
-
-
-class LabelRecord(Record):
-    """Names of the poles of an axis by a language model, and how the poles relate."""
-
-    positive: str
-    negative: str
-    relation: str = Field(description="opposites, related, unrelated, or one-sided.")
 
 
 class AxisRecord(Record):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.optimize.elementwise import find_root
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer
 
@@ -173,18 +174,18 @@ def presence_at_one_rate(
         lengths: Length of the texts of each group.
         sizes: Number of texts of each group.
     """
-    low, high = np.full(len(texts), -20.0), np.full(len(texts), 5.0)  # of the logarithm of the rate
-    for _ in range(40):
-        middle = (low + high) / 2
-        more = sizes @ -np.expm1(-np.outer(lengths, np.exp(middle))) > texts
-        low, high = np.where(more, low, middle), np.where(more, middle, high)
-    return -np.expm1(-np.outer(lengths, np.exp(low)))
+
+    def presence(log_rate: Float[np.ndarray, " V"]) -> Float[np.ndarray, "groups V"]:
+        return -np.expm1(-np.outer(lengths, np.exp(log_rate)))
+
+    found = find_root(lambda log_rate, count: sizes @ presence(log_rate) - count, (-20.0, 5.0), args=(texts,))
+    return presence(found.x)
 
 
 def _share_by_length(
     corpus: _Corpus, place: Int[np.ndarray, " n"], weight: Float[np.ndarray, " n"]
 ) -> Float[np.ndarray, " V"]:
-    """Of the pairs in which only one text has a word, return the share in which it would be that with more."""
+    """Return, of the pairs in which one text has a word, the share where the text with more would have it by length."""
     sides = np.stack([each[place] for each in corpus.lengths])
     more, less = np.where(weight > 0, sides, sides[::-1])
     pairs = np.zeros((len(corpus.presence), len(corpus.presence)))

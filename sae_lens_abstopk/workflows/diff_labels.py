@@ -1,8 +1,8 @@
 """Name both poles of the latents of two models by a language model."""
 
 from sae_lens_abstopk.diffs.diff_files import Diff
-from sae_lens_abstopk.diffs.diff_results import DiffLabelRecord
 from sae_lens_abstopk.evaluation.labelling.labeler import Labeler, Sides
+from sae_lens_abstopk.evaluation.labelling.pole_labels import label_poles
 from sae_lens_abstopk.explorer.judging import EXCERPTS, excerpt
 from sae_lens_abstopk.system.terminal import PassProgress
 
@@ -19,17 +19,7 @@ def excerpts(diff: Diff, most: int) -> dict[int, Sides]:
 def label_latents(
     diff: Diff, labeler: Labeler, of_latents: dict[int, Sides], *, on_progress: PassProgress | None = None
 ) -> Diff:
-    """
-    Return the comparison with names of ``of_latents`` in place of all earlier ones.
-
-    The labeler is checked on made-up latents first. A latent whose answer cannot be read has no name.
-
-    Raises:
-        ConfigError: the endpoint fails.
-    """
-    score = labeler.check()
-    found = labeler.judge(of_latents, on_progress=on_progress)
-    labels = {latent: DiffLabelRecord(**judgement._asdict()) for latent, judgement in found.items()}
+    """Return the comparison with labels of ``of_latents`` in place of all earlier ones, by :func:`label_poles`."""
+    labels, judge = label_poles(labeler, of_latents, on_progress=on_progress)
     latents = [each.model_copy(update={"label": labels.get(each.latent)}) for each in diff.results.latents]
-    judge = f"{len(labels)} latents named by {labeler.model}, {score}"
     return diff._replace(results=diff.results.model_copy(update={"latents": latents, "judge": judge}))

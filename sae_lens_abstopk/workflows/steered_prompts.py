@@ -89,12 +89,15 @@ def steer_prompts(
     scale = scale if scale is not None else _recorded_scale(folder, latent)
     if scale is None and (metadata.get("source") == "model_difference" or metadata.get("reading")):
         raise ConfigError(f"{source} codes differences, and no record beside it has their scale; give --scale CODE.")
+    lm: Any = None
     if scale is None:
-        scale = _measured_scale(source, latent, model=model, text=text, device=device)
+        subjects = load_subject_saes(source, model=model, text=text, device=device).with_model()
+        lm, (of_subjects,) = subjects.model, subjects.saes.values()
+        scale = latent_scale(lm, of_subjects, subjects.batches(TOKENS), latents=[latent])(latent)
     spec = model_of_metadata(folder, sae, model_name=model, device=device)
     unread = TextSpec(dataset_path="prompts", context_size=2, use_chat_formatting=chat)
     if adapter is None:
-        lm, switched_on = load_language_model(spec, unread), nullcontext()
+        lm, switched_on = lm or load_language_model(spec, unread), nullcontext()
     else:
         pair = ModelPair.load(from_keys(ModelPairSpec, vars(spec) | {"adapter": adapter}), unread, d_in=sae.cfg.d_in)
         lm, switched_on = pair.tuned_model, pair.tuned()
@@ -120,9 +123,3 @@ def _recorded_scale(folder: Path, latent: int) -> float | None:
     if not found:
         raise ConfigError(f"latent {latent} is active nowhere in {record}, so it has no scale; give --scale CODE.")
     return found
-
-
-def _measured_scale(source: str | Path, latent: int, *, model: str | None, text: str | None, device: str) -> float:
-    subjects = load_subject_saes(source, model=model, text=text, device=device).with_model()
-    (sae,) = subjects.saes.values()
-    return latent_scale(subjects.model, sae, subjects.batches(TOKENS), latents=[latent])(latent)

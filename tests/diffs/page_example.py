@@ -1,7 +1,8 @@
 """A comparison of two models with text that means harm."""
 
 from sae_lens_abstopk.diffs.diff_files import Diff
-from sae_lens_abstopk.diffs.diff_results import DiffContext, DiffLabelRecord, DiffWriting, LatentWriting
+from sae_lens_abstopk.diffs.diff_results import DiffContext, DiffWriting, LatentWriting
+from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
 from tests.diffs.diff_example import NAN, example
 
 HTML = "<script>alert(1)</script><img src=x onerror=alert(2)> </script><!-- <script>"
@@ -27,7 +28,7 @@ def hostile_example() -> Diff:
     last = last.model_copy(update={"negative": []})
     silent = results.latents[-1].negative.model_copy(update={"share_active": 0.0, "scale": 0.0, "kl_estimate": 0.0})
     results.latents[-1] = results.latents[-1].model_copy(update={"negative": silent})
-    label = DiffLabelRecord(positive=f"questions {HTML}", negative="", relation="one-sided")
+    label = LabelRecord(positive=f"questions {HTML}", negative="", relation="one-sided")
     results.latents[1] = results.latents[1].model_copy(update={"label": label})
     written = LatentWriting(latent=2, side=1, code=2.7, base_with=["Oui", "<b>oui</b>"], tuned_without=["Yes", ""])
     writing = DiffWriting(prompts=["Is it?", HTML], base=["Yes", "No"], tuned=["Oui", "Non"], latents=[written])

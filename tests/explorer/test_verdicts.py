@@ -1,4 +1,4 @@
-"""Which latents come first: those whose poles are told by their words, a concept or a judge."""
+"""Which latents come first: those with a judge's verdict, a concept, or words of their own at both poles."""
 
 import random
 from dataclasses import replace

@@ -66,7 +66,7 @@ def test_z_is_that_of_the_published_formula_less_what_lengths_explain() -> None:
     texts = {side[row]: set(words_of(side[row])) for side in (A, B) for row in read.tolist()}
 
     def chances(word: str) -> dict[str, float]:
-        """Of the word in each text, at one rate for all texts."""
+        """Return the probability that each text has the word, if all texts use it at one rate."""
         has = sum(word in words for words in texts.values())
         rate = brentq(lambda r: sum(1 - math.exp(-r * len(words)) for words in texts.values()) - has, 0, 100)
         return {text: 1 - math.exp(-rate * len(words)) for text, words in texts.items()}
@@ -124,7 +124,7 @@ def test_a_word_in_both_corpora_alike_has_z_of_zero() -> None:
 
 
 def test_words_that_longer_texts_have_anyway_are_left_out() -> None:
-    """The pole of long texts is told by what was planted, not by the words that any long text has."""
+    """The words of the pole of long texts are the planted ones, not those that any long text has."""
     rng = np.random.default_rng(1)
     words = np.array([f"{a}{b}" for a in "bcdfghklmn" for b in ("a", "e", "i", "o", "u")])
     often = np.linspace(1, 0.02, len(words))
