@@ -212,7 +212,7 @@ def concepts(
     model: Annotated[str | None, Option(help="Language model or sentence-transformers model.")] = None,
     layer: Annotated[int | None, Option(help="Layer; by default the middle one.", min=0)] = None,
     d_sae: Annotated[int, Option(help="Number of axes.", min=1)] = 24,
-    k: Annotated[float, Option(help="Mean number of active axes of a pair.", min=1)] = 4,
+    k: Annotated[float, Option(help="Mean number of active axes of a pair.", min=1)] = 5,
     seed: Annotated[int, Option(help="Seed of the first SAE.", min=0, max=2**31 - 1)] = 0,
     out: Annotated[Path, Option("--out", "-o", help="Output folder, new or empty.")] = Path("concepts"),
     device: Device = "auto",

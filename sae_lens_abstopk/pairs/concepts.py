@@ -132,7 +132,7 @@ def fit_concepts(
     *,
     out: Path,
     d_sae: int = 24,
-    k: float = 4,
+    k: float = 5,
     seeds: int = 5,
     seed: int = 0,
     console: Console | None = None,
@@ -152,10 +152,11 @@ def fit_concepts(
     concept = np.array(pairs.groups)
 
     def score(sae: SAE[Any]) -> float:
-        """Return the mean AUROC of the best latents on training templates."""
+        """Return the mean AUROC and coverage, added, of the best latents on training templates."""
         codes = both_codes(sae, differences)
         parts = ((concept == name) & ~held_out for name in poles)
-        return float(np.mean([best_latent(codes, part, part).auroc for part in parts]))
+        best = [best_latent(codes, part, part) for part in parts]
+        return float(np.mean([each.auroc + each.coverage for each in best]))
 
     fitted = fit_axes(
         pairs,
