@@ -1,6 +1,6 @@
 """The ``steer`` subcommand."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
@@ -19,6 +19,10 @@ def steer(
     strength: Annotated[
         list[float] | None, Option(help="How much is added and taken away, in scales; may be repeated. 1 by default.")
     ] = None,
+    operator: Annotated[
+        Literal["add", "cap"],
+        Option(help="Add to every token, or move each just far enough that its projection is at least that strong."),
+    ] = "add",
     scale: Annotated[
         float | None,
         Option(
@@ -51,6 +55,7 @@ def steer(
             latent,
             prompt,
             strengths=strength or (1.0,),
+            operator=operator,
             scale=scale,
             model=model,
             adapter=adapter,

@@ -5,7 +5,7 @@ from typing import Any
 
 from sae_lens import SAE
 
-from sae_lens_abstopk.evaluation.steering.steer import steer
+from sae_lens_abstopk.evaluation.steering.steer import Operator, steer
 from sae_lens_abstopk.explorer.latents import SteeredText
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.token_filter import TokenSelection
@@ -22,12 +22,14 @@ def steered_texts(
     prompts: Sequence[str],
     *,
     strengths: Sequence[float] = STRENGTHS,
+    operator: Operator = "add",
     chat: bool = False,
     max_new_tokens: int = NEW_TOKENS,
     on_progress: PassProgress | None = None,
 ) -> dict[int, tuple[SteeredText, ...]]:
     """
-    Continue ``prompts`` greedily with ``strength * scale`` of a latent added at every token, for all ``strengths``.
+    Continue ``prompts`` greedily with ``strength * scale`` of a latent added at every token, for all ``strengths``;
+    with the operator ``cap``, each token is moved only as far as that projection.
 
     ``scales`` maps latents to the code that a strength of 1 adds. With ``chat`` the prompts are turns of a user.
     Returns one text per prompt for each latent. ``on_progress`` is called with (latents done, latents in all).
@@ -42,7 +44,7 @@ def steered_texts(
             if strength == 0:
                 columns.append(unsteered)
                 continue
-            with steer(model, sae, latent=latent, strength=strength, scale=scale):
+            with steer(model, sae, latent=latent, strength=strength, scale=scale, operator=operator):
                 columns.append(text_model.greedy(encoded, max_new_tokens))
         found[latent] = tuple(map(SteeredText, prompts, zip(*columns, strict=True)))
         if on_progress is not None:

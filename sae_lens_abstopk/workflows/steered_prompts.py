@@ -9,6 +9,7 @@ from sae_lens_abstopk.diffs.diff_files import RESULTS as OF_DIFF
 from sae_lens_abstopk.diffs.diff_results import DiffResults
 from sae_lens_abstopk.diffs.fitting import SAE_FOLDER
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
+from sae_lens_abstopk.evaluation.steering.steer import Operator
 from sae_lens_abstopk.evaluation.subjects.sae_specs import model_of_metadata
 from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes
 from sae_lens_abstopk.explorer.latents import SteeredText
@@ -45,6 +46,7 @@ def steer_prompts(
     prompts: Sequence[str],
     *,
     strengths: Sequence[float] = (1.0,),
+    operator: Operator = "add",
     scale: float | None = None,
     model: str | None = None,
     adapter: str | None = None,
@@ -62,6 +64,8 @@ def steer_prompts(
         latent: The latent, or axis.
         prompts: Texts to continue.
         strengths: Each is added and taken away.
+        operator: ``add``, or ``cap`` to move each token at least that far along the latent and no further; see
+            :func:`~sae_lens_abstopk.evaluation.steering.steer.steer`.
         scale: Code that a strength of 1 adds; by default the 99th percentile of |code| in the record of pairs or of
             two models, or else measured on text.
         model: Hub id or folder of another model than the SAE's.
@@ -103,7 +107,12 @@ def steer_prompts(
         lm, switched_on = pair.tuned_model, pair.tuned()
     every = tuple(sorted({0.0, *strengths, *(-each for each in strengths)}))
     with switched_on:
-        options: dict[str, Any] = {"strengths": every, "chat": chat, "max_new_tokens": max_new_tokens}
+        options: dict[str, Any] = {
+            "strengths": every,
+            "operator": operator,
+            "chat": chat,
+            "max_new_tokens": max_new_tokens,
+        }
         texts = steered_texts(lm, sae.to(spec.device), {latent: scale}, prompts, **options)[latent]
     return SteeredPrompts(f"{spec.model_name} with {adapter}" if adapter else spec.model_name, scale, every, texts)
 

@@ -25,6 +25,15 @@ def test_a_latent_of_tokens_is_added_to_both_sides_at_a_scale_that_is_measured(f
     assert [repr(text) for text in by_code.texts[0].texts] == [shown[0], shown[2], shown[4]]
 
 
+def test_a_cap_continues_as_in_python(folders: list[Path]) -> None:
+    command = ["steer", str(folders[0]), "--latent", "3", "--prompt", PROMPT, "--tokens", "12", "--scale", "0.01"]
+    shown = {how: invoke(*command, "--operator", how).output for how in ("add", "cap")}
+    capped = steer_prompts(folders[0], 3, [PROMPT], operator="cap", scale=0.01, max_new_tokens=12)
+    for strength, text in zip(("-1", "+0", "+1"), capped.texts[0].texts, strict=True):
+        assert re.search(rf"{re.escape(strength)}  {re.escape(repr(text))}$", shown["cap"], flags=re.MULTILINE)
+    assert shown["cap"] != shown["add"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
