@@ -62,10 +62,26 @@ class ConceptResult:
 
 
 @dataclass(frozen=True)
+class PublishedAxis:
+    """One latent of an SAE of pairs, with names or words of the texts that have more and less of it."""
+
+    latent: int
+    positive: str
+    negative: str
+    share_active: float
+    """Share of the held-out pairs on which it is active."""
+    stability: float | None
+    """Share of the other seeds that have it."""
+    win_rate: NumberWithInterval | None
+    """Of the held-out pairs on which it is active, the share in which the text with more of it was preferred."""
+
+
+@dataclass(frozen=True)
 class PublishedResults:
     """Measurements of one SAE."""
 
     tokens: int
+    """Number of what is coded: tokens, vectors or pairs."""
     text: str
     held_out: bool
     numbers: dict[str, NumberWithInterval]
@@ -78,6 +94,11 @@ class PublishedResults:
     """Hash of the measured weights, before the gauge was fixed."""
     loss_tokens: int | None = None
     kept_tokens: str | None = None
+    axes: tuple[PublishedAxis, ...] = ()
+    """Axes of an SAE of pairs."""
+    poles_named_by: str | None = None
+    seeds: int = 1
+    """Number of seeds over which the numbers are means."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +129,13 @@ class PublishedSAE:
     base_model: str | None = None
     signed_latents: int | None = None
     """Number of latents that may fire on both sides."""
+
+    @property
+    def codes(self) -> Literal["tokens", "vectors", "pairs"]:
+        """What it codes; of pairs, the difference of the vectors of two texts."""
+        if self.training.get("source") != "vectors":
+            return "tokens"
+        return "pairs" if self.training.get("random_signs") else "vectors"
 
 
 @dataclass(frozen=True)

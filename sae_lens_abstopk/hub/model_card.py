@@ -40,6 +40,9 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
     own = {sae_id: sae for sae_id, sae in saes.items() if sae.mirror_of is None}
     results = {sae_id: sae.results for sae_id, sae in own.items() if sae.results is not None}
     concepts = [concept for each in results.values() for concept in each.concepts]
+    of_tokens = {sae_id: sae for sae_id, sae in own.items() if sae.codes == "tokens"}
+    axes = {sae_id: found.axes for sae_id, found in results.items() if found.axes}
+    chosen = [sae_id for sae_id, found in axes.items() if any(axis.win_rate for axis in found)]
     base_models = sorted({sae.base_model for sae in saes.values() if sae.base_model})
     metadata = ModelCardData(
         library_name="saelens",
@@ -69,9 +72,14 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
         own=own,
         signed=signed,
         results=results,
+        of_tokens=of_tokens,
+        of_vectors={sae_id: sae for sae_id, sae in own.items() if sae.codes != "tokens"},
+        axes=axes,
+        unlabelled=[sae_id for sae_id in own if sae_id not in axes],
+        chosen=chosen,
         in_transformer_lens={sae_id: name for sae_id, name in lens_names.items() if name},
         of_bridge=any(name and name.endswith(".hook_out") for name in lens_names.values()),
-        of_transformers=any("hook_" not in (sae.training.get("hook_name") or "hook_") for sae in saes.values()),
+        of_transformers=any("hook_" not in (sae.training.get("hook_name") or "hook_") for sae in of_tokens.values()),
         settings=SETTINGS,
         inf=math.inf,
         weights={
@@ -92,9 +100,10 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
         loss_tokens=LOSS_TOKENS,
         steered=any("to_a" in concept.numbers for concept in concepts),
         unmatched=any(concept.unmatched for concept in concepts),
+        concept_kinds={own[sae_id].codes for sae_id, found in results.items() if found.concepts},
         intervals=any(number.low is not None for found in results.values() for number in found.numbers.values()),
         canonical=[sae_id for sae_id, sae in signed.items() if sae.gauge == "canonical"],
-        as_trained=[sae_id for sae_id, sae in signed.items() if sae.gauge == "as trained"],
+        as_trained=[sae_id for sae_id, sae in signed.items() if sae.gauge == "as trained" and sae_id not in chosen],
         plots={sae_id: path for sae_id, sae in own.items() if (path := f"{sae_id}/{PLOT_FILENAME}") in sae.files},
         names=_columns(RESULT_NAMES, [each.numbers for each in results.values()]),
         concept_names=_columns(CONCEPT_NAMES, [concept.numbers for concept in concepts]),

@@ -22,6 +22,7 @@ from sae_lens_abstopk.hub.manifest import (
     published_file,
 )
 from sae_lens_abstopk.hub.model_card import model_card
+from sae_lens_abstopk.hub.pair_cards import pair_results_beside
 from sae_lens_abstopk.hub.repository import Repository, hub_errors, require_repo_id, require_write_token
 from sae_lens_abstopk.hub.results import measure as measure_saes
 from sae_lens_abstopk.hub.results import results_beside, results_by_id
@@ -46,7 +47,7 @@ class Published:
     files: dict[str, PublishedFile]
     """All files of these SAEs, the card and the manifest, by path."""
     as_trained: tuple[str, ...]
-    """Ids of signed SAEs that are not in the canonical gauge, without mirrors."""
+    """Ids of signed SAEs of tokens that are not in the canonical gauge, without mirrors."""
 
 
 def publish(
@@ -83,7 +84,7 @@ def publish(
         with_mirror: Also publish the mirror of each signed SAE, as ``<id>_mirror``.
         results: Results files, or results of :func:`evaluate`, for the card; matched by the hash of the weights, else
             by id, or by label if they have no hash. By default a ``results.json`` of these weights in the SAE's
-            folder or its parent.
+            folder or its parent, and `pairs.json` and `concepts.json` beside the folder of an SAE of pairs.
         measure: Measure now, for the canonical sign gauge and for missing reconstruction and contexts; needs folders.
         model_name: Model to measure with instead of the recorded one.
         text: Dataset or file to measure on instead of the run's held-out text.
@@ -106,7 +107,8 @@ def publish(
     if dry_run_folder is not None:
         require_empty(Path(dry_run_folder))
     folders = {sae_id: Path(source) for sae_id, source in saes.items() if not isinstance(source, SAE)}
-    known, poles = results_by_id(one_or_more(results), saes) if results else results_beside(folders), poles or {}
+    beside = results_beside(folders) | pair_results_beside(folders)
+    known, poles = results_by_id(one_or_more(results), saes) if results else beside, poles or {}
     if measure:
         if in_memory := saes.keys() - folders.keys():
             raise ConfigError(
@@ -174,7 +176,7 @@ def _published(
 ) -> Published:
     files = _files(staged) | {name: published_file(folder / name) for name in (CARD_FILENAME, MANIFEST_FILENAME)}
     signed = {sae_id: sae for sae_id, sae in staged.saes.items() if sae.architecture in SIGNED_ARCHITECTURES}
-    as_trained = [sae_id for sae_id, sae in signed.items() if sae.gauge == "as trained"]
+    as_trained = [sae_id for sae_id, sae in signed.items() if sae.gauge == "as trained" and sae.codes == "tokens"]
     return Published(repo_id, revision, commit, tuple(changed), files, tuple(as_trained))
 
 

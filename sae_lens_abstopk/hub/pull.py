@@ -114,7 +114,7 @@ def pulled_table(pulled: Pulled) -> Table:
             if key in results.numbers:
                 table.add_row(heading, number_text(results.numbers[key], form))
         held_out = "held out" if results.held_out else "not held out"
-        table.add_row("measured on", f"{results.tokens:,} tokens of {results.text}, {held_out}")
+        table.add_row("measured on", f"{results.tokens:,} {record.codes} of {results.text}, {held_out}")
         for concept in results.concepts:
             auroc = number_text(concept.numbers.get("auroc"), ".2f")
             table.add_row(concept.concept, f"latent {concept.latent}, AUROC {auroc}")

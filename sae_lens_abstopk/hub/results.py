@@ -28,10 +28,12 @@ from sae_lens_abstopk.system.errors import ConfigError
 RESULT_NAMES = {
     "l0": ("L0", ".1f"),
     "fvu": ("FVU", ".3f"),
+    "one_sided_F": ("FVU, one-sided F", ".3f"),
+    "one_sided_2F": ("FVU, one-sided 2F", ".3f"),
     "nmse": ("nMSE", ".3f"),
     "recovered_zero": ("loss recovered, zero ablation", ".3f"),
     "recovered_mean": ("loss recovered, mean ablation", ".3f"),
-    "dead_latents": ("did not fire on these tokens", ",.0f"),
+    "dead_latents": ("did not fire", ",.0f"),
     "dead_poles": ("dead poles", ",.0f"),
     "two_sidedness": ("two-sidedness", ".2f"),
 }

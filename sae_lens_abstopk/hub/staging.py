@@ -34,6 +34,7 @@ from sae_lens_abstopk.system.files import without_path
 SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 # metadata repeated on the card and in the manifest; model_weights is set if they are not those of model_name
 TRAINING_KEYS = (
+    *("source", "random_signs", "reading", "arrays", "column_name"),
     *("model_name", "model_weights", "hook_name", "dataset_path", "context_size", "prepend_bos", "seqpos_slice"),
     *("exclude_special_tokens", "max_activation_norm", "hook_head_index", "training_tokens", "training_architecture"),
     *("train_batch_size_tokens", "lr", "target_l0", "dead_latents", "dead_latents_tokens"),

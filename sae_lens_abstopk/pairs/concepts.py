@@ -27,6 +27,7 @@ from sae_lens_abstopk.pairs.split import components
 from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.vectors.differences import Differences
 
+CONCEPTS = "concepts.json"
 # an axis is named after a concept if it covers more than this share of its unseen pairs
 NAMED = 0.5
 
@@ -189,7 +190,7 @@ def fit_concepts(
     )
     axes = PairAxes(fitted.sae, _named(fitted.results, records), pairs, fitted.codes, vectors)
     axes.report(out)
-    write_whole(out / "concepts.json", results.model_dump_json(indent=1) + "\n")
+    write_whole(out / CONCEPTS, results.model_dump_json(indent=1) + "\n")
     return results
 
 

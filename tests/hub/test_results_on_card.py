@@ -47,8 +47,8 @@ def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hu
     done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
     assert done.exit_code == 0, done.output
     card = hub.repos[REPO].files()["README.md"].content.decode()
-    numbers_of_layer3 = "| `layer3` | 58.8 | 0.192 | 0.200 | 0.982 | 0.970 | 44 | 3 | 0.40 | 50,610 of smollm2_samples"
-    assert f"{numbers_of_layer3}.jsonl.gz, held out |" in card
+    numbers_of_layer3 = "| `layer3` | 58.8 | 0.192 | 0.200 | 0.982 | 0.970 | 44 | 3 | 0.40 | 50,610 tokens"
+    assert f"{numbers_of_layer3} of smollm2_samples.jsonl.gz, held out |" in card
     assert re.search(r"\| gender \| he / she \| \d+ \| 0\.91 \[0\.88, 0\.94\] \|", card)
     assert re.search(r"\| tense \| past / present \| \d+ \| 0\.\d\d \[", card)
     steered = next(line for line in card.splitlines() if line.startswith("| gender |")).split("|")
@@ -60,7 +60,7 @@ def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hu
         assert steered[place].startswith(f" {effect.log_odds.value:+.2f} ["), "to A, then to B"
     assert steered[-3:-1] == [" 2154 ", " 7 "], "the latent that was steered with, and the groups"
     assert "| 3 | positive | +2.50 | so <b>she</b> went |\n| 3 | negative | -2.25 | so <b>he</b> went |" in card
-    assert "One run on one set of tokens: there are no intervals." in card, "of the reconstruction"
+    assert "One run on one set of data: there are no intervals." in card, "of the reconstruction"
     assert "with its 95 % interval" in card
     assert "is approximate" not in card
     picture = hub.repos[REPO].files()["layer3/two_sidedness.svg"].content.decode()

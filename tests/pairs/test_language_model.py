@@ -8,7 +8,7 @@ import torch
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_lens_abstopk import PairAxes, read_pairs, steer
+from sae_lens_abstopk import PairAxes, publish, read_pairs, steer
 from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
 from tests.conftest import SENTENCES
 from tests.pairs.pair_files import write_rows
@@ -41,6 +41,18 @@ def test_axes_of_a_language_model_code_further_texts_and_are_reported(axes: Pair
     assert page == tmp_path / "site" / "index.html"
     again = SAE.load_from_disk(tmp_path / "site" / "sae")
     assert torch.equal(again.W_dec, axes.sae.W_dec)
+
+
+def test_the_card_of_published_axes_says_how_to_code_two_texts(
+    axes: PairAxes, tiny_llama: Path, tmp_path: Path
+) -> None:
+    axes.report(tmp_path / "site")
+    publish({"axes": tmp_path / "site" / "sae"}, "someone/axes", dry_run_folder=tmp_path / "release")
+    card = (tmp_path / "release" / "README.md").read_text()
+    code = card.split("## Encode")[1].split("```python\n")[1].split("```")[0]
+    scope: dict[str, Any] = {"sae": SAE.load_from_disk(tmp_path / "release" / "axes")}
+    exec(code.replace(f'"{tiny_llama.name}"', repr(str(tiny_llama))), scope)
+    assert torch.equal(scope["codes"], axes.encode(["She left."], ["He left."]))
 
 
 def test_an_axis_steers_the_model_by_its_latent_and_by_its_direction(

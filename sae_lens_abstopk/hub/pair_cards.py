@@ -1,0 +1,65 @@
+"""Numbers, axes and concepts for the card of an SAE of pairs, from the files of `abstopk pairs` beside its folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sae_lens_abstopk.evaluation.results.records import Interval
+from sae_lens_abstopk.hub.manifest import ConceptResult, NumberWithInterval, PublishedAxis, PublishedResults
+from sae_lens_abstopk.pairs.concepts import CONCEPTS, ConceptRecord, ConceptResults
+from sae_lens_abstopk.pairs.pair_files import RESULTS, SAE_FOLDER
+from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
+from sae_lens_abstopk.pairs.pole_names import pole_names
+
+
+def pair_results_beside(folders: Mapping[str, Path]) -> dict[str, PublishedResults]:
+    """Read results by SAE id of the folders that `abstopk pairs` wrote."""
+    found = {}
+    for sae_id, folder in folders.items():
+        fit = folder.resolve().parent
+        if folder.resolve().name == SAE_FOLDER and (fit / RESULTS).is_file():
+            pairs = PairResults.model_validate_json((fit / RESULTS).read_text(encoding="utf-8"))
+            concepts = (
+                ConceptResults.model_validate_json((fit / CONCEPTS).read_text(encoding="utf-8")).concepts
+                if (fit / CONCEPTS).is_file()
+                else []
+            )
+            found[sae_id] = _published(pairs, concepts)
+    return found
+
+
+def _published(pairs: PairResults, concepts: list[ConceptRecord]) -> PublishedResults:
+    fits = {"fvu": pairs.fit, **pairs.baselines}
+    return PublishedResults(
+        tokens=pairs.n_held_out,
+        text=pairs.data,
+        held_out=True,
+        numbers={
+            "l0": NumberWithInterval(pairs.fit.l0),
+            **{name: number for name, fit in fits.items() if (number := _number(fit.fvu)) is not None},
+        },
+        concepts=tuple(_concept(each) for each in concepts),
+        axes=tuple(_axis(axis) for axis in pairs.axes),
+        poles_named_by=pairs.judge,
+        seeds=len(pairs.fit.seeds),
+    )
+
+
+def _axis(axis: AxisRecord) -> PublishedAxis:
+    won = axis.win_rate and _number(axis.win_rate)
+    return PublishedAxis(axis.latent, *pole_names(axis), axis.share_active, axis.stability, won)
+
+
+def _concept(concept: ConceptRecord) -> ConceptResult:
+    signed = concept.saes["signed"]
+    return ConceptResult(
+        concept=concept.concept,
+        poles=concept.poles,
+        latent=signed.latent,
+        steered_latent=None,
+        test_groups=concept.n_test,
+        numbers={name: NumberWithInterval(getattr(signed, name)) for name in ("auroc", "coverage")},
+    )
+
+
+def _number(interval: Interval) -> NumberWithInterval | None:
+    return None if interval.value is None else NumberWithInterval(interval.value, interval.low, interval.high)
