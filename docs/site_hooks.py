@@ -9,7 +9,9 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-RELEASE = "evals/releases/smollm2-135m-instruct"
+RELEASES = "evals/releases"
+RELEASE = f"{RELEASES}/smollm2-135m-instruct"
+OF_PAIRS, OF_VECTORS = f"{RELEASES}/smollm2-135m-concepts", f"{RELEASES}/minilm-glosses"
 TAKEN = {
     "benchmarks.md": "experiments/speed/README.md",
     "results/curves.svg": "experiments/speed/results/curves.svg",
@@ -18,6 +20,11 @@ TAKEN = {
     "releases.md": f"{RELEASE}/README.md",
     "layer15_k57/two_sidedness.svg": f"{RELEASE}/layer15_k57/two_sidedness.svg",
     "layer15_k57_abstopk/two_sidedness.svg": f"{RELEASE}/layer15_k57_abstopk/two_sidedness.svg",
+    "releases-pairs.md": f"{OF_PAIRS}/README.md",
+    "layer15/cfg.json": f"{OF_PAIRS}/layer15/cfg.json",
+    "releases-vectors.md": f"{OF_VECTORS}/README.md",
+    "embeddings/cfg.json": f"{OF_VECTORS}/embeddings/cfg.json",
+    "embeddings/two_sidedness.svg": f"{OF_VECTORS}/embeddings/two_sidedness.svg",
     "results.schema.json": "evals/results.schema.json",
 }
 """Path on the site to path in the repository. Pages link to the latter, so that links work in a clone too."""

@@ -11,13 +11,13 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from tests.cli.test_cli import invoke
-from tests.docs.test_pages import blocks, run_command
+from tests.docs.test_pages import ROOT, blocks, run_command
 from tests.embeddings.sentence_model import TEXTS, WIDTH, sentence_model
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SMALL = ["train_batch_size_tokens=64", "device=cpu", "epochs=4"]
 SMALLER = {"sae.k=32": "sae.k=4", "[100, k]": "[100, 4]", "epochs=10": "train_batch_size_tokens=64"}
-SMALLER |= {"--shard 1/8": "--shard 1/1"}
+SMALLER |= {"--shard 1/8": "--shard 1/1", "evals/releases": f"{ROOT}/evals/releases"}
 SMALLER |= {" --ray": " --shard 1/1"}  # tests/embeddings/test_ray_jobs.py starts Ray
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.cli.test_cli import invoke
-from tests.docs.test_pages import MODEL, blocks
+from tests.docs.test_pages import MODEL, ROOT, blocks
 
 SMALLER = {"--layer 15": "--layer 1 --d-sae 8 --k 2 --seeds 2", "layer=15": "layer=1, d_sae=8, k=2, seeds=1"}
-SMALLER |= {" --above 2": ""}
+SMALLER |= {" --above 2": "", "evals/releases": f"{ROOT}/evals/releases"}
 
 
 @pytest.mark.slow
