@@ -6,9 +6,11 @@ from typer import Argument, Option
 
 from sae_lens_abstopk.cli.app import Device, Model, app
 from sae_lens_abstopk.cli.errors import errors_as_sentences
+from sae_lens_abstopk.cli.output import prints_tables
 
 
 @app.command()
+@prints_tables
 def steer(
     sae: Annotated[
         str,
@@ -48,6 +50,9 @@ def steer(
 ) -> None:
     """Continue prompts with a latent added to either side."""
     with errors_as_sentences() as console:
+        from rich.table import Table
+        from rich.text import Text
+
         from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
 
         found = steer_prompts(
@@ -67,6 +72,9 @@ def steer(
         )
         console.print(f"{found.model}; a strength of 1 is a code of {found.scale:.3g}", style="dim", soft_wrap=True)
         for each in found.texts:
-            console.print(each.prompt, style="bold", soft_wrap=True)
+            table = Table(
+                "strength", "continuation", title=Text(each.prompt), box=None, pad_edge=False, title_justify="left"
+            )
             for by, continuation in zip(found.strengths, each.texts, strict=True):
-                console.print(f"{by:+6g}  {continuation!r}", soft_wrap=True)
+                table.add_row(f"{by:+g}", Text(repr(continuation)))
+            console.print(table)
