@@ -18,7 +18,7 @@ from typing import Any
 from sae_lens import SAE
 
 from experiments.study.arguments import plain_errors
-from experiments.study.release import BASE_MODEL, RELEASES
+from experiments.study.release import BASE_MODEL, MODEL_WEIGHTS, RELEASES
 from sae_lens_abstopk.evaluation.suite.evaluate import evaluate
 from sae_lens_abstopk.evaluation.suite.results_folder import RESULTS_FILENAME
 from sae_lens_abstopk.hub import publish
@@ -30,7 +30,10 @@ TEXT = "20,000 glosses of WordNet 3.0 (WordNet 3.0 licence, Copyright 2006 by Pr
 
 
 def release_concepts(run: Path) -> None:
-    """Release the SAE of the concepts' pairs."""
+    """Release the SAE of the concepts' pairs, which says what the model's weights were."""
+    sae = SAE.load_from_disk(run / "sae", dtype="float32")
+    sae.cfg.metadata.model_weights = MODEL_WEIGHTS
+    sae.save_model(run / "sae")
     _publish(CONCEPTS, {"layer15": run / "sae"}, base_model=BASE_MODEL)
 
 

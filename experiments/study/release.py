@@ -28,6 +28,7 @@ RELEASES = ROOT / "evals" / "releases"
 NAME = "smollm2-135m-instruct"
 REPOSITORY = f"sae-lens-abstopk/{NAME}"
 BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+MODEL_WEIGHTS = "quantised to four bits (Q4_1) and back"
 
 
 def in_bfloat16(folder: Path, out: Path) -> Path:
@@ -39,7 +40,7 @@ def in_bfloat16(folder: Path, out: Path) -> Path:
     sae = SAE.load_from_disk(folder, dtype="bfloat16")
     shutil.rmtree(out, ignore_errors=True)
     sae.cfg.metadata.label = out.name
-    sae.cfg.metadata.model_weights = "quantised to four bits (Q4_1) and back"
+    sae.cfg.metadata.model_weights = MODEL_WEIGHTS
     sae.save_model(out)
     shutil.copy(folder / CONFIG_FILENAME, out)  # says which text is held out
     return out
