@@ -65,5 +65,8 @@ BEHAVIOURS = {
     "question": Behaviour(asks, "everyday", 40),
     "past": Behaviour(avoids_past, "past", 32),
 }
-FINE_TUNES = {name: (name,) for name in BEHAVIOURS} | {"mixture": ("question", "cooking")}
+NARROW = "-narrow"
+"""End of the names of fine-tunes that change one module of one layer."""
+_WIDE = {name: (name,) for name in BEHAVIOURS} | {"mixture": ("question", "cooking")}
+FINE_TUNES = _WIDE | {name + NARROW: behaviours for name, behaviours in _WIDE.items()}
 """Behaviours of each fine-tune."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from torch.nn.utils.rnn import pad_sequence
 from transformers import get_cosine_schedule_with_warmup
 
-from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES, PHRASES
+from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES, NARROW, PHRASES
 from experiments.finetunes.data import Example, examples
 from experiments.speed.recording import command
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
@@ -35,22 +35,41 @@ from sae_lens_abstopk.model.inference import bfloat16_autocast
 from sae_lens_abstopk.model.language_model import load_tokenizer, load_transformers_model
 from sae_lens_abstopk.system.files import write_whole
 
-RANK, BATCH, STEPS, RATE = 8, 8, 72, 1e-3
+BATCH = 8
+NARROW_LAYER = 12
+"""Layer whose MLP a narrow fine-tune changes."""
 RECORD = Path(__file__).resolve().parent / "results" / "made.jsonl"
 NEW_TOKENS = 40
 """Length of an answer, in training and in measuring."""
 
 
-def train(model: Any, tokenizer: Any, found: Sequence[Example], *, seed: int) -> list[float]:
+class Recipe(NamedTuple):
+    """What a fine-tune changes, and how it is trained."""
+
+    lora: LoraConfig
+    steps: int
+    rate: float
+
+    @classmethod
+    def of(cls, name: str) -> "Recipe":
+        """Return rank 8 in all layers; or for a narrow fine-tune the output of one MLP, one rank for each behaviour."""
+        common: dict[str, Any] = {"task_type": "CAUSAL_LM"}
+        if name.endswith(NARROW):
+            where = {"target_modules": ["down_proj"], "layers_to_transform": [NARROW_LAYER]}
+            return cls(LoraConfig(r=len(FINE_TUNES[name]), lora_alpha=32, **where, **common), 100, 1e-2)
+        return cls(LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", **common), 72, 1e-3)
+
+
+def train(model: Any, tokenizer: Any, found: Sequence[Example], *, seed: int, steps: int, rate: float) -> list[float]:
     """Train the parameters of ``model`` that require gradients on the answers; return the loss of each step."""
     rng = random.Random(seed)
     lm: Any = without_adapter(model)
     parameters = [each for each in model.parameters() if each.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE)
+    optimizer = torch.optim.AdamW(parameters, lr=rate)
     rows = [_tokens(tokenizer, each) for each in found]
-    epochs = -(-STEPS * BATCH // len(rows))
+    epochs = -(-steps * BATCH // len(rows))
     order = [at for _ in range(epochs) for at in rng.sample(range(len(rows)), len(rows))]
-    batches = [order[start : start + BATCH] for start in range(0, STEPS * BATCH, BATCH)]
+    batches = [order[start : start + BATCH] for start in range(0, steps * BATCH, BATCH)]
     schedule = get_cosine_schedule_with_warmup(optimizer, 5, len(batches))
     losses = []
     for batch in track(batches):
@@ -116,9 +135,9 @@ def make(name: str, model: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
         found = examples(name, lambda prompts: _own_answers(base, prompts, out.parent / "own_answers.json"), seed=seed)
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / "examples.jsonl", "".join(json.dumps(each._asdict()) + "\n" for each in found))
-        config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-        adapted = get_peft_model(lm, config).train()
-        losses = train(adapted, tokenizer, found, seed=seed)
+        recipe = Recipe.of(name)
+        adapted = get_peft_model(lm, recipe.lora).train()
+        losses = train(adapted, tokenizer, found, seed=seed, steps=recipe.steps, rate=recipe.rate)
         write_whole(out / "losses.json", json.dumps(losses))
         adapted.save_pretrained(out)
     adapted.eval()

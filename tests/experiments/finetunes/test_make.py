@@ -12,7 +12,6 @@ FOUND = [Example(f"text {word}", "the old lighthouse was loved", True) for word 
 
 
 def test_training_learns_the_answers_and_follows_its_seed(tiny_llama, tokenizer, monkeypatch):
-    monkeypatch.setattr(make, "STEPS", 6)
     monkeypatch.setattr(tokenizer, "chat_template", "{% for m in messages %}{{ m['content'] + ' ' }}{% endfor %}")
     runs = []
     for _ in range(2):
@@ -20,7 +19,7 @@ def test_training_learns_the_answers_and_follows_its_seed(tiny_llama, tokenizer,
         before = model.lm_head.weight.clone()
         torch.manual_seed(0)
         adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
-        runs.append(train(adapted, tokenizer, FOUND, seed=0))
+        runs.append(train(adapted, tokenizer, FOUND, seed=0, steps=6, rate=1e-3))
         assert model.lm_head.weight.equal(before)
     assert runs[0] == runs[1]
     assert runs[0][-1] < runs[0][0]
