@@ -4,7 +4,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from experiments.finetunes import make
 from experiments.finetunes.data import Example
 from experiments.finetunes.make import train
 
