@@ -26,6 +26,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES, NARROW, PHRASES
 from experiments.finetunes.data import Example, examples
+from experiments.finetunes.readings import LAYER
 from experiments.speed.recording import command
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.steering.doses import NEUTRAL_TEXTS
@@ -36,8 +37,6 @@ from sae_lens_abstopk.model.language_model import load_tokenizer, load_transform
 from sae_lens_abstopk.system.files import write_whole
 
 BATCH = 8
-NARROW_LAYER = 12
-"""Layer whose MLP a narrow fine-tune changes."""
 RECORD = Path(__file__).resolve().parent / "results" / "made.jsonl"
 NEW_TOKENS = 40
 """Length of an answer, in training and in measuring."""
@@ -52,10 +51,10 @@ class Recipe(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> "Recipe":
-        """Return rank 8 in all layers; or for a narrow fine-tune the output of one MLP, one rank for each behaviour."""
+        """Return rank 8 in all layers; or for a narrow fine-tune the last MLP before the hook, one rank for each behaviour."""
         common: dict[str, Any] = {"task_type": "CAUSAL_LM"}
         if name.endswith(NARROW):
-            where = {"target_modules": ["down_proj"], "layers_to_transform": [NARROW_LAYER]}
+            where = {"target_modules": ["down_proj"], "layers_to_transform": [LAYER]}
             return cls(LoraConfig(r=len(FINE_TUNES[name]), lora_alpha=32, **where, **common), 100, 1e-2)
         return cls(LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", **common), 72, 1e-3)
 
