@@ -51,7 +51,7 @@ class Recipe(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> "Recipe":
-        """Return rank 8 in all layers; or for a narrow fine-tune the last MLP before the hook, one rank for each behaviour."""
+        """Return rank 8 in all layers; of a narrow one, a rank for each behaviour in the last MLP before the hook."""
         common: dict[str, Any] = {"task_type": "CAUSAL_LM"}
         if name.endswith(NARROW):
             where = {"target_modules": ["down_proj"], "layers_to_transform": [LAYER]}
