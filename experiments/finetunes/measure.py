@@ -5,9 +5,10 @@ Measure which latents of a fine-tune carry the behaviour that was planted in it.
 
 SAEs are trained as by `abstopk diff`, on what `conversations.py` writes. Of each SAE, the five latents of largest KL
 share (measured for the first signed SAE, estimated from gradients for others) are tried, beside the mean of the
-differences and five principal components. A direction is added to the base model and subtracted from the tuned one at
-every token, with the largest strength that costs at most 0.1 nats on neutral text, or half of it. Prompts that are not
-reported choose the direction and the strengths. Appends a line to `results/planted.jsonl` for each behaviour, method
+differences and five principal components. A direction is added to the base model at every token, with the largest
+strength that costs at most 0.1 nats on neutral text, or half of it; and the part of the difference along it is removed
+from the tuned model, which reads the same tokens as the base. Prompts that are not reported choose the direction and
+the strength. Appends a line to `results/planted.jsonl` for each behaviour, method
 and seed; what is there is not measured again.
 """
 
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES
 from experiments.finetunes.directions import Direction, of_differences, of_sae
-from experiments.finetunes.planted import Edited, Planted
+from experiments.finetunes.planted import EditedPair, Planted
 from experiments.finetunes.readings import LAYER, PRESET, Reading, trained
 from experiments.speed.recording import command
 from sae_lens_abstopk.diffs.patching import BASE, divergences
@@ -47,10 +48,7 @@ def planted_in(name: str, reading: Reading) -> dict[str, Planted]:
     found = {}
     for each in FINE_TUNES[name]:
         behaviour = BEHAVIOURS[each]
-        base, tuned = (
-            Edited(pair, run, sign, unit, behaviour.new_tokens) for run, sign in ((pair.base, 1), (pair.tuned, -1))
-        )
-        found[each] = Planted(base, tuned, behaviour)
+        found[each] = Planted(EditedPair(pair, unit, behaviour.new_tokens), behaviour)
     return found
 
 
@@ -100,7 +98,7 @@ def main() -> None:
                 line |= origin_facts() | {"command": command()}
                 with given.record.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
-                print(*place, line["direction"], line["added"]["share"], line["subtracted"]["share"], flush=True)
+                print(*place, line["direction"], line["added"]["share"], line["removed"]["share"], flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""Measure how much of a planted behaviour a direction adds to the base model and removes from the tuned one."""
+"""Measure how much of a planted behaviour a direction brings to the base model, and removes from the tuned one."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -13,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from experiments.finetunes.behaviours import Behaviour
 from experiments.finetunes.directions import Direction
+from experiments.finetunes.removal import answers_without, without
 from sae_lens_abstopk.evaluation.steering.doses import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.generation import TextModel
@@ -24,118 +24,127 @@ BUDGET = 0.1
 STRENGTHS = [4 * 0.6**n for n in range(7, -1, -1)]
 """Norms to add, in root mean squares of the differences."""
 BOTH_WAYS = 2
-"""Directions that are subtracted too before one is chosen: those whose addition brings most."""
+"""Directions that are removed too before one is chosen: those whose addition brings most."""
+
+
+class Neutral(NamedTuple):
+    """Neutral texts padded on the right, with activations at the hook."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    """The ids, -100 at padding."""
+    base: torch.Tensor
+    tuned: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Edited:
-    """One model of the pair, with a direction added (sign 1) or subtracted (-1)."""
+class EditedPair:
+    """The base model with a direction added at every token but the first, and the tuned model without a direction."""
 
     pair: ModelPair
-    run: Callable[[], AbstractContextManager[Any]]
-    """`pair.base` or `pair.tuned`."""
-    sign: int
     unit: float
     """Root mean square of the differences."""
     new_tokens: int
 
     @casts_shared()
-    def answers(self, prompts: list[str], direction: Direction | None = None, strength: float = 0.0) -> list[str]:
-        """Return greedy answers to prompts."""
-        with self.run() as model:
+    def with_added(self, prompts: list[str], direction: Direction | None = None, strength: float = 0.0) -> list[str]:
+        """Return greedy answers of the base model."""
+        with self.pair.base() as model:
             text_model = TextModel(model, chat=True, autocast=True)
             if direction is None:
                 return text_model.greedy(text_model.encode(prompts), self.new_tokens)
-            hook = self.pair.spec.hook_name
-            with steer(model, direction=direction.vector, strength=self.sign * strength, hook_name=hook):
+            with steer(model, direction=direction.vector, strength=strength, hook_name=self.pair.spec.hook_name):
                 return text_model.greedy(text_model.encode(prompts), self.new_tokens)
 
-    @torch.no_grad()
-    def cost(self, direction: Direction, strength: float) -> float:
-        """Return the rise of the NLL of neutral text; as in answers, the first token is not edited."""
-        ids, labels, activations, unedited = self._neutral
-        moved = activations.clone()
-        moved[:, 1:] += self.sign * strength * direction.vector
-        with self.run() as model:
-            return _nll(self.pair.passes(model).logits_with(ids, moved), labels) - unedited
+    @casts_shared()
+    def with_removed(self, prompts: list[str], direction: Direction | None = None) -> list[str]:
+        """Return greedy answers of the tuned model, without the part of the difference along a direction."""
+        if direction is not None:
+            return answers_without(self.pair, prompts, direction.vector, self.new_tokens)
+        with self.pair.tuned() as model:
+            text_model = TextModel(model, chat=True, autocast=True)
+            return text_model.greedy(text_model.encode(prompts), self.new_tokens)
+
+    def cost_added(self, direction: Direction, strength: float) -> float:
+        """Return the rise of the NLL of neutral text in the base model."""
+        base = self.neutral.base
+        return self._nll(self.pair.base(), base + strength * direction.vector) - self._nll_base
+
+    def cost_removed(self, direction: Direction) -> float:
+        """Return the rise of the NLL of neutral text in the tuned model."""
+        (_, _, base, tuned) = self.neutral
+        return self._nll(self.pair.tuned(), without(tuned, base, direction.vector)) - self._nll_tuned
 
     def strength(self, direction: Direction) -> float:
         """Return the largest of :data:`STRENGTHS` within the budget, or the smallest."""
         strengths = [share * self.unit for share in STRENGTHS]
-        within = bisect_right(strengths, BUDGET, key=lambda strength: self.cost(direction, strength))
+        within = bisect_right(strengths, BUDGET, key=lambda strength: self.cost_added(direction, strength))
         return strengths[max(within - 1, 0)]
 
     @cached_property
     @torch.no_grad()
-    def _neutral(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:
-        """Neutral texts padded on the right: ids, labels (-100 at padding), activations at the hook, and the NLL."""
+    def neutral(self) -> Neutral:
         rows = [torch.tensor(self.pair.tokenizer(text).input_ids) for text in NEUTRAL_TEXTS]
         ids, labels = (pad_sequence(rows, batch_first=True, padding_value=value) for value in (0, -100))
-        with self.run() as model:
+        return Neutral(ids, labels, *self.pair.activations(ids))
+
+    @cached_property
+    def _nll_base(self) -> float:
+        return self._nll(self.pair.base(), self.neutral.base)
+
+    @cached_property
+    def _nll_tuned(self) -> float:
+        return self._nll(self.pair.tuned(), self.neutral.tuned)
+
+    @torch.no_grad()
+    def _nll(self, run: Any, edited: torch.Tensor) -> float:
+        ids, labels, *_ = self.neutral
+        with run as model:
             passes = self.pair.passes(model)
-            activations = passes.activations(ids)
-            return ids, labels, activations, _nll(passes.logits_with(ids, activations), labels)
+            # as in answers, the first token is not edited
+            logits = passes.logits_with(ids, torch.cat([passes.activations(ids[:, :1]), edited[:, 1:]], 1))
+        return float(cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()))
 
 
 @dataclass(frozen=True)
 class Planted:
     """A behaviour of a fine-tune, in the base and in the tuned model."""
 
-    base: Edited
-    tuned: Edited
+    edited: EditedPair
     behaviour: Behaviour
 
     def shares(self, prompts: list[str]) -> tuple[float, float]:
         """Return the share of answers that show it, in the base and in the tuned model."""
-        base, tuned = (self.behaviour.share(edited.answers(prompts)) for edited in (self.base, self.tuned))
-        return base, tuned
+        return (
+            self.behaviour.share(self.edited.with_added(prompts)),
+            self.behaviour.share(self.edited.with_removed(prompts)),
+        )
 
     def measured(self, directions: Sequence[Direction]) -> dict[str, Any]:
-        """Choose a direction and its strengths on the prompts for that, and measure it on held-out prompts."""
-        added = {each.name: self._tried(self.base, each) for each in directions}
-        most = sorted(directions, key=lambda each: -added[each.name].share)[:BOTH_WAYS]
-        taken = {each.name: self._tried(self.tuned, each) for each in most}
-        best = max(most, key=lambda each: min(added[each.name].share, 1 - taken[each.name].share))
-        found = {
+        """Choose a direction and its strength on the prompts for that, and measure it on held-out prompts."""
+        edited, behaviour = self.edited, self.behaviour
+        strengths = {each.name: edited.strength(each) for each in directions}
+        added = {each.name: self._chosen_share(each, strengths[each.name]) for each in directions}
+        most = sorted(directions, key=lambda each: -added[each.name])[:BOTH_WAYS]
+        removed = {each.name: behaviour.share(edited.with_removed(behaviour.chosen, each)) for each in most}
+        best = max(most, key=lambda each: min(added[each.name], 1 - removed[each.name]))
+        # too much of a direction ends in repetitions
+        half = strengths[best.name] / 2
+        strength = half if self._chosen_share(best, half) > added[best.name] else 2 * half
+        brought = edited.with_added(behaviour.held_out, best, strength)
+        left = edited.with_removed(behaviour.held_out, best)
+        return {
             "direction": best.name,
-            "tried": {name: round(each.share, 4) for name, each in added.items()},
+            "tried": {name: round(share, 4) for name, share in added.items()},
+            "tried_removed": {name: round(share, 4) for name, share in removed.items()},
             "share": {each.name: each.share for each in directions},
+            "added": {"strength": round(strength, 2), "cost": round(edited.cost_added(best, strength), 4)}
+            | self._shown(brought),
+            "removed": {"cost": round(edited.cost_removed(best), 4)} | self._shown(left),
         }
-        for key, edited, tried in (
-            ("added", self.base, added[best.name]),
-            ("subtracted", self.tuned, taken[best.name]),
-        ):
-            strength = self._or_half(edited, best, tried)
-            answers = edited.answers(self.behaviour.held_out, best, strength)
-            found[key] = {
-                "strength": round(strength, 2),
-                "cost": round(edited.cost(best, strength), 4),
-                "share": round(self.behaviour.share(answers), 4),
-                "answers": answers[:2],
-            }
-        return found
 
-    def _tried(self, edited: Edited, direction: Direction) -> "Tried":
-        strength = edited.strength(direction)
-        return Tried(strength, self._chosen_share(edited, direction, strength))
+    def _chosen_share(self, direction: Direction, strength: float) -> float:
+        return self.behaviour.share(self.edited.with_added(self.behaviour.chosen, direction, strength))
 
-    def _or_half(self, edited: Edited, direction: Direction, tried: "Tried") -> float:
-        """Return half the strength where that does more: too much of a direction ends in repetitions."""
-        half = tried.strength / 2
-        better = edited.sign * (self._chosen_share(edited, direction, half) - tried.share) > 0
-        return half if better else tried.strength
-
-    def _chosen_share(self, edited: Edited, direction: Direction, strength: float) -> float:
-        return self.behaviour.share(edited.answers(self.behaviour.chosen, direction, strength))
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A direction on the prompts to choose on."""
-
-    strength: float
-    share: float
-
-
-def _nll(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    return float(cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()))
+    def _shown(self, answers: Sequence[str]) -> dict[str, Any]:
+        return {"share": round(self.behaviour.share(answers), 4), "answers": answers[:2]}

@@ -31,8 +31,8 @@ def brought(line: Line) -> float:
 
 
 def taken(line: Line) -> float:
-    """Return the share of the shift that subtracting the direction from the tuned model takes away."""
-    return (line["tuned"] - line["subtracted"]["share"]) / (line["tuned"] - line["base"])
+    """Return the share of the shift that removing the direction from the tuned model takes away."""
+    return (line["tuned"] - line["removed"]["share"]) / (line["tuned"] - line["base"])
 
 
 def found(line: Line) -> bool:

@@ -8,45 +8,54 @@ import torch
 
 from experiments.finetunes.behaviours import BEHAVIOURS
 from experiments.finetunes.directions import Direction, of_differences
-from experiments.finetunes.planted import BUDGET, STRENGTHS, Edited, Planted
+from experiments.finetunes.planted import BUDGET, STRENGTHS, EditedPair, Planted
 
 GOOD, ONE_WAY, OTHER = (Direction(name, torch.ones(2), 0.5) for name in ("3-", "4+", "5+"))
 NEEDED = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class Fake(Edited):
-    """A base (sign 1) or tuned model (-1) that changes its behaviour once GOOD is added with NEEDED."""
+class Fake(EditedPair):
+    """A pair whose base model asks once GOOD is added with NEEDED, and whose tuned model asks unless it is removed."""
 
     price: float = 0.01
 
-    def cost(self, direction, strength):  # noqa: ARG002
+    def cost_added(self, direction, strength):  # noqa: ARG002
         return self.price * strength
 
-    def answers(self, prompts, direction=None, strength=0.0):
-        moved = direction is GOOD or (direction is ONE_WAY and self.sign > 0)
-        changed = moved and strength >= NEEDED
-        return ["Is it?" if changed == (self.sign > 0) else "It is."] * len(prompts)
+    def cost_removed(self, direction):  # noqa: ARG002
+        return -0.02
+
+    def with_added(self, prompts, direction=None, strength=0.0):
+        return _answers(prompts, direction in (GOOD, ONE_WAY) and strength >= NEEDED)
+
+    def with_removed(self, prompts, direction=None):
+        return _answers(prompts, direction is not GOOD)
 
 
-def fake(sign: int, **options: Any) -> Fake:
+def _answers(prompts, asks):
+    return ["Is it?" if asks else "It is."] * len(prompts)
+
+
+def fake(**options: Any) -> Fake:
     missing: Any = None
-    return Fake(missing, missing, sign, 10.0, 8, **options)
+    return Fake(missing, 10.0, 8, **options)
 
 
 def test_the_direction_that_brings_and_takes_away_the_behaviour_is_chosen():
-    planted = Planted(fake(1), fake(-1), BEHAVIOURS["question"])
+    planted = Planted(fake(), BEHAVIOURS["question"])
     assert planted.shares(planted.behaviour.held_out) == (0, 1)
     found = planted.measured([OTHER, ONE_WAY, GOOD])
     assert found["direction"] == "3-"
-    assert (found["added"]["share"], found["subtracted"]["share"]) == (1, 0)
-    assert all(NEEDED <= found[way]["strength"] <= BUDGET / 0.01 for way in ("added", "subtracted"))
+    assert (found["added"]["share"], found["removed"]["share"]) == (1, 0)
+    assert NEEDED <= found["added"]["strength"] <= BUDGET / 0.01
     assert found["tried"] == {"5+": 0, "4+": 1, "3-": 1}
+    assert found["tried_removed"] == {"4+": 1, "3-": 0}
 
 
 @pytest.mark.parametrize("price", [0.0, 0.01, 0.05, 1.0])
 def test_the_strength_is_the_largest_within_the_budget(price):
-    edited = fake(1, price=price)
+    edited = fake(price=price)
     within = [10 * each for each in STRENGTHS if price * 10 * each <= BUDGET]
     assert edited.strength(GOOD) == (within[-1] if within else 10 * STRENGTHS[0])
 

@@ -1,0 +1,58 @@
+"""Take one direction of what a fine-tune changed out of the tuned model, while both models read the same tokens."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import DynamicCache
+
+from sae_lens_abstopk.model.activation_edits import intervene
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.hook_places import transformers_model
+from sae_lens_abstopk.model.inference import bfloat16_autocast
+from sae_lens_abstopk.model.model_pair import ModelPair
+from sae_lens_abstopk.model.token_filter import TokenFilter
+
+NOT_FIRST = TokenFilter((1, None))
+
+
+def without(tuned: Float[Tensor, "... d"], base: Float[Tensor, "... d"], unit: Float[Tensor, " d"]) -> Tensor:
+    """Return the tuned model's activations without the part of the difference along a unit vector."""
+    return tuned - ((tuned - base) @ unit)[..., None] * unit
+
+
+@torch.no_grad()
+def answers_without(pair: ModelPair, prompts: list[str], unit: Float[Tensor, " d"], new_tokens: int) -> list[str]:
+    """Return greedy answers of the tuned model :func:`without` a direction at every token but the first."""
+    hook, caches, read = pair.spec.hook_name, (DynamicCache(), DynamicCache()), list[Tensor]()
+
+    def keep(x: Tensor) -> Tensor:
+        read.append(x)
+        return x
+
+    with pair.base() as model:
+        new, mask = TextModel(model, chat=True).encode(prompts)
+    answers = []
+    for _ in range(new_tokens):
+        places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
+        given: dict[str, Any] = {"input_ids": new, "attention_mask": mask, "position_ids": places, "use_cache": True}
+        with bfloat16_autocast(new.device, enabled=True):
+            with pair.base() as model, intervene(model, hook, keep, token_filter=NOT_FIRST):
+                _transformers(model)(**given, past_key_values=caches[0])
+            base = read.pop()
+            with (
+                pair.tuned() as model,
+                intervene(model, hook, lambda x, base=base: without(x, base, unit), token_filter=NOT_FIRST),
+            ):
+                logits = _transformers(model)(**given, past_key_values=caches[1]).logits
+        new = logits[:, -1:].argmax(-1)
+        mask = torch.cat([mask, torch.ones_like(new)], 1)
+        answers.append(new)
+    texts = pair.tokenizer.batch_decode(torch.cat(answers, 1))
+    return [text.split(pair.tokenizer.eos_token)[0] for text in texts]
+
+
+def _transformers(model: Any) -> Any:
+    found: Any = transformers_model(model)
+    return found
