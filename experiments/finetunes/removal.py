@@ -1,5 +1,6 @@
 """Take one direction of what a fine-tune changed out of the tuned model, while both models read the same tokens."""
 
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from sae_lens_abstopk.model.hook_places import transformers_model
 from sae_lens_abstopk.model.inference import bfloat16_autocast
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.text.token_text import TokenText
 
 NOT_FIRST = TokenFilter((1, None))
 
@@ -49,8 +51,9 @@ def answers_without(pair: ModelPair, prompts: list[str], unit: Float[Tensor, " d
         new = logits[:, -1:].argmax(-1)
         mask = torch.cat([mask, torch.ones_like(new)], 1)
         answers.append(new)
-    texts = pair.tokenizer.batch_decode(torch.cat(answers, 1))
-    return [text.split(pair.tokenizer.eos_token)[0] for text in texts]
+    text_of, end = TokenText(pair.tokenizer), pair.tokenizer.eos_token_id
+    rows = (list(takewhile(lambda token: token != end, row)) for row in torch.cat(answers, 1).tolist())
+    return [text_of.joined(row) for row in rows]
 
 
 def _transformers(model: Any) -> Any:
