@@ -21,7 +21,7 @@ from sae_lens_abstopk.model.model_pair import ModelPair
 
 BUDGET = 0.1
 """Rise of the NLL of neutral text, nats per token."""
-STRENGTHS = [4 * 0.6**n for n in range(7, -1, -1)]
+STRENGTHS = [16 * 0.6**n for n in range(9, -1, -1)]
 """Norms to add, in root mean squares of the differences."""
 BOTH_WAYS = 2
 """Directions that are removed too before one is chosen: those whose addition brings most."""
