@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from experiments.finetunes.behaviours import Behaviour
 from experiments.finetunes.directions import Direction
-from experiments.finetunes.removal import answers_without, without
+from experiments.finetunes.patched_answers import patched, patched_answers
 from sae_lens_abstopk.evaluation.steering.doses import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.generation import TextModel
@@ -60,10 +60,15 @@ class EditedPair:
     def with_removed(self, prompts: list[str], direction: Direction | None = None) -> list[str]:
         """Return greedy answers of the tuned model, without the part of the difference along a direction."""
         if direction is not None:
-            return answers_without(self.pair, prompts, direction.vector, self.new_tokens)
+            return patched_answers(self.pair, prompts, direction.vector, self.new_tokens, of="tuned")
         with self.pair.tuned() as model:
             text_model = TextModel(model, chat=True, autocast=True)
             return text_model.greedy(text_model.encode(prompts), self.new_tokens)
+
+    @casts_shared()
+    def with_patched(self, prompts: list[str], direction: Direction) -> list[str]:
+        """Return greedy answers of the base model with the tuned model's part along a direction."""
+        return patched_answers(self.pair, prompts, direction.vector, self.new_tokens, of="base")
 
     def cost_added(self, direction: Direction, strength: float) -> float:
         """Return the rise of the NLL of neutral text in the base model."""
@@ -73,7 +78,7 @@ class EditedPair:
     def cost_removed(self, direction: Direction) -> float:
         """Return the rise of the NLL of neutral text in the tuned model."""
         (_, _, base, tuned) = self.neutral
-        return self._nll(self.pair.tuned(), without(tuned, base, direction.vector)) - self._nll_tuned
+        return self._nll(self.pair.tuned(), patched(tuned, base, direction.vector)) - self._nll_tuned
 
     def strength(self, direction: Direction) -> float:
         """Return the largest of :data:`STRENGTHS` within the budget, or the smallest."""
@@ -132,6 +137,7 @@ class Planted:
         half = strengths[best.name] / 2
         strength = half if self._chosen_share(best, half) > added[best.name] else 2 * half
         brought = edited.with_added(behaviour.held_out, best, strength)
+        alone = edited.with_patched(behaviour.held_out, best)
         left = edited.with_removed(behaviour.held_out, best)
         return {
             "direction": best.name,
@@ -140,6 +146,7 @@ class Planted:
             "share": {each.name: each.share for each in directions},
             "added": {"strength": round(strength, 2), "cost": round(edited.cost_added(best, strength), 4)}
             | self._shown(brought),
+            "patched": self._shown(alone),
             "removed": {"cost": round(edited.cost_removed(best), 4)} | self._shown(left),
         }
 

@@ -29,6 +29,9 @@ class Fake(EditedPair):
     def with_added(self, prompts, direction=None, strength=0.0):
         return _answers(prompts, direction in (GOOD, ONE_WAY) and strength >= NEEDED)
 
+    def with_patched(self, prompts, direction):
+        return _answers(prompts, direction is GOOD)
+
     def with_removed(self, prompts, direction=None):
         return _answers(prompts, direction is not GOOD)
 
@@ -47,7 +50,7 @@ def test_the_direction_that_brings_and_takes_away_the_behaviour_is_chosen():
     assert planted.shares(planted.behaviour.held_out) == (0, 1)
     found = planted.measured([OTHER, ONE_WAY, GOOD])
     assert found["direction"] == "3-"
-    assert (found["added"]["share"], found["removed"]["share"]) == (1, 0)
+    assert [found[how]["share"] for how in ("added", "patched", "removed")] == [1, 1, 0]
     assert NEEDED <= found["added"]["strength"] <= BUDGET / 0.01
     assert found["tried"] == {"5+": 0, "4+": 1, "3-": 1}
     assert found["tried_removed"] == {"4+": 1, "3-": 0}

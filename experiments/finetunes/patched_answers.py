@@ -1,7 +1,7 @@
-"""Take one direction of what a fine-tune changed out of the tuned model, while both models read the same tokens."""
+"""Answers of one model of a pair with the difference along one direction of the other, which reads the same tokens."""
 
 from itertools import takewhile
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -19,33 +19,36 @@ from sae_lens_abstopk.text.token_text import TokenText
 NOT_FIRST = TokenFilter((1, None))
 
 
-def without(tuned: Float[Tensor, "... d"], base: Float[Tensor, "... d"], unit: Float[Tensor, " d"]) -> Tensor:
-    """Return the tuned model's activations without the part of the difference along a unit vector."""
-    return tuned - ((tuned - base) @ unit)[..., None] * unit
+def patched(x: Float[Tensor, "... d"], other: Float[Tensor, "... d"], unit: Float[Tensor, " d"]) -> Tensor:
+    """Return x with the projection of ``other`` on a unit vector in place of its own."""
+    return x + ((other - x) @ unit)[..., None] * unit
 
 
 @torch.no_grad()
-def answers_without(pair: ModelPair, prompts: list[str], unit: Float[Tensor, " d"], new_tokens: int) -> list[str]:
-    """Return greedy answers of the tuned model :func:`without` a direction at every token but the first."""
+def patched_answers(
+    pair: ModelPair, prompts: list[str], unit: Float[Tensor, " d"], new_tokens: int, *, of: Literal["base", "tuned"]
+) -> list[str]:
+    """Return greedy answers of one model, each token but the first :func:`patched` from the other model."""
     hook, caches, read = pair.spec.hook_name, (DynamicCache(), DynamicCache()), list[Tensor]()
+    edited, other = (pair.base, pair.tuned) if of == "base" else (pair.tuned, pair.base)
 
     def keep(x: Tensor) -> Tensor:
         read.append(x)
         return x
 
-    with pair.base() as model:
+    with other() as model:
         new, mask = TextModel(model, chat=True).encode(prompts)
     answers = []
     for _ in range(new_tokens):
         places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
         given: dict[str, Any] = {"input_ids": new, "attention_mask": mask, "position_ids": places, "use_cache": True}
         with bfloat16_autocast(new.device, enabled=True):
-            with pair.base() as model, intervene(model, hook, keep, token_filter=NOT_FIRST):
+            with other() as model, intervene(model, hook, keep, token_filter=NOT_FIRST):
                 _transformers(model)(**given, past_key_values=caches[0])
-            base = read.pop()
+            seen = read.pop()
             with (
-                pair.tuned() as model,
-                intervene(model, hook, lambda x, base=base: without(x, base, unit), token_filter=NOT_FIRST),
+                edited() as model,
+                intervene(model, hook, lambda x, seen=seen: patched(x, seen, unit), token_filter=NOT_FIRST),
             ):
                 logits = _transformers(model)(**given, past_key_values=caches[1]).logits
         new = logits[:, -1:].argmax(-1)

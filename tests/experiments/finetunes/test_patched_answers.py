@@ -1,4 +1,4 @@
-"""Without the only direction that a fine-tune changed, the tuned model answers as the base model does."""
+"""With the only direction that a fine-tune changed patched from the other model, a model answers as that one."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from experiments.finetunes.removal import answers_without
+from experiments.finetunes.patched_answers import patched_answers
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
@@ -16,7 +16,7 @@ from sae_lens_abstopk.text.text_spec import TextSpec
 PROMPTS, TOKENS = ["The old lighthouse", "one film"], 6
 
 
-def test_without_all_that_changed_the_answers_are_the_base_models(
+def test_with_all_that_changed_the_answers_are_the_other_models(
     tiny_llama: Path, texts: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(tiny_llama)
@@ -40,5 +40,7 @@ def test_without_all_that_changed_the_answers_are_the_base_models(
 
     direction = changed.detach().flatten()
     base, tuned = answers(pair.base()), answers(pair.tuned())
-    assert answers_without(pair, PROMPTS, direction / direction.norm(), TOKENS) == base != tuned
-    assert answers_without(pair, PROMPTS, torch.zeros_like(direction), TOKENS) == tuned
+    unit = direction / direction.norm()
+    assert patched_answers(pair, PROMPTS, unit, TOKENS, of="tuned") == base != tuned
+    assert patched_answers(pair, PROMPTS, unit, TOKENS, of="base") == tuned
+    assert patched_answers(pair, PROMPTS, torch.zeros_like(unit), TOKENS, of="tuned") == tuned
