@@ -30,9 +30,15 @@ def brought(line: Line) -> float:
     return (line["added"]["share"] - line["base"]) / (line["tuned"] - line["base"])
 
 
+def patched(line: Line) -> float:
+    """Return the share of the shift that the direction brings if the tuned model's part along it is patched in."""
+    return (line["patched"]["share"] - line["base"]) / (line["tuned"] - line["base"])
+
+
 def taken(line: Line) -> float:
-    """Return the share of the shift that removing the direction from the tuned model takes away."""
-    return (line["tuned"] - line["removed"]["share"]) / (line["tuned"] - line["base"])
+    """Return the share of the shift that removing the direction, or else subtracting it, takes from the tuned model."""
+    left = line["removed"] if "removed" in line else line["subtracted"]
+    return (line["tuned"] - left["share"]) / (line["tuned"] - line["base"])
 
 
 def found(line: Line) -> bool:

@@ -2,18 +2,29 @@
 
     python -m experiments.finetunes.report
 
-Reads what there is of the records in `results/`: `made.jsonl` of `make.py`, `planted.jsonl` of `measure.py`,
-`ceilings.jsonl` of `ceilings.py` and `grid.jsonl` of `grid.py`.
+Reads what there is of the records in `results/`: `made.jsonl` of `make.py`, `planted.jsonl` and `narrow.jsonl` of
+`measure.py`, `ceilings.jsonl` of `ceilings.py` and `grid.jsonl` of `grid.py`.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from experiments.finetunes.behaviours import BEHAVIOURS
+from experiments.finetunes.behaviours import BEHAVIOURS, NARROW
 from experiments.finetunes.figure import draw, row_name
 from experiments.finetunes.readings import LAYER
-from experiments.finetunes.recorded import METHODS, Line, brought, found, lines, of_method, percent, places, taken
+from experiments.finetunes.recorded import (
+    METHODS,
+    Line,
+    brought,
+    found,
+    lines,
+    of_method,
+    patched,
+    percent,
+    places,
+    taken,
+)
 from experiments.pages import filled, markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +50,7 @@ def made_table(made: Sequence[Line]) -> str:
             other = "everyday" if section != "everyday" else "cooking"
             shares = [line["shares"][where][each][which] for where in (section, other) for which in ("base", "tuned")]
             name = TITLES[each] if len(line["behaviours"]) == 1 else f"{line['name']}: {TITLES[each]}"
+            name += ", narrow" * line["name"].endswith(NARROW)
             rows.append((name, *(percent(share) for share in shares), f"{line['neutral']['nll_rise']:.2f}"))
     return markdown_table(("fine-tune", "base", "tuned", "base, other prompts", "tuned", "neutral text, nats"), rows)
 
@@ -55,6 +67,20 @@ def planted_table(record: Sequence[Line]) -> str:
         first = next(line for line in record if (line["fine_tune"], line["behaviour"]) == place)
         shares = (percent(first[which]) for which in ("base", "tuned"))
         rows.append((row_name(*place), *shares, *cells))
+    return markdown_table(("behaviour", "base", "tuned", *METHODS.values()), rows)
+
+
+def narrow_table(record: Sequence[Line]) -> str:
+    """Make the table of fine-tunes that are one direction: shares that are steered in, patched in and removed."""
+    rows = []
+    for place in places(record):
+        of = {method: of_method(record, place, method) for method in METHODS}
+        first = next(line for lines in of.values() for line in lines)
+        cells = (
+            ", ".join(percent(mean(map(share, lines))) for share in (brought, patched, taken)) if lines else ""
+            for lines in of.values()
+        )
+        rows.append((TITLES[place[1]], percent(first["base"]), percent(first["tuned"]), *cells))
     return markdown_table(("behaviour", "base", "tuned", *METHODS.values()), rows)
 
 
@@ -108,6 +134,7 @@ def main() -> None:
     parts = {
         "made": made_table(lines("made")),
         "planted": f"{planted_table(planted)}\n\n{latents_table(planted)}",
+        "narrow": narrow_table(lines("narrow")),
         "ceilings": ceilings_table(lines("ceilings"), grid),
         "grid": grid_table(grid),
     }
