@@ -12,13 +12,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from experiments.finetunes.behaviours import Behaviour
 from experiments.finetunes.directions import Direction
-from experiments.finetunes.patched_answers import patched, patched_answers
+from sae_lens_abstopk.diffs.patched_texts import patched, patched_texts
 from sae_lens_abstopk.evaluation.steering.doses import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_pair import ModelPair
+from sae_lens_abstopk.model.token_filter import TokenFilter
 
+NOT_FIRST = TokenFilter((1, None))
 BUDGET = 0.1
 """Rise of the NLL of neutral text, nats per token."""
 STRENGTHS = [16 * 0.6**n for n in range(9, -1, -1)]
@@ -60,7 +62,7 @@ class EditedPair:
     def with_removed(self, prompts: list[str], direction: Direction | None = None) -> list[str]:
         """Return greedy answers of the tuned model, without the part of the difference along a direction."""
         if direction is not None:
-            return patched_answers(self.pair, prompts, direction.vector, self.new_tokens, of="tuned")
+            return self._patched(prompts, direction, of="tuned")
         with self.pair.tuned() as model:
             text_model = TextModel(model, chat=True, autocast=True)
             return text_model.greedy(text_model.encode(prompts), self.new_tokens)
@@ -68,7 +70,11 @@ class EditedPair:
     @casts_shared()
     def with_patched(self, prompts: list[str], direction: Direction) -> list[str]:
         """Return greedy answers of the base model with the tuned model's part along a direction."""
-        return patched_answers(self.pair, prompts, direction.vector, self.new_tokens, of="base")
+        return self._patched(prompts, direction, of="base")
+
+    def _patched(self, prompts: list[str], direction: Direction, **options: Any) -> list[str]:
+        options |= {"token_filter": NOT_FIRST, "max_new_tokens": self.new_tokens, "chat": True, "autocast": True}
+        return patched_texts(self.pair, prompts, direction.vector, **options)
 
     def cost_added(self, direction: Direction, strength: float) -> float:
         """Return the rise of the NLL of neutral text in the base model."""

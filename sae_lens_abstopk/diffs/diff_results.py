@@ -118,13 +118,13 @@ class LatentContexts(Record):
 
 
 class LatentWriting(Record):
-    """Texts that the models write with a latent added or taken away, one a prompt."""
+    """Texts that the models write with a latent added or removed, one a prompt."""
 
     latent: int
     side: Literal[1, -1] = Field(description="The pole with the larger KL share.")
-    code: float = Field(description="Added, or taken away, at every token: 99th percentile of |code| of that pole.")
+    code: float = Field(description="Added at every token: 99th percentile of |code| of that pole.")
     base_with: list[str] = Field(description="The base model with the latent added.")
-    tuned_without: list[str] = Field(description="The tuned model with it taken away.")
+    tuned_without: list[str] = Field(description="The tuned model without what it differs by along it.")
 
 
 class DiffWriting(Record):

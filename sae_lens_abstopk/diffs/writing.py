@@ -1,15 +1,17 @@
-"""Tokens that latents promote, and texts that the models write with a latent added or taken away."""
+"""Tokens that latents promote, and texts that the models write with a latent added or removed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.diff_results import DiffContexts, DiffLatentRecord, DiffWriting, LatentWriting
+from sae_lens_abstopk.diffs.patched_texts import patched_texts
 from sae_lens_abstopk.evaluation.steering.steer import steering_edit, written_by
 from sae_lens_abstopk.model.activation_edits import Edit, intervene
 from sae_lens_abstopk.model.generation import TextModel
@@ -55,11 +57,8 @@ def with_writing(
         for record in diff.results.latents[:n_latents]:
             side = 1 if share_of(record, 1) >= share_of(record, -1) else -1
             scale = side * (record.positive if side > 0 else record.negative).scale
-            edits = [
-                steering_edit(sae, latent=record.latent, strength=sign * scale, operator="add", scale=1.0)
-                for sign in (1, -1)
-            ]
-            texts = [write(which, edit) for which, edit in zip((pair.base, pair.tuned), edits, strict=True)]
+            added = steering_edit(sae, latent=record.latent, strength=scale, operator="add", scale=1.0)
+            texts = write(pair.base, added), write.without(written_by(sae, record.latent))
             latents.append(
                 LatentWriting(latent=record.latent, side=side, code=scale, base_with=texts[0], tuned_without=texts[1])
             )
@@ -86,7 +85,7 @@ class _Writer(NamedTuple):
 
     pair: ModelPair
     token_filter: TokenFilter
-    prompts: Sequence[str]
+    prompts: list[str]
     options: Mapping[str, bool]
     """Keyword arguments of :class:`TextModel`."""
 
@@ -98,6 +97,11 @@ class _Writer(NamedTuple):
             hook = self.pair.spec.hook_name
             with nullcontext() if edit is None else intervene(model, hook, edit, token_filter=self.token_filter):
                 return text_model.greedy(prompts, NEW_TOKENS)
+
+    def without(self, direction: Float[torch.Tensor, " d_in"]) -> list[str]:
+        """Continue with the tuned model, without what it differs by along a direction."""
+        options: Any = {"token_filter": self.token_filter, "max_new_tokens": NEW_TOKENS, **self.options}
+        return patched_texts(self.pair, self.prompts, direction / direction.norm(), of="tuned", **options)
 
 
 def _with_promoted(contexts: DiffContexts, pair: ModelPair, sae: SAE[Any]) -> DiffContexts:

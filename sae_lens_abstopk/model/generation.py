@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from sae_lens_abstopk.model.hook_places import transformers_model, without_adapter
 from sae_lens_abstopk.model.inference import bfloat16_autocast, in_evaluation_mode
@@ -78,8 +78,9 @@ class TextModel:
         self._takes = {} if self._hf is None else inspect.signature(without_adapter(self._hf).forward).parameters
         ends = getattr(getattr(self._hf, "generation_config", None), "eos_token_id", None)
         ends = self.tokenizer.eos_token_id if ends is None else ends
-        self._ends: list[int] = [] if ends is None else one_or_more(ends)
-        self._pad: int = next((i for i in (self.tokenizer.pad_token_id, *self._ends) if i is not None), 0)
+        self.ends: list[int] = [] if ends is None else one_or_more(ends)
+        """Tokens that end a text."""
+        self._pad: int = next((i for i in (self.tokenizer.pad_token_id, *self.ends) if i is not None), 0)
 
     def encode(self, texts: Sequence[str], *, chat: bool | None = None) -> TokenBatch:
         """Tokenise texts, padded on the left; ``chat`` overrides that of the model. An empty text is an error."""
@@ -96,8 +97,14 @@ class TextModel:
         return self._padded(rows, "left")
 
     @torch.no_grad()
-    def next_logits(self, prompts: TokenBatch) -> torch.Tensor:
-        """Return the logits [n, vocabulary] of the token after each prompt, float32."""
+    def next_logits(self, prompts: TokenBatch, *, cache: DynamicCache | None = None) -> torch.Tensor:
+        """
+        Return the logits [n, vocabulary] of the token after each prompt, float32.
+
+        With a ``cache``, prompts are one batch that continues the last one, and only new tokens are read.
+        """
+        if cache is not None:
+            return self._logits(prompts, last=1, cache=cache)[:, -1].float()
         return torch.cat([self._logits(part, last=1)[:, -1].float() for part in self._parts(prompts)])
 
     @torch.no_grad()
@@ -140,7 +147,7 @@ class TextModel:
         for part, uniform in zip(self._parts(repeated), numbers.split(self.batch_size), strict=True):
             sampler = _Sampler(uniform.float().to(self.device), temperature)
             rows += self._continue(part, sampler, max_new_tokens).tolist()
-        ends = [next((i for i, token in enumerate(row) if token in self._ends), len(row) - 1) for row in rows]
+        ends = [next((i for i, token in enumerate(row) if token in self.ends), len(row) - 1) for row in rows]
         kept = [row[: end + 1] for row, end in zip(rows, ends, strict=True)]
         texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
         return Generated(repeated, self._padded(kept, "right"), tuple(texts))
@@ -170,15 +177,18 @@ class TextModel:
     def _parts(self, batch: TokenBatch) -> list[TokenBatch]:
         return [TokenBatch(*p) for p in zip(*(tensor.split(self.batch_size) for tensor in batch), strict=True)]
 
-    def _logits(self, batch: TokenBatch, *, last: int) -> torch.Tensor:
+    def _logits(self, batch: TokenBatch, *, last: int, cache: DynamicCache | None = None) -> torch.Tensor:
         """Return logits [n, width, vocabulary] of at least the ``last`` positions."""
         with in_evaluation_mode(self.model), bfloat16_autocast(self.device, enabled=self.autocast):
             if self._hf is None:
                 return self.model(batch.ids, attention_mask=batch.mask)
-            positions = (batch.mask.cumsum(1) - 1).clamp(min=0)
-            options = {"logits_to_keep": last, "position_ids": positions}
+            read = 0 if cache is None else cache.get_seq_length()
+            positions = (batch.mask.cumsum(1) - 1).clamp(min=0)[:, read:]
+            options: dict[str, Any] = {"logits_to_keep": last, "position_ids": positions}
             options = {name: value for name, value in options.items() if name in self._takes}
-            return self._hf(input_ids=batch.ids, attention_mask=batch.mask, **options).logits
+            if cache is not None:
+                options["cache" if "cache" in self._takes else "past_key_values"] = cache
+            return self._hf(input_ids=batch.ids[:, read:], attention_mask=batch.mask, **options).logits
 
     def _continue(self, batch: TokenBatch, sampler: "_Sampler", max_new_tokens: int) -> torch.Tensor:
         ids, mask = batch
@@ -191,7 +201,7 @@ class TextModel:
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
-            eos_token_id=self._ends or None,
+            eos_token_id=self.ends or None,
             pad_token_id=self._pad,
             disable_compile=True,  # compiled code would skip hooks that steering opens later
             # a model's generation_config.json may set these, which change the sampled distribution

@@ -76,7 +76,7 @@ def test_a_latent_has_less_on_the_left_and_more_on_the_right(reader: Reader) -> 
     second = page.locator(".steered ol").nth(1).locator("li")
     assert [text.split("\n") for text in second.all_inner_texts()] == [
         ["tuned model", "Non"],
-        ["tuned, latent taken away", "(ended at once)"],
+        ["tuned, latent removed", "(ended at once)"],
         ["base, latent added", "<b>oui</b>"],
         ["base model", "No"],
     ]

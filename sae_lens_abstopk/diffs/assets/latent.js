@@ -23,7 +23,7 @@ function poleColumn(latent, side, level = "h2") {
       h("ul", {}, pole.promotes.map((text) => h("li", {}, token(text))))));
 }
 
-// What both models write from the same prompts, as they are and with the latent added or taken away.
+// What both models write from the same prompts, as they are and with the latent added or removed.
 function writing(latent, level = "h2") {
   const found = meta.writing[latent.latent];
   if (!found) return null;
@@ -33,10 +33,10 @@ function writing(latent, level = "h2") {
     h("span", { dir: "auto" }, of.trim() === "" ? h("span", { class: "nothing" }, "(ended at once)") : lines(of)));
   return h("section", { class: "steered" }, h(level, {}, "What they write"),
     h("p", { class: "note" }, "Greedy continuations; ", pole, ` of the latent, a code of ${number(code)}, is added to the base `
-      + "model or taken away from the tuned one at every token."),
+      + "model at every token, or what differs along the latent is removed from the tuned one."),
     meta.written.map(([prompt, tuned, base], n) => h("div", {},
       h("p", { class: "prompt", dir: "auto" }, lines(prompt)),
-      h("ol", {}, text("tuned model", tuned), text("tuned, latent taken away", removed[n], SIDE_NAMES[side > 0 ? NEGATIVE : POSITIVE]),
+      h("ol", {}, text("tuned model", tuned), text("tuned, latent removed", removed[n], SIDE_NAMES[side > 0 ? NEGATIVE : POSITIVE]),
         text("base, latent added", added[n], SIDE_NAMES[side > 0 ? POSITIVE : NEGATIVE]), text("base model", base)))));
 }
 

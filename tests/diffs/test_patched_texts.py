@@ -7,10 +7,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from experiments.finetunes.patched_answers import patched_answers
+from sae_lens_abstopk.diffs.patched_texts import patched_texts
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.text_spec import TextSpec
 
 PROMPTS, TOKENS = ["The old lighthouse", "one film"], 6
@@ -41,6 +42,7 @@ def test_with_all_that_changed_the_answers_are_the_other_models(
     direction = changed.detach().flatten()
     base, tuned = answers(pair.base()), answers(pair.tuned())
     unit = direction / direction.norm()
-    assert patched_answers(pair, PROMPTS, unit, TOKENS, of="tuned") == base != tuned
-    assert patched_answers(pair, PROMPTS, unit, TOKENS, of="base") == tuned
-    assert patched_answers(pair, PROMPTS, torch.zeros_like(unit), TOKENS, of="tuned") == tuned
+    options: dict[str, Any] = {"chat": True, "token_filter": TokenFilter((1, None)), "max_new_tokens": TOKENS}
+    assert patched_texts(pair, PROMPTS, unit, of="tuned", **options) == base != tuned
+    assert patched_texts(pair, PROMPTS, unit, of="base", **options) == tuned
+    assert patched_texts(pair, PROMPTS, torch.zeros_like(unit), of="tuned", **options) == tuned
