@@ -1,8 +1,11 @@
 """The notebooks run from start to end, on a small SAE in place of theirs; what they show was made by running them."""
 
 import json
+import os
 import re
 import shutil
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +104,26 @@ def test_the_notebook_on_two_models_runs(tiny_llama: Path, tiny_adapter: Path, t
     assert "KL share" in shown(notebook)
     assert "tuned  Why is the sky blue?" in shown(notebook)
     assert (tmp_path / "results" / "diff-notebook" / "diff" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_notebook_for_colab_runs_but_for_its_installation(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    notebook = nbformat.read(FOLDER / "colab.ipynb", as_version=4)
+    (install,) = (cell.source for cell in notebook.cells if "install" in cell.metadata.get("tags", ()))
+    name, extra = re.fullmatch(r'%pip install -q "([\w-]+)\[(\w+)\]"', install).groups()  # type: ignore[union-attr]
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"]
+    assert name == project["name"]
+    assert extra in project["optional-dependencies"]
+    changes = {
+        install: "pass",
+        "--out quickstart": f"--out quickstart --model {tiny_llama} --layer 2",
+        "quickstart_model(print)": repr(str(tiny_llama)),
+    }
+    assert "AUROC" in shown(execute("colab", changes, tmp_path))
+    assert (tmp_path / "quickstart" / "index.html").is_file()
 
 
 @pytest.mark.parametrize("name", NAMES)
