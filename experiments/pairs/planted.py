@@ -5,7 +5,8 @@ Are known axes found, and their effects measured rightly? Differences whose axes
 
 Eight orthogonal axes are on in 10 to 40 % of the pairs. Preferences follow two of them and the length of the texts, and
 the length goes along with a third. The SAEs train as in `abstopk pairs`, with five seeds, of which the most stable one
-counts; effects are those of held-out pairs. Writes `results/planted.json`, anew after each draw.
+counts; effects are those of held-out pairs. Does an interval have the planted effect in it, and the effect of the
+latent's own code, which is not quite the planted one? Writes `results/planted.json`, anew after each draw.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from rich.console import Console
+from sae_lens import SAE
 from scipy.special import expit
 
 from experiments.speed.recording import command
@@ -43,6 +45,8 @@ LENGTH_AXIS, OF_LENGTH = 4, 0.8
 PAIRS, OF_A_PROMPT, WIDTH, NOISE, SEEDS = 3000, 2, 32, 0.05, 5
 F, K = 16, 2.0
 """Latents, more than there are axes, and active ones of a pair, a little more than the mean of 1.7."""
+MANY = 200_000
+"""Pairs in which the effect of a latent's own code is taken as known."""
 FOUND = 0.9
 """Absolute cosine of a found axis."""
 
@@ -60,10 +64,13 @@ class Draw(NamedTuple):
 def draw(seed: int) -> Draw:
     """Draw axes, and the vectors, lengths and preferences of pairs."""
     random = np.random.default_rng(seed)
-    axes = np.linalg.qr(random.normal(size=(WIDTH, len(WEIGHTS))))[0].T
-    codes, length = _codes_and_length(random, PAIRS)
-    a_wins = random.random(PAIRS) < expit(_log_odds(codes, length))
-    b = random.normal(size=(PAIRS, WIDTH))
+    return _pairs(random, np.linalg.qr(random.normal(size=(WIDTH, len(WEIGHTS))))[0].T, PAIRS)
+
+
+def _pairs(random: np.random.Generator, axes: Float[np.ndarray, "F D"], n: int) -> Draw:
+    codes, length = _codes_and_length(random, n)
+    a_wins = random.random(n) < expit(_log_odds(codes, length))
+    b = random.normal(size=(n, WIDTH))
     a = b + codes @ axes + NOISE * random.normal(size=b.shape)
     return Draw(a, b, axes, length, np.where(a_wins, 1.0, -1.0))
 
@@ -74,6 +81,17 @@ def true_effects() -> Float[np.ndarray, " F"]:
     codes, length = _codes_and_length(np.random.default_rng(0), 1_000_000)
     first = expit(_log_odds(codes, length))
     return WEIGHTS * np.sqrt((codes**2).mean(0)) * (first * (1 - first)).mean()
+
+
+def effects_of_latents(sae: SAE[Any], axes: Float[np.ndarray, "F D"]) -> list[float | None]:
+    """Return the effect of each latent's own code in very many pairs, which is what an interval has to cover."""
+    made = _pairs(np.random.default_rng(2**31), axes, MANY)
+    with torch.no_grad():
+        codes = sae.encode(torch.from_numpy(made.a - made.b).float()).numpy()
+    everything = Preferences.of(
+        made.preferred, codes=codes, log_length=made.log_length, components=np.arange(MANY), among=np.full(MANY, True)
+    )
+    return [each.value for each in preference_effects(everything).effects]
 
 
 def measured(seed: int) -> dict[str, Any]:
@@ -97,20 +115,24 @@ def measured(seed: int) -> dict[str, Any]:
     )
     confirmed = of_train.confirmed_by(of_held_out)
     cosines = made.axes @ torch.nn.functional.normalize(sae.W_dec.detach(), dim=1).numpy().T
-    found: dict[str, list[Any]] = {"cosine": [], "effect": [], "inside": [], "confirmed": []}
+    own = effects_of_latents(sae, made.axes)
+    found: dict[str, list[Any]] = {"cosine": [], "effect": [], "inside": [], "own_inside": [], "confirmed": []}
     for axis, latent in enumerate(np.abs(cosines).argmax(1).tolist()):
         sign, effect = np.sign(cosines[axis, latent]), of_held_out.effects[latent]
         has_ends = effect.low is not None and effect.high is not None
         found["cosine"].append(float(abs(cosines[axis, latent])))
         found["effect"].append(None if effect.value is None else float(sign * effect.value))
         found["inside"].append(has_ends and bool(effect.low <= sign * true_effects()[axis] <= effect.high))
+        found["own_inside"].append(has_ends and own[latent] is not None and effect.low <= own[latent] <= effect.high)
         found["confirmed"].append(bool(confirmed[latent]))
     return found
 
 
 def summary(draws: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return shares over all draws."""
-    cosine, inside, confirmed = (np.array([each[name] for each in draws]) for name in ("cosine", "inside", "confirmed"))
+    cosine, inside, own, confirmed = (
+        np.array([each[name] for each in draws]) for name in ("cosine", "inside", "own_inside", "confirmed")
+    )
     true = WEIGHTS != 0
     false_shares = (confirmed & ~true).sum(1) / confirmed.sum(1).clip(1)
     return {
@@ -118,6 +140,7 @@ def summary(draws: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "axes_found": float((cosine >= FOUND).mean()),
         "smallest_cosine": float(cosine.min()),
         "effects_inside": float(inside.mean()),
+        "effects_of_own_codes_inside": float(own.mean()),
         "effects_inside_by_axis": inside.mean(0).tolist(),
         "confirmed_of_true": float(confirmed[:, true].mean()),
         "false_share_of_confirmed": float(false_shares.mean()),
