@@ -42,7 +42,6 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
         )
         assert [[row.texts[1] for row in of.texts] for of in (base, tuned)] == [writing.base, writing.tuned]
         assert [row.texts[2] for row in base.texts] == each.base_with
-        assert [row.texts[0] for row in tuned.texts] == each.tuned_without
     recorded = found.results.latents[0]
     by_record = steer_prompts(tmp_path / "out" / "sae", recorded.latent, ["We"], max_new_tokens=1)
     assert by_record.scale == max(recorded.positive.scale, recorded.negative.scale)
