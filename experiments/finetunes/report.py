@@ -72,7 +72,7 @@ def planted_table(record: Sequence[Line]) -> str:
 
 def narrow_table(record: Sequence[Line]) -> str:
     """Make the table of fine-tunes that are one direction: shares that are steered in, patched in and removed."""
-    rows = []
+    rows, shares = [], []
     for place in places(record):
         of = {method: of_method(record, place, method) for method in METHODS}
         first = next(line for lines in of.values() for line in lines)
@@ -81,7 +81,10 @@ def narrow_table(record: Sequence[Line]) -> str:
             for lines in of.values()
         )
         rows.append((TITLES[place[1]], percent(first["base"]), percent(first["tuned"]), *cells))
-    return markdown_table(("behaviour", "base", "tuned", *METHODS.values()), rows)
+        largest = list(of["signed"][0]["share"].values())
+        shares.append(f"{percent(largest[0])} and {percent(largest[1])} of {TITLES[place[1]]}")
+    table = markdown_table(("behaviour", "base", "tuned", *METHODS.values()), rows)
+    return f"{table}\n\nKL share of the two first signed latents: {'; '.join(shares)}."
 
 
 def latents_table(record: Sequence[Line]) -> str:
