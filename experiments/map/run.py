@@ -45,7 +45,7 @@ KS = (8, 32)
 FEWEST_LATENTS = 4
 """A cell has at least as many latents for each active one."""
 RATES = (1e-3, 3e-3, 1e-2)
-ROWS, BATCH = 768_000, 1024
+ROWS, BATCH = 384_000, 512
 """Vectors that an SAE trains on, repeats included, and of a step."""
 MEASURED = 4096
 """Vectors encoded at a time."""
@@ -77,10 +77,12 @@ class Member(NamedTuple):
 
 
 def cells(kinds: Iterable[str], *, selections: Iterable[str], widths: Sequence[float], ks: Iterable[int]) -> list[Cell]:
-    """Return the cells, those that compare most SAEs in least time first."""
+    """Return the cells, those that compare most SAEs in least time first, of all kinds in turn."""
     of_widths = sorted({*widths, *(2 * each for each in widths)})
     found = [Cell(*each) for each in itertools.product(kinds, selections, of_widths, ks)]
-    return sorted(found, key=lambda cell: (cell.k != min(KS), cell.f_over_d > 2, cell.selection != "batch"))
+    return sorted(
+        found, key=lambda cell: (cell.k != min(KS), cell.f_over_d > 2, cell.selection != "batch", cell.f_over_d)
+    )
 
 
 def run_members(cell: Cell, vectors: KindVectors, members: Sequence[Member], folder: Path) -> list[SAE[Any]]:
