@@ -92,7 +92,12 @@ def stored_bytes(lines: Sequence[Line], method: str, sae: str | None = None) -> 
 
 def relative(lines: Sequence[Line], against: str) -> Difference:
     """Compare the FVU of the signed SAE to that of another, seed by seed: -0.1 means 10 % lower."""
-    ratios = [a / b for a, b in zip(fvu(lines, SIGNED), fvu(lines, against), strict=True)]
+    return seed_by_seed(fvu(lines, SIGNED), fvu(lines, against))
+
+
+def seed_by_seed(of: Sequence[float], against: Sequence[float]) -> Difference:
+    """Compare numbers of the same seeds: -0.1 means 10 % lower."""
+    ratios = [a / b for a, b in zip(of, against, strict=True)]
     if len(ratios) < 2:
         return Difference(ratios[0] - 1, None)
     low, high = ttest_rel(ratios, [1.0] * len(ratios)).confidence_interval()

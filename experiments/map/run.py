@@ -161,17 +161,7 @@ def run_cell(cell: Cell, vectors: KindVectors, seeds: int) -> dict[str, Any]:
     """Choose the learning rates of a cell, train its SAEs and measure them."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        tried = [Member(share, seeds, rate) for share in cell.shares for rate in RATES]
-        rows = vectors.numbers(CHOOSING)
-        found = [
-            measure(sae, vectors, rows)["fvu"] for sae in run_members(cell, vectors, tried, Path(folder) / "rates")
-        ]
-        chosen = {
-            share: min((fvu, member.rate) for fvu, member in zip(found, tried, strict=True) if member.share == share)[1]
-            for share in cell.shares
-        }
-        members = [Member(share, seed, chosen[share]) for share in cell.shares for seed in range(seeds)]
-        saes = run_members(cell, vectors, members, Path(folder) / "seeds")
+        members, saes, rates = chosen_saes(cell, vectors, cell.shares, seeds, Path(folder))
     rows = vectors.numbers(REPORTED)
     stability = {
         str(share): float(
@@ -188,9 +178,25 @@ def run_cell(cell: Cell, vectors: KindVectors, seeds: int) -> dict[str, Any]:
         "rows": {"train": len(vectors) - 2 * len(rows), "reported": len(rows)},
         "saes": [member._asdict() | measure(sae, vectors, rows) for sae, member in zip(saes, members, strict=True)],
         "stability": stability,
-        "rates": [member._asdict() | {"fvu": fvu} for member, fvu in zip(tried, found, strict=True)],
+        "rates": rates,
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def chosen_saes(
+    cell: Cell, vectors: KindVectors, shares: Sequence[float], seeds: int, folder: Path
+) -> tuple[list[Member], list[SAE[Any]], list[dict[str, Any]]]:
+    """Choose a learning rate for each share of signed latents, and train its seeds; return the FVU of all rates too."""
+    tried = [Member(share, seeds, rate) for share in shares for rate in RATES]
+    rows = vectors.numbers(CHOOSING)
+    found = [measure(sae, vectors, rows)["fvu"] for sae in run_members(cell, vectors, tried, folder / "rates")]
+    chosen = {
+        share: min((fvu, member.rate) for fvu, member in zip(found, tried, strict=True) if member.share == share)[1]
+        for share in shares
+    }
+    members = [Member(share, seed, chosen[share]) for share in shares for seed in range(seeds)]
+    rates = [member._asdict() | {"fvu": fvu} for member, fvu in zip(tried, found, strict=True)]
+    return members, run_members(cell, vectors, members, folder / "seeds"), rates
 
 
 def finished(record: Path) -> set[Cell]:

@@ -1,0 +1,68 @@
+"""Recorded cells of the map, and the numbers in them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+from experiments.embeddings.measured import Difference, seed_by_seed
+
+Line = Mapping[str, Any]
+"""One cell: SAEs of all shares of signed latents and seeds."""
+SIGNED, EIGHTH, ONE_SIDED = 1.0, 0.125, 0.0
+"""Shares of signed latents."""
+
+
+class Place(NamedTuple):
+    """A cell of the map."""
+
+    kind: str
+    selection: str
+    k: int
+    f_over_d: float
+
+
+class Cells:
+    """All recorded cells."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self._lines = {Place(*(line[key] for key in Place._fields)): line for line in lines}
+
+    @classmethod
+    def read(cls, record: Path) -> "Cells":
+        """Read the lines of a record, or none if it is missing."""
+        lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
+        return cls([json.loads(line) for line in lines])
+
+    def compared(self) -> list[Place]:
+        """Return the places that have SAEs of all shares and, one-sided, of twice the width."""
+        with_shares = (place for place, line in self._lines.items() if line["saes"][0]["share"] == SIGNED)
+        return sorted(place for place in with_shares if _twice(place) in self._lines)
+
+    def kinds(self) -> list[str]:
+        """Return the kinds with places to compare, those where signs win most at few latents first."""
+        at: dict[str, tuple[Any, ...]] = {}
+        for place in self.compared():
+            at.setdefault(place.kind, (place.k, place.f_over_d, self.difference(place).mean))
+        return sorted(at, key=lambda kind: at[kind][2])
+
+    def of(self, place: Place, share: float, key: str = "fvu") -> list[float]:
+        """Return a number of the SAEs of one share, by seed."""
+        return [each[key] for each in self._lines[place]["saes"] if each["share"] == share]
+
+    def difference(self, place: Place, share: float = SIGNED, *, twice: bool = False) -> Difference:
+        """Compare the FVU to that of one-sided SAEs of the same or of twice the width; -0.1 means 10 % lower."""
+        return seed_by_seed(self.of(place, share), self.of(_twice(place) if twice else place, ONE_SIDED))
+
+    def stability(self, place: Place, share: float) -> float:
+        """Return the share of latents that are found again with other first weights."""
+        return self._lines[place]["stability"][str(share)]
+
+    def mean(self, place: Place, share: float, key: str) -> float:
+        """Return the mean over seeds of ``fvu``, ``l0`` or ``dead``."""
+        return mean(self.of(place, share, key))
+
+
+def _twice(place: Place) -> Place:
+    return place._replace(f_over_d=2 * place.f_over_d)

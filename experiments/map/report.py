@@ -1,0 +1,97 @@
+"""Write the tables and the figure of the map into `docs/map.md`.
+
+    python -m experiments.map.report
+
+Reads what there is of the records in `results/`: `cells.jsonl` of `run.py` and `statistics.json` of `statistics.py`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+
+from experiments.map.figure import draw
+from experiments.map.measured import EIGHTH, ONE_SIDED, SIGNED, Cells
+from experiments.map.run import RECORD
+from experiments.map.statistics import RECORD as STATISTICS
+from experiments.map.statistics import SignStatistics
+from experiments.pages import filled, markdown_table
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "map.md"
+PICTURE = ROOT / "docs" / "pictures" / "map.svg"
+
+
+def cells_table(cells: Cells) -> str:
+    """Make a table with a row for each kind, k and F / D."""
+    rows = []
+    for kind in cells.kinds():
+        for place in (place for place in cells.compared() if place.kind == kind):
+            errors = "&nbsp;".join(
+                f"{cells.mean(place, share, 'fvu'):.3f}"[1:] for share in (SIGNED, EIGHTH, ONE_SIDED)
+            )
+            differences = (
+                cells.difference(place),
+                cells.difference(place, twice=True),
+                cells.difference(place, EIGHTH),
+            )
+            found = "&nbsp;".join(f"{100 * cells.stability(place, share):.0f}" for share in (SIGNED, ONE_SIDED))
+            rows.append((kind, f"{place.k}", f"{place.f_over_d:g}", errors, *map(str, differences), found))
+    header = ("kind", "k", "F / D", "FVU", "to F, %", "to 2F, %", "1/8 to F, %", "found again, %")
+    return markdown_table(header, rows)
+
+
+def statistics_table(cells: Cells, statistics: Mapping[str, Mapping[str, float]]) -> str:
+    """Make a table of the statistics of each kind, and of how well each predicts the difference to F."""
+    kinds = cells.kinds()
+    target = np.array([_typical(cells, kind) for kind in kinds])
+    values = np.array([[statistics[kind][name] for name in SignStatistics._fields] for kind in kinds])
+    rows = [
+        (kind, f"{100 * ratio:+.1f}", *(f"{value:.3g}" for value in of_kind))
+        for kind, ratio, of_kind in zip(kinds, target, values, strict=True)
+    ]
+    correlations = [f"{spearmanr(column, target).statistic:+.2f}" for column in values.T]
+    errors = [_left_out(column[:, None], target) for column in values.T]
+    rows.append(("*rank correlation*", "", *correlations))
+    # the mean of the other kinds predicts without a statistic
+    without = _left_out(np.zeros((len(kinds), 1)), target)
+    rows.append(
+        ("*error of a kind left out, points*", f"{100 * without:.1f}", *(f"{100 * each:.1f}" for each in errors))
+    )
+    names = (name.replace("_", " ") for name in SignStatistics._fields)
+    return markdown_table(("kind", "to F, %", *names), rows)
+
+
+def _typical(cells: Cells, kind: str) -> float:
+    """Return the mean difference to one-sided SAEs of the same width, over the places that all kinds have."""
+    by_kind = {each: {p[1:] for p in cells.compared() if p.kind == each} for each in cells.kinds()}
+    shared = set.intersection(*by_kind.values())
+    return mean(
+        cells.difference(place).mean for place in cells.compared() if place.kind == kind and place[1:] in shared
+    )
+
+
+def _left_out(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the mean absolute error of a line that is fitted to the other kinds."""
+    return float(np.abs(cross_val_predict(LinearRegression(), x, y, cv=LeaveOneOut()) - y).mean())
+
+
+def page(cells: Cells, statistics: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the page with current numbers."""
+    parts = {"cells": cells_table(cells), "statistics": statistics_table(cells, statistics)}
+    return filled(PAGE.read_text(encoding="utf-8"), parts)
+
+
+def main() -> None:
+    cells = Cells.read(RECORD)
+    PAGE.write_text(page(cells, json.loads(STATISTICS.read_text(encoding="utf-8"))["kinds"]), encoding="utf-8")
+    draw(cells, PICTURE)
+
+
+if __name__ == "__main__":
+    main()
