@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from experiments.map.figure import draw
-from experiments.map.measured import EIGHTH, ONE_SIDED, SIGNED, Cells
+from experiments.map.measured import EIGHTH, ONE_SIDED, SIGNED, Cells, Place
 from experiments.map.run import RECORD
 from experiments.map.statistics import RECORD as STATISTICS
 from experiments.map.statistics import SignStatistics
@@ -48,8 +48,7 @@ def cells_table(cells: Cells) -> str:
 
 def statistics_table(cells: Cells, statistics: Mapping[str, Mapping[str, float]]) -> str:
     """Make a table of the statistics of each kind, and of how well each predicts the difference to F."""
-    kinds = cells.kinds()
-    target = np.array([_typical(cells, kind) for kind in kinds])
+    kinds, target = list(found := gained(cells)), np.array(list(found.values()))
     values = np.array([[statistics[kind][name] for name in SignStatistics._fields] for kind in kinds])
     rows = [
         (kind, f"{100 * ratio:+.1f}", *(f"{value:.3g}" for value in of_kind))
@@ -67,13 +66,12 @@ def statistics_table(cells: Cells, statistics: Mapping[str, Mapping[str, float]]
     return markdown_table(("kind", "to F, %", *names), rows)
 
 
-def _typical(cells: Cells, kind: str) -> float:
-    """Return the mean difference to one-sided SAEs of the same width, over the places that all kinds have."""
-    by_kind = {each: {p[1:] for p in cells.compared() if p.kind == each} for each in cells.kinds()}
-    shared = set.intersection(*by_kind.values())
-    return mean(
-        cells.difference(place).mean for place in cells.compared() if place.kind == kind and place[1:] in shared
-    )
+def gained(cells: Cells) -> dict[str, float]:
+    """Return the mean difference to one-sided SAEs of the same width of each kind, over the places that all have."""
+    places = cells.compared()
+    by_kind = {kind: {place[1:] for place in places if place.kind == kind} for kind in cells.kinds()}
+    shared = sorted(set.intersection(*by_kind.values()))
+    return {kind: mean(cells.difference(Place(kind, *place)).mean for place in shared) for kind in by_kind}
 
 
 def _left_out(x: np.ndarray, y: np.ndarray) -> float:

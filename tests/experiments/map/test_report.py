@@ -1,0 +1,60 @@
+"""The report of the map: its numbers are those of the record, of any part of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.map.figure import draw
+from experiments.map.measured import EIGHTH, Cells, Place
+from experiments.map.report import cells_table, gained, statistics_table
+from experiments.map.statistics import SignStatistics
+
+FVU = {1.0: (0.45, 0.43), 0.125: (0.5, 0.51), 0.0: (0.5, 0.5)}
+
+
+def line(kind: str, f_over_d: float, gain: float = 1.0, k: int = 8) -> Any:
+    """A line of the record: of twice a width that is compared, one-sided SAEs only."""
+    fvu = {0.0: (0.4, 0.4)} if f_over_d == 2 else FVU
+    saes = [
+        {"share": share, "seed": seed, "fvu": value * (gain if share else 1), "l0": 8.0, "dead": 0.0}
+        for share, values in fvu.items()
+        for seed, value in enumerate(values)
+    ]
+    stability = {str(share): 0.5 for share in fvu}
+    return {"kind": kind, "selection": "batch", "k": k, "f_over_d": f_over_d, "saes": saes, "stability": stability}
+
+
+KINDS = {"pairs": 1.0, "tokens": 1.1, "outputs": 1.05}
+CELLS = Cells([line(kind, width, gain) for kind, gain in KINDS.items() for width in (1, 2)])
+
+
+def test_errors_are_compared_with_one_and_with_twice_the_width() -> None:
+    place = Place("pairs", "batch", 8, 1)
+    assert CELLS.difference(place).mean == pytest.approx(-0.12)
+    assert CELLS.difference(place, twice=True).mean == pytest.approx(0.10)
+    assert CELLS.difference(place, EIGHTH).mean == pytest.approx(0.01)
+    assert Cells([line("pairs", 1)]).compared() == []
+
+
+def test_kinds_are_in_the_order_of_what_a_sign_gains(tmp_path: Path) -> None:
+    assert CELLS.kinds() == ["pairs", "outputs", "tokens"]
+    table = cells_table(CELLS).splitlines()
+    assert [row.split(" | ")[0] for row in table[2:]] == ["| pairs", "| outputs", "| tokens"]
+    assert ".440&nbsp;.505&nbsp;.500 | -12.0" in table[2]
+    draw(CELLS, tmp_path / "map.svg")
+    text = (tmp_path / "map.svg").read_text()
+    assert all(kind in text for kind in KINDS)
+
+
+def test_a_statistic_that_predicts_has_no_error_on_a_kind_left_out() -> None:
+    statistics = {kind: dict.fromkeys(SignStatistics._fields, float(len(kind))) for kind in KINDS}
+    for kind, gain in KINDS.items():
+        statistics[kind]["skewness"] = gain
+    table = statistics_table(CELLS, statistics).splitlines()
+    skewness = SignStatistics._fields.index("skewness") + 2
+    names, (*_, correlation, error) = table[0].split(" | "), [row.split(" | ") for row in table[2:]]
+    assert names[skewness] == "skewness"
+    assert (correlation[skewness], error[skewness]) == ("+1.00", "0.0")
+    assert float(error[1]) > 1
+    assert gained(CELLS) == pytest.approx({"pairs": -0.12, "outputs": -0.076, "tokens": -0.032})
