@@ -31,6 +31,11 @@ class Difference(NamedTuple):
     mean: float
     margin: float | None
 
+    @property
+    def is_lower(self) -> bool:
+        """Whether the whole interval is below 0."""
+        return self.margin is not None and self.mean + self.margin < 0
+
     def __str__(self) -> str:
         """Format in percent, in one line of a table."""
         margin = "" if self.margin is None else f"&nbsp;±&nbsp;{100 * self.margin:.1f}"

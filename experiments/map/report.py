@@ -46,6 +46,20 @@ def cells_table(cells: Cells) -> str:
     return markdown_table(header, rows)
 
 
+def summary(cells: Cells) -> str:
+    """Say in how many cells a sign wins, against as many one-sided latents and against twice as many."""
+    places = cells.compared()
+    same, twice = ([cells.difference(place, twice=twice) for place in places] for twice in (False, True))
+    won = [[place for place, found in zip(places, both, strict=True) if found.is_lower] for both in (same, twice)]
+    best, worst = (f"{100 * abs(pick(found.mean for found in same)):.0f}" for pick in (min, max))
+    of_twice = sorted({place.kind for place in won[1]})
+    return (
+        f"Against as many one-sided latents, the signed SAE has the lower FVU in {len(won[0])} of {len(places)} cells\n"
+        f"(the whole interval below 0), from {best} % less to {worst} % more. Against twice as many, in {len(won[1])}:\n"
+        f"{'; '.join(of_twice) or 'none'}."
+    )
+
+
 def statistics_table(cells: Cells, statistics: Mapping[str, Mapping[str, float]]) -> str:
     """Make a table of the statistics of each kind, and of how well each predicts the difference to F."""
     kinds, target = list(found := gained(cells)), np.array(list(found.values()))
@@ -81,7 +95,7 @@ def _left_out(x: np.ndarray, y: np.ndarray) -> float:
 
 def page(cells: Cells, statistics: Mapping[str, Mapping[str, float]]) -> str:
     """Return the page with current numbers."""
-    parts = {"cells": cells_table(cells), "statistics": statistics_table(cells, statistics)}
+    parts = {"summary": summary(cells), "cells": cells_table(cells), "statistics": statistics_table(cells, statistics)}
     return filled(PAGE.read_text(encoding="utf-8"), parts)
 
 
