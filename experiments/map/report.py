@@ -55,8 +55,8 @@ def summary(cells: Cells) -> str:
     of_twice = sorted({place.kind for place in won[1]})
     return (
         f"Against as many one-sided latents, the signed SAE has the lower FVU in {len(won[0])} of {len(places)} cells\n"
-        f"(the whole interval below 0), from {best} % less to {worst} % more. Against twice as many, in {len(won[1])}:\n"
-        f"{'; '.join(of_twice) or 'none'}."
+        f"(the whole interval below 0), from {best} % less to {worst} % more. Against twice as many, in "
+        f"{len(won[1])}:\n{'; '.join(of_twice) or 'none'}."
     )
 
 
