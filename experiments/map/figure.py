@@ -30,7 +30,7 @@ def draw(cells: Cells, path: Path) -> None:
                 widths = sorted({place.f_over_d for place in places})
                 panel.axhline(0, color=GREY, lw=0.6)
                 panel.set(xscale="log", title=f"k = {k}, one-sided {'2F' if twice else 'F'}")
-                panel.set(xlabel="F / D", ylabel="FVU of signed, %")
+                panel.set(xlabel="F / D", ylabel="FVU, signed to one-sided, %")
                 panel.set_xticks(widths, [f"{width:g}" for width in widths])
                 panel.minorticks_off()
         legend_below(figure)
