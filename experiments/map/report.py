@@ -68,7 +68,7 @@ def statistics_table(cells: Cells, statistics: Mapping[str, Mapping[str, float]]
         (kind, f"{100 * ratio:+.1f}", *(f"{value:.3g}" for value in of_kind))
         for kind, ratio, of_kind in zip(kinds, target, values, strict=True)
     ]
-    correlations = [f"{spearmanr(column, target).statistic:+.2f}" for column in values.T]
+    correlations = [f"{spearmanr(column, target)[0]:+.2f}" for column in values.T]
     errors = [_left_out(column[:, None], target) for column in values.T]
     rows.append(("*rank correlation*", "", *correlations))
     # the mean of the other kinds predicts without a statistic
