@@ -7,16 +7,19 @@ from sae_lens_abstopk.evaluation.figures.style import GREY, legend_below, mark_o
 
 
 def draw(cells: Cells, path: Path) -> None:
-    """Draw a panel for each k, against the same and against twice the width; a line for each kind of vector."""
-    places, kinds = cells.compared(), cells.kinds()
+    """Draw a panel against the same width and one against twice the width; a line for each kind of vector and k."""
+    places = cells.compared()
     ks = sorted({place.k for place in places})
+    widths = sorted({place.f_over_d for place in places})
     with paper_style():
-        figure, axes = panels(len(ks), 2, height=2.3)
-        for k, row in zip(ks, axes, strict=True):
-            for twice, panel in zip((False, True), row, strict=True):
-                for index, kind in enumerate(kinds):
+        figure, axes = panels(1, 2, height=2.6)
+        for twice, panel in zip((False, True), axes[0], strict=True):
+            for index, kind in enumerate(cells.kinds()):
+                for k in ks:
                     points = [place for place in places if (place.k, place.kind) == (k, kind)]
                     ratios = [cells.difference(place, twice=twice) for place in points]
+                    if not points:
+                        continue
                     mark = mark_of(index)
                     panel.errorbar(
                         [place.f_over_d for place in points],
@@ -24,15 +27,15 @@ def draw(cells: Cells, path: Path) -> None:
                         yerr=[100 * (ratio.margin or 0) for ratio in ratios],
                         color=mark.colour,
                         marker=mark.marker,
+                        markerfacecolor=mark.colour if k == ks[0] else "none",
                         elinewidth=0.6,
-                        label=kind,
+                        label=f"{kind}, k = {k}",
                     )
-                widths = sorted({place.f_over_d for place in places})
-                panel.axhline(0, color=GREY, lw=0.6)
-                panel.set(xscale="log", title=f"k = {k}, one-sided {'2F' if twice else 'F'}")
-                panel.set(xlabel="F / D", ylabel="FVU, signed to one-sided, %")
-                panel.set_xticks(widths, [f"{width:g}" for width in widths])
-                panel.minorticks_off()
+            panel.axhline(0, color=GREY, lw=0.6)
+            panel.set(xscale="log", title=f"against one-sided SAEs of {'2F' if twice else 'F'} latents")
+            panel.set(xlabel="F / D", ylabel="FVU of signed SAEs, %")
+            panel.set_xticks(widths, [f"{width:g}" for width in widths])
+            panel.minorticks_off()
         legend_below(figure)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None})

@@ -35,10 +35,13 @@ class Cells:
         lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
         return cls([json.loads(line) for line in lines])
 
+    def places(self) -> list[Place]:
+        """Return the places that have SAEs of all shares."""
+        return sorted(place for place, line in self._lines.items() if line["saes"][0]["share"] == SIGNED)
+
     def compared(self) -> list[Place]:
-        """Return the places that have SAEs of all shares and, one-sided, of twice the width."""
-        with_shares = (place for place, line in self._lines.items() if line["saes"][0]["share"] == SIGNED)
-        return sorted(place for place in with_shares if _twice(place) in self._lines)
+        """Return the places that have one-sided SAEs of twice the width too."""
+        return [place for place in self.places() if _twice(place) in self._lines]
 
     def kinds(self) -> list[str]:
         """Return the kinds with places to compare, those where signs win most at few latents first."""

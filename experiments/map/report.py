@@ -31,13 +31,13 @@ def cells_table(cells: Cells) -> str:
     """Make a table with a row for each kind, k and F / D."""
     rows = []
     for kind in cells.kinds():
-        for place in (place for place in cells.compared() if place.kind == kind):
+        for place in (place for place in cells.places() if place.kind == kind):
             errors = "&nbsp;".join(
                 f"{cells.mean(place, share, 'fvu'):.3f}"[1:] for share in (SIGNED, EIGHTH, ONE_SIDED)
             )
             differences = (
                 cells.difference(place),
-                cells.difference(place, twice=True),
+                cells.difference(place, twice=True) if place in cells.compared() else "",
                 cells.difference(place, EIGHTH),
             )
             found = "&nbsp;".join(f"{100 * cells.stability(place, share):.0f}" for share in (SIGNED, ONE_SIDED))
