@@ -43,7 +43,7 @@ NEW_TOKENS = 40
 
 
 class Recipe(NamedTuple):
-    """What a fine-tune changes, and how it is trained."""
+    """The LoRA settings, steps and learning rate of a fine-tune."""
 
     lora: LoraConfig
     steps: int

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -79,12 +80,12 @@ class EditedPair:
     def cost_added(self, direction: Direction, strength: float) -> float:
         """Return the rise of the NLL of neutral text in the base model."""
         base = self.neutral.base
-        return self._nll(self.pair.base(), base + strength * direction.vector) - self._nll_base
+        return self._nll(self.pair.base(), base, base + strength * direction.vector) - self._nll_base
 
     def cost_removed(self, direction: Direction) -> float:
         """Return the rise of the NLL of neutral text in the tuned model."""
         (_, _, base, tuned) = self.neutral
-        return self._nll(self.pair.tuned(), patched(tuned, base, direction.vector)) - self._nll_tuned
+        return self._nll(self.pair.tuned(), tuned, patched(tuned, base, direction.vector)) - self._nll_tuned
 
     def strength(self, direction: Direction) -> float:
         """Return the largest of :data:`STRENGTHS` within the budget, or the smallest."""
@@ -101,19 +102,18 @@ class EditedPair:
 
     @cached_property
     def _nll_base(self) -> float:
-        return self._nll(self.pair.base(), self.neutral.base)
+        return self._nll(self.pair.base(), self.neutral.base, self.neutral.base)
 
     @cached_property
     def _nll_tuned(self) -> float:
-        return self._nll(self.pair.tuned(), self.neutral.tuned)
+        return self._nll(self.pair.tuned(), self.neutral.tuned, self.neutral.tuned)
 
     @torch.no_grad()
-    def _nll(self, run: Any, edited: torch.Tensor) -> float:
+    def _nll(self, run: AbstractContextManager[Any], activations: torch.Tensor, edited: torch.Tensor) -> float:
         ids, labels, *_ = self.neutral
         with run as model:
-            passes = self.pair.passes(model)
             # as in answers, the first token is not edited
-            logits = passes.logits_with(ids, torch.cat([passes.activations(ids[:, :1]), edited[:, 1:]], 1))
+            logits = self.pair.passes(model).logits_with(ids, torch.cat([activations[:, :1], edited[:, 1:]], 1))
         return float(cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()))
 
 

@@ -8,12 +8,12 @@ from sae_lens_abstopk.evaluation.figures.style import GREY, legend_below, mark_o
 
 def draw(cells: Cells, path: Path) -> None:
     """Draw a panel against the same width and one against twice the width; a line for each kind of vector and k."""
-    places = cells.compared()
-    ks = sorted({place.k for place in places})
-    widths = sorted({place.f_over_d for place in places})
+    ks = sorted({place.k for place in cells.places()})
+    widths = sorted({place.f_over_d for place in cells.places()})
     with paper_style():
         figure, axes = panels(1, 2, height=2.6)
         for twice, panel in zip((False, True), axes[0], strict=True):
+            places = cells.compared() if twice else cells.places()
             for index, kind in enumerate(cells.kinds()):
                 for k in ks:
                     points = [place for place in places if (place.k, place.kind) == (k, kind)]

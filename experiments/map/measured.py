@@ -46,7 +46,7 @@ class Cells:
     def kinds(self) -> list[str]:
         """Return the kinds with places to compare, those where signs win most at few latents first."""
         at: dict[str, tuple[Any, ...]] = {}
-        for place in self.compared():
+        for place in self.places():
             at.setdefault(place.kind, (place.k, place.f_over_d, self.difference(place).mean))
         return sorted(at, key=lambda kind: at[kind][2])
 

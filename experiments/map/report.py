@@ -48,15 +48,16 @@ def cells_table(cells: Cells) -> str:
 
 def summary(cells: Cells) -> str:
     """Say in how many cells a sign wins, against as many one-sided latents and against twice as many."""
-    places = cells.compared()
-    same, twice = ([cells.difference(place, twice=twice) for place in places] for twice in (False, True))
-    won = [[place for place, found in zip(places, both, strict=True) if found.is_lower] for both in (same, twice)]
-    best, worst = (f"{100 * abs(pick(found.mean for found in same)):.0f}" for pick in (min, max))
-    of_twice = sorted({place.kind for place in won[1]})
+    places = cells.places()
+    same = [cells.difference(place) for place in places]
+    lowest, highest = (f"{100 * pick(found.mean for found in same):+.0f}" for pick in (min, max))
+    of_twice = [place for place in cells.compared() if cells.difference(place, twice=True).is_lower]
+    won = sum(found.is_lower for found in same)
+    kinds = "; ".join(sorted({place.kind for place in of_twice})) or "none"
     return (
-        f"Against as many one-sided latents, the signed SAE has the lower FVU in {len(won[0])} of {len(places)} cells\n"
-        f"(the whole interval below 0), from {best} % less to {worst} % more. Against twice as many, in "
-        f"{len(won[1])}:\n{'; '.join(of_twice) or 'none'}."
+        f"Against as many one-sided latents, the signed SAE has the lower FVU in {won} of {len(places)} cells\n"
+        f"(the whole interval below 0), {lowest} to {highest} %. Against twice as many, in {len(of_twice)} of "
+        f"{len(cells.compared())}:\n{kinds}."
     )
 
 
@@ -82,7 +83,7 @@ def statistics_table(cells: Cells, statistics: Mapping[str, Mapping[str, float]]
 
 def gained(cells: Cells) -> dict[str, float]:
     """Return the mean difference to one-sided SAEs of the same width of each kind, over the places that all have."""
-    places = cells.compared()
+    places = cells.places()
     by_kind = {kind: {place[1:] for place in places if place.kind == kind} for kind in cells.kinds()}
     shared = sorted(set.intersection(*by_kind.values()))
     return {kind: mean(cells.difference(Place(kind, *place)).mean for place in shared) for kind in by_kind}

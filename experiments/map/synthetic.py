@@ -3,7 +3,7 @@ At which share of two-sided features does a sign pay? Sparse sums of known featu
 
     python -m experiments.map.synthetic
 
-Feature vectors are random, and each is on in 5 of G vectors on average, with folded normal magnitudes. A share p of
+Feature vectors are random; on average 5 are on in a vector, with normal magnitudes around 1. A share p of
 them takes either sign; p, the number of features for each dimension (superposition) and F / D vary. SAEs with no, all
 and a share p of signed latents train as in `run.py`. Appends lines to `results/synthetic.jsonl`: FVU, and recovery, the
 mean |cosine| of a one-to-one match of features and latents (SAELens's mean correlation coefficient).
@@ -42,17 +42,12 @@ def made(two_sided: float, features: int, seed: int) -> tuple[KindVectors, Float
     dictionary = FeatureDictionary(features, D, initializer=None, seed=seed)
     takes_both = torch.arange(features) < two_sided * features
 
-    def with_signs(codes: Tensor) -> Tensor:
-        return torch.where(takes_both & (torch.rand_like(codes) < 0.5), -codes, codes)
-
-    generator = ActivationGenerator(
-        features,
-        ACTIVE / features,
-        std_firing_magnitudes=0.5,
-        modify_activations=with_signs,
-    )
+    generator = ActivationGenerator(features, ACTIVE / features, std_firing_magnitudes=0.5)
     with torch.no_grad():
-        x = dictionary(generator.sample(ROWS))
+        codes = generator.sample(ROWS)
+        # not by the generator's own modifiers, after which it clamps codes at 0
+        codes = torch.where(takes_both & (torch.rand_like(codes) < 0.5), -codes, codes)
+        x = dictionary(codes)
     vectors = KindVectors(f"{two_sided:g} two-sided", (x.half(),), document=torch.arange(ROWS))
     return vectors, dictionary.feature_vectors.detach()
 

@@ -60,16 +60,19 @@ def patched_texts(
     def patch(x: Tensor) -> Tensor:
         return patched(x.float(), read.pop().to(x.device).float(), unit.to(x.device)).to(x.dtype)
 
+    with reader() as model:
+        read_by = TextModel(model, **options)
     with writer() as model:
-        text_model = TextModel(model, **options)
-        batch = text_model.encode(prompts)
+        written_by = TextModel(model, **options)
+    batch = written_by.encode(prompts)
     start = batch.ids.shape[1]
     for _ in range(max_new_tokens):
         with reader() as model, intervene(model, hook, keep, token_filter=kept):
-            TextModel(model, **options).next_logits(batch, cache=caches[0])
+            # two whole models may be on two devices
+            read_by.next_logits(TokenBatch(*(each.to(read_by.device) for each in batch)), cache=caches[0])
         with writer() as model, intervene(model, hook, patch, token_filter=kept):
-            chosen = text_model.next_logits(batch, cache=caches[1]).argmax(-1, keepdim=True)
+            chosen = written_by.next_logits(batch, cache=caches[1]).argmax(-1, keepdim=True)
         batch = TokenBatch(torch.cat([batch.ids, chosen], 1), torch.cat([batch.mask, torch.ones_like(chosen)], 1))
     text_of = TokenText(pair.tokenizer)
-    rows = (takewhile(lambda token: token not in text_model.ends, row) for row in batch.ids[:, start:].tolist())
+    rows = (takewhile(lambda token: token not in written_by.ends, row) for row in batch.ids[:, start:].tolist())
     return [text_of.joined(list(row)) for row in rows]

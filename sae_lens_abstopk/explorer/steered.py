@@ -28,9 +28,9 @@ def steered_texts(
     on_progress: PassProgress | None = None,
 ) -> dict[int, tuple[SteeredText, ...]]:
     """
-    Continue ``prompts`` greedily with ``strength * scale`` of a latent added at every token, for all ``strengths``;
-    with the operator ``cap``, each token is moved only as far as that projection.
+    Continue ``prompts`` greedily with ``strength * scale`` of a latent added at every token, for all ``strengths``.
 
+    With the operator ``cap``, a token is moved only until its projection is that large.
     ``scales`` maps latents to the code that a strength of 1 adds. With ``chat`` the prompts are turns of a user.
     Returns one text per prompt for each latent. ``on_progress`` is called with (latents done, latents in all).
     """

@@ -73,7 +73,7 @@ class PublishedAxis:
     stability: float | None
     """Share of the other seeds that have it."""
     win_rate: NumberWithInterval | None
-    """Of the held-out pairs on which it is active, the share in which the text with more of it was preferred."""
+    """Share of held-out pairs in which the text with more of it was preferred, of those on which it is active."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class PublishedSAE:
 
     @property
     def codes(self) -> Literal["tokens", "vectors", "pairs"]:
-        """What it codes; of pairs, the difference of the vectors of two texts."""
+        """Return what the SAE was trained on; an SAE of pairs reads differences of two texts' vectors."""
         if self.training.get("source") != "vectors":
             return "tokens"
         return "pairs" if self.training.get("random_signs") else "vectors"

@@ -11,6 +11,8 @@ from experiments.map.collect import sentence_means
 from experiments.map.kinds import CHOOSING, REPORTED, KindVectors, kinds_in, read_kind, write_kind
 from experiments.map.run import Cell, cells, run_cell
 from experiments.map.statistics import sign_statistics
+from experiments.map.synthetic import ACTIVE, made
+from experiments.map.synthetic import D as D_MADE
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 from sae_lens_abstopk.vectors.vectors import Vectors
 
@@ -73,6 +75,16 @@ def test_statistics_of_symmetric_and_of_one_sided_vectors() -> None:
     assert both[0].effective_rank == pytest.approx(1, abs=0.01)
     assert both[0].mean_energy < 0.001 < 0.3 < both[1].mean_energy
     assert abs(both[0].whitened_kurtosis) < 0.1
+
+
+def test_only_a_share_of_the_made_up_features_takes_both_signs() -> None:
+    vectors, features = made(0.25, D_MADE, seed=0)
+    codes = torch.linalg.solve(features.T.double(), vectors.rows(torch.arange(4000)).double().T).T
+    codes[codes.abs() < 0.2] = 0  # rounding to float16
+    negative = ((codes < 0).sum(0) / (codes != 0).sum(0)).tolist()
+    assert all(0.3 < share < 0.7 for share in negative[: D_MADE // 4])
+    assert all(share < 0.05 for share in negative[D_MADE // 4 :])
+    assert (codes != 0).sum(1).double().mean() == pytest.approx(ACTIVE, rel=0.1)
 
 
 def test_means_are_of_whole_sentences() -> None:

@@ -1,5 +1,6 @@
 """The report of the map: its numbers are those of the record, of any part of it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import pytest
 
 from experiments.map.figure import draw
 from experiments.map.measured import EIGHTH, Cells, Place
-from experiments.map.report import cells_table, gained, statistics_table
+from experiments.map.report import PAGE, cells_table, gained, page, statistics_table
+from experiments.map.run import RECORD
+from experiments.map.statistics import RECORD as STATISTICS
 from experiments.map.statistics import SignStatistics
 
 FVU = {1.0: (0.45, 0.43), 0.125: (0.5, 0.51), 0.0: (0.5, 0.5)}
@@ -58,3 +61,11 @@ def test_a_statistic_that_predicts_has_no_error_on_a_kind_left_out() -> None:
     assert (correlation[skewness], error[skewness]) == ("+1.00", "0.0")
     assert float(error[1]) > 1
     assert gained(CELLS) == pytest.approx({"pairs": -0.12, "outputs": -0.076, "tokens": -0.032})
+
+
+def test_the_page_has_the_numbers_of_the_records_and_no_statistic_predicts() -> None:
+    cells, statistics = Cells.read(RECORD), json.loads(STATISTICS.read_text())["kinds"]
+    assert page(cells, statistics) == PAGE.read_text()
+    errors = statistics_table(cells, statistics).splitlines()[-1].split(" | ")[1:]
+    of_the_mean, *of_statistics = (float(each.strip(" |")) for each in errors)
+    assert min(of_statistics) > of_the_mean
