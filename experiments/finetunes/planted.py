@@ -24,7 +24,7 @@ from sae_lens_abstopk.model.token_filter import TokenFilter
 NOT_FIRST = TokenFilter((1, None))
 BUDGET = 0.1
 """Rise of the NLL of neutral text, nats per token."""
-STRENGTHS = [16 * 0.6**n for n in range(9, -1, -1)]
+STRENGTHS = [16 * 0.9**n for n in range(48, -1, -1)]
 """Norms to add, in root mean squares of the differences."""
 BOTH_WAYS = 2
 """Directions that are removed too before one is chosen: those whose addition brings most."""
