@@ -137,3 +137,30 @@ def report(
             found.write(folder)
             write_page(found, folder)
         console.out(write_report(found, out or folder / "report.html"))
+
+
+@diff.command()
+@prints_tables
+def patch(
+    latent: Annotated[int, Option(help="Number of the latent.", min=0)],
+    prompt: Annotated[list[str], Option(help="Text to continue; may be repeated.")],
+    folder: Annotated[Path, Argument(metavar="DIR", help="Folder that `abstopk diff` wrote.")] = Path("diff"),
+    chat: Annotated[bool, Option("--chat", help="Prompts are a user's turns, in the tuned model's template.")] = False,
+    tokens: Annotated[int, Option(help="Longest continuation, in tokens.", min=1)] = 24,
+    device: Device = "auto",
+) -> None:
+    """Show what both models write, and what each writes with the other's activations along a latent."""
+    with errors_as_sentences() as console:
+        from rich.table import Table
+        from rich.text import Text
+
+        from sae_lens_abstopk.diffs.patched_prompts import patch_prompts
+
+        for each in patch_prompts(folder, latent, prompt, chat=chat, max_new_tokens=tokens, device=device):
+            title = Text(each.prompt)
+            table = Table("model", "continuation", title=title, box=None, pad_edge=False, title_justify="left")
+            table.add_row("base", Text(repr(each.base)))
+            table.add_row(f"base with tuned's {latent}", Text(repr(each.base_patched)))
+            table.add_row("tuned", Text(repr(each.tuned)))
+            table.add_row(f"tuned with base's {latent}", Text(repr(each.tuned_patched)))
+            console.print(table)

@@ -74,6 +74,7 @@ MISTAKES: dict[str, str] = {
     f"{TRAIN} adapter=adapter source=tokens": "adapter='adapter' has no effect here",
     "report missing": "missing holds no comparison",
     "report full": "full holds no comparison",
+    "patch missing --latent 0 --prompt a": "missing/sae: no such folder",
 }
 # mistakes that are only seen in weights or in tokens
 LATER: dict[str, str] = {

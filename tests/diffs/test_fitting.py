@@ -1,5 +1,6 @@
 """`abstopk diff` on a tiny model and a tiny adapter."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sae_lens import SAE
 from sae_lens_abstopk.diffs import fitting
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.fitting import difference_config, fit_difference
+from sae_lens_abstopk.diffs.patched_prompts import patch_prompts
 from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
 from tests.cli.test_cli import invoke
 
@@ -42,6 +44,13 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
         )
         assert [[row.texts[1] for row in of.texts] for of in (base, tuned)] == [writing.base, writing.tuned]
         assert [row.texts[2] for row in base.texts] == each.base_with
+        of_latent = patch_prompts(tmp_path / "out", each.latent, writing.prompts)
+        assert [row.base for row in of_latent] == writing.base
+        assert [row.tuned_patched for row in of_latent] == each.tuned_without
+    command = ["diff", "patch", str(tmp_path / "out"), "--latent", str(writing.latents[0].latent), "--json"]
+    shown = json.loads(invoke(*command, "--prompt", writing.prompts[0]).stdout)["tables"][0]
+    (row,) = patch_prompts(tmp_path / "out", writing.latents[0].latent, writing.prompts[:1])
+    assert [each["continuation"] for each in shown["rows"]] == [repr(text) for text in row[1:]]
     recorded = found.results.latents[0]
     by_record = steer_prompts(tmp_path / "out" / "sae", recorded.latent, ["We"], max_new_tokens=1)
     assert by_record.scale == max(recorded.positive.scale, recorded.negative.scale)
