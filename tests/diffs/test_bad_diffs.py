@@ -165,7 +165,7 @@ def sentence(arguments: str, work: Path) -> str:
     """The answer to a command, which writes nothing."""
     before, given = sorted(work.rglob("*")), shlex.split(arguments)
     if not arguments.startswith("train"):
-        given = ["diff", *([] if arguments.startswith("report") else shlex.split(SIZES)), *given]
+        given = ["diff", *([] if arguments.startswith(("report", "patch")) else shlex.split(SIZES)), *given]
     done = invoke(*given)
     assert done.exit_code in (1, 2), done.output
     assert isinstance(done.exception, SystemExit), repr(done.exception)
