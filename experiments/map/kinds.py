@@ -30,7 +30,11 @@ class KindVectors(Vectors):
     def part(self, spec: VectorSpec, part: VectorPart) -> Int[Tensor, " n"]:
         if part == "all":
             return torch.arange(len(self))
-        return self.numbers(REPORTED) if part == "held_out" else (self._piece < CHOOSING).nonzero().squeeze(1)
+        return self.numbers(REPORTED) if part == "held_out" else self.to_train_on()
+
+    def to_train_on(self) -> Int[Tensor, " n"]:
+        """Return the rows that are in neither ``CHOOSING`` nor ``REPORTED``."""
+        return (self._piece < CHOOSING).nonzero().squeeze(1)
 
     def numbers(self, piece: int) -> Int[Tensor, " n"]:
         """Return the rows of ``CHOOSING`` or ``REPORTED``."""

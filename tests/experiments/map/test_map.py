@@ -1,32 +1,18 @@
 """Cells of the map on made-up vectors, and the statistics of vectors whose sides are known."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
 from experiments.map import run
 from experiments.map.collect import sentence_means
-from experiments.map.kinds import CHOOSING, REPORTED, KindVectors, kinds_in, read_kind, write_kind
+from experiments.map.kinds import CHOOSING, REPORTED, KindVectors
 from experiments.map.run import Cell, cells, run_cell
 from experiments.map.statistics import sign_statistics
 from experiments.map.synthetic import ACTIVE, made
 from experiments.map.synthetic import D as D_MADE
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 from sae_lens_abstopk.vectors.vectors import Vectors
-
-N, D, K = 3000, 16, 2
-
-
-@pytest.fixture
-def vectors(tmp_path: Path) -> KindVectors:
-    """Sparse combinations of the axes with signs, in 60 documents."""
-    random = np.random.default_rng(0)
-    x = random.normal(size=(N, D)) * (random.random((N, D)) < 0.2) + 0.02 * random.normal(size=(N, D))
-    write_kind(tmp_path, "made up", torch.from_numpy(x), torch.arange(N) // 50, "a test")
-    assert kinds_in(tmp_path) == ["made up"]
-    return read_kind(tmp_path, "made up")[0]
+from tests.experiments.map.conftest import K, N
 
 
 def test_documents_are_in_one_part_each(vectors: KindVectors) -> None:
