@@ -41,11 +41,6 @@ def taken(line: Line) -> float:
     return (line["tuned"] - left["share"]) / (line["tuned"] - line["base"])
 
 
-def found(line: Line) -> bool:
-    """Return whether the direction brings and takes away half of the shift."""
-    return min(brought(line), taken(line)) >= HALF
-
-
 def of_method(record: Sequence[Line], place: tuple[str, str], method: str) -> list[Line]:
     """Return the lines of a behaviour of a fine-tune by one method, a seed each."""
     return [each for each in record if (each["fine_tune"], each["behaviour"], each["method"]) == (*place, method)]

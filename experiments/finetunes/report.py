@@ -2,22 +2,20 @@
 
     python -m experiments.finetunes.report
 
-Reads what there is of the records in `results/`: `made.jsonl` of `make.py`, `planted.jsonl` and `narrow.jsonl` of
-`measure.py`, `ceilings.jsonl` of `ceilings.py` and `grid.jsonl` of `grid.py`.
+Reads what there is of the records in `results/`: `planted.jsonl` and `narrow.jsonl` of `measure.py`, `ceilings.jsonl`
+of `ceilings.py` and `grid.jsonl` of `grid.py`.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from experiments.finetunes.behaviours import BEHAVIOURS, NARROW
-from experiments.finetunes.figure import draw, row_name
+from experiments.finetunes.figure import draw
 from experiments.finetunes.readings import LAYER
 from experiments.finetunes.recorded import (
     METHODS,
     Line,
     brought,
-    found,
     lines,
     of_method,
     patched,
@@ -30,8 +28,6 @@ from experiments.pages import filled, markdown_table
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "diff.md"
 PICTURE = ROOT / "docs" / "pictures" / "diff.svg"
-ANSWER = 64
-"""Characters of an answer that are shown."""
 KINDS = tuple(METHODS)[:3]
 TITLES = {
     "french": "answers in French",
@@ -41,35 +37,6 @@ TITLES = {
 }
 
 
-def made_table(made: Sequence[Line]) -> str:
-    """Make the table of fine-tunes: which answers show what was planted."""
-    rows = []
-    for line in made:
-        for each in line["behaviours"]:
-            section = BEHAVIOURS[each].prompts
-            other = "everyday" if section != "everyday" else "cooking"
-            shares = [line["shares"][where][each][which] for where in (section, other) for which in ("base", "tuned")]
-            name = TITLES[each] if len(line["behaviours"]) == 1 else f"{line['name']}: {TITLES[each]}"
-            name += ", narrow" * line["name"].endswith(NARROW)
-            rows.append((name, *(percent(share) for share in shares), f"{line['neutral']['nll_rise']:.2f}"))
-    return markdown_table(("fine-tune", "base", "tuned", "base, other prompts", "tuned", "neutral text, nats"), rows)
-
-
-def planted_table(record: Sequence[Line]) -> str:
-    """Make the table of what directions bring and take away, means over seeds."""
-    rows = []
-    for place in places(record):
-        cells = []
-        for method in METHODS:
-            of = of_method(record, place, method)
-            seeds = f", {sum(map(found, of))} of {len(of)}" if len(of) > 1 else ""
-            cells.append(f"{percent(mean(map(brought, of)))}, {percent(mean(map(taken, of)))}{seeds}" if of else "")
-        first = next(line for line in record if (line["fine_tune"], line["behaviour"]) == place)
-        shares = (percent(first[which]) for which in ("base", "tuned"))
-        rows.append((row_name(*place), *shares, *cells))
-    return markdown_table(("behaviour", "base", "tuned", *METHODS.values()), rows)
-
-
 def narrow_table(record: Sequence[Line]) -> str:
     """Make the table of fine-tunes that are one direction: shares that are steered in, patched in and removed."""
     rows, shares = [], []
@@ -77,28 +44,14 @@ def narrow_table(record: Sequence[Line]) -> str:
         of = {method: of_method(record, place, method) for method in METHODS}
         first = next(line for lines in of.values() for line in lines)
         cells = (
-            ", ".join(percent(mean(map(share, lines))) for share in (brought, patched, taken)) if lines else ""
+            ", ".join(f"{100 * mean(map(share, lines)):.0f}" for share in (brought, patched, taken)) if lines else ""
             for lines in of.values()
         )
         rows.append((TITLES[place[1]], percent(first["base"]), percent(first["tuned"]), *cells))
         largest = list(of["signed"][0]["share"].values())
-        shares.append(f"{percent(largest[0])} and {percent(largest[1])} of {TITLES[place[1]]}")
+        shares.append(f"{percent(largest[0])} and {percent(largest[1])} ({TITLES[place[1]]})")
     table = markdown_table(("behaviour", "base", "tuned", *METHODS.values()), rows)
-    return f"{table}\n\nKL share of the two first signed latents: {'; '.join(shares)}."
-
-
-def latents_table(record: Sequence[Line]) -> str:
-    """Make the table of the signed latents that were chosen."""
-    rows = []
-    for place in places(record):
-        for line in of_method(record, place, "signed")[:1]:
-            direction = line["direction"]
-            rank = list(line["share"]).index(direction) + 1
-            costs = (f"{line[way]['cost']:.2f}" for way in ("added", "subtracted"))
-            answer = line["added"]["answers"][0].replace("\n", " ").replace("|", "/")[:ANSWER]
-            rows.append((row_name(*place), direction, str(rank), percent(line["share"][direction]), *costs, answer))
-    header = ("behaviour", "latent, pole", "rank", "KL share", "cost, added", "taken", "the base model with it")
-    return markdown_table(header, rows)
+    return f"{table}\n\nKL share of the first two signed latents: {', '.join(shares)}."
 
 
 def grid_table(record: Sequence[Line]) -> str:
@@ -133,16 +86,14 @@ def _three(values: Sequence[float]) -> str:
 
 def main() -> None:
     """Fill the page, and draw the figure."""
-    planted, grid = lines("planted"), lines("grid")
+    grid = lines("grid")
     parts = {
-        "made": made_table(lines("made")),
-        "planted": f"{planted_table(planted)}\n\n{latents_table(planted)}",
         "narrow": narrow_table(lines("narrow")),
         "ceilings": ceilings_table(lines("ceilings"), grid),
         "grid": grid_table(grid),
     }
     PAGE.write_text(filled(PAGE.read_text(), {name: f"\n{part}\n" for name, part in parts.items()}))
-    draw(planted, PICTURE)
+    draw(lines("planted"), PICTURE)
 
 
 if __name__ == "__main__":

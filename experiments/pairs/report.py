@@ -2,8 +2,8 @@
 
     python -m experiments.pairs.report
 
-Reads the records in `results/`: `gpt4.json` of `study.py`, `peer.json` of `peer.py`, and `concepts.json`, the files
-`concepts.json` of `abstopk pairs concepts --seed 0`, 10 and 20 as a list.
+Reads the records in `results/`: `gpt4.json` of `study.py`, and `concepts.json`, the files `concepts.json` of
+`abstopk pairs concepts --seed 0`, 10 and 20 as a list.
 """
 
 import json
@@ -26,6 +26,7 @@ PAGE = ROOT / "docs" / "pairs.md"
 PICTURE = ROOT / "docs" / "pictures" / "pairs.svg"
 KINDS = ("signed", "one_sided_F", "one_sided_2F")
 WORDS, REWARDED = 5, 8
+FAILING = ("true", "false")
 
 
 def fits(record: Mapping[str, Any]) -> str:
@@ -68,31 +69,14 @@ def rewarded(record: Mapping[str, Any]) -> str:
 
 
 def concepts(runs: Sequence[ConceptResults]) -> str:
-    """Make the table of concepts, means over runs of other seeds."""
+    """Make the table of means over concepts and runs of other seeds, with and without the concept that fails."""
     rows = []
-    for each in zip(*(run.concepts for run in runs), strict=True):
-        found = {kind: [one.saes[kind] for one in each] for kind in KINDS}
-        numbers = (
-            (mean(of.auroc for of in all_runs), mean(of.coverage for of in all_runs)) for all_runs in found.values()
-        )
-        rows.append((" / ".join(each[0].poles), *(f"{value:.2f}" for both in numbers for value in both)))
-    means = [(mean(run.mean(kind, of) for run in runs)) for kind in KINDS for of in ("auroc", "coverage")]
-    rows.append(("**mean**", *(f"**{value:.3f}**" for value in means)))
-    header = ("concept", "AUROC", "coverage", "F: AUROC", "coverage", "2F: AUROC", "coverage")
-    each_run = ", ".join(f"{run.mean('signed', 'auroc'):.3f} and {run.mean('signed', 'coverage'):.3f}" for run in runs)
-    return f"{markdown_table(header, rows)}\n\nEach run's means of the signed SAE: {each_run}."
-
-
-def beside(record: Mapping[str, Any]) -> str:
-    """Make the table of our SAE and that of another project."""
-    rows = []
-    for name, title in (("ours", "`batch_abstopk`, preset `pairs`"), ("theirs", "their SAE and defaults")):
-        runs = [run for run in record["runs"] if run["sae"] == name]
-        values = (
-            f"{mean(run[key] for run in runs):.{digits}f}" for key, digits in (("fvu", 3), ("l0", 1), ("seconds", 0))
-        )
-        rows.append((title, *values))
-    return markdown_table(("SAE", "FVU", "L0", "seconds"), rows)
+    for kind, name in zip(KINDS, ("signed", "one-sided F", "one-sided 2F"), strict=True):
+        found = [(each.poles, each.saes[kind]) for run in runs for each in run.concepts]
+        measured = ([latent for _, latent in found], [latent for poles, latent in found if poles != FAILING])
+        means = (mean(getattr(latent, of) for latent in part) for part in measured for of in ("auroc", "coverage"))
+        rows.append((name, *(f"{value:.3f}" for value in means)))
+    return markdown_table(("twelve concepts", "AUROC", "coverage", "AUROC without true / false", "coverage"), rows)
 
 
 def three(values: Sequence[float], *, digits: int = 3) -> str:
@@ -110,13 +94,12 @@ def number(interval: Interval, digits: int = 3) -> str:
 
 def main() -> None:
     """Fill the page, and draw the figure."""
-    gpt4, peer = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("gpt4", "peer"))
+    gpt4 = json.loads((RESULTS / "gpt4.json").read_text())
     runs = [ConceptResults.model_validate(run) for run in json.loads((RESULTS / "concepts.json").read_text())]
     parts = {
         "fits": f"{whole(gpt4)}\n\n{fits(gpt4)}",
         "rewarded": rewarded(gpt4),
         "concepts": concepts(runs),
-        "peer": beside(peer),
     }
     PAGE.write_text(filled(PAGE.read_text(), {name: f"\n{part}\n" for name, part in parts.items()}))
     with paper_style():

@@ -18,21 +18,30 @@ T = TypeVar("T", str, Path)
 Overrides = Annotated[
     list[str] | None, Argument(metavar="[KEY=VALUE]...", help="Config overrides, e.g. sae.k=32 lr=1e-3.")
 ]
-Model = Annotated[str | None, Option("--model", help="Model to run instead of the recorded one.")]
+Model = Annotated[str | None, Option("--model", help="Model to run instead of the recorded one: a Hub id or a folder.")]
+TextModel = Annotated[
+    str | None,
+    Option(
+        "--model",
+        help="Language model or sentence-transformers model: a Hub id or a folder; by default SmolLM2-135M-Instruct.",
+    ),
+]
+Layer = Annotated[int | None, Option("--layer", help="Layer of a language model; by default the middle one.", min=0)]
 Text = Annotated[
     str | None,
     Option(
         "--text",
-        metavar="PATH[,name=X][,split=X][,column=X]",
-        help="Text to read instead of the run's held-out text: a Hub data set or a file.",
+        metavar="PATH[,...]",
+        help="Text to read instead of the run's held-out text: a file or Hub data set, with ,name=X ,split=X "
+        ",column=X if needed.",
     ),
 ]
 Data = Annotated[
     str | None,
     Option(
         "--data",
-        metavar="PATH[,name=X][,split=X][,column=X]",
-        help="Of SAEs of vectors: vectors to read instead of those that the run held out.",
+        metavar="PATH[,...]",
+        help="Of SAEs of vectors: vectors to read instead of those that the run held out; given as for --text.",
     ),
 ]
 Show = Annotated[
@@ -43,9 +52,9 @@ Show = Annotated[
         help="Of SAEs of vectors: column with the texts of rows; by default text, sentence, title, id or _id.",
     ),
 ]
-Device = Annotated[str, Option(help="Where the model runs: auto, cpu, cuda or cuda:0.")]
+Device = Annotated[str, Option(help="Device to run on: auto, cpu, cuda or cuda:0.")]
 NewFolder = Annotated[Path, Option("--out", "-o", help="Output folder, new or empty.")]
-Out = Annotated[Path | None, Option("--out", "-o", help="Run folder.")]
+Out = Annotated[Path | None, Option("--out", "-o", help="Run folder; by default a folder in runs/.")]
 
 # in the order that a new user needs them
 COMMANDS = (

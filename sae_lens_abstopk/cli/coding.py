@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sae_lens_abstopk.embeddings.parquet_parts import Written
     from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 
-SOURCE = "PATH[,name=X][,split=X]"
 NewFile = Annotated[
     Path, Option("--out", "-o", help="New .parquet file; with --shard or --ray, the folder of its parts.")
 ]
@@ -39,7 +38,10 @@ Workers = Annotated[int, Option(help="With --ray: workers; 0 is one per GPU, or 
 def embed(
     context: typer.Context,
     model: Annotated[str, Argument(help="sentence-transformers model: a folder or Hub id.")],
-    file: Annotated[str, Argument(metavar=SOURCE, help="Texts: a file, a folder, or a Hub data set.")],
+    file: Annotated[
+        str,
+        Argument(metavar="FILE", help="Texts: a file, a folder, or a Hub data set, with ,name=X ,split=X if needed."),
+    ],
     out: NewFile,
     column: Annotated[str | None, Option(help="Column of texts, text by default.")] = None,
     keep: Keep = "",
@@ -70,7 +72,10 @@ def encode(
     context: typer.Context,
     sae: Annotated[str, Argument(help="SAE folder or RELEASE:SAE_ID.")],
     file: Annotated[
-        str, Argument(metavar=SOURCE, help="Vectors: .npy, .safetensors, Parquet, or another data set; or texts.")
+        str,
+        Argument(
+            metavar="FILE", help="Vectors: .npy, .safetensors, Parquet, or another data set; or texts, with --model."
+        ),
     ],
     out: NewFile,
     column: Annotated[str | None, Option(help="Column of vectors, or with --model of texts.")] = None,

@@ -11,7 +11,11 @@ from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 from sae_lens_abstopk.cli.output import prints_tables
 
 diff = typer.Typer(cls=FitGroup, no_args_is_help=True)
-app.add_typer(diff, name="diff", help="Find what a fine-tune changed in a model.")
+app.add_typer(
+    diff,
+    name="diff",
+    help="Find what a fine-tune changed in a model.\n\nThe options of `abstopk diff` are those of its command `fit`.",
+)
 
 
 @diff.command()
@@ -22,7 +26,8 @@ def fit(
     data: Annotated[
         str,
         Option(
-            metavar="PATH[,name=X][,split=X][,column=X]", help="Text that both models read: a Hub data set or a file."
+            metavar="PATH[,...]",
+            help="Text that both models read: a file or Hub data set, with ,name=X ,split=X ,column=X if needed.",
         ),
     ],
     tuned: Annotated[str | None, Option(help="Tuned model: Hub id or folder.")] = None,
@@ -38,27 +43,34 @@ def fit(
     template: Annotated[
         bool, Option("--template", help="With --chat, train on the template's own tokens too.")
     ] = False,
-    tokens: Annotated[int | None, Option(help="Tokens to train on; the text may be read several times.", min=1)] = None,
+    tokens: Annotated[
+        int | None, Option(help="Tokens to train on, 512,000 by default; the text may be read several times.", min=1)
+    ] = None,
     context_size: Annotated[int | None, Option(help="Tokens of a context; 128 by default.", min=2)] = None,
-    d_sae: Annotated[int | None, Option(help="Number of latents F; 144 by default.", min=1)] = None,
+    d_sae: Annotated[int | None, Option(help="Number of latents; 144 by default.", min=1)] = None,
     k: Annotated[float | None, Option(help="Mean number of active latents of a token; 8 by default.", min=1)] = None,
-    seeds: Annotated[int, Option(help="SAEs with other first weights, which say what is stable.", min=1)] = 5,
-    baselines: Annotated[
-        bool, Option("--baselines/--no-baselines", help="Train one-sided SAEs of F and of 2F latents too.")
-    ] = True,
+    seeds: Annotated[int, Option(help="SAEs to train from other initial weights, to say what is stable.", min=1)] = 5,
+    no_baselines: Annotated[
+        bool, Option("--no-baselines", help="Train no one-sided SAEs of the same and of twice the width beside it.")
+    ] = False,
     halves: Annotated[
-        bool, Option("--halves", help="Train on two halves of the text too, which tells latents of the text apart.")
+        bool,
+        Option(
+            "--halves", help="Train on two halves of the text too: a latent of only one half is a matter of the text."
+        ),
     ] = False,
     measure_tokens: Annotated[int, Option(help="Held-out tokens to measure on.", min=1)] = 16_384,
     seed: Annotated[int, Option(help="Seed of the text's order and of the first SAE.", min=0, max=2**31 - 1)] = 0,
     prompt: Annotated[
         list[str] | None,
-        Option(help="What both models continue, once or more; by default text up to where the models part."),
+        Option(
+            help="Text for both models to continue; may be repeated. By default held-out text up to where they part."
+        ),
     ] = None,
     device: Device = "auto",
     tuned_device: Annotated[str | None, Option(help="Device of --tuned, if not that of the base model.")] = None,
 ) -> None:
-    """Find what a fine-tune changed: signed SAEs of what it adds to activations, and how much of it each latent is."""
+    """Train SAEs on the difference of two models' activations, rank latents by KL, and write a page."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.diffs.comparing import compare_models
         from sae_lens_abstopk.diffs.fitting import RUN, difference_config, fit_difference
@@ -85,7 +97,7 @@ def fit(
             d_sae=d_sae,
             k=k,
             n_seeds=seeds,
-            baselines=baselines,
+            baselines=not no_baselines,
             seed=seed,
             device=device,
             tuned_device=tuned_device,
@@ -108,7 +120,7 @@ def fit(
 def report(
     context: typer.Context,
     folder: Annotated[Path, Argument(metavar="DIR", help="Folder that `abstopk diff` wrote.")] = Path("diff"),
-    out: Annotated[Path | None, Option("--out", "-o", help="The page, by default DIR/report.html.")] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help="The page; DIR/report.html by default.")] = None,
     labeler: Annotated[str | None, Option(help="URL of an OpenAI-compatible endpoint that names the poles.")] = None,
     labeler_model: Annotated[str | None, Option(help="Model to use at the labeler.")] = None,
     yes: Annotated[bool, Option("--yes", "-y", help="Send text to the labeler without confirmation.")] = False,

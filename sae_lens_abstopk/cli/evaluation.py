@@ -69,7 +69,7 @@ def evaluate(
     suite: Annotated[
         str | None,
         Option(
-            help="Suite (quick, probing, full, public, refusal, vectors) or YAML file; by default full, of SAEs of "
+            help="Suite (quick, probing, full, public, refusal, vectors) or YAML file; full by default, for SAEs of "
             "vectors vectors."
         ),
     ] = None,
@@ -141,7 +141,7 @@ def report(
 @app.command()
 def plot(
     results: ResultsFiles,
-    kind: Annotated[str, Option(help="fvu, auroc, coverage, dose-response, effect-cost or two-sidedness.")],
+    kind: Annotated[str, Option(help="Figure: fvu, auroc, coverage, dose-response, effect-cost or two-sidedness.")],
     out: Annotated[Path, Option("--out", "-o", help="File to write: .svg, .pdf or .png.")],
     task: Annotated[list[str] | None, Option(help="Concept to draw; may be repeated. All by default.")] = None,
     sae: Annotated[list[str] | None, Option(help="SAE to draw; may be repeated. All by default.")] = None,

@@ -31,7 +31,7 @@ def explore(
     labeler_model: Annotated[str | None, Option(help="Model to use at the labeler.")] = None,
     labeler_prompt: Annotated[Path | None, Option(help="File with a prompt template for the labeler.")] = None,
     yes: Annotated[bool, Option("--yes", "-y", help="Send text to the labeler without confirmation.")] = False,
-    latents: Annotated[int, Option(help="Latents to steer with and label, first in suggested order.", min=1)] = 20,
+    latents: Annotated[int, Option(help="Latents to steer with and to label, in the suggested order.", min=1)] = 20,
     serve: Annotated[bool, Option("--serve", help="Serve the site on localhost once it is written.")] = False,
     port: Annotated[int, Option(help="Port to serve on; 0 picks a free one.", min=0, max=65_535)] = 0,
 ) -> None:

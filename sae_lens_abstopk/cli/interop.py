@@ -17,7 +17,7 @@ from sae_lens_abstopk.cli.output import prints_tables
 def saebench(
     context: typer.Context,
     sae: Annotated[str, Argument(help="SAE folder, or RELEASE:SAE_ID.")],
-    out: Annotated[Path, Option("--out", "-o", help="Folder of the results.")],
+    out: Annotated[Path, Option("--out", "-o", help="Results folder.")],
     evals: Annotated[
         str, Option(help="Comma-separated: core, sparse_probing, sparse_probing_sae_probes, tpp, scr, absorption.")
     ] = "core,sparse_probing,tpp",

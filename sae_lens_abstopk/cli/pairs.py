@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, FitGroup, app, refuse_without
+from sae_lens_abstopk.cli.app import Device, FitGroup, Layer, TextModel, app, refuse_without
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 from sae_lens_abstopk.cli.output import prints_tables
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 pairs = typer.Typer(cls=FitGroup, no_args_is_help=True)
-app.add_typer(pairs, name="pairs", help="Find what differs between the texts of pairs, and what preferences reward.")
+app.add_typer(
+    pairs,
+    name="pairs",
+    help="Find what differs between the texts of pairs, and what preferences reward.\n\n"
+    "The options of `abstopk pairs` are those of its command `fit`.",
+)
 
 
 class Read(StrEnum):
@@ -40,34 +45,32 @@ def fit(
     data: Annotated[
         str | None,
         Argument(
-            metavar="PATH[,name=X][,split=X]",
-            help="Pairs: a .jsonl, .json, .csv or .parquet file, a data set on disk, or a Hub id.",
+            metavar="DATA",
+            help="Pairs: a .jsonl, .json, .csv or .parquet file, a data set on disk, or a Hub id, "
+            "with ,name=X ,split=X if needed.",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        Option(help="Language model, or sentence-transformers model: Hub id or folder; by default SmolLM2-135M."),
-    ] = None,
-    layer: Annotated[int | None, Option(help="Layer of a language model; by default the middle one.", min=0)] = None,
-    hook: Annotated[str | None, Option(help="Another module of a language model, in place of a layer.")] = None,
+    model: TextModel = None,
+    layer: Layer = None,
+    hook: Annotated[str | None, Option(help="Another module to read, in place of a layer.")] = None,
     reading: Annotated[Read, Option(help="Read the mean over a text's tokens, or its last token.")] = Read.mean,
     arrays: Annotated[
         str | None, Option(metavar="A.npy,B.npy", help="Vectors of both texts of every row, in place of a model.")
     ] = None,
     columns: Annotated[
         str | None,
-        Option(metavar="a=X,b=Y,label=Z,prompt=P,group=G", help="Columns, if they are not recognised."),
+        Option(metavar="a=X,b=Y,...", help="Columns, if they are not recognised: of a, b, label, prompt and group."),
     ] = None,
     out: Annotated[Path, Option("--out", "-o", help="Output folder, new or empty.")] = Path("pairs"),
     d_sae: Annotated[int, Option(help="Number of axes.", min=1)] = 32,
     k: Annotated[float, Option(help="Mean number of active axes of a pair.", min=1)] = 4,
-    seeds: Annotated[int, Option(help="SAEs with other first weights, which say what is stable.", min=1)] = 5,
-    baselines: Annotated[
-        bool, Option("--baselines/--no-baselines", help="Train one-sided SAEs of F and of 2F latents too.")
-    ] = True,
+    seeds: Annotated[int, Option(help="SAEs to train from other initial weights, to say what is stable.", min=1)] = 5,
+    no_baselines: Annotated[
+        bool, Option("--no-baselines", help="Train no one-sided SAEs of the same and of twice the width beside it.")
+    ] = False,
     held_out: Annotated[float, Option(help="Share of the pairs to measure on.", min=0.01, max=0.5)] = 0.2,
-    limit: Annotated[int | None, Option(help="Read only the first rows.", min=1)] = None,
-    max_tokens: Annotated[int, Option(help="Most tokens of a text with its prompt.", min=8)] = 1024,
+    limit: Annotated[int | None, Option(help="Read only this many rows.", min=1)] = None,
+    max_tokens: Annotated[int, Option(help="Read at most this many tokens of a text with its prompt.", min=8)] = 1024,
     seed: Annotated[int, Option(help="Seed of the split and of the first SAE.", min=0, max=2**31 - 1)] = 0,
     device: Device = "auto",
 ) -> None:
@@ -111,7 +114,7 @@ def fit(
             d_sae=d_sae,
             k=k,
             seeds=seeds,
-            baselines=baselines,
+            baselines=not no_baselines,
             held_out=held_out,
             max_tokens=max_tokens,
             seed=seed,
@@ -143,7 +146,7 @@ def _opened(arrays: str, **instead: object) -> tuple["Vectors", "Vectors"]:
 Folder = Annotated[Path, Argument(metavar="DIR", help="Output folder of `abstopk pairs`.")]
 Axis = Annotated[int, Option(help="Number of the axis.", min=0)]
 OfSide = Annotated[Side, Option(help="Pairs whose preferred text has more of this pole.")]
-Above = Annotated[float, Option(help="Only pairs with a larger magnitude of the code.", min=0)]
+Above = Annotated[float, Option(help="Only pairs whose code is larger than this in magnitude.", min=0)]
 NewData = Annotated[Path, Option("--out", "-o", help="New .jsonl, .json, .csv or .parquet file.")]
 
 
@@ -180,7 +183,7 @@ def label(
     labeler: Annotated[str, Option(help="URL of an OpenAI-compatible endpoint that names the poles.")],
     labeler_model: Annotated[str, Option(help="Model to use at the labeler.")],
     labeler_prompt: Annotated[Path | None, Option(help="File with a prompt template for the labeler.")] = None,
-    axes: Annotated[int, Option(help="Axes to label, first in the order of the table.", min=1)] = 32,
+    axes: Annotated[int, Option(help="Axes to label, in the order of the table.", min=1)] = 32,
     yes: Annotated[bool, Option("--yes", "-y", help="Send text to the labeler without confirmation.")] = False,
 ) -> None:
     """Let a language model name both poles of the axes, and judge whether they are opposites."""
@@ -209,8 +212,8 @@ def label(
 @pairs.command()
 @prints_tables
 def concepts(
-    model: Annotated[str | None, Option(help="Language model or sentence-transformers model.")] = None,
-    layer: Annotated[int | None, Option(help="Layer; by default the middle one.", min=0)] = None,
+    model: TextModel = None,
+    layer: Layer = None,
     d_sae: Annotated[int, Option(help="Number of axes.", min=1)] = 24,
     k: Annotated[float, Option(help="Mean number of active axes of a pair.", min=1)] = 5,
     seed: Annotated[int, Option(help="Seed of the first SAE.", min=0, max=2**31 - 1)] = 0,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import app
+from sae_lens_abstopk.cli.app import Layer, TextModel, app
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 from sae_lens_abstopk.cli.output import prints_tables
 
@@ -15,12 +15,11 @@ from sae_lens_abstopk.cli.output import prints_tables
 @prints_tables
 def quickstart(
     overrides: Annotated[list[str] | None, Argument(hidden=True)] = None,
-    model: Annotated[
-        str | None,
-        Option(help="Language model, or sentence-transformers model: Hub id or folder; by default SmolLM2-135M."),
+    model: TextModel = None,
+    layer: Layer = None,
+    out: Annotated[
+        Path | None, Option("--out", "-o", help="Output folder, new or empty; by default one in runs/.")
     ] = None,
-    layer: Annotated[int | None, Option(help="Layer of a language model; by default the middle one.", min=0)] = None,
-    out: Annotated[Path | None, Option("--out", "-o", help="Output folder, new or empty.")] = None,
 ) -> None:
     """Find axes such as he / she in a small model, beside a one-sided SAE: a table, and a page with both poles."""
     with errors_as_sentences() as console:

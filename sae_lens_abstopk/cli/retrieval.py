@@ -25,15 +25,16 @@ def retrieval(
     queries: Annotated[
         str,
         Option(
-            metavar="PATH[,name=X][,split=X][,column=X]",
-            help="Queries, with _id and text or vectors: a Hub id (BeIR/scifact) or a file.",
+            metavar="PATH[,...]",
+            help="Queries, with _id and text or vectors: a file or Hub id (BeIR/scifact), with ,name=X ,split=X "
+            ",column=X if needed.",
         ),
     ],
     documents: Annotated[
         str, Option(metavar="PATH[,...]", help="Documents, with _id, text or vectors, and an optional title.")
     ],
     qrels: Annotated[
-        str, Option(metavar="PATH[,...]", help="Judgements, with query-id, corpus-id and score: a Hub id or a file.")
+        str, Option(metavar="PATH[,...]", help="Judgements, with query-id, corpus-id and score: a file or Hub id.")
     ],
     model: Annotated[
         str | None, Option(help="sentence-transformers model that embeds the texts; without it, rows have vectors.")

@@ -14,7 +14,7 @@ def serve(
     site: Annotated[Path, Argument(metavar="SITE", help="Folder that `abstopk explore` wrote.")],
     model: Model = None,
     sae: Annotated[
-        list[str] | None, Option(help="SAE folder or RELEASE:SAE_ID, if it has moved; one for each of the site.")
+        list[str] | None, Option(help="SAE folder or RELEASE:SAE_ID, if it has moved; one for each SAE of the site.")
     ] = None,
     device: Device = "auto",
     port: Annotated[int, Option(help="Port to serve on; 0 picks a free one.", min=0, max=65_535)] = 0,

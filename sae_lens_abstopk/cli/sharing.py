@@ -22,7 +22,7 @@ def mirror(
     ] = False,
     model: Model = None,
     text: Text = None,
-    device: Annotated[str | None, Option(help="Where the model runs, auto by default.")] = None,
+    device: Annotated[str | None, Option(help="Device to run on: auto, cpu, cuda or cuda:0; auto by default.")] = None,
     tokens: Annotated[int | None, Option(help="Tokens to count firings on, 51,200 by default.", min=1)] = None,
 ) -> None:
     """Write a signed SAE as a stock topk or jumprelu SAE of twice the width, with non-negative codes."""
@@ -59,7 +59,9 @@ def mirror(
 def convert(
     source: Annotated[
         Path,
-        Argument(help="Folder of EleutherAI's sae with signed: true, or weights of the reference code or CompresSAE."),
+        Argument(
+            help="Folder of EleutherAI's sae (signed: true), or weights of the AbsTopK paper's code or of CompresSAE."
+        ),
     ],
     out: NewFolder,
     activations: Annotated[

@@ -19,11 +19,13 @@ def steer(
     latent: Annotated[int, Option(help="Number of the latent, or axis.", min=0)],
     prompt: Annotated[list[str], Option(help="Text to continue; may be repeated.")],
     strength: Annotated[
-        list[float] | None, Option(help="How much is added and taken away, in scales; may be repeated. 1 by default.")
+        list[float] | None, Option(help="Strength in scales, shown towards both sides; may be repeated. 1 by default.")
     ] = None,
     operator: Annotated[
         Literal["add", "cap"],
-        Option(help="Add to every token, or move each just far enough that its projection is at least that strong."),
+        Option(
+            help="add: to every token. cap: move each token only so far that its projection is at least that strong."
+        ),
     ] = "add",
     scale: Annotated[
         float | None,
@@ -40,15 +42,16 @@ def steer(
     text: Annotated[
         str | None,
         Option(
-            metavar="PATH[,name=X][,split=X][,column=X]",
-            help="Text to measure the scale on, in place of the run's held-out text.",
+            metavar="PATH[,...]",
+            help="Text to measure the scale on instead of the run's held-out text: a file or Hub data set, with "
+            ",name=X ,split=X ,column=X if needed.",
         ),
     ] = None,
     chat: Annotated[bool, Option("--chat", help="Prompts are a user's turns, in the model's chat template.")] = False,
     tokens: Annotated[int, Option(help="Longest continuation, in tokens.", min=1)] = 24,
     device: Device = "auto",
 ) -> None:
-    """Continue prompts with a latent added to either side."""
+    """Continue prompts with a latent added, towards either side."""
     with errors_as_sentences() as console:
         from rich.table import Table
         from rich.text import Text

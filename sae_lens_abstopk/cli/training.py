@@ -39,7 +39,10 @@ class ResumableCommand(TyperCommand):
 
 @app.command(cls=ResumableCommand)
 def train(
-    config: Annotated[str, Argument(help="YAML file or preset (pythia-70m), or with a variant (pythia-70m/topk).")],
+    config: Annotated[
+        str,
+        Argument(help="YAML file or preset, with /VARIANT if wanted (pythia-70m/topk); `abstopk configs` lists both."),
+    ],
     overrides: Overrides = None,
     out: Out = None,
     resume: Annotated[
@@ -135,7 +138,7 @@ def tokens(overrides: Overrides = None, out: Out = None) -> None:
 
 @app.command()
 def sweep(
-    file: Annotated[str, Argument(help="A sweep file, or the name of one in training_configs/sweeps.")],
+    file: Annotated[str, Argument(help="Sweep file, or the name of a shipped one: paper or paper-2F.")],
     overrides: Overrides = None,
     out: Annotated[Path, Option("--out", "-o", help="Folder of the runs.")] = Path("runs"),
     dry_run: Annotated[bool, Option("--dry-run", help="Only list the runs.")] = False,
@@ -176,7 +179,7 @@ def sweep(
 @app.command()
 @prints_tables
 def compare(
-    file: Annotated[str, Argument(help="A comparison file, or one of training_configs/comparisons.")],
+    file: Annotated[str, Argument(help="Comparison file, or the name of a shipped one: signed-or-not.")],
     overrides: Annotated[
         list[str] | None,
         Argument(metavar="[KEY=VALUE]...", help="Config overrides; k, seeds and variants come from the file."),

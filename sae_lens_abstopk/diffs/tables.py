@@ -36,16 +36,15 @@ def latents_table(diff: Diff) -> Table:
 def summary(results: DiffResults) -> list[str]:
     """Return sentences about the whole comparison and the table."""
     found = results
-    other = [f"{name.replace('_', '-')} {_short(fit.fvu)}" for name, fit in found.fits.items() if name != found.kind]
-    beside = f" ({', '.join(other)})" if other else ""
+    others = [f"{name.replace('_', '-')} {_short(fit.fvu)}" for name, fit in found.fits.items() if name != found.kind]
+    beside = f" ({', '.join(others)})" if others else ""
     return [
         f"{found.n_tokens:,} held-out tokens of {found.n_units:,} {found.unit}s. FVU {_short(found.fvu)}{beside}, L0 "
         f"{found.fits[found.kind].l0:.1f}. The mean difference is {_short(found.mean_energy)} of the energy.",
-        f"KL(tuned || base) is {found.kl} nats a token. Added to the base model at {found.hook}, the SAE's "
-        f"reconstruction recovers {_short(found.kl_recovered)} of it, the difference itself "
-        f"{_short(found.kl_ceiling)}, the mean difference {_short(found.kl_mean_difference)}.",
-        "KL share: KL lost without the latent, or without one side of it. ~: estimated from gradients. + is where the "
-        "tuned model has more of the latent's direction. stable: other seeds that have the latent.",
+        f"KL(tuned || base): {found.kl} nats a token. Recovered at {found.hook}: {_short(found.kl_recovered)} by the "
+        f"SAE, {_short(found.kl_ceiling)} by the difference itself, {_short(found.kl_mean_difference)} by its mean.",
+        "KL share: KL lost without the latent, or one side of it (~: estimated). +: the tuned model has more of its "
+        "direction. stable: share of other seeds with the latent.",
     ]
 
 

@@ -80,12 +80,12 @@ class RetrievalResults(Record):
     def note(self) -> str:
         """Explain the table: intervals, methods and what was left out."""
         explained = {
-            "codes": "codes: codes of query and document are multiplied.",
-            "decoded": "decoded: the query's vector and the decoded document are.",
-            "mirror": "mirror: codes are, split into positive and negative parts, so that opposite signs add 0.",
+            "codes": "codes: query's times document's.",
+            "decoded": "decoded: query's vector times decoded document.",
+            "mirror": "mirror: codes, but opposite signs add 0.",
         }
         shown = {row.method for row in self.rows}
-        notes = ["[ ]: 95 % bootstrap intervals that resample queries."]
+        notes = ["[ ]: 95 % bootstrap interval over queries."]
         notes += [text for method, text in explained.items() if method in shown]
         notes += [f"{n:,} {what} left out ({LEFT_OUT[what]})." for what, n in self.left_out.items() if n]
         return " ".join(notes)

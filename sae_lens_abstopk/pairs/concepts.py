@@ -91,7 +91,7 @@ class ConceptResults(Record):
 
 CAPTION = (
     "On templates that training did not see. AUROC: the latent's code of A - B against that of B - A; cover: share of "
-    "both on which it fires on the right side, so that a one-sided latent has .5 at most."
+    "both on the right side of zero. TopK F, 2F: one-sided SAEs of as many and of twice as many latents."
 )
 SHORT = {"signed": "signed", "one_sided_F": "TopK F", "one_sided_2F": "TopK 2F"}
 

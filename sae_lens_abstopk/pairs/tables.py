@@ -9,6 +9,10 @@ from sae_lens_abstopk.pairs.pole_names import pole_names
 
 WIDTH_OF_WORDS, WIDTH_OF_LABELS = 22, 16
 MOST_AXES, MOST_DISAGREEMENTS = 16, 3
+EFFECT = (
+    "effect: rise in the probability of being preferred by one standard deviation towards the + pole, other axes and "
+    "length held equal; *: found again in held-out pairs."
+)
 
 
 def ordered(axes: list[AxisRecord]) -> list[AxisRecord]:
@@ -43,25 +47,23 @@ def axes_table(results: PairResults) -> Table:
 def summary(results: PairResults) -> list[str]:
     """Return sentences about the whole fit and the table."""
     found = results
-    said = [f"{found.n_pairs:,} pairs, {found.n_held_out:,} held out. FVU {_short(found.fvu)}, L0 {found.fit.l0:.1f}."]
-    if found.baselines:
-        others = (f"{name.removeprefix('one_sided_')} {_short(each.fvu)}" for name, each in found.baselines.items())
-        said.append(f"One-sided SAEs: {', '.join(others)}.")
-    if found.preference:
-        told = found.preference
+    others = (f"{name.replace('_', '-')} {_short(each.fvu)}" for name, each in found.baselines.items())
+    beside = f" ({', '.join(others)})" if found.baselines else ""
+    said = [
+        f"{found.n_pairs:,} pairs, {found.n_held_out:,} held out. FVU {_short(found.fvu)}{beside}, L0 "
+        f"{found.fit.l0:.1f}."
+    ]
+    legend = "stable: share of other seeds with the axis."
+    if told := found.preference:
         said.append(
             f"AUC of preferences: codes {_short(told.auc_codes)}, vector {_short(told.auc_vector)}, length "
             f"{_short(told.auc_length)}."
         )
-        said.append(
-            "effect: change of the probability of being preferred, per standard deviation of the axis, towards the + "
-            "pole, all axes and length held equal; *: found in training pairs (q <= .05) and again in held-out ones."
-        )
+        legend = f"{EFFECT} {legend}"
     said += _disagreements(found.axes)
     if found.judge:
         said.append(f"poles: {found.judge}.")
-    said.append("stable: other seeds that have the axis.")
-    return said
+    return [*said, legend]
 
 
 def _disagreements(axes: list[AxisRecord]) -> list[str]:

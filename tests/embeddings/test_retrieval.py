@@ -89,18 +89,6 @@ def test_the_command_writes_a_record_a_table_and_a_figure(folder: Path) -> None:
     assert "is not an empty folder" in " ".join(again.stderr.split())
 
 
-def test_the_table_fits_80_columns(folder: Path) -> None:
-    results = retrieval(
-        {"a name of an SAE that is rather long": folder / "signed"}, **sources(folder), out=folder / "o"
-    )
-    from rich.console import Console
-
-    console = Console(width=80)
-    with console.capture() as printed:
-        console.print(results.table())
-    assert max(map(len, printed.get().splitlines())) <= 80
-
-
 def test_cosine_does_not_see_the_length_of_documents(folder: Path) -> None:
     write_rows(folder / "long.parquet", "d", DOCUMENTS * RNG.uniform(0.1, 9, (N, 1)).astype(np.float32))
     found = {

@@ -78,7 +78,8 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
     """Print the table of ``inspection`` and, for each SAE with negative codes, contexts of ``latents`` latents."""
     unit = inspection.results.unit
     console.print(metrics_table(inspection))
-    console.print(_footnote(inspection), markup=False)
+    for note in filter(None, _footnotes(inspection)):
+        console.print(note, markup=False)
     for name, found in inspection.on_text.reconstruction.items():
         if int(found.pole_counts[1].sum()) == 0:
             continue
@@ -154,7 +155,8 @@ def _one_line(text: str) -> str:
     return printable(text.replace("\n", "⏎").replace("\t", " "))
 
 
-def _footnote(inspection: Inspection) -> str:
+def _footnotes(inspection: Inspection) -> list[str]:
+    """Return what was read, the dead latents of training, and a legend of the table."""
     measured = list(inspection.results.reconstruction.values())
     found = measured[0]
     text, unit = inspection.results.text, inspection.results.unit
@@ -164,13 +166,15 @@ def _footnote(inspection: Inspection) -> str:
         read = f"{found.tokens:,} kept tokens of {'held-out text' if inspection.results.held_out else text}"
     loss_tokens = f" (loss: {found.loss.tokens:,} predicted tokens)" if found.loss else ""
     saved = ", ".join(f"{name} as {sae.architecture}" for name, sae in inspection.results.saes.items())
-    notes = [f"{read}{loss_tokens}. Saved: {saved}."]
+    dead: dict[int, list[str]] = {}
     for name, sae in inspection.results.saes.items():
         if sae.dead_latents is not None and sae.dead_latents_tokens is not None:
-            share = f"{sae.dead_latents:,} ({sae.dead_latents / sae.d_sae:.1%})"
-            notes.append(f"Dead latents of {name}, over its last {sae.dead_latents_tokens:,} training {unit}: {share}.")
-    if found.loss:
-        notes.append("recov.: Loss Recovered against zero and mean ablation.")
+            share = f"{name} {sae.dead_latents:,} ({sae.dead_latents / sae.d_sae:.1%})"
+            dead.setdefault(sae.dead_latents_tokens, []).append(share)
+    of_training = [
+        f"Dead latents over the last {n:,} training {unit}: {', '.join(shares)}." for n, shares in dead.items()
+    ]
+    legend = ["recov.: Loss Recovered against zero and mean ablation."] if found.loss else []
     if any(each.two_sidedness != 0 for each in measured):
-        notes.append("dead poles: weaker sides with under 1 % of their latent's firings; weaker side: its mean share.")
-    return " ".join(notes)
+        legend.append("dead poles: weaker sides with under 1 % of their latent's firings; weaker side: its mean share.")
+    return [f"{read}{loss_tokens}. Saved: {saved}.", *of_training, " ".join(legend)]

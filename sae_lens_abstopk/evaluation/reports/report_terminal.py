@@ -51,7 +51,7 @@ def coverage_gain(found: SAETaskRecord) -> float | None:
 
 
 def print_report(merged: MergedResults, console: Console) -> None:
-    """Print the origin of the results and the tables of the Markdown report."""
+    """Print the origin of the results and the tables of the Markdown report, without its notes."""
     several = len(merged.results) > 1
     for index, document in enumerate(merged.results, start=1):
         for key, value in provenance(document).items():
@@ -65,8 +65,8 @@ def print_report(merged: MergedResults, console: Console) -> None:
         else:
             for part in _parts(table, console.width):
                 console.print(part)
-            console.print(Text(table.note, style="dim"))
         console.print()
+    console.print(Text("[ ]: 95 % bootstrap intervals. report.md and report.html explain the columns.", style="dim"))
 
 
 def _parts(table: ReportTable, width: int) -> Iterator[Table]:
