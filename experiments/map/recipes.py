@@ -178,7 +178,7 @@ def main() -> None:
         vectors, source = read_kind(args.folder, kind)
         line = dict(zip(places, place, strict=True))
         line |= compared(recipe, vectors, round(args.f_over_d * vectors.d_in), args.k, args.seeds)
-        line |= {"source": source, "command": command()} | origin_facts("cpu")
+        line |= origin_facts("cpu") | {"source": source, "command": command()}
         with args.record.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(place, [round(each["fvu"], 4) for each in line["saes"]], f"{line['seconds']} s", flush=True)

@@ -2,24 +2,29 @@
 
     python -m experiments.map.report
 
-Reads what there is of the records in `results/`: `cells.jsonl` of `run.py` and `statistics.json` of `statistics.py`.
+Reads the records in `results/`: `cells.jsonl` of `run.py`, `statistics.json` of `statistics.py` and `synthetic.jsonl`
+of `synthetic.py`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
+from experiments.embeddings.measured import seed_by_seed
 from experiments.map.figure import draw
 from experiments.map.measured import EIGHTH, ONE_SIDED, SIGNED, Cells, Place
 from experiments.map.run import RECORD
 from experiments.map.statistics import RECORD as STATISTICS
 from experiments.map.statistics import SignStatistics
+from experiments.map.synthetic import RECORD as SYNTHETIC
+from experiments.map.synthetic import TWO_SIDED
 from experiments.pages import filled, markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,15 +99,44 @@ def _left_out(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.abs(cross_val_predict(LinearRegression(), x, y, cv=LeaveOneOut()) - y).mean())
 
 
-def page(cells: Cells, statistics: Mapping[str, Mapping[str, float]]) -> str:
+def synthetic_table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Make a table of FVU and recovery on known features: a row a size, a column a share of two-sided features."""
+    at = {(line["superposition"], line["f_over_d"], line["two_sided"]): line["saes"] for line in lines}
+
+    def of(saes: Sequence[Mapping[str, float]], share: float, key: str) -> list[float]:
+        return [each[key] for each in saes if each["share"] == share]
+
+    def change(saes: Sequence[Mapping[str, float]], share: float) -> str:
+        return f"{100 * seed_by_seed(of(saes, share, 'fvu'), of(saes, 0.0, 'fvu')).mean:+.0f}"
+
+    def cell(saes: Sequence[Mapping[str, float]], two_sided: float) -> str:
+        of_share = f" ({change(saes, two_sided)})" if 0 < two_sided < 1 else ""
+        recovered = "&nbsp;".join(f"{mean(of(saes, share, 'recovery')):.2f}".lstrip("0") for share in (0.0, 1.0))
+        return f"{change(saes, 1.0)}{of_share}; {recovered}"
+
+    rows = [
+        (f"{size[0]:g}", f"{size[1]:g}", *(cell(at[*size, two_sided], two_sided) for two_sided in TWO_SIDED))
+        for size in sorted({key[:2] for key in at})
+    ]
+    return markdown_table(("features / D", "F / D", *(f"p = {two_sided:g}" for two_sided in TWO_SIDED)), rows)
+
+
+def page(cells: Cells, statistics: Mapping[str, Mapping[str, float]], synthetic: Sequence[Mapping[str, Any]]) -> str:
     """Return the page with current numbers."""
-    parts = {"summary": summary(cells), "cells": cells_table(cells), "statistics": statistics_table(cells, statistics)}
+    parts = {
+        "summary": summary(cells),
+        "cells": cells_table(cells),
+        "synthetic": synthetic_table(synthetic),
+        "statistics": statistics_table(cells, statistics),
+    }
     return filled(PAGE.read_text(encoding="utf-8"), parts)
 
 
 def main() -> None:
     cells = Cells.read(RECORD)
-    PAGE.write_text(page(cells, json.loads(STATISTICS.read_text(encoding="utf-8"))["kinds"]), encoding="utf-8")
+    statistics = json.loads(STATISTICS.read_text(encoding="utf-8"))["kinds"]
+    synthetic = [json.loads(line) for line in SYNTHETIC.read_text(encoding="utf-8").splitlines()]
+    PAGE.write_text(page(cells, statistics, synthetic), encoding="utf-8")
     draw(cells, PICTURE)
 
 

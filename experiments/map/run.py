@@ -221,7 +221,7 @@ def main() -> None:
         vectors, source = read_kind(args.folder, cell.kind)
         if cell in done or cell.k * FEWEST_LATENTS > cell.f_over_d * vectors.d_in:
             continue
-        line = run_cell(cell, vectors, args.seeds) | {"source": source, "command": command()} | origin_facts("cpu")
+        line = run_cell(cell, vectors, args.seeds) | origin_facts("cpu") | {"source": source, "command": command()}
         with args.record.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(cell, f"{line['seconds']:.0f} s", flush=True)
