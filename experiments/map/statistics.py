@@ -80,7 +80,7 @@ def main() -> None:
         vectors, source = read_kind(args.folder, kind)
         found[kind] = {"source": source} | sign_statistics(vectors)._asdict()
         print(kind, found[kind], flush=True)
-    record = origin_facts("cpu") | {"command": command()} | {"kinds": found}
+    record = origin_facts("cpu") | {"command": command(), "kinds": found}
     args.record.parent.mkdir(parents=True, exist_ok=True)
     args.record.write_text(json.dumps(record, indent=1) + "\n")
 

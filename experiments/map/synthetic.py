@@ -70,7 +70,7 @@ def main() -> None:
             for member, sae in zip(members, saes, strict=True)
         ]
         place = {"two_sided": two_sided, "superposition": superposition, "f_over_d": f_over_d, "k": ACTIVE}
-        line = place | {"saes": found, "rates": rates, "command": command()} | origin_facts("cpu")
+        line = place | origin_facts("cpu") | {"saes": found, "rates": rates, "command": command()}
         with args.record.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(place, flush=True)
