@@ -33,7 +33,7 @@ def in_training() -> BatchAbsTopKTrainingSAE:
 
 
 MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
-    "encoding with a k that only the config has": (lambda: encode_topk(with_another_k(), torch.ones(1, 8)), "k=3"),
+    "encoding with a k that only the config has": (lambda: encode_topk(with_another_k(), torch.ones(1, 8)), r"cfg\.k="),
     "mirroring with a k that only the config has": (lambda: mirror(with_another_k()), r"activation_fn\.k"),
     "activations with NaN": (
         lambda: merge_antipodal(StandardSAE(StandardSAEConfig(**SIZES)), activations=torch.full((4, 8), torch.nan)),

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from sae_lens_abstopk.diffs.diff_results import DiffContexts, DiffResults
-from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import write_whole
+from sae_lens_abstopk.system.files import reading, write_whole
 
 RESULTS, CONTEXTS = "diff.json", "contexts.json"
 
@@ -29,11 +28,6 @@ class Diff(NamedTuple):
         Raises:
             ConfigError: a file is missing or damaged.
         """
-        try:
+        with reading(f"the comparison of two models in {folder}", "make it with `abstopk diff`"):
             results, contexts = ((folder / name).read_text(encoding="utf-8") for name in (RESULTS, CONTEXTS))
             return cls(DiffResults.model_validate_json(results), DiffContexts.model_validate_json(contexts))
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(
-                f"{folder} holds no comparison of two models that can be read ({reason}); make it with `abstopk diff`."
-            ) from None

@@ -13,6 +13,7 @@ from scipy.sparse import csr_array, hstack
 from torch import Tensor
 
 from sae_lens_abstopk.saes.topk_codes import TopKCodes, decode_topk, encode_topk
+from sae_lens_abstopk.system.errors import require_choice
 
 LEVELS = 255
 """Magnitudes of a value in 8 bits, 1 to 255; an active latent is never 0."""
@@ -60,6 +61,12 @@ def code_rows(sae: SAE[Any], x: Float[Tensor, "n D"]) -> csr_array:
     on = values != 0
     offsets = np.concatenate([[0], on.sum(1).cumsum()]).astype(np.int32)
     return csr_array((values[on], latents[on], offsets), shape=(len(x), sae.cfg.d_sae))
+
+
+def require_decoder(name: str, sae: SAE[Any]) -> None:
+    """Raise a ConfigError if codes do not hold all that the decoder needs."""
+    remedy = f" ({name}): the decoder of others needs the norm of each vector, which codes do not hold"
+    require_choice("normalize_activations", sae.cfg.normalize_activations, ("none",), remedy=remedy)
 
 
 def decoded_rows(sae: SAE[Any], codes: csr_array) -> npt.NDArray[np.float32]:

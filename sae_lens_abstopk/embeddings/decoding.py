@@ -13,13 +13,13 @@ from rich.console import Console
 from sae_lens import SAE
 from scipy.sparse import csr_array
 
-from sae_lens_abstopk.embeddings.code_rows import decoded_rows
+from sae_lens_abstopk.embeddings.code_rows import decoded_rows, require_decoder
 from sae_lens_abstopk.embeddings.encoding import CODES, INDICES, VALUES, sae_facts, sae_on
-from sae_lens_abstopk.embeddings.parquet_parts import Written, parquet_writer, record_of, require_new
+from sae_lens_abstopk.embeddings.parquet_parts import Written, parquet_writer, record_of
 from sae_lens_abstopk.embeddings.row_files import VECTOR, RowFile, lists_of, open_rows
 from sae_lens_abstopk.saes.loading import Source, origin_of
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import lack_of_space, whole_file
+from sae_lens_abstopk.system.files import require_new, require_space, whole_file
 from sae_lens_abstopk.system.terminal import passes_bar
 from sae_lens_abstopk.text.text_files import local_files
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
@@ -43,17 +43,13 @@ def decode_file(
     out, console = Path(out), console or Console(quiet=True)
     require_new(out, ".npy", ".parquet")
     loaded, name = sae_on(sae, device), origin_of(sae)
-    if loaded.cfg.normalize_activations != "none":
-        raise ConfigError(
-            f"{name} has normalize_activations={loaded.cfg.normalize_activations!r}: its decoder needs the norm of "
-            "each vector, which codes do not hold; give an SAE with 'none'."
-        )
+    require_decoder(name, loaded)
     rows = open_rows(VectorSpec(dataset_path=str(codes)))
     _require_codes_of(loaded, name, rows, Path(codes))
     needed = rows.n_rows * loaded.cfg.d_in * 4
     out.parent.mkdir(parents=True, exist_ok=True)
-    if (lack := lack_of_space(out.parent, needed, f"decoding {rows.n_rows:,} rows")) is not None:
-        raise ConfigError(f"{lack}; free some, or choose another disk with --out.")
+    remedy = "free some, or choose another disk with --out"
+    require_space(out.parent, needed, f"decoding {rows.n_rows:,} rows", remedy=remedy)
     write = _write_npy if out.suffix == ".npy" else _write_parquet
     with passes_bar(console, "decoding") as on_progress, whole_file(out) as partial:
         write(partial, loaded, rows, lambda done: on_progress(done, rows.n_rows))
@@ -106,12 +102,10 @@ def _require_codes_of(sae: SAE[Any], name: str, rows: RowFile, codes: Path) -> N
     digest, expected, n_rows = sae_facts(sae)["sae_sha256"], 0, 0
     for file in local_files(codes)[1]:
         record = record_of(pq.read_schema(file))
-        if record.get("kind") != "codes":
-            raise ConfigError(f"{file} does not say which SAE made its codes; give a file that `abstopk encode` wrote.")
-        if record["sae_sha256"] != digest:
+        if record.get("kind") != "codes" or record["sae_sha256"] != digest:
+            made_by = f"of another SAE ({record['sae']}, d_sae={record['d_sae']})" if record else "of an unknown SAE"
             raise ConfigError(
-                f"{file} has codes of another SAE ({record['sae']}, d_sae={record['d_sae']}), not of {name}; give the "
-                "SAE that made them."
+                f"{file} has codes {made_by}, not of {name}; give the SAE with which `abstopk encode` made them."
             )
         n_rows = record["of_rows"]
         if record["rows"][0] != expected and codes.is_dir():

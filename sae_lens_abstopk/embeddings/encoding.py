@@ -21,7 +21,7 @@ from sae_lens_abstopk.evaluation.results.facts import config_facts
 from sae_lens_abstopk.model.model_spec import require_device, resolve_device
 from sae_lens_abstopk.saes.loading import Source, load_sae, origin_of
 from sae_lens_abstopk.saes.signed import is_signed
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import require_same_width
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 from sae_lens_abstopk.vectors.vectors import require_finite
@@ -83,11 +83,7 @@ def encode_work(
     code_rows(loaded, torch.zeros(1, loaded.cfg.d_in))  # raises for other architectures
     found = open_vector_rows(data, model_name=model_name, device=device, cached_for=cached_for)
     name = found.rows.name
-    if found.d_in != loaded.cfg.d_in:
-        raise ConfigError(
-            f"{name} has vectors of width {found.d_in}, but {origin_of(sae)} reads width {loaded.cfg.d_in}; give an "
-            "SAE of these vectors."
-        )
+    require_same_width(name, found.d_in, origin_of(sae), loaded.cfg.d_in)
 
     def make(block: pa.Array, start: int) -> list[pa.Array]:
         x = found.vectors(block, start)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sae_lens_abstopk.embeddings.row_files import RowFile
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_distinct, require_range
 from sae_lens_abstopk.system.files import whole_file
 from sae_lens_abstopk.system.provenance import __version__
 from sae_lens_abstopk.system.terminal import PassProgress
@@ -40,10 +40,7 @@ class Work:
     def __post_init__(self) -> None:
         self.rows.require_columns(self.keep)
         made = [field.name for field in self.makes]
-        if twice := [name for name in self.keep if name in made or self.keep.count(name) > 1]:
-            raise ConfigError(
-                f"keep={','.join(self.keep)}: the output would have two columns {twice[0]!r}; name it once."
-            )
+        require_distinct("the output's column", [*made, *self.keep], remedy="leave it out of --keep")
 
     def schema(self, rows: range) -> pa.Schema:
         """Return the schema of the file of ``rows``, with its record."""
@@ -128,8 +125,7 @@ def missing_parts(work: Work, shards: list[Shard], folder: Path) -> list[Shard]:
         ConfigError: the folder holds anything but parts of the same output, or there are more shards than rows.
     """
     total, n_rows = shards[0].total, work.rows.n_rows
-    if n_rows < total:
-        raise ConfigError(f"{work.rows.name} has {n_rows} rows, too few for {total} shards; lower the number.")
+    require_range("shards", total, at_most=n_rows, remedy=f", the rows of {work.rows.name}")
     folder.mkdir(parents=True, exist_ok=True)
     names = {Shard(number, total).file_name for number in range(1, total + 1)}
     for path in sorted(folder.iterdir()):
@@ -161,14 +157,6 @@ def parquet_writer(path: Path, schema: pa.Schema, made: Sequence[pa.Field]) -> p
         "column_encoding": {name: encodings[kind] for name, kind in kinds.items() if kind in encodings},
     }
     return pq.ParquetWriter(path, schema, **options)
-
-
-def require_new(path: Path, *endings: str) -> None:
-    """Raise a :class:`ConfigError` unless ``path`` is the name of a new file with one of ``endings``."""
-    if path.suffix not in endings:
-        raise ConfigError(f"out={str(path)!r} must end with {' or '.join(endings)}.")
-    if path.exists():
-        raise ConfigError(f"out={str(path)!r} exists already; give another name, or delete it.")
 
 
 def _count_empty(block: pa.Array) -> int:

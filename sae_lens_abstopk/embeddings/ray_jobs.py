@@ -1,6 +1,5 @@
 """Parts of an output on Ray Data: each worker loads its own models, and a part whose worker dies is made again."""
 
-import importlib.util
 import logging
 import math
 import os
@@ -13,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written, missing_parts, write_rows
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_package
 from sae_lens_abstopk.system.terminal import passes_bar
 
 # rows of a part
@@ -67,8 +66,7 @@ def run_on_ray(title: str, make: Callable[[], Work], folder: Path, *, n_workers:
     Raises:
         ConfigError: Ray is missing, ``make`` raises, ``folder`` holds something else, or a value cannot be used.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise ConfigError("--ray needs Ray Data: pip install 'sae-lens-abstopk[ray]'.")
+    require_package("ray", "--ray")
     work = make()
     n_rows, total = work.rows.n_rows, math.ceil(work.rows.n_rows / PART_ROWS)
     shards = [Shard(number, total) for number in range(1, total + 1)]

@@ -11,6 +11,7 @@ from rich.console import Console
 from sae_lens import SAE
 from scipy.sparse.linalg import norm as sparse_norms
 
+from sae_lens_abstopk.embeddings.code_rows import require_decoder
 from sae_lens_abstopk.embeddings.compressed import ENCODING, Compressed, fit_pca, float32, int8, of_codes, pca_int8
 from sae_lens_abstopk.embeddings.ranking_metrics import Relevant, ranking_metrics
 from sae_lens_abstopk.embeddings.retrieval_figure import retrieval_figure
@@ -23,7 +24,7 @@ from sae_lens_abstopk.evaluation.results.facts import origin_facts, sae_record
 from sae_lens_abstopk.evaluation.subjects.named_saes import load_named
 from sae_lens_abstopk.model.model_spec import require_device, resolve_device
 from sae_lens_abstopk.saes.loading import Source
-from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.errors import require_choice
 from sae_lens_abstopk.system.files import require_empty, without_path, write_whole
 from sae_lens_abstopk.system.terminal import PassProgress, passes_bar
 from sae_lens_abstopk.vectors.vectors import Vectors
@@ -71,7 +72,7 @@ def retrieval(
     require_device("device", device)
     loaded, origins = load_named(saes)
     for name, sae in loaded.items():
-        _require_decoder(name, sae)
+        require_decoder(name, sae)
     found = open_retrieval_set(
         queries,
         documents,
@@ -149,15 +150,6 @@ def _unit_rows(block: Matrix) -> Matrix:
     norms = np.linalg.norm(block, axis=1) if isinstance(block, np.ndarray) else sparse_norms(block, axis=1)
     scale = (1 / np.where(norms > 0, norms, 1)).astype(np.float32)
     return block * scale[:, None] if isinstance(block, np.ndarray) else block.multiply(scale[:, None]).tocsr()
-
-
-def _require_decoder(name: str, sae: SAE[Any]) -> None:
-    """Raise a ConfigError if codes do not hold all that the decoder needs."""
-    if sae.cfg.normalize_activations != "none":
-        raise ConfigError(
-            f"the SAE {name} has normalize_activations={sae.cfg.normalize_activations!r}: its decoder needs the norm "
-            "of each vector, which codes do not hold; give an SAE with 'none'."
-        )
 
 
 def _write(results: RetrievalResults, out: Path) -> None:

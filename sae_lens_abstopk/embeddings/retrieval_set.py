@@ -13,16 +13,16 @@ from rich.console import Console
 
 from sae_lens_abstopk.embeddings.ranking_metrics import Relevant
 from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
-from sae_lens_abstopk.evaluation.tasks.task_rows import ENDINGS, file_rows
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.evaluation.tasks.task_rows import ENDINGS, column, file_rows
+from sae_lens_abstopk.system.errors import ConfigError, require_distinct, require_same_width
 from sae_lens_abstopk.text.documents import open_dataset
 from sae_lens_abstopk.vectors.embedding import embedded_texts, require_sentence_transformers
 from sae_lens_abstopk.vectors.texts import Texts, open_texts
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
-from sae_lens_abstopk.vectors.vectors import Vectors, open_vectors
+from sae_lens_abstopk.vectors.vectors import Vectors, column_of, open_vectors, require_finite
 
 ID, TITLE = "_id", "title"
-QUERY, DOCUMENT, SCORE = QRELS_COLUMNS = ("query-id", "corpus-id", "score")
+QUERY, DOCUMENT, SCORE = ("query-id", "corpus-id", "score")
 # configuration and split of BEIR's data sets on the Hub
 ON_THE_HUB = {
     "queries": {"dataset_name": "queries", "split": "queries"},
@@ -89,18 +89,12 @@ def open_retrieval_set(
     kept = sorted(relevant)
     vectors = asked.vectors()
     for name, width in widths.items():
-        if width != vectors.d_in:
-            raise ConfigError(
-                f"the SAE {name} reads vectors of width {width}, but {vectors.name} has width {vectors.d_in}; give an "
-                "SAE of these vectors."
-            )
+        require_same_width(vectors.name, vectors.d_in, f"the SAE {name}", width)
     found = answers.vectors()
-    if found.d_in != vectors.d_in:
-        raise ConfigError(f"{vectors.name} has width {vectors.d_in}, but {found.name} has width {found.d_in}.")
+    require_same_width(vectors.name, vectors.d_in, found.name, found.d_in)
     found.require_sound()
     rows = vectors.rows(torch.tensor(kept))
-    if not rows.isfinite().all():
-        raise ConfigError(f"{vectors.name} has NaN or infinite values; remove such rows.")
+    require_finite(rows, vectors.name, 0)
     left_out = {"queries": len(asked.numbers) - len(kept), "judgements": unknown}
     return RetrievalSet(rows.numpy(), found, [relevant[number] for number in kept], left_out)
 
@@ -135,14 +129,9 @@ def _with_titles(texts: Texts) -> Texts:
 
 
 def _numbers(table: Dataset | None, where: str) -> dict[str, int]:
-    columns = [] if table is None else table.column_names
-    if table is None or ID not in columns:
-        raise ConfigError(f"{where}: no column {ID!r} with the id of each row among {', '.join(columns) or 'none'}.")
-    numbers: dict[str, int] = {}
-    for row, found in enumerate(map(str, table[ID])):
-        if numbers.setdefault(found, row) != row:
-            raise ConfigError(f"{where}: rows {numbers[found]} and {row} both have the id {found!r}; ids must differ.")
-    return numbers
+    found = list(map(str, column_of(table, ID, where)))
+    require_distinct(f"{where}: the id", found)
+    return {each: row for row, each in enumerate(found)}
 
 
 def _relevant(
@@ -157,33 +146,26 @@ def _relevant(
     else:
         rows = open_dataset(str(path), name=keys.get("dataset_name"), split=keys["split"], streaming=False)
     found: dict[int, dict[int, float]] = {}
-    known = unknown = 0
+    unknown = 0
     for number, row in enumerate(rows):
         judged = _judgement(row, f"{where}, row {number}")
         query, document = queries.get(judged[QUERY]), documents.get(judged[DOCUMENT])
         if query is None or document is None:
             unknown += 1
             continue
-        known += 1
         if judged[SCORE] > 0:
             found.setdefault(query, {})[document] = judged[SCORE]
-    if not known:
-        raise ConfigError(
-            f"{where}: none of its {unknown:,} judgements is of a query and a document that are given; its ids must be "
-            f"those in the column {ID}."
-        )
     if not found:
-        raise ConfigError(f"{where}: no query has a relevant document, as no score is above 0.")
+        raise ConfigError(
+            f"{where}: no query has a relevant document: {unknown:,} judgements are of ids that are in no column {ID}, "
+            "and no other score is above 0."
+        )
     return found, unknown
 
 
 def _judgement(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    if missing := [name for name in QRELS_COLUMNS if row.get(name) is None]:
-        raise ConfigError(
-            f"{where}: no {' and no '.join(missing)} among {', '.join(map(str, row))}; a header names the columns "
-            f"{', '.join(QRELS_COLUMNS)}."
-        )
+    query, document, score = (column(row, name, where) for name in (QUERY, DOCUMENT, SCORE))
     try:
-        return {QUERY: str(row[QUERY]), DOCUMENT: str(row[DOCUMENT]), SCORE: float(row[SCORE])}
+        return {QUERY: str(query), DOCUMENT: str(document), SCORE: float(score)}
     except ValueError:
-        raise ConfigError(f"{where}: the score {row[SCORE]!r} is not a number.") from None
+        raise ConfigError(f"{where}: the score {score!r} is not a number.") from None

@@ -12,7 +12,7 @@ from datasets import Dataset
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_given
 from sae_lens_abstopk.text.documents import open_dataset, text_errors
 from sae_lens_abstopk.text.text_files import local_files, was_saved
 from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorSpec
@@ -38,11 +38,7 @@ class RowFile:
     def require_columns(self, columns: Sequence[str]) -> None:
         """Raise a :class:`ConfigError` if a column is missing."""
         for column in columns:
-            if column not in self.schema.names:
-                raise ConfigError(
-                    f"{self.name} has no column {column!r}{did_you_mean(column, self.schema.names)}; its columns are "
-                    f"{', '.join(self.schema.names)}."
-                )
+            require_choice(f"{self.name}: column", column, self.schema.names)
 
     def vector_column(self, column: str) -> str:
         """Return the column of vectors: the only one, unless ``column`` names another."""
@@ -144,6 +140,5 @@ def _rows_of_parquet(path: str, files: list[str]) -> RowFile:
 
 
 def _not_empty(rows: RowFile) -> RowFile:
-    if not rows.n_rows:
-        raise ConfigError(f"{rows.name} is empty.")
+    require_given(f"a row of {rows.name}", rows.n_rows, "give a file that is not empty")
     return rows

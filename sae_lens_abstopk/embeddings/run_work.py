@@ -5,8 +5,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written, require_new, write_file, write_shard
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written, write_file, write_shard
+from sae_lens_abstopk.system.errors import require_one
+from sae_lens_abstopk.system.files import require_new, require_no_file
 from sae_lens_abstopk.system.terminal import passes_bar
 
 
@@ -31,12 +32,11 @@ def run_work(
         ConfigError: before anything is computed, if ``make`` raises or ``out`` cannot be used.
     """
     console = console or Console(quiet=True)
-    if shard is not None and ray_workers is not None:
-        raise ConfigError("a share of a job array and Ray are two ways to divide the rows; give --shard or --ray.")
+    require_one({"--shard": shard, "--ray": ray_workers}, or_none=True)
     if shard is None and ray_workers is None:
         require_new(out, ".parquet")
-    elif out.is_file():
-        raise ConfigError(f"out={str(out)!r} is a file, and parts go into a folder; give another name.")
+    else:
+        require_no_file(out)
     if ray_workers is not None:
         from sae_lens_abstopk.embeddings.ray_jobs import run_on_ray
 

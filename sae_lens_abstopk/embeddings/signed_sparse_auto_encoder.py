@@ -10,7 +10,7 @@ from typing_extensions import override
 from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.loading import Source, load_sae, origin_of
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import require_same_width
 
 
 # neither the class nor this module can be renamed: the modules.json of saved models names both
@@ -61,11 +61,8 @@ class SignedSparseAutoEncoder(nn.Module):
     def forward(self, features: dict[str, Any]) -> dict[str, Any]:
         """Replace ``features["sentence_embedding"]``, [B, d_in], by dense codes [B, d_sae] in float32."""
         embedding: Tensor = features["sentence_embedding"]
-        if embedding.shape[-1] != self.sae.cfg.d_in:
-            raise ConfigError(
-                f"{origin_of(self.sae)} reads vectors of width {self.sae.cfg.d_in}, and this model's embeddings have "
-                f"{embedding.shape[-1]}; take the model that the SAE was trained on."
-            )
+        width, d_in = embedding.shape[-1], self.sae.cfg.d_in
+        require_same_width("an embedding of this model", width, origin_of(self.sae), d_in)
         # sparse products in sentence-transformers need float32
         features["sentence_embedding"] = self.sae.encode(embedding).float()
         return features

@@ -13,7 +13,7 @@ from sae_lens_abstopk.equivalents.mirror import MIRROR_END
 from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.threshold import ThresholdFitter, require_activations
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_given
 
 BLOCK = 512
 
@@ -128,10 +128,9 @@ def _threshold_form(sae: SAE[Any], activations: torch.Tensor | None) -> _Latents
     if not isinstance(sae, TopKSAE):
         # a negative threshold does nothing behind the ReLU
         return _Latents(W_enc, b_enc, W_dec, state.get("threshold", torch.zeros_like(b_enc)).clamp(min=0))
-    if activations is None:
-        raise ConfigError(
-            "a topk SAE has no threshold, which signed_jumprelu needs: give activations [n, d_in] to estimate it."
-        )
+    remedy = "give them [n, d_in] to estimate a threshold, which a topk SAE lacks and signed_jumprelu needs"
+    require_given("the array of activations", activations is not None, remedy)
+    assert activations is not None
     if sae.cfg.rescale_acts_by_decoder_norm:
         norms = W_dec.norm(dim=-1).clamp(min=1e-8)
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]

@@ -30,7 +30,7 @@ from sae_lens_abstopk.model.language_model import PROCESSING
 from sae_lens_abstopk.model.logit_lens import token_effects
 from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.saes.loading import Source, read_by, require_all_heads
-from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_given, require_range
 from sae_lens_abstopk.system.pages import templates
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.system.terminal import PassProgress, PrintableConsole, stages_bar
@@ -97,8 +97,7 @@ class Exploration(Shown):
                 "scale=lambda latent: found.scale(latent, sae=NAME)."
             )
         scale = self.latent(latent, sae=sae).latent.scale
-        if not scale > 0:
-            raise ConfigError(f"latent {latent} did not fire and has no scale; explore more or other text.")
+        require_given(f"the scale of latent {latent}", scale > 0, "it did not fire, so explore more or other text")
         return scale
 
     def labelled(self, labeler: Labeler, latents: Sequence[int], *, on_progress: PassProgress | None = None) -> Self:
@@ -170,8 +169,7 @@ def explore(
     """
     sources: list[Source] = one_or_more(sae)
     prompts, results = one_or_more(prompts), one_or_more(results)
-    if not 1 <= len(sources) <= 2:
-        raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
+    require_range("the number of SAEs", len(sources), at_least=1, at_most=2)
     loaded = load_measured(sources, model=model, text=text, data=data, show=show, device=device)
     if prompts and isinstance(loaded, VectorSubjects):
         raise ConfigError("nothing can be steered: these SAEs were trained on vectors; leave --steer (prompts=) out.")

@@ -21,7 +21,7 @@ from torch import nn
 from sae_lens_abstopk.evaluation.results.facts import config_facts
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.system.files import cache_folder, why_not_written
+from sae_lens_abstopk.system.files import cache_folder, reason_of
 from sae_lens_abstopk.system.provenance import CODE_DIGEST, environment
 from sae_lens_abstopk.vectors.rows_as_texts import RowPasses
 
@@ -101,7 +101,7 @@ class PassCache:
         except (OSError, SafetensorError) as error:
             with suppress(OSError):
                 partial.unlink()
-            warnings.warn(f"{path} could not be written ({why_not_written(error)}); the pass goes on", stacklevel=3)
+            warnings.warn(f"{path} could not be written ({reason_of(error)}); the pass goes on", stacklevel=3)
             return
         with suppress(OSError):  # another process may be deleting the same files
             if self._written:

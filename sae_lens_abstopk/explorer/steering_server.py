@@ -22,7 +22,7 @@ from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.saes.loading import load_sae, require_all_heads
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_range
 
 MOST_BYTES, MOST_CHARACTERS = 16_384, 2_000
 MOST_STRENGTH = 16.0
@@ -81,8 +81,7 @@ class Steerer:
 
     def texts(self, asked: SteeringRequest) -> Mapping[str, str]:
         """Return greedy continuations of the prompt: ``negative``, ``unsteered`` and ``positive``."""
-        if asked.sae >= len(self._saes):
-            raise ConfigError(f"sae={asked.sae} is not one of the {len(self._saes)} of this site.")
+        require_range("sae", asked.sae, below=len(self._saes), remedy=", the number of SAEs of this site")
         sae = self._saes[asked.sae]
         text_model = TextModel(self._model, prepend_bos=TokenSelection.of_sae(sae).prepend_bos)
         prompt = text_model.encode([asked.prompt])

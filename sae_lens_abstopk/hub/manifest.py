@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_FILENAME
 
 from sae_lens_abstopk.saes.poles import POLE_ACTIVITY_FILENAME
-from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import file_sha256, leads_up
+from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.files import file_sha256, leads_up, reading
 from sae_lens_abstopk.system.provenance import version_of
 
 MANIFEST_FILENAME = "abstopk.json"
@@ -171,17 +171,10 @@ class Manifest:
         Raises:
             ConfigError: it is damaged, has a newer format, or names files that are not an SAE's.
         """
-        try:
+        with reading(where, "publish again"):
             given = TypeAdapter(_Head).validate_json(text).format
-            if given > FORMAT:
-                raise ConfigError(
-                    f"{where} has format {given}, and this sae-lens-abstopk knows {FORMAT}; install a newer version."
-                )
+            require_range(f"{where}: format", given, at_most=FORMAT, remedy="; install a newer sae-lens-abstopk")
             found = TypeAdapter(cls).validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"{where} is damaged: {place or 'the text'}: {first['msg']}.") from None
         for sae_id, sae in found.saes.items():
             for path in sae.files:
                 folder, _, name = path.rpartition("/")

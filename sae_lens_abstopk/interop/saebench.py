@@ -14,7 +14,8 @@ from typing import NamedTuple
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task
 from sae_lens_abstopk.interop.saebench_evals import EVALS, saebench_patches
 from sae_lens_abstopk.interop.saebench_input import class_set, joined, open_input
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_distinct, require_range
+from sae_lens_abstopk.system.files import require_no_file
 from sae_lens_abstopk.system.typed_values import one_or_more
 
 DEFAULT_EVALS = ("core", "sparse_probing", "tpp")
@@ -79,8 +80,9 @@ def run_saebench(
     _check(out, evals, as_is=as_is, with_tasks=bool(tasks))
     own = tuple(class_set(load_task(task)) for task in tasks)
     names = [one.name for one in own]
-    if len(set(names)) < len(names) or ("tpp" in evals and len(names) == 1):
-        raise ConfigError(f"--task: {', '.join(names)}; give each task once, and at least two for tpp.")
+    require_distinct("--task", names)
+    if names and "tpp" in evals:
+        require_range("the number of tasks for tpp", len(names), at_least=2)
     sets = (*own, joined(own)) if "tpp" in evals and own else own
     subject = open_input(
         source,
@@ -147,8 +149,7 @@ def _check(out: Path, evals: Sequence[str], *, as_is: bool, with_tasks: bool) ->
             raise ConfigError(f"SAEBench's {name!r} cannot be run from here: {why} (see docs/saebench.md).")
     if with_tasks and ("scr" in evals or not {"sparse_probing", "tpp"} & set(evals)):
         raise ConfigError("--task is for sparse_probing and tpp; scr needs texts with two correlated attributes.")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file; give a folder for the results with --out.")
+    require_no_file(out)
     if find_spec("sae_bench") is None:
         raise ConfigError(
             "SAEBench is not installed. It needs numpy below 2 and datasets below 4, so install this package and "

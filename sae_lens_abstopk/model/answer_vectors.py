@@ -10,8 +10,7 @@ from torch import Tensor
 
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.token_filter import require_finite
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.model.token_filter import require_finite, require_tokens
 
 Reading = Literal["mean", "last"]
 Turns = tuple[tuple[str, str], ...]
@@ -104,8 +103,7 @@ class AnswerReader:
         before = self._ids([self._context(each.before) for each in answers])
         texts = self._ids([each.text for each in answers])
         for row, (context, ids) in enumerate(zip(before, texts, strict=True)):
-            if not ids:
-                raise ConfigError(f"the text {answers[row].text!r} has no token; leave it out.")
+            require_tokens(answers[row].text, ids)
             # a template writes its own BOS
             context = context if context[: len(self._bos)] == self._bos else self._bos + context
             context = context[-max(self.max_tokens // 2, self.max_tokens - len(ids)) :]

@@ -13,7 +13,7 @@ from sae_lens_abstopk.model.hook_places import LAYER_MODULE, OTHER_TOWERS, layer
 from sae_lens_abstopk.model.model_passes import select_head
 from sae_lens_abstopk.model.model_shape import model_errors, model_shape, read_model_config
 from sae_lens_abstopk.model.model_spec import ModelSpec
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_one, require_range, require_same_width
 
 # position embeddings in GPT-2, GPT-Neo, OPT and similar models
 POSITION_TABLE = re.compile(r"(^|\.)(wpe|embed_positions)$")
@@ -38,14 +38,11 @@ def check_hook(spec: ModelSpec, *, d_in: int, context_size: int) -> None:
             is_there, reads_residual = hook in names, bool(LAYER_MODULE.search(hook))
             if hook.startswith("blocks."):
                 remedy = "; for TransformerLens's names, set model_class_name=HookedTransformer or TransformerBridge"
-    if longest is not None and context_size > longest:
-        raise ConfigError(
-            f"context_size={context_size}, but {name} knows {longest} positions; set context_size to that at most."
-        )
+    require_range("context_size", context_size, at_most=longest, remedy=f", the positions that {name} knows")
     if not is_there:
         raise missing_hook(hook, f"{name}, read as {kind}", names, residual, remedy)
-    if reads_residual and d_in != width:
-        raise ConfigError(f"sae.d_in={d_in} but {name} is {width} wide; set sae.d_in={width} or leave it out.")
+    if reads_residual:
+        require_same_width(name, width, "the SAE", d_in, remedy=f"set sae.d_in={width}, or leave it out")
 
 
 def chosen_hook(model_name: str, *, layer: int | None = None, hook_name: str | None = None) -> str:
@@ -55,16 +52,14 @@ def chosen_hook(model_name: str, *, layer: int | None = None, hook_name: str | N
     Raises:
         ConfigError: before weights are read, if both are given or the model lacks the hook or layer.
     """
-    if layer is not None and hook_name is not None:
-        raise ConfigError(f"layer={layer} and hook_name={hook_name!r} are given; give one of them.")
+    require_one({"layer": layer, "hook_name": hook_name}, or_none=True)
     config = read_model_config(model_name)
     with model_errors(model_name), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     names, layers = [name for name, _ in model.named_modules() if name], layer_names(model)
     if hook_name is None:
         layer = len(layers) // 2 if layer is None else layer
-        if not 0 <= layer < len(layers):
-            raise ConfigError(f"layer={layer}: {model_name} has the layers 0 to {len(layers) - 1}.")
+        require_range("layer", layer, at_least=0, below=len(layers), remedy=f", the layers of {model_name}")
         return layers[layer]
     if hook_name not in names:
         raise missing_hook(hook_name, model_name, names, layers)
@@ -105,8 +100,5 @@ def check_activations(model: HookedRootModule, spec: ModelSpec, *, d_in: int) ->
             "part of a layer that it belongs to (its MLP or its attention), or the layer."
         )
     width = select_head(activations, spec.hook_head_index, hook)[0, 0].numel()
-    if width != d_in:
-        raise ConfigError(
-            f"sae.d_in={d_in} (by default the width of the residual stream), but {where} is {width} wide; "
-            f"set sae.d_in={width}."
-        )
+    remedy = f"set sae.d_in={width}, which is by default the width of the residual stream"
+    require_same_width(where, width, "the SAE", d_in, remedy=remedy)

@@ -1,6 +1,5 @@
 """Checks of a base model and its fine-tune before any weight of a model is read; the tokenizer of both."""
 
-import importlib.util
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from sae_lens_abstopk.model.generation import chat_prompt
 from sae_lens_abstopk.model.language_model import load_tokenizer, require_chat_template, require_tokenizer
 from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.model.model_shape import LOADING_ERRORS, model_files, model_shape, read_model_config
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_package, require_same_width
 from sae_lens_abstopk.text.text_spec import TextSpec
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
@@ -37,11 +36,7 @@ def check_pair(spec: ModelPairSpec, text: TextSpec, *, d_in: int | None = None) 
         _require_whole_model(tuned.model_name)
         _require_different(spec.model_name, tuned.model_name)
         tuned_width = model_shape(tuned.model_name, tuned.model_class_name, tuned.load_options).width
-        if tuned_width != width:
-            raise ConfigError(
-                f"tuned_model={tuned.model_name!r} is {tuned_width} wide and {spec.model_name} is {width} wide; give a "
-                "fine-tune of the base model."
-            )
+        require_same_width(f"tuned_model={tuned.model_name!r}", tuned_width, spec.model_name, width)
         check_hook(tuned, d_in=d_in or width, context_size=text.context_size)
     return _shared_tokenizer(spec, text)
 
@@ -86,8 +81,7 @@ def _require_different(base: str, tuned: str) -> None:
 
 
 def _require_fitting_adapter(spec: ModelPairSpec, adapter: str) -> None:
-    if importlib.util.find_spec("peft") is None:
-        raise ConfigError("an adapter needs peft: pip install 'sae-lens-abstopk[peft]'.")
+    require_package("peft", "an adapter")
     from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
     from peft.utils import load_peft_weights
 

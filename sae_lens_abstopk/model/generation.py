@@ -15,7 +15,7 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessor, Logits
 from sae_lens_abstopk.model.hook_places import transformers_model, without_adapter
 from sae_lens_abstopk.model.inference import bfloat16_autocast, in_evaluation_mode
 from sae_lens_abstopk.model.language_model import require_chat_template
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.model.token_filter import require_tokens
 from sae_lens_abstopk.system.typed_values import one_or_more
 from sae_lens_abstopk.text.token_text import TokenText
 
@@ -92,8 +92,8 @@ class TextModel:
             rows = self.tokenizer(texts, add_special_tokens=self._prepend_bos is None)["input_ids"]
             if self._prepend_bos:
                 rows = [[self.tokenizer.bos_token_id, *row] for row in rows]
-        if not all(rows):
-            raise ConfigError(f"{texts[rows.index([])]!r} has no tokens; leave empty texts out.")
+        for text, row in zip(texts, rows, strict=True):
+            require_tokens(text, row)
         return self._padded(rows, "left")
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import nn
 from transformer_lens import HookedTransformer
 from transformer_lens.model_bridge import TransformerBridge
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_given
 
 # hook names of the residual stream, by model family
 LAYER_MODULE = re.compile(r"(^|\.)(layers|h|blocks)\.\d+$")
@@ -52,8 +52,8 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
         ConfigError: the model lacks the hook (the message names the nearest), an edit there would not reach the
             residual stream (:func:`require_in_stream`), or the module is compiled and would not call a later hook.
     """
-    if not hook_name:
-        raise ConfigError("the metadata of the SAE name no hook; give hook_name, such as hook_name='model.layers.15'.")
+    require_given("the hook", hook_name, "the SAE's metadata do not name it: give hook_name='model.layers.15', say")
+    assert hook_name is not None
     hf, where = transformers_model(model), f"this {type(model).__name__}"
     _require_not_compiled(model, model if hf is None else hf)
     if isinstance(model, TransformerBridge | HookedTransformer):

@@ -18,7 +18,7 @@ from sae_lens_abstopk.model.hook_places import require_in_stream
 from sae_lens_abstopk.model.inference import autocast_pays
 from sae_lens_abstopk.model.model_shape import model_errors, name_on_hub
 from sae_lens_abstopk.model.model_spec import ModelSpec
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_given
 from sae_lens_abstopk.text.text_spec import TextSpec
 
 PROCESSING = {
@@ -85,10 +85,8 @@ def require_tokenizer(spec: ModelSpec, text: TextSpec) -> None:
 
 def require_chat_template(tokenizer: Any) -> None:
     """Raise a :class:`ConfigError` if the tokenizer has no chat template."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise ConfigError(
-            "the text or prompts are chat turns, and the tokenizer has no chat template; use a chat model."
-        )
+    found = getattr(tokenizer, "chat_template", None)
+    require_given("the tokenizer's chat template", found, "the text or prompts are chat turns, so use a chat model")
 
 
 def load_bridge(model_name: str, device: str, options: dict[str, Any]) -> Any:

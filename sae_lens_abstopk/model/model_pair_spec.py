@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from sae_lens_abstopk.model.model_spec import ModelSpec, resolve_device
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_one
 from sae_lens_abstopk.system.typed_values import from_keys
 
 
@@ -27,20 +27,13 @@ class ModelPairSpec(ModelSpec):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.tuned_model is None) == (self.adapter is None):
-            given = "are both given" if self.adapter else "are both missing"
-            raise ConfigError(
-                f"tuned_model and adapter {given}; give the tuned model's Hub id or folder, or that of its adapter."
-            )
+        require_one({"tuned_model": self.tuned_model, "adapter": self.adapter})
         if self.adapter and self.model_class_name != "AutoModelForCausalLM":
             raise ConfigError(
                 f"model_class_name={self.model_class_name!r} takes no PEFT adapter; leave it out, or merge the adapter "
                 "into the base and give the result as tuned_model."
             )
-        if self.adapter and self.tuned_device is not None:
-            raise ConfigError(
-                f"tuned_device={self.tuned_device!r} has no effect: an adapter is on the base model's device."
-            )
+        require_one({"adapter": self.adapter, "tuned_device": self.tuned_device}, or_none=True)
         if self.tuned_device is not None:
             object.__setattr__(self, "tuned_device", resolve_device("tuned_device", self.tuned_device))
 

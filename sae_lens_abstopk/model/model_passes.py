@@ -16,7 +16,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.model.inference import bfloat16_autocast, in_evaluation_mode
 from sae_lens_abstopk.model.model_spec import ModelSpec
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_same_width
 
 # logits scored at a time: 128 MiB of float32
 SCORED_ENTRIES = 2**25
@@ -161,11 +161,8 @@ class ModelPasses:
 
     def _read(self, hooked: torch.Tensor) -> torch.Tensor:
         activations = select_head(hooked, self.head_index, self.hook_name).flatten(2)
-        if self.d_in not in (None, activations.shape[-1]):
-            raise ConfigError(
-                f"{self.hook_name} of this model is {activations.shape[-1]} wide and the SAE reads {self.d_in}; give "
-                "the model and the hook that it was trained on."
-            )
+        if self.d_in is not None:
+            require_same_width(f"{self.hook_name} of this model", activations.shape[-1], "the SAE", self.d_in)
         return activations
 
     def _logits(self, tokens: torch.Tensor, hook: Any) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_given
 
 MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
 
@@ -49,8 +49,7 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         for key in ("model_name", "hook_name"):
-            if not getattr(self, key):
-                raise ConfigError(f"{key} is missing; the config has to name it.")
+            require_given(key, getattr(self, key), "the config has to name it")
         require_choice("model_class_name", self.model_class_name, MODEL_CLASSES)
         if self.model_from_pretrained_kwargs is None:  # SAELens's own default
             centred = {"center_writing_weights": False} if self.model_class_name == "HookedTransformer" else {}

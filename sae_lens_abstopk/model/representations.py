@@ -16,10 +16,9 @@ from typing_extensions import override
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text_batches import Marker, ReadingRules, TextBatch, text_batches
-from sae_lens_abstopk.saes.batch_selection import selects_over_batch
+from sae_lens_abstopk.saes.batch_selection import require_per_token
 from sae_lens_abstopk.saes.codec import Codec, require_finite_codes
-from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import lack_of_space
+from sae_lens_abstopk.system.files import require_space
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.system.typed_values import one_or_more
 from sae_lens_abstopk.vectors.rows_as_texts import RowPasses
@@ -70,11 +69,8 @@ class Representations(Shown):
         )
         try:
             needed = 4 * n * len(reads) * (d_in + sum(d_sae.values()))
-            if lack := lack_of_space(Path(made.temporary.name), needed, "writing the representations"):
-                raise ConfigError(
-                    f"{lack}; give a folder on a larger disk by TMPDIR=FOLDER, fewer read positions, or fewer SAEs at "
-                    "once."
-                )
+            remedy = "give a folder on a larger disk by TMPDIR=FOLDER, fewer read positions, or fewer SAEs at once"
+            require_space(Path(made.temporary.name), needed, "writing the representations", remedy=remedy)
             for name, width in {_X: d_in, **d_sae}.items():
                 for read in reads:
                     np.lib.format.open_memmap(made._path(name, read), "w+", np.float32, (n, width))
@@ -159,11 +155,7 @@ def represent(
     """
     texts = one_or_more(texts)
     for name, sae in saes.items():
-        if selects_over_batch(sae):
-            raise ConfigError(
-                f"SAE {name!r} selects over the batch that it is given, so that the codes of a text would depend on "
-                "the others; take what save_inference_model(FOLDER) saves of it."
-            )
+        require_per_token(sae, f"the SAE {name!r}")
     rules = rules or ReadingRules.of_saes(cast(Any, saes), tokenizer)
     first = next(text_batches(passes, tokenizer, texts[:1], rules=rules)).activations[0, -1:].float()
     d_sae = {name: sae.encode(first).shape[-1] for name, sae in saes.items()}

@@ -9,7 +9,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.model.check_hook import most_positions
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection, require_finite
+from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection, require_finite, require_tokens
 from sae_lens_abstopk.system.errors import ConfigError
 
 # texts tokenised and sorted by length together
@@ -148,8 +148,7 @@ def _tokenise(
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=with_offsets, padding=False)
     room = max_length - len(bos)
     for i, (text, ids, span) in enumerate(zip(texts, encoded["input_ids"], spans, strict=True)):
-        if not ids:
-            raise ConfigError(f"text {start + i} ({text!r}) has no token; leave it out.")
+        require_tokens(text, ids)
         offsets = encoded["offset_mapping"][i] if span else []
         covered = [place for place, (first, end) in enumerate(offsets) if span and first < span[1] and end > span[0]]
         marked = covered[-1] + len(bos) if covered and covered[-1] < room else -1

@@ -1,5 +1,6 @@
 """The tokens that an SAE was trained on and is measured on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -100,6 +101,12 @@ class TokenFilter:
                 f"no token of the text is kept ({self}), so nothing can be measured; is this the model that the SAE "
                 "was trained on, loaded in the same way, and is the text longer than the positions that are left out?"
             )
+
+
+def require_tokens(text: str, ids: Sequence[int]) -> None:
+    """Raise a :class:`ConfigError` if a text has no token."""
+    if not ids:
+        raise ConfigError(f"the text {text!r} has no token; leave it out.")
 
 
 def require_finite(x: torch.Tensor, hook_name: str) -> None:

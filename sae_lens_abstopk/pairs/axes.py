@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_arra
 from sae_lens_abstopk.pairs.split import components, held_out_rows
 from sae_lens_abstopk.pairs.tables import axes_table
 from sae_lens_abstopk.pairs.views import write_views
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_given, require_one
 from sae_lens_abstopk.system.files import require_empty
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.vectors.vectors import Vectors
@@ -92,8 +92,7 @@ class PairAxes(Shown):
             ConfigError: before anything is embedded or trained, if the model, the arrays or a size cannot be used.
         """
         console, device = console or Console(quiet=True), resolve_device("device", device)
-        if (model is None) == (arrays is None):
-            raise ConfigError("give model=, a language model or a sentence-transformers model, or arrays=, not both.")
+        require_one({"model=": model, "arrays=": arrays})
         require_sizes(d_sae=d_sae, k=k, seeds=seeds)
         group = components(pairs)
         test = held_out_rows(group, share=held_out, seed=seed)
@@ -156,9 +155,8 @@ class PairAxes(Shown):
             ConfigError: the axis is active on no pair.
         """
         found = self.results.axes[axis].scale
-        if found is None:
-            raise ConfigError(f"axis {axis} is active on no pair, so it has no scale; give scale=NUMBER.")
-        return found
+        require_given(f"the scale of axis {axis}", found, "it is active on no pair, so give scale=NUMBER")
+        return cast(float, found)
 
     def table(self) -> Table:
         """Make a table of at most 80 columns, the axes that matter most first."""

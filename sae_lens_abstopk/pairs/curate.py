@@ -14,7 +14,7 @@ from sae_lens_abstopk.pairs.labels import understand
 from sae_lens_abstopk.pairs.pair_rows import ENDINGS, Row, row_writer, source_rows, values_of, with_values
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.system.errors import ConfigError, require_choice
-from sae_lens_abstopk.system.files import whole_file
+from sae_lens_abstopk.system.files import require_new, whole_file
 from sae_lens_abstopk.text.documents import open_dataset
 
 Change = Literal["flip", "drop"]
@@ -55,16 +55,12 @@ def curate(pairs: PairSet, change: Change, chosen: Bool[np.ndarray, " n"], out: 
     """
     log = out.with_name(f"{out.name}.changes.jsonl")
     require_choice("change", change, ("flip", "drop"))
-    require_choice("the ending of out", out.suffix, ENDINGS)
-    for file in (out, log):
-        if file.exists():
-            raise ConfigError(f"{file} exists and is not overwritten; give another file with --out.")
+    require_new(out, *ENDINGS)
+    require_new(log, log.suffix)
     path = pairs.source["dataset_path"]
     split = pairs.source.get("split", "train")
     dataset = open_dataset(path, name=pairs.source.get("dataset_name"), split=split, streaming=False)
     assert isinstance(dataset, Dataset)
-    if len(dataset) < pairs.counts.read:
-        raise ConfigError(f"{path} has {len(dataset):,} rows, but had {pairs.counts.read:,}; read the pairs again.")
     changed = _flipper(pairs, dataset) if change == "flip" else None
     numbers = set(pairs.rows[chosen].tolist())
     out.parent.mkdir(parents=True, exist_ok=True)

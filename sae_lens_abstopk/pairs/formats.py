@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from sae_lens_abstopk.pairs.pair_set import PairColumns
-from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_distinct
 
 
 class Format(NamedTuple):
@@ -47,15 +47,12 @@ def named_columns(columns: str | Mapping[str, str]) -> dict[str, str]:
     where = f"columns={columns!r}"
     found: dict[str, str] = {}
     for key, column in given:
-        if key not in KEYS:
-            raise ConfigError(f"{where}: the key {key!r} is not known{did_you_mean(key, KEYS)}; {WAYS}")
+        require_choice(f"{where}: the key", key, KEYS, remedy=f"; {WAYS[:-1]}")
         if not column:
             raise ConfigError(f"{where}: {key} names no column; write {key}=COLUMN.")
-        if key in found:
-            raise ConfigError(f"{where}: {key} is given twice, as {found[key]!r} and {column!r}; give one.")
-        if column in found.values():
-            raise ConfigError(f"{where}: the column {column!r} is given twice; each key needs a column of its own.")
         found[key] = column
+    require_distinct(f"{where}: the key", [key for key, _ in given])
+    require_distinct(f"{where}: the column", found.values())
     texts = found.keys() & {"a", "b", "chosen", "rejected"}
     if texts not in (set(), {"a", "b"}, {"chosen", "rejected"}):
         raise ConfigError(f"{where} gives {' and '.join(sorted(texts))}; {WAYS}")
@@ -73,11 +70,7 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], where: str) -> 
         ConfigError: a given column is missing, the format is not recognised, or chosen texts have a label.
     """
     for key, column in given.items():
-        if column not in names:
-            raise ConfigError(
-                f"{where} has no column {column!r} for {key}{did_you_mean(column, names)}; its columns are "
-                f"{', '.join(names)}."
-            )
+        require_choice(f"{where}: {key}", column, names)
     a, b = ("chosen", "rejected") if "chosen" in given else ("a", "b")
     texts = PairColumns(given[a], given[b], chosen_first=a == "chosen") if a in given else _recognised(names, where)
     found = replace(texts, **{key: given[key] for key in ("label", "prompt", "group") if key in given})

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from sae_lens_abstopk.evaluation.figures.style import GREY, PANEL_WIDTH, POLE_COLOURS, legend_below, panel
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pole_names import pole_names
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import require_given
 
 _ROW, _FRAME = 0.17, 0.6  # inches
 
@@ -19,11 +19,8 @@ def effects_figure(results: PairResults) -> Figure:
     """
     found = ((axis, axis.effect, axis.effect.value) for axis in results.axes if axis.effect)
     measured = [(axis, effect, value) for axis, effect, value in found if value is not None]
-    if not measured:
-        raise ConfigError(
-            f"{results.data}: no effect on preferences was measured, so there is nothing to draw; give pairs with a "
-            "column of preferences."
-        )
+    what = f"an effect on preferences in the pairs of {results.data}"
+    require_given(what, measured, "give pairs with a column of preferences")
     measured.sort(key=lambda each: each[2])
     figure, axes = panel(height=_FRAME + _ROW * len(measured))
     figure.set_figwidth(2 * PANEL_WIDTH)

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.reading import read_pairs
-from sae_lens_abstopk.system.errors import ConfigError, require_range
-from sae_lens_abstopk.system.files import files_sha256, whole_file, write_whole
+from sae_lens_abstopk.system.errors import ConfigError, require_given, require_range
+from sae_lens_abstopk.system.files import files_sha256, reading, whole_file, write_whole
 
 RESULTS, AXES, CODES, SAE_FOLDER = "pairs.json", "axes.csv", "codes.parquet", "sae"
 _ORIGIN = b"pairs"
@@ -60,21 +60,14 @@ def read_fit(folder: Path) -> Fitted:
     Raises:
         ConfigError: a file is missing or damaged, or the data have changed since.
     """
-    for name in (RESULTS, CODES):
-        if not (folder / name).is_file():
-            raise ConfigError(f"{folder} is not a folder of `abstopk pairs`: {name} is missing.")
-    try:
+    with reading(folder / RESULTS, "fit the pairs again with `abstopk pairs`"):
         results = PairResults.model_validate_json((folder / RESULTS).read_text(encoding="utf-8"))
+    with reading(folder / CODES, "fit the pairs again with `abstopk pairs`"):
         table = pq.read_table(folder / CODES)
         origin = json.loads(table.schema.metadata[_ORIGIN])
-    except (ValueError, KeyError, TypeError, pa.ArrowException):
-        raise ConfigError(f"{folder}: {RESULTS} or {CODES} is damaged; fit the pairs again.") from None
     source = origin["source"]
-    if "dataset_path" not in source:
-        raise ConfigError(
-            f"the pairs of {folder} are of no file (arrays without texts, or the shipped concepts), so they cannot be "
-            "read again; fit pairs of a file."
-        )
+    what, remedy = f"the file of the pairs of {folder}", "arrays and shipped concepts have none, so fit pairs of a file"
+    require_given(what, "dataset_path" in source, remedy)
     path = Path(source["dataset_path"])
     if "sha256" in source and path.exists() and files_sha256(path) != source["sha256"]:
         raise ConfigError(f"{path} has changed since {folder} was written; fit the pairs again.")

@@ -12,7 +12,7 @@ from sae_lens_abstopk.pairs.formats import find_columns, named_columns
 from sae_lens_abstopk.pairs.labels import understand
 from sae_lens_abstopk.pairs.pair_set import PairColumns, PairCounts, PairSet
 from sae_lens_abstopk.pairs.turns import Exchange, cut_common_start, exchange
-from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_range
 from sae_lens_abstopk.system.files import files_sha256
 from sae_lens_abstopk.text.documents import Text, first_document, open_dataset, text_errors
 
@@ -121,10 +121,8 @@ def _read(
     groups: list[str] = []
     shared: dict[Any, Any] = {}
     for row, (a, b, prompt, label, group) in enumerate(islice(_rows(dataset, columns, path), limit)):
-        try:
+        with errors_in(f"{path}, row {row} of {columns.a} and {columns.b}: "):
             found = exchange(a, b, prompt)
-        except ConfigError as error:
-            raise ConfigError(f"{path}, row {row} of {columns.a} and {columns.b}: {error}") from None
         exchanges.append(Exchange(*(shared.setdefault(each, each) for each in found)))
         labels.append(label)
         groups.append("" if group is None else str(group))

@@ -50,16 +50,6 @@ def held_out_rows(components: Int[np.ndarray, " n"], *, share: float = 0.2, seed
     require_range("share", share, above=0, at_most=0.5)
     sizes = np.bincount(components)
     target = share * len(components)
-    if target < FEWEST_HELD_OUT:
-        raise ConfigError(
-            f"{len(components):,} pairs are too few to hold out {share:g} of them, which must be at least "
-            f"{FEWEST_HELD_OUT} pairs; give more pairs or a larger share (held_out)."
-        )
-    if len(sizes) < 2:
-        raise ConfigError(
-            f"all {len(components):,} pairs are connected by shared prompts or texts, so none can be held out; add "
-            "pairs of other prompts, or remove texts that answer all of them."
-        )
     large = np.where(sizes > LARGEST_SHARE * target, sizes, 0)
     order = np.lexsort((np.random.default_rng(seed).permutation(len(sizes)), large))
     # of components in this order, each is taken that still fits
@@ -71,7 +61,7 @@ def held_out_rows(components: Int[np.ndarray, " n"], *, share: float = 0.2, seed
     if total < FEWEST_HELD_OUT:
         raise ConfigError(
             f"{total} of {len(components):,} pairs would be held out, fewer than {FEWEST_HELD_OUT}: they are "
-            f"{len(sizes):,} groups of shared prompts or texts, the largest with {sizes.max():,}; add pairs of other "
-            "prompts."
+            f"{len(sizes):,} groups of shared prompts or texts, the largest with {sizes.max(initial=0):,}; add pairs "
+            "of other prompts, or raise the share (held_out)."
         )
     return drawn[components]

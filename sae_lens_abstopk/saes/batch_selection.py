@@ -14,7 +14,7 @@ from typing_extensions import override
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig
 from sae_lens_abstopk.saes.traits import Traits
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, row_norms, select_over_batch, select_over_ranks
-from sae_lens_abstopk.system.errors import require_range
+from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.ranks import n_ranks
 
 
@@ -85,6 +85,15 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
             self.update_topk_threshold(output.feature_acts.coalesce().values())
         output.metrics["topk_threshold"] = self.topk_threshold
         return output
+
+
+def require_per_token(sae: object, name: str) -> None:
+    """Raise a ConfigError if :func:`selects_over_batch`."""
+    if selects_over_batch(sae):
+        raise ConfigError(
+            f"{name} selects over the batch, so that the codes of a token would depend on others; call sae.eval() "
+            "after its first step, or load what save_inference_model(FOLDER) writes."
+        )
 
 
 def selects_over_batch(sae: object) -> bool:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.files import reading
 from sae_lens_abstopk.system.typed_values import typed_value
 
 PICKLED = (".pt", ".pth", ".bin")
@@ -19,28 +19,24 @@ PICKLED = (".pt", ".pth", ".bin")
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the state dict in a ``.safetensors`` file or in a pickle of tensors only."""
     try:
-        if path.suffix not in PICKLED:
-            return load_file(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
+        with reading(path, "give the weights of the SAE"):
+            if path.suffix not in PICKLED:
+                return load_file(path)
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
+            if not (isinstance(loaded, dict) and loaded and all(map(torch.is_tensor, loaded.values()))):
+                raise ValueError("it must map names to tensors and hold nothing else")
+            return cast(dict[str, Any], loaded)
     except pickle.UnpicklingError:
         raise ConfigError(
             f"{path} holds more than tensors, and opening it could run code of its author; ask for a .safetensors "
             "file, or for torch.save(sae.state_dict(), FILE)."
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise ConfigError(f"{path} is missing or damaged: {error}.") from None
-    entries = cast(dict[str, Any], loaded) if isinstance(loaded, dict) else {}
-    if not entries or not all(torch.is_tensor(value) for value in entries.values()):
-        raise ConfigError(f"{path} is not a state dict: it must map names to tensors and hold nothing else.")
-    return entries
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file."""
-    try:
+    with reading(path, "it must be a JSON object with the settings of the SAE"):
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}, which has the settings of the SAE, is not a JSON object: {error}.") from None
 
 
 def whole_number(settings: Mapping[str, Any], key: str, path: Path) -> int:
@@ -53,9 +49,10 @@ def whole_number(settings: Mapping[str, Any], key: str, path: Path) -> int:
 def require_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
     """Raise a ConfigError unless the tensors have these ``shapes``, one float dtype and finite values."""
     found = {name: tuple(tensor.shape) for name, tensor in sorted(tensors.items())}
-    if found != shapes:
-        raise ConfigError(f"{path} holds {found}; by its settings it should hold {dict(sorted(shapes.items()))}.")
     dtypes = {tensor.dtype for tensor in tensors.values()}
     finite = all(tensor.is_floating_point() and tensor.isfinite().all() for tensor in tensors.values())
-    if len(dtypes) > 1 or not finite:
-        raise ConfigError(f"{path} must hold finite floating-point numbers of one type, and holds {dtypes}.")
+    if found != shapes or len(dtypes) > 1 or not finite:
+        raise ConfigError(
+            f"{path} holds {found} of {dtypes}; by its settings it should hold {dict(sorted(shapes.items()))}, finite "
+            "floating-point numbers of one type."
+        )

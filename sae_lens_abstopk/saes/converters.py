@@ -37,7 +37,7 @@ from sae_lens_abstopk.saes.converted_files import (
 )
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.threshold import ThresholdFitter, require_activations
-from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
 from sae_lens_abstopk.system.typed_values import typed_value
 
 # options of later versions of sparsify that change the SAE's function
@@ -134,18 +134,14 @@ def _convert_reference(weights: Path, activations: torch.Tensor | Path) -> Signe
     """
     settings = weights.with_name(weights.stem.replace("sae_", "config_", 1) + ".json")
     found = read_settings(settings)
-    if found.get("sae_name") != REFERENCE:
-        raise ConfigError(
-            f"{settings}: sae_name={found.get('sae_name')!r} is not {REFERENCE!r}, the signed SAE of that trainer."
-        )
+    require_choice(f"{settings}: sae_name", found.get("sae_name"), (REFERENCE,))
     d_in, d_sae, k = (whole_number(found, key, settings) for key in ("act_size", "dict_size", "k"))
     tensors = read_tensors(weights)
     shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
     require_shapes(tensors, shapes, weights)
     if isinstance(activations, Path):
         file, held = activations, list(read_tensors(activations).values())
-        if len(held) != 1:
-            raise ConfigError(f"{file} holds {len(held)} tensors; give a file with one, [n, {d_in}].")
+        require_choice(f"{file}: tensors", len(held), (1,), remedy=f", [n, {d_in}]")
         activations = held[0]
     require_activations(activations, d_in)
     cfg = SignedJumpReLUSAEConfig(

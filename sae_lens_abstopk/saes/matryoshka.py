@@ -9,9 +9,10 @@ from sae_lens import MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTraining
 from typing_extensions import override
 
 from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig
-from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
+from sae_lens_abstopk.saes.sparse_training import require_one_scale
 from sae_lens_abstopk.saes.traits import Traits
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.typed_values import require_default
 
 
 @dataclass(kw_only=True)
@@ -35,13 +36,8 @@ class MatryoshkaBatchAbsTopKTrainingSAEConfig(BatchAbsTopKTrainingSAEConfig, Mat
     def __post_init__(self) -> None:
         super().__post_init__()
         widths = list(self.matryoshka_widths) or [max(1, self.d_sae // 16), max(2, self.d_sae // 4)]
-        if self.use_matryoshka_aux_loss:
-            raise ConfigError("use_matryoshka_aux_loss=True does not exist for signed codes; leave it at False.")
-        if self.normalize_activations in RUN_TIME_NORMALISATIONS:
-            raise ConfigError(
-                f"normalize_activations={self.normalize_activations!r} can be undone once per step, and nested losses "
-                "need that several times; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
-            )
+        require_default(self, "use_matryoshka_aux_loss", "it does not exist for signed codes")
+        require_one_scale(self, "nested losses undo that several times a step")
         self.matryoshka_widths = up_to_all(widths, self.d_sae)
 
 

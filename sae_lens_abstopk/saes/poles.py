@@ -7,11 +7,11 @@ from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError, safe_open  # pyright: ignore[reportUnknownVariableType]
+from safetensors import safe_open  # pyright: ignore[reportUnknownVariableType]
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import reading
 
 DEAD_POLE_SHARE = 0.01
 HISTOGRAM_BINS = 10
@@ -120,10 +120,8 @@ class PoleActivity:
     def load(cls, folder: str | Path) -> Self:
         """Load the activity that :meth:`save` wrote; raise a ConfigError if it is missing or damaged."""
         path = Path(folder) / POLE_ACTIVITY_FILENAME
-        try:
+        with reading(path, "measure_poles() measures anew"):
             opened: Any = safe_open(path, framework="pt")
             with opened as file:
                 n_tokens = json.loads(file.metadata()["n_tokens"])
                 return cls(file.get_tensor("counts"), file.get_tensor("energy"), n_tokens)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{path} is missing or damaged ({error}); measure_poles() measures anew.") from error

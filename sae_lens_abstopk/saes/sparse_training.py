@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
-from sae_lens.saes.sae import TrainStepInput, TrainStepOutput, mse_loss
+from sae_lens.saes.sae import SAEConfig, TrainStepInput, TrainStepOutput, mse_loss
 from torch import Tensor
 from typing_extensions import override
 
@@ -17,8 +17,8 @@ from sae_lens_abstopk.saes.sparse_step import dead_latent_loss, encoder_of, spar
 from sae_lens_abstopk.saes.traits import Traits, overridden
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
-from sae_lens_abstopk.system.errors import ConfigError, require_range
-from sae_lens_abstopk.system.typed_values import field_types, typed_value
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
+from sae_lens_abstopk.system.typed_values import field_types, require_default, typed_value
 
 SparseBackend = Literal["sparse", "dense"]
 SelectionDtype = Literal["auto", "float32", "bfloat16"]
@@ -26,6 +26,17 @@ ReconstructionLoss = Literal["mse", "cosine"]
 # the dead-latent loss is in units of the raw activation; these two normalise each token at run time, where SAELens's
 # loss raises at the first step with a dead latent
 RUN_TIME_NORMALISATIONS = ("constant_norm_rescale", "layer_norm")
+
+
+def require_one_scale(cfg: SAEConfig, why: str) -> None:
+    """Raise a ConfigError if an SAE scales each activation by its own norm or deviation, as it runs."""
+    if cfg.normalize_activations in RUN_TIME_NORMALISATIONS:
+        raise ConfigError(
+            f"normalize_activations={cfg.normalize_activations!r} scales each activation by itself, and {why}; use "
+            "'none', 'expected_average_only_in' or 'covariance_whitening'."
+        )
+
+
 # methods of SAELens's step that the sparse one does not call
 SKIPPED = (
     *("process_sae_in", "encode_with_hidden_pre", "decode"),
@@ -66,25 +77,16 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
         require_range("d_sae", self.d_sae, at_least=1)
         require_range("k", self.k, at_least=1, at_most=self.d_sae, remedy=" (d_sae)")
         require_range("aux_loss_coefficient", self.aux_loss_coefficient, at_least=0)
-        if self.use_sparse_activations:
-            raise ConfigError("use_sparse_activations=True has no effect; leave it out and set sparse_backend.")
-        if self.normalize_activations in RUN_TIME_NORMALISATIONS and self.aux_loss_coefficient != 0:
-            raise ConfigError(
-                f"normalize_activations={self.normalize_activations!r} cannot be combined with the dead-latent loss, "
-                "whose residual is in other units; set aux_loss_coefficient to 0, or use 'none', "
-                "'expected_average_only_in' or 'covariance_whitening'."
-            )
+        require_default(self, "use_sparse_activations", "set sparse_backend")
+        if self.aux_loss_coefficient != 0:
+            require_one_scale(self, "the dead-latent loss (aux_loss_coefficient) is in other units")
         if self.reconstruction_loss == "cosine":
             for key, allowed in (
                 ("aux_loss_coefficient", (0,)),
                 ("sparse_backend", ("sparse",)),
                 ("dtype", ("float32", "float64")),
             ):
-                if getattr(self, key) not in allowed:
-                    raise ConfigError(
-                        f"reconstruction_loss='cosine' needs {key}={' or '.join(map(repr, allowed))}, not "
-                        f"{getattr(self, key)!r}."
-                    )
+                require_choice(key, getattr(self, key), allowed, remedy=" with reconstruction_loss='cosine'")
         super().__post_init__()
 
     @property

@@ -19,7 +19,7 @@ from sae_lens import (
 )
 from sae_lens.saes.sae import SAEConfig, TrainingSAEConfig
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import require_choice
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ def sparsity_coefficient(cfg: TrainingSAEConfig | type[TrainingSAEConfig]) -> st
 def k_of(sae: SAE[Any]) -> int:
     """Return the k of a per-token TopK SAE; raise a ConfigError if its config and its activation differ."""
     active: int = getattr(sae.activation_fn, "k", sae.cfg.k)
-    if active != sae.cfg.k:
-        raise ConfigError(f"this SAE keeps k={active}, but its config says {sae.cfg.k}; set activation_fn.k and cfg.k.")
+    require_choice("this SAE: cfg.k", sae.cfg.k, (active,), remedy=", as activation_fn.k is; set both")
     return active
 
 

@@ -1,8 +1,10 @@
 """The exceptions of this package, and helpers for their messages."""
 
 import difflib
+import importlib.util
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -30,10 +32,58 @@ class TrainingStopped(RuntimeError):
     """A training run cannot go on; the message names the reason, the last good state and the remedy."""
 
 
-def require_choice(key: str, value: str, choices: Iterable[str]) -> None:
-    """Raise a :class:`ConfigError` if ``value`` is not one of ``choices``."""
-    if value not in choices:
-        raise ConfigError(f"{key}={value!r} is not known; use one of {', '.join(choices)}.")
+@contextmanager
+def errors_in(where: str, remedy: str = "") -> Iterator[None]:
+    """Put ``where`` before, and ``remedy`` behind, the message of a :class:`ConfigError`."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{where}{error}{remedy}") from None
+
+
+def require_choice(key: str, value: Hashable, choices: Iterable[Hashable], *, remedy: str = "") -> None:
+    """Raise a :class:`ConfigError` if ``value`` is not one of ``choices``; it names the one that is nearest."""
+    known = list(choices)
+    if value not in known:
+        names = list(map(str, known))
+        wanted = "one of " * (len(names) > 1) + (", ".join(names) or "among these: none")
+        raise ConfigError(f"{key}={value!r} must be {wanted}{remedy}{did_you_mean(str(value), names) or '.'}")
+
+
+def require_given(key: str, value: object, remedy: str) -> None:
+    """Raise a :class:`ConfigError` if a value is missing or empty."""
+    if not value:
+        raise ConfigError(f"{key} is missing; {remedy}.")
+
+
+def require_one(values: Mapping[str, object], *, or_none: bool = False) -> None:
+    """Raise a :class:`ConfigError` unless one of ``values``, by key, is given, that is, is not None."""
+    given = [key for key, value in values.items() if value is not None]
+    if len(given) > 1 or not (given or or_none):
+        raise ConfigError(f"give {' or '.join(values)}, not {'both' if given else 'neither'}.")
+
+
+def require_distinct(what: str, values: Iterable[Hashable], *, remedy: str = "take one out") -> None:
+    """Raise a :class:`ConfigError` if two of ``values`` are equal."""
+    seen: set[Hashable] = set()
+    for value in values:
+        if value in seen:
+            raise ConfigError(f"{what} {value!r} comes twice; {remedy}.")
+        seen.add(value)
+
+
+def require_same_width(
+    name: str, width: int, reader: str, d_in: int, *, remedy: str = "give those that belong together"
+) -> None:
+    """Raise a :class:`ConfigError` if the vectors or the hook ``name`` have another width than ``reader`` takes."""
+    if width != d_in:
+        raise ConfigError(f"{name} is {width} wide, and {reader} takes {d_in}; {remedy}.")
+
+
+def require_package(package: str, needed_by: str, *, extra: str = "") -> None:
+    """Raise a :class:`ConfigError` if an optional package is missing; ``extra``, or that of its name, installs it."""
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{needed_by} needs {package}: pip install 'sae-lens-abstopk[{extra or package}]'.")
 
 
 def require_range(

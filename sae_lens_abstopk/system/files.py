@@ -11,14 +11,22 @@ from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import pyarrow as pa
+from pydantic import ValidationError
 from rich.filesize import decimal
+from safetensors import SafetensorError
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_choice
 
 # errors of file systems that do not sync folders
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 SAMPLES, SAMPLE_BYTES = 64, 2**14
+# what readers of JSON, Parquet, NumPy, safetensors and torch raise for a damaged file
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError),
+    *(SafetensorError, pa.ArrowException),
+)
 
 
 def cache_folder() -> Path:
@@ -101,18 +109,59 @@ def lack_of_space(folder: Path, n_bytes: int, what: str = "a checkpoint") -> str
     return f"{what} needs {decimal(n_bytes)} and the disk of {folder} has {decimal(free)} free"
 
 
-def why_not_written(error: Exception) -> str:
-    """Return the reason why a file could not be written."""
+def require_space(folder: Path, n_bytes: int, what: str, *, remedy: str) -> None:
+    """Raise a :class:`ConfigError` if the disk of ``folder`` lacks the ``n_bytes`` that ``what`` needs."""
+    if lack := lack_of_space(folder, n_bytes, what):
+        raise ConfigError(f"{lack}; {remedy}.")
+
+
+def reason_of(error: Exception) -> str:
+    """Return the reason why a file could not be read or written, in one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the text'}: {first['msg'].removeprefix('Value error, ')}"
     said = error.strerror if isinstance(error, OSError) else None
     return said or next(iter(str(error).splitlines()), type(error).__name__)
 
 
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn an error of writing ``path`` into a :class:`ConfigError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({reason_of(error)}); name another.") from None
+
+
+@contextmanager
+def reading(path: Path | str, remedy: str) -> Iterator[None]:
+    """Turn an error of reading ``path`` into a :class:`ConfigError` with its reason and the ``remedy``."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except UNREADABLE as error:
+        raise ConfigError(f"{path} is missing or damaged ({reason_of(error)}); {remedy}.") from error
+
+
+def require_new(path: Path, *endings: str) -> None:
+    """Raise a :class:`ConfigError` unless ``path`` is the name of a new file with one of ``endings``."""
+    require_choice(f"{path}: the ending", path.suffix, endings)
+    if path.exists():
+        raise ConfigError(f"{path} exists and is not overwritten; give another with --out, or delete it.")
+
+
+def require_no_file(folder: Path) -> None:
+    """Raise a :class:`ConfigError` if an output folder, or a folder above it, is a file."""
+    if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
+        raise ConfigError(f"{folder} cannot be a folder, since {file} is a file; give another with --out.")
+
+
 def require_empty(folder: Path) -> None:
     """Raise a :class:`ConfigError` if an output folder is a file or has files."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    require_no_file(folder)
+    if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not an empty folder; give another with --out, or empty it.")
-    if file := next((parent for parent in folder.parents if parent.is_file()), None):
-        raise ConfigError(f"{folder} cannot be made, since {file} is a file; give another folder with --out.")
 
 
 def free_folder(wanted: Path) -> Path:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError
+from sae_lens_abstopk.system.errors import FolderInUseError
+from sae_lens_abstopk.system.files import writing
 
 LOCK = ".lock"
 HOLDER = ".lock-holder"
@@ -33,18 +34,15 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
     """
     lock = FileLock(folder / LOCK)
     holder, is_new = folder / HOLDER, not folder.exists()
-    try:
+    with writing(f"{key}={str(folder)!r}"):
         folder.mkdir(parents=True, exist_ok=True)
-        acquire(lock)
-    except Timeout:
-        raise FolderInUseError(
-            f"{key}={str(folder)!r} is being written by {_describe_holder(holder)}; wait for it or stop it, or name "
-            "another folder."
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f"{key}={str(folder)!r} cannot be written to ({error.strerror or error}); name another folder."
-        ) from error
+        try:
+            acquire(lock)
+        except Timeout:
+            raise FolderInUseError(
+                f"{key}={str(folder)!r} is being written by {_describe_holder(holder)}; wait for it or stop it, or "
+                "name another folder."
+            ) from None
     try:
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started}))

@@ -14,6 +14,7 @@ from torch import nn
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
+M = TypeVar("M", bound=pydantic.BaseModel)
 
 
 def one_or_more(given: T | Iterable[T]) -> list[T]:
@@ -54,6 +55,13 @@ def require_types(config: Any, *, prefix: str = "") -> None:
             setattr(config, name, typed_value(f"{prefix}{name}", getattr(config, name), hint))
 
 
+def require_default(config: Any, key: str, instead: str, *, section: str = "") -> None:
+    """Raise a :class:`ConfigError` if a key that is not read has a value; ``instead`` is the remedy."""
+    value, default = getattr(config, key), next(field.default for field in fields(config) if field.name == key)
+    if value != default:
+        raise ConfigError(f"{section}{key}={value!r} has no effect here; leave it out: {instead}.")
+
+
 def plain_value(value: Any) -> Any:
     """Convert tuples, NumPy numbers, paths, torch devices and dtypes to their form in a config file."""
     if isinstance(value, dict):
@@ -65,6 +73,14 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, PurePath | torch.device | torch.dtype):
         return str(value).removeprefix("torch.")
     return value
+
+
+def parsed(model: type[M], raw: Any, **options: Any) -> M:
+    """Make ``model`` of a mapping in a file of a user; a :class:`ConfigError` explains one mistake in it."""
+    try:
+        return model.model_validate(raw, **options)
+    except pydantic.ValidationError as error:
+        raise ConfigError(explain(error, raw, model)) from None
 
 
 def explain(error: pydantic.ValidationError, raw: Any, model: type[pydantic.BaseModel]) -> str:

@@ -10,7 +10,7 @@ import yaml
 from sae_lens.constants import SAE_CFG_FILENAME
 from typing_extensions import override
 
-from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.errors import ConfigError, require_choice
 from sae_lens_abstopk.system.typed_values import plain_value
 
 CONFIG_FILENAME = "config.yaml"
@@ -27,12 +27,10 @@ def data_folder(name: str) -> Path:
 def shipped_file(source: str | Path, folder: Path, *, what: str) -> Path:
     """Return the file at ``source``, or the shipped one of that name in ``folder``; the error names those."""
     known = sorted(path.stem for path in folder.glob("*.yaml"))
-    if str(source) in known:
-        return folder / f"{source}.yaml"
-    if Path(source).is_file():
+    if str(source) not in known and Path(source).is_file():
         return Path(source)
-    near = did_you_mean(str(source), known)
-    raise ConfigError(f"{what} {str(source)!r} is neither a .yaml file nor one of {', '.join(known)}{near}.")
+    require_choice(what, str(source), known, remedy=", or give a .yaml file")
+    return folder / f"{source}.yaml"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import GatedRepoError
 from transformers import AutoTokenizer
 
-from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, caused_by
+from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, caused_by, require_given
 from sae_lens_abstopk.system.ranks import n_ranks, this_rank
 from sae_lens_abstopk.text.text_files import COMPRESSED, FORMATS, local_files, was_saved, where_not_utf8
 from sae_lens_abstopk.text.text_spec import HALVES, TextPart, TextSpec
@@ -53,7 +53,7 @@ def load_text(spec: TextSpec, part: TextPart) -> Text:
     if part in HALVES or (part != "all" and spec.held_out_every is not None):
         dataset = _keep_part(dataset, spec.held_out_every, part, spec.use_chat_formatting)
     elif part == "held_out":
-        raise ConfigError("held_out_every is null, so there is no held-out text; set it to a number such as 20.")
+        require_given("held_out_every", None, "set it to a number such as 20, to hold something out")
     _require_documents(dataset, spec, part)
     if part in ("held_out", "all"):
         return dataset

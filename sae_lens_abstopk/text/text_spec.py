@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.errors import ConfigError, require_given, require_range
+from sae_lens_abstopk.system.typed_values import require_default
 
 TextPart = Literal["train", "first_half", "second_half", "held_out", "all"]
 """The halves are of ``train``, and share no document."""
@@ -44,14 +45,13 @@ class TextSpec:
     """Contexts in one LM batch."""
 
     def __post_init__(self) -> None:
-        if not self.dataset_path:
-            raise ConfigError("dataset_path is missing; give a Hub data set, or a local file or folder of text.")
+        require_given("dataset_path", self.dataset_path, "give a Hub data set, or a local file or folder of text")
         for key, bound in {"context_size": 2, "store_batch_size_prompts": 1, "seed": 0}.items():
             require_range(key, getattr(self, key), at_least=bound)
         require_range("held_out_every", self.held_out_every, at_least=2, remedy=", or null to hold nothing out")
         require_range("max_norm_multiple", self.max_norm_multiple, above=1, remedy=", or null to keep all tokens")
-        if self.exclude_chat_template and not self.use_chat_formatting:
-            raise ConfigError("exclude_chat_template is for conversations; set use_chat_formatting=true too.")
+        if not self.use_chat_formatting:
+            require_default(self, "exclude_chat_template", "it is read with use_chat_formatting: true")
         if not 1 <= len(self.seqpos_slice) <= 3:
             raise ConfigError(f"seqpos_slice={list(self.seqpos_slice)} must hold a stop, or start, stop and step.")
 

@@ -3,18 +3,17 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from sae_lens import SAETrainer
 from typing_extensions import override
 
-from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, ReconstructionSums
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.model.check_pair import check_pair
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.metrics import HeldOut, codecs_of
+from sae_lens_abstopk.training.metrics import HeldOut, reconstruct
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.source.difference_source import DifferenceSource
 
@@ -46,20 +45,11 @@ class HeldOutDifferences:
         self.batches = token_batches(pair.base_model, pair.spec, cfg.text_spec, cfg.perf_tokens, **tokens)
         self.n_passes = len(self.batches)
 
-    @torch.no_grad()
     @casts_shared()
     def measure(
         self, trainers: Mapping[str, SAETrainer[Any, Any]], *, on_pass: Callable[[], None] = lambda: None
     ) -> dict[str, Reconstruction]:
-        """Measure the SAEs as they are now, by name; ``on_pass`` is called after each batch."""
-        sums = {name: ReconstructionSums() for name in trainers}
         token_filter = TokenFilter.of_sae(trainers["sae"].sae, self.pair.tokenizer)
-        with codecs_of(trainers) as codecs:
-            for tokens in self.batches:
-                x = self.pair.read(tokens, token_filter).x
-                for name, codec in codecs.items():
-                    codes = codec.encode(x)
-                    sums[name].update(x, codec.decode(codes).to(x), codes)
-                on_pass()
-        token_filter.require_any(sums["sae"].n_tokens)
-        return {name: total.result(None) for name, total in sums.items()}
+        found = reconstruct(trainers, (self.pair.read(tokens, token_filter).x for tokens in self.batches), on_pass)
+        token_filter.require_any(found["sae"].n_tokens)
+        return found

@@ -1,6 +1,6 @@
 """Metrics of a run: of each logged step, of what is held out, and of massive activations in the first batch."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -111,6 +111,21 @@ def codecs_of(trainers: Mapping[str, SAETrainer[Any, Any]]) -> Iterator[dict[str
                 trainer.sae.train()
 
 
+@torch.no_grad()
+def reconstruct(
+    trainers: Mapping[str, SAETrainer[Any, Any]], batches: Iterable[torch.Tensor], on_pass: Callable[[], None]
+) -> dict[str, Reconstruction]:
+    """Measure SAEs in training on batches [n, d_in], by name; ``on_pass`` is called after each batch."""
+    sums = {name: ReconstructionSums() for name in trainers}
+    with codecs_of(trainers) as codecs:
+        for x in batches:
+            for name, codec in codecs.items():
+                codes = codec.encode(x)
+                sums[name].update(x, codec.decode(codes).to(x), codes)
+            on_pass()
+    return {name: total.result(None) for name, total in sums.items()}
+
+
 class HeldOutVectors:
     """Measurement of SAEs in training on the first ``perf_tokens`` held-out vectors."""
 
@@ -118,20 +133,10 @@ class HeldOutVectors:
         self._vectors, self._batches = vectors, rows.split(batch_size)
         self.n_passes = len(self._batches)
 
-    @torch.no_grad()
     def measure(
         self, trainers: Mapping[str, SAETrainer[Any, Any]], *, on_pass: Callable[[], None] = lambda: None
     ) -> dict[str, Reconstruction]:
-        """Measure the SAEs as they are now, by name; ``on_pass`` is called after each batch."""
-        sums = {name: ReconstructionSums() for name in trainers}
-        with codecs_of(trainers) as codecs:
-            for index in self._batches:
-                x = self._vectors.rows(index)
-                for name, codec in codecs.items():
-                    codes = codec.encode(x)
-                    sums[name].update(x, codec.decode(codes).to(x), codes)
-                on_pass()
-        return {name: total.result(None) for name, total in sums.items()}
+        return reconstruct(trainers, map(self._vectors.rows, self._batches), on_pass)
 
 
 class HeldOutLoss:

@@ -11,7 +11,7 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import require_given
 from sae_lens_abstopk.system.folder_lock import require_free, run_locks
 from sae_lens_abstopk.system.ranks import barrier, this_rank, together
 from sae_lens_abstopk.system.terminal import PrintableConsole, passes_bar
@@ -54,10 +54,9 @@ class Run:
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
         cfg = cfg.checked_again()
-        if cfg.output_path is None:
-            raise ConfigError("output_path is not set; name the folder that the run is to be written to.")
+        require_given("output_path", cfg.output_path, "name the folder that the run is to be written to")
         dump_config(cfg)  # report a value that no file can hold
-        self.output = Path(cfg.output_path)
+        self.output = Path(str(cfg.output_path))
         self.leads = this_rank() == 0
         """Whether this rank writes."""
         self.console = (console or PrintableConsole(stderr=True, markup=False)) if self.leads else Console(quiet=True)

@@ -11,7 +11,7 @@ from sae_lens.constants import RUNNER_CFG_FILENAME, SPARSITY_FILENAME
 from safetensors.torch import save_file
 from typing_extensions import override
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import require_same_width
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.metrics import HeldOutVectors
 from sae_lens_abstopk.training.run import Run
@@ -36,10 +36,8 @@ class VectorRun(Run):
     def _check_source(self) -> None:
         cfg, spec = self.cfg, self.cfg.vector_spec
         self._vectors = self._given or open_rows(spec, device=cfg.llm_device or cfg.device, console=self.console)
-        if self._vectors.d_in != cfg.sae.d_in:
-            raise ConfigError(
-                f"sae.d_in={cfg.sae.d_in} differs from the width {self._vectors.d_in} of {cfg.dataset_path!r}."
-            )
+        width, remedy = self._vectors.d_in, f"set sae.d_in={self._vectors.d_in}, or leave it out"
+        require_same_width(cfg.dataset_path, width, "the SAE", cfg.sae.d_in, remedy=remedy)
         self._train_rows = self._vectors.part(spec, "train")
         self._held_out_rows = (
             self._vectors.part(spec, "held_out") if self._measures else torch.empty(0, dtype=torch.long)

@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from typing_extensions import override
 
-from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.vectors.vector_spec import VectorPart, VectorSpec
 from sae_lens_abstopk.vectors.vectors import BLOCK, Vectors
 
@@ -40,6 +39,4 @@ class Differences(Vectors):
     @override
     def part(self, spec: VectorSpec, part: VectorPart) -> Int[Tensor, " n"]:
         chosen = {"train": ~self.held_out, "held_out": self.held_out, "all": torch.ones_like(self.held_out)}[part]
-        if not chosen.any():
-            raise ConfigError(f"{self.name}: no pair is in the part {part!r}; give more pairs.")
         return chosen.nonzero().squeeze(1)

@@ -1,6 +1,5 @@
 """Texts as vectors: embedded by a sentence-transformers model, and cached by content."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from torch import Tensor
 
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
-from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, require_choice
+from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, require_choice, require_package
 from sae_lens_abstopk.system.files import sampled_digest
 from sae_lens_abstopk.vectors.row_cache import Reader, cached_rows
 from sae_lens_abstopk.vectors.texts import Texts, open_texts
@@ -130,8 +129,7 @@ def embedded_texts(
 
 def require_sentence_transformers() -> None:
     """Raise a :class:`ConfigError` if sentence-transformers is not installed."""
-    if importlib.util.find_spec("sentence_transformers") is None:
-        raise ConfigError("embedding texts needs sentence-transformers: pip install 'sae-lens-abstopk[embeddings]'.")
+    require_package("sentence_transformers", "embedding texts", extra="embeddings")
 
 
 def _model_files(folder: Path) -> list[tuple[str, str]]:

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor
 
-from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import cache_folder, lack_of_space
+from sae_lens_abstopk.system.files import cache_folder, require_space
 from sae_lens_abstopk.system.terminal import passes_bar
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 from sae_lens_abstopk.vectors.vectors import Vectors, open_vectors
@@ -72,9 +71,8 @@ def embeddings_folder() -> Path:
 def _fill(path: Path, n_rows: int, reader: Reader, dtype: np.dtype, console: Console, doing: str) -> None:
     """Write all rows to ``path``, after the whole blocks that an interrupted call left."""
     partial, row_bytes = path.with_suffix(".partial"), reader.d_in * dtype.itemsize
-    lack = lack_of_space(path.parent, n_rows * row_bytes, f"{doing} {n_rows:,} texts")
-    if lack is not None:
-        raise ConfigError(f"{lack}; free some, or set ABSTOPK_CACHE to a folder on another disk.")
+    remedy = "free some, or set ABSTOPK_CACHE to a folder on another disk"
+    require_space(path.parent, n_rows * row_bytes, f"{doing} {n_rows:,} texts", remedy=remedy)
     about = {"descr": dtype.str, "fortran_order": False, "shape": (n_rows, reader.d_in)}
     header = BytesIO()
     np.lib.format.write_array_header_1_0(header, about)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from datasets import Dataset
 
-from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.errors import require_choice
 from sae_lens_abstopk.text.documents import open_dataset
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 from sae_lens_abstopk.vectors.vectors import column_of, rows_of_part
@@ -71,9 +71,6 @@ def open_texts(spec: VectorSpec) -> Texts:
 
 def require_text_column(schema: pa.Schema, column: str, name: str) -> None:
     """Raise a :class:`ConfigError` unless the data set ``name`` has this column, and it holds strings."""
-    kinds = {field.name: field.type for field in schema}
-    texts = [each for each, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
-    if column not in texts:
-        what = f"column {column!r} of {name} holds {kinds[column]}, not text" if column in kinds else ""
-        what = what or f"{name} has no column {column!r}{did_you_mean(column, texts)}"
-        raise ConfigError(f"{what}; its columns of text are {', '.join(texts) or 'missing'}.")
+    kinds = [(field.name, field.type) for field in schema]
+    texts = [each for each, kind in kinds if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
+    require_choice(f"{name}: the column of text", column, texts)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.errors import require_given, require_range
 
 VectorPart = Literal["train", "held_out", "all"]
 ANY_COLUMN = "text"
@@ -28,6 +28,5 @@ class VectorSpec:
     """Every n-th row, or group in the order of first appearance, is held out."""
 
     def __post_init__(self) -> None:
-        if not self.dataset_path:
-            raise ConfigError("data is missing; give a file of vectors, a data set on disk or a Hub id.")
+        require_given("data", self.dataset_path, "give a file of vectors, a data set on disk or a Hub id")
         require_range("held_out_every", self.held_out_every, at_least=2, remedy=", or null to hold nothing out")

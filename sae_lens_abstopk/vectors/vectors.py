@@ -13,10 +13,11 @@ import pyarrow as pa
 import torch
 from datasets import Dataset
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
-from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_given
+from sae_lens_abstopk.system.files import reading
 from sae_lens_abstopk.text.documents import open_dataset
 from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorPart, VectorSpec
 
@@ -131,10 +132,8 @@ class Vectors:
 
 def column_of(table: Dataset | None, column: str, name: str) -> list[Any]:
     """Return the values of a column of the data set ``name``; raise a :class:`ConfigError` if it has none."""
-    known = [] if table is None else table.column_names
-    if table is None or column not in known:
-        has = f"its columns are {', '.join(known)}" if known else "a file of one array has no columns"
-        raise ConfigError(f"{name} has no column {column!r}{did_you_mean(column, known)}; {has}.")
+    require_choice(f"{name}: column", column, [] if table is None else table.column_names)
+    assert table is not None
     return table[column][:]
 
 
@@ -144,8 +143,8 @@ def rows_of_part(
     """Return the numbers of the rows of one part of the data set ``name``; equal values of ``group`` stay together."""
     if part == "all" or (part == "train" and held_out_every is None):
         return torch.arange(n)
-    if held_out_every is None:
-        raise ConfigError("held_out_every is null, so no vectors are held out; set it to a number such as 10.")
+    require_given("held_out_every", held_out_every, "set it to a number such as 10, to hold something out")
+    assert held_out_every is not None
     units = torch.arange(n)
     if group is not None:
         numbers: dict[Any, int] = {}
@@ -178,11 +177,7 @@ def open_vectors(spec: VectorSpec) -> Vectors:
     column = spec.column_name
     if column == ANY_COLUMN:
         column = only_column_of_vectors(table.data.schema, f"dataset_path={spec.dataset_path!r}")
-    if column not in table.column_names:
-        raise ConfigError(
-            f"dataset_path={spec.dataset_path!r} has no column {column!r}{did_you_mean(column, table.column_names)}; "
-            f"its columns are {', '.join(table.column_names)}."
-        )
+    require_choice(f"dataset_path={spec.dataset_path!r}: column", column, table.column_names)
     name, start = f"column {column!r} of dataset_path={spec.dataset_path!r}", 0
     chunks: list[Tensor] = []
     for chunk in table.data.column(column).chunks:
@@ -191,23 +186,14 @@ def open_vectors(spec: VectorSpec) -> Vectors:
         start += len(chunk)
         if chunks and chunks[-1].shape[1] != chunks[0].shape[1]:
             raise ConfigError(f"{name}: rows have different lengths, {chunks[0].shape[1]} and {chunks[-1].shape[1]}.")
-    if not chunks:
-        raise ConfigError(f"{name} is empty.")
+    require_given(f"a row of {name}", chunks, "give a file that is not empty")
     return Vectors(name, tuple(chunks), table)
 
 
 def _open_npy(path: Path) -> Vectors:
     name = f"dataset_path={str(path)!r}"
-    try:
+    with reading(name, "save it as an array of floats"):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise ConfigError(f"{name}: no such file.") from None
-    except (ValueError, EOFError, OSError) as error:
-        if "Object arrays" in str(error) or "Python objects" in str(error):
-            raise ConfigError(
-                f"{name} holds Python objects, which are never unpickled; save it as an array of floats."
-            ) from None
-        raise ConfigError(f"{name} is damaged or cut short: {error}.") from None
     return Vectors.of_array(array, name=name)
 
 
@@ -220,17 +206,11 @@ def _maps_of(array: np.ndarray) -> tuple[mmap.mmap, ...]:
 
 def _open_safetensors(path: Path, tensor: str) -> Vectors:
     name = f"dataset_path={str(path)!r}"
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            wanted = names[0] if tensor == ANY_COLUMN and len(names) == 1 else tensor
-            if wanted not in names:
-                raise ConfigError(f"{name}: give column=, the name of one of its tensors: {', '.join(sorted(names))}.")
-            found = file.get_tensor(wanted)
-    except FileNotFoundError:
-        raise ConfigError(f"{name}: no such file.") from None
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{name} is damaged or cut short: {error}.") from None
+    with reading(name, "save it again"), safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        wanted = names[0] if tensor == ANY_COLUMN and len(names) == 1 else tensor
+        require_choice(f"{name}: column", wanted, sorted(names))
+        found = file.get_tensor(wanted)
     return Vectors(name, (_require_matrix(found, name),))
 
 

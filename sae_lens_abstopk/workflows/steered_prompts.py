@@ -20,7 +20,7 @@ from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.pairs.pair_files import RESULTS as OF_PAIRS
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.saes.loading import load_sae
-from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.errors import ConfigError, require_given, require_range
 from sae_lens_abstopk.system.typed_values import from_keys
 from sae_lens_abstopk.text.text_spec import TextSpec
 
@@ -91,8 +91,8 @@ def steer_prompts(
             )
         model, adapter = metadata.get("tuned_model"), metadata.get("adapter")
     scale = scale if scale is not None else _recorded_scale(folder, latent)
-    if scale is None and (metadata.get("source") == "model_difference" or metadata.get("reading")):
-        raise ConfigError(f"{source} codes differences, and no record beside it has their scale; give --scale CODE.")
+    if metadata.get("source") == "model_difference" or metadata.get("reading"):
+        require_given(f"the scale of latent {latent} in the record beside {source}", scale, "give --scale CODE")
     lm: Any = None
     if scale is None:
         subjects = load_subject_saes(source, model=model, text=text, device=device).with_model()
@@ -129,6 +129,4 @@ def _recorded_scale(folder: Path, latent: int) -> float | None:
         found = max(pole.scale for pole in poles)
     else:
         return None
-    if not found:
-        raise ConfigError(f"latent {latent} is active nowhere in {record}, so it has no scale; give --scale CODE.")
-    return found
+    return found or None

@@ -24,8 +24,8 @@ TRAIN = "train diff model_name=lm layer=3 dataset_path=texts.jsonl output_path=n
 # of the answer in order
 MISTAKES: dict[str, str] = {
     # the models
-    "": "tuned_model and adapter are both missing",
-    "--tuned tuned --adapter adapter": "tuned_model and adapter are both given",
+    "": "give tuned_model or adapter, not neither",
+    "--tuned tuned --adapter adapter": "give tuned_model or adapter, not both",
     "--base no/such --adapter adapter": "'no/such'.* path of a local folder",
     "--base file --adapter adapter": "'file'.* path of a local folder",
     "--base empty --adapter adapter": "'empty'.* path of a local folder",
@@ -34,7 +34,7 @@ MISTAKES: dict[str, str] = {
     "--tuned adapter": "'adapter' is a PEFT adapter; give it as adapter",
     "--tuned lm": "nothing differs: 'lm'",
     "--tuned copy": "nothing differs: 'copy' has the weights of 'lm'",
-    "--tuned wide": "is 48 wide and lm is 32 wide",
+    "--tuned wide": "is 48 wide, and lm takes 32",
     "--tuned gpt2": "hook_name='model.layers.13' is not in gpt2",
     "--tuned shallow": "hook_name='model.layers.13' is not in shallow",
     "--tuned swapped": "the tokenizers of lm and swapped differ",
@@ -48,9 +48,9 @@ MISTAKES: dict[str, str] = {
     "--adapter biased": "bias='all'.* merge it",
     "--adapter prompted": "trains a prompt.* merge it",
     # the hook
-    "--adapter adapter --layer 26": "layer=26.*layers 0 to 25",
+    "--adapter adapter --layer 26": "layer=26 .*below 26",
     "--adapter adapter --hook model.layers.99": "model.layers.99",
-    "--adapter adapter --layer 1 --hook model.layers.1": "give one of them",
+    "--adapter adapter --layer 1 --hook model.layers.1": "give layer or hook_name, not both",
     # the text
     "--adapter adapter --data none.jsonl": "none.jsonl.*no such file",
     "--adapter adapter --data empty.jsonl": "empty.jsonl' is empty",
@@ -59,21 +59,21 @@ MISTAKES: dict[str, str] = {
     "--adapter adapter --data texts.jsonl,colum=body": "'colum=body' is not understood",
     "--adapter adapter --data chats.jsonl": "no column text among messages",
     "--adapter adapter --chat --data badchats.jsonl": "must hold turns with a role and content",
-    "--tuned plain --chat --data chats.jsonl": "no chat template",
+    "--tuned plain --chat --data chats.jsonl": "chat template is missing",
     "--adapter adapter --template": "--template would be ignored without --chat",
     "--adapter adapter --prompt ''": "--prompt '' is empty",
     # sizes and places
     "--adapter adapter --k 99": r"k=99.0 must be at least 1 and at most 8 \(d_sae\)",
     "--adapter adapter --tokens 10": r"at most 10 \(training_tokens\)",
     "--adapter adapter --device tpu": "device='tpu'",
-    "--adapter adapter --tuned-device cpu": "tuned_device='cpu' has no effect",
+    "--adapter adapter --tuned-device cpu": "give adapter or tuned_device, not both",
     "--tuned tuned --tuned-device tpu": "tuned_device='tpu'",
     "--adapter adapter --out file": "file/run' cannot be written",
     "--adapter adapter --out full": "--out full holds other files",
-    TRAIN: "tuned_model and adapter are both missing",
+    TRAIN: "give tuned_model or adapter, not neither",
     f"{TRAIN} adapter=adapter source=tokens": "adapter='adapter' has no effect here",
-    "report missing": "missing holds no comparison",
-    "report full": "full holds no comparison",
+    "report missing": "in missing is missing",
+    "report full": "in full is missing",
     "patch missing --latent 0 --prompt a": "missing/sae: no such folder",
 }
 # mistakes that are only seen in weights or in tokens

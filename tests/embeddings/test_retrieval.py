@@ -114,7 +114,7 @@ def test_texts_are_embedded_with_their_titles(tmp_path: Path, monkeypatch: pytes
     given = {name: f"{tmp_path}/{name[0]}.jsonl" for name in ("queries", "documents")}
     found = open_retrieval_set(**given, qrels=f"{tmp_path}/r.tsv", model=str(model), widths={"x": D})
     assert np.array_equal(found.queries, found.documents.rows(torch.arange(len(WORDS))).numpy())
-    with pytest.raises(ConfigError, match=rf"SAE x reads vectors of width 9, but .*q.jsonl.* has width {D}"):
+    with pytest.raises(ConfigError, match=rf"q.jsonl.* is {D} wide, and the SAE x takes 9"):
         open_retrieval_set(**given, qrels=f"{tmp_path}/r.tsv", model=str(model), widths={"x": 9})
 
 
@@ -159,22 +159,25 @@ with_nan = DOCUMENTS.copy()
 with_nan[3, 1] = np.nan
 BAD: dict[str, tuple[Callable[[Path], dict[str, str]], str]] = {
     "no queries": (lambda it: sources(it, queries="none.jsonl"), "none.jsonl.* no such file"),
-    "no column of vectors": (lambda it: sources(it, queries=f"{it}/q.parquet,column=x"), "no column 'x'.*_id, v"),
+    "no column of vectors": (
+        lambda it: sources(it, queries=f"{it}/q.parquet,column=x"),
+        "column='x' .* _id, v",
+    ),
     "an unknown option": (lambda it: sources(it, queries="a/b,columns=x"), "queries=.*'columns=x' is not understood"),
     "no ids": (
         with_file("b.jsonl", lambda path: path.write_text(json.dumps({"v": [1.0] * D})), documents="b.jsonl"),
-        "no column '_id' .* v",
+        "column='_id' must be v",
     ),
     "an array": (
         with_file("b.npy", lambda path: np.save(path, DOCUMENTS), documents="b.npy"),
-        "b.npy.*: no column '_id' .* none",
+        "b.npy.*: column='_id' .* none",
     ),
-    "an id twice": (of_documents(DOCUMENTS[:3], _id=["a", "b", "a"]), "rows 0 and 2 both have the id 'a'"),
-    "another width": (of_documents(DOCUMENTS[:, :9]), "width 16, but .* width 9"),
+    "an id twice": (of_documents(DOCUMENTS[:3], _id=["a", "b", "a"]), "the id 'a' comes twice"),
+    "another width": (of_documents(DOCUMENTS[:, :9]), "16 wide, and .* takes 9"),
     "NaN": (of_documents(with_nan), "NaN or infinite values, first in row 3"),
-    "unknown ids": (of_qrels((77, 1, 1), (1, 99, 1)), "none of its 2 judgements is of a query and a document"),
+    "unknown ids": (of_qrels((77, 1, 1), (1, 99, 1)), "2 judgements are of ids that are in no column"),
     "nothing relevant": (of_qrels((1, 1, 0)), "no score is above 0"),
-    "no header": (of_qrels((1, 1, 1), header="q0\td0\t1"), "no query-id and no corpus-id and no score among q0, d0, 1"),
+    "no header": (of_qrels((1, 1, 1), header="q0\td0\t1"), "no column 'query-id'.* q0, d0, 1"),
     "a score in words": (of_qrels((1, 1, "high")), "row 0: the score 'high' is not a number"),
     "no judgements": (lambda it: sources(it, qrels=f"{it}/none.tsv"), "none.tsv"),
 }
@@ -190,7 +193,7 @@ def test_a_bad_set_is_refused_in_one_sentence_and_nothing_is_written(case: str, 
 
 def test_an_sae_of_another_width_or_with_norms_is_refused(folder: Path) -> None:
     TopKSAE(TopKSAEConfig(d_in=D + 1, d_sae=32, k=4)).save_model(folder / "wide")
-    with pytest.raises(ConfigError, match=r"the SAE wide reads vectors of width 17, but .*q.parquet.* has width 16"):
+    with pytest.raises(ConfigError, match=r"q.parquet.* is 16 wide, and the SAE wide takes 17"):
         retrieval(folder / "wide", **sources(folder), out=folder / "out")
     sae = TopKSAE(TopKSAEConfig(d_in=D, d_sae=32, k=4, normalize_activations="layer_norm"))
     with pytest.raises(ConfigError, match=r"normalize_activations='layer_norm'.*give an SAE with 'none'"):

@@ -150,5 +150,5 @@ def test_saes_that_do_not_fit_are_refused(embedder: SentenceTransformer, tmp_pat
     with pytest.raises(ConfigError, match="no such folder"):
         SignedSparseAutoEncoder.from_sae(tmp_path / "none")
     narrow = AbsTopKSAE(AbsTopKSAEConfig(d_in=8, d_sae=F, k=K))
-    with pytest.raises(ConfigError, match=r"reads vectors of width 8, and this model's embeddings have 16"):
+    with pytest.raises(ConfigError, match=r"this model is 16 wide, and .* takes 8"):
         encoder(embedder, narrow).encode(TEXTS)

@@ -147,7 +147,7 @@ def test_what_cannot_be_merged_is_refused_with_the_remedy() -> None:
     for architecture in ("signed_jumprelu", "abstopk"):
         with pytest.raises(ConfigError, match="a signed SAE has both poles in one latent already"):
             merge_antipodal(signed(architecture))
-    with pytest.raises(ConfigError, match="give activations"):
+    with pytest.raises(ConfigError, match="array of activations is missing"):
         merge_antipodal(plain("topk"))
     with pytest.raises(ConfigError, match=r"shape \[4, 3\]; this SAE needs \[n, 8\]"):
         merge_antipodal(plain("jumprelu"), activations=torch.ones(4, 3))

@@ -107,7 +107,7 @@ def test_steered_texts_are_those_of_the_model_with_the_row_added(
 def test_a_prompt_without_tokens_is_refused_before_the_pass(folders: list[Path], texts: Path, tiny_llama: Path) -> None:
     sae = load_sae(folders[0])
     sae.cfg.metadata.prepend_bos = False
-    with pytest.raises(ConfigError, match="has no tokens"):
+    with pytest.raises(ConfigError, match="has no token"):
         explore(sae, model=str(tiny_llama), text=str(texts), n_tokens=128, prompts=[""], on_progress=pytest.fail)
 
 
@@ -117,7 +117,7 @@ def test_mistakes_are_answered_before_anything_runs(
     monkeypatch.setattr("sae_lens_abstopk.evaluation.subjects.subjects.load_language_model", None)
     with pytest.raises(ConfigError, match=r"nowhere\.txt.*no such file"):
         explore(folders[0], text=str(tmp_path / "nowhere.txt"))
-    with pytest.raises(ConfigError, match="3 SAEs were given"):
+    with pytest.raises(ConfigError, match=r"number of SAEs=3 must be .* at most 2"):
         explore([*folders, folders[0]])
     results_document().write(tmp_path / "results.json")
     with pytest.raises(ConfigError, match="none of the SAEs measured there"):

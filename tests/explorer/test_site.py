@@ -119,7 +119,7 @@ def test_a_latent_or_a_scale_that_is_not_there_is_named(exploration: Exploration
     assert exploration.scale(3, sae="topk") == exploration.latent(3, sae="topk").latent.scale > 0
     with pytest.raises(IndexError, match="latent 300 is not one of the 300 of signed, 0 to 299"):
         exploration.latent(300)
-    with pytest.raises(ConfigError, match="use one of signed, topk"):
+    with pytest.raises(ConfigError, match="one of signed, topk"):
         exploration.latent(0, sae="other")
-    with pytest.raises(ConfigError, match=f"latent {QUIET} did not fire"):
+    with pytest.raises(ConfigError, match=f"scale of latent {QUIET} is missing; it did not fire"):
         exploration.scale(QUIET, sae="signed")

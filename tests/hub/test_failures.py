@@ -181,7 +181,12 @@ def test_a_damaged_download_is_fetched_again(hub: HubServer, tmp_path: Path, pat
     [
         (CDN, flipped_bit, HubError, r"mine/sae_weights\.safetensors of .* arrived damaged twice .* not loaded"),
         (CDN, lambda _: b"", HubError, r"downloading mine/sae_weights\.safetensors of .* failed"),
-        (r"abstopk\.json$", lambda content: b"x" * len(content), ConfigError, r"abstopk\.json of .* is damaged"),
+        (
+            r"abstopk\.json$",
+            lambda content: b"x" * len(content),
+            ConfigError,
+            r"abstopk\.json of .* damaged",
+        ),
     ],
 )
 def test_a_download_that_is_always_damaged_is_not_loaded_and_does_not_stay_in_the_cache(
@@ -214,5 +219,5 @@ def test_a_refused_pull_is_one_sentence(
 
 
 def test_a_later_format_is_not_called_damaged() -> None:
-    with pytest.raises(ConfigError, match=r"has format 2, and .* knows 1; install a newer"):
+    with pytest.raises(ConfigError, match=r"format=2 must be at most 1; install a newer"):
         Manifest.from_json('{"format": 2, "saes": []}', "it")

@@ -129,7 +129,7 @@ def test_results_of_other_saes_or_weights_are_refused(tmp_path: Path) -> None:
     results_file(numbers, "another")
     assert "the results are of another, and no SAE here has these weights" in refusal("--measure"), "before it measures"
     numbers.write_text("[]")
-    assert "is not a results file of this version" in refusal()
+    assert "is missing or damaged" in refusal()
 
 
 def test_results_go_by_a_label_only_where_they_record_no_hash(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_second_sae_joins_the_first_and_the_card_has_both(hub: HubServer, tmp_
     assert "With SAELens alone, 6.53 or later (two):" in card
     assert pull(REPO, "one").sae.cfg.architecture() == "signed_jumprelu"
     assert len(hub.repos[REPO].commits) == 3
-    with pytest.raises(ConfigError, match="'three' is not known; use one of one, two"):
+    with pytest.raises(ConfigError, match="'three' must be one of one, two"):
         pull(REPO, "three")
 
 

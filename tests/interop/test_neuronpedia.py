@@ -101,9 +101,9 @@ def test_the_classes_of_saedashboard_read_every_file_and_write_it_as_it_is(folde
 def test_what_cannot_be_written_is_refused_with_the_remedy(
     exploration: Exploration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match="sae='mine' is not known; use one of signed, topk"):
+    with pytest.raises(ConfigError, match="sae='mine' must be one of signed, topk"):
         write_neuronpedia(exploration, tmp_path / "out", **NAMES, sae="mine")
-    with pytest.raises(ConfigError, match="the hook 'hook' names no layer"):
+    with pytest.raises(ConfigError, match="the layer in the hook 'hook' is missing"):
         write_neuronpedia(exploration, tmp_path / "out", **NAMES | {"layer": None})
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(exploration.saes["signed"], "architecture", "mine")

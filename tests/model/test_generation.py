@@ -143,5 +143,5 @@ def test_a_text_starts_with_bos_where_asked(
     without_bos = deepcopy(tokenizer)
     without_bos.bos_token = None
     assert TextModel(model, without_bos, prepend_bos=True).encode(["He"]).ids.tolist() == without
-    with pytest.raises(ConfigError, match="has no tokens"):
+    with pytest.raises(ConfigError, match="has no token"):
         TextModel(model, tokenizer).encode(["He", ""])

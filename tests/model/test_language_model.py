@@ -29,7 +29,7 @@ BRIDGE = {"model_class_name": "TransformerBridge"}
     [
         ({"hook_name": "model.layers.26"}, "residual stream is at model.layers.0 to model.layers.25; nearest: .*25"),
         ({"hook_name": "blocks.3.hook_resid_post"}, "set model_class_name=HookedTransformer or TransformerBridge"),
-        ({"sae.d_in": 16}, "sae.d_in=16 but .* set sae.d_in=32 or leave it out"),
+        ({"sae.d_in": 16}, "takes 16; set sae.d_in=32, or leave it out"),
         (BRIDGE | {"hook_name": "blocks.26.hook_resid_post"}, "at blocks.0.hook_resid_post to blocks.25.hook_resid"),
         (BRIDGE | {"hook_name": "embed.hook_out"}, "'embed.hook_out' is not in .*, read as TransformerBridge"),
     ],
@@ -52,7 +52,7 @@ def test_a_hook_or_width_that_does_not_fit_is_refused_before_the_weights_are_rea
             BRIDGE | {"hook_name": "blocks.2.hook_resid_mid"},
             "reads it at the input of a norm.* take hook_resid_pre or hook_resid_post, or a HookedTransformer",
         ),
-        ({"hook_name": "model.layers.2.mlp.up_proj"}, "sae.d_in=32 .* is 48 wide; set sae.d_in=48"),
+        ({"hook_name": "model.layers.2.mlp.up_proj"}, "is 48 wide, .* takes 32; set sae.d_in=48"),
     ],
 )
 def test_a_hook_that_the_loaded_model_lacks_or_has_another_width_is_refused(
@@ -139,7 +139,7 @@ def test_a_context_longer_than_a_table_of_positions_is_refused(
         of_model = raw_config | {"model_name": str(model), "hook_name": hook}
         of_model |= BRIDGE if hook.startswith("blocks") else {}
         check_hook(build_config(of_model | {"context_size": longest}))
-        with pytest.raises(ConfigError, match=f"knows {longest} positions; set context_size to that at most"):
+        with pytest.raises(ConfigError, match=f"must be at most {longest}, the positions"):
             check_hook(build_config(of_model | {"context_size": longest + 1}))
 
 
@@ -155,7 +155,7 @@ def test_a_folder_without_tokenizer_files_or_a_chat_template_is_refused_before_t
     shutil.copy(tiny_models[preset] / "config.json", tmp_path)
     with pytest.raises(ConfigError, match=r"no tokenizer files that can be read.*from_pretrained\(BASE"):
         model_of(build_config(raw_config | {"model_name": str(tmp_path)}))
-    with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
+    with pytest.raises(ConfigError, match="tokenizer's chat template is missing"):
         model_of(build_config(raw_config | {"use_chat_formatting": True}))
 
 

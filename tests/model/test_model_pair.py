@@ -90,12 +90,12 @@ def test_what_cannot_be_compared_is_refused_before_weights_are_read(
     copy = shutil.copytree(tiny_llama, tmp_path / "copy")
     refused("nothing differs: .* has the weights of", tuned_model=copy)
     refused("hook_name='model.layers.3' is not in .*gpt2", tuned_model=tiny_models["gpt2"])
-    refused("give the tuned model's Hub id", tuned_model="", adapter="")
+    refused("give tuned_model or adapter, not both", tuned_model="", adapter="")
     refused("with adapter_config.json, and a whole model as tuned_model", adapter=tiny_tuned)
-    refused("no chat template", CHAT, tuned_model=tiny_models["qwen3-4b"])
+    refused("chat template is missing", CHAT, tuned_model=tiny_models["qwen3-4b"])
     wide = tmp_path / "wide"
     LlamaConfig(**config.to_dict() | {"hidden_size": 48}).save_pretrained(wide)
-    refused("is 48 wide and .* is 32 wide", tuned_model=wide)
+    refused("is 48 wide, and .* takes 32", tuned_model=wide)
 
     other = shutil.copytree(tiny_tuned, tmp_path / "other")
     vocabulary = json.loads((other / "tokenizer.json").read_text())

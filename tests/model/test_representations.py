@@ -225,7 +225,7 @@ def test_saes_that_cannot_share_a_pass_and_empty_texts_are_refused(passes: Model
     mixed = {"one": saes()["signed"], "other": saes(prepend_bos=True)["signed"]}
     with pytest.raises(ConfigError, match="trained on the same selection of tokens"):
         represent(passes, tokenizer, mixed, TEXTS)
-    with pytest.raises(ConfigError, match=r"text 1 \(''\) has no token"):
+    with pytest.raises(ConfigError, match=r"the text '' has no token"):
         represent(passes, tokenizer, {}, ["fine", ""], rules=RULES)
 
 

@@ -351,11 +351,15 @@ MISTAKES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
         "columns x, y; known are chosen and rejected,.* set",
     ),
     "one text only": (rows({"prompt": "x", "chosen": "y"}), {}, "no pairs are recognised .* prompt, chosen"),
-    "a key that is not known": (rows(PAIR), {"columns": "lable=label"}, "'lable' is not known; did you mean 'label'"),
+    "a key that is not known": (
+        rows(PAIR),
+        {"columns": "lable=label"},
+        "'lable' must be one of .*did you mean 'label'",
+    ),
     "a key without a column": (rows(PAIR), {"columns": "a=,b=b"}, "a names no column; write a=COLUMN"),
     "no equals sign": (rows(PAIR), {"columns": "a"}, "a names no column"),
-    "a key given twice": (rows(PAIR), {"columns": "a=a,a=b,b=b"}, "a is given twice, as 'a' and 'b'"),
-    "a column given twice": (rows(PAIR), {"columns": {"a": "a", "b": "a"}}, "the column 'a' is given twice"),
+    "a key given twice": (rows(PAIR), {"columns": "a=a,a=b,b=b"}, "the key 'a' comes twice"),
+    "a column given twice": (rows(PAIR), {"columns": {"a": "a", "b": "a"}}, "the column 'a' comes twice"),
     "b is not given": (rows(PAIR), {"columns": "a=a,label=label"}, "gives a; give a=COLUMN,b=COLUMN or chosen="),
     "a and rejected": (rows(PAIR), {"columns": "a=a,rejected=b"}, "gives a and rejected; give a=COLUMN,b=COLUMN"),
     "a label beside chosen": (
@@ -366,9 +370,9 @@ MISTAKES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "a column that is missing": (
         rows(PAIR),
         {"columns": "a=a,b=bb"},
-        "no column 'bb' for b; did you mean 'b'.* a, b, label",
+        "b='bb' must be one of a, b, label; did you mean 'b'",
     ),
-    "a group that is missing": (rows(PAIR), {"columns": "group=who"}, "no column 'who' for group"),
+    "a group that is missing": (rows(PAIR), {"columns": "group=who"}, "group='who' must be one of"),
     "numbers for texts": (
         rows({"a": 1, "b": 2}),
         {},

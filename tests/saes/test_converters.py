@@ -205,7 +205,7 @@ def test_a_pickle_that_holds_more_than_tensors_is_not_opened(tmp_path: Path, mon
         convert(tmp_path / "sae_20000.pt", activations=X)
     assert not (tmp_path / "was-run").exists()
     torch.save({"W_enc": numbers(D, F), "step": 3}, tmp_path / "sae_20000.pt")
-    with pytest.raises(ConfigError, match="is not a state dict"):
+    with pytest.raises(ConfigError, match="must map names to tensors"):
         convert(tmp_path / "sae_20000.pt", activations=X)
     (tmp_path / "sae_20000.pt").write_bytes(b"PK nonsense")
     with pytest.raises(ConfigError):
@@ -236,7 +236,7 @@ def weights(**changes: torch.Tensor | None) -> Callable[[Path], object]:
         (settings(num_latents=16), r"\(32, 8\).* by its settings it should hold .*\(16, 8\)"),
         (weights(b_dec=None), "it should hold .*b_dec"),
         (weights(W_skip=numbers(2)), "holds .*W_skip.* it should hold"),
-        (weights(b_dec=torch.full((D,), torch.nan)), "must hold finite floating-point numbers"),
+        (weights(b_dec=torch.full((D,), torch.nan)), "finite floating-point numbers"),
         (weights(b_dec=torch.zeros(D).half()), "of one type, and holds .*float16"),
         (lambda folder: (folder / "sae.safetensors").write_bytes(b"x"), "is missing or damaged"),
         (lambda folder: (folder / "cfg.json").write_text("{"), "is not a JSON object"),
@@ -260,5 +260,5 @@ def test_a_reference_checkpoint_needs_activations_and_its_settings(tmp_path: Pat
         with pytest.raises(ConfigError, match=r"this SAE needs \[n, 8\], without rows that are NaN"):
             convert(weights, activations=unusable)
     reference_weights(tmp_path, sae_name="batchtopk")
-    with pytest.raises(ConfigError, match="sae_name='batchtopk' is not 'batchabsolutek'"):
+    with pytest.raises(ConfigError, match="sae_name='batchtopk' must be batchabsolutek"):
         convert(weights, activations=X)

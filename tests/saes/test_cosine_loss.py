@@ -73,9 +73,9 @@ def test_4k_is_at_most_all_latents() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"aux_loss_coefficient": 1.0}, "'cosine' needs aux_loss_coefficient=0, not 1.0"),
-        ({"sparse_backend": "dense"}, "'cosine' needs sparse_backend='sparse', not 'dense'"),
-        ({"dtype": "bfloat16"}, "'cosine' needs dtype='float32' or 'float64', not 'bfloat16'"),
+        ({"aux_loss_coefficient": 1.0}, "aux_loss_coefficient=1.0 must be 0 with"),
+        ({"sparse_backend": "dense"}, "sparse_backend='dense' must be sparse with"),
+        ({"dtype": "bfloat16"}, "dtype='bfloat16' must be one of float32, float64 with"),
         ({"reconstruction_loss": "l1"}, "reconstruction_loss='l1' has the wrong type .*'mse' or 'cosine'"),
     ],
 )

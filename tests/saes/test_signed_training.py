@@ -31,7 +31,7 @@ BAD_OPTIONS: list[tuple[Any, dict[str, Any], str]] = [
     (Token, {"aux_loss_coefficient": float("inf")}, "aux_loss_coefficient=inf must be finite"),
     (Token, {"aux_loss_coefficient": -1}, "aux_loss_coefficient=-1.0 must be at least 0"),
     (Token, {"use_sparse_activations": True}, "use_sparse_activations=True has no effect"),
-    (Token, {"normalize_activations": "layer_norm"}, "cannot be combined with the dead-latent loss"),
+    (Token, {"normalize_activations": "layer_norm"}, "scales each activation by itself, and the dead-latent loss"),
     (Token, {"normalize_activations": "z_score"}, "normalize_activations must be none"),
     (Token, {"b_dec_init_method": "median"}, "'mean', 'geometric_median' or 'zeros'"),
     (Token, {"pole_window": 0}, "pole_window=0 must be at least 1"),
@@ -45,7 +45,7 @@ BAD_OPTIONS: list[tuple[Any, dict[str, Any], str]] = [
     (Nested, {"matryoshka_widths": [0, 4]}, "must increase from at least 1"),
     (Nested, {"matryoshka_widths": [8, 48]}, "must increase from at least 1"),
     (Nested, {"use_matryoshka_aux_loss": True}, "does not exist for signed codes"),
-    (Nested, {"normalize_activations": "layer_norm", "aux_loss_coefficient": 0}, "nested losses need"),
+    (Nested, {"normalize_activations": "layer_norm", "aux_loss_coefficient": 0}, "nested losses undo"),
 ]
 
 

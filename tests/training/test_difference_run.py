@@ -64,7 +64,7 @@ def test_a_run_resumes_exactly_and_records_both_models_and_what_was_held_out(
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
     assert [float(row["held_out_fvu"]) > 0 for row in rows if row["held_out_fvu"]] == [True, True]
     assert not any(row["loss_recovered_zero"] for row in rows)
-    with pytest.raises(ConfigError, match="read the difference of two models"):
+    with pytest.raises(ConfigError, match="was trained on model_difference"):
         load_subject_saes(tmp_path / "run")
     assert build_config(raw).to_dict() == load_config(tmp_path / "run" / "config.yaml").to_dict()
 

@@ -132,7 +132,7 @@ def test_one_option_trains_one_sided_saes_of_both_widths(data: str, tmp_path: Pa
         ("topk", 32),
     ]
     done = invoke("train", "vectors/topk", data, *SMALL, "--compare-one-sided", "--dry-run")
-    assert "sae.architecture abstopk or batch_abstopk, not sparse_topk" in done.output
+    assert "sae.architecture='topk' must be one of abstopk, batch_abstopk" in done.output
 
 
 def test_what_is_written_is_the_same_config(data: str, tmp_path: Path) -> None:
@@ -175,18 +175,18 @@ def test_texts_are_embedded_by_a_named_model(tmp_path: Path, monkeypatch: pytest
     metadata = SAE.load_from_disk(str(out)).cfg.metadata
     assert (metadata.model_name, metadata.n_vectors) == (str(model), 180)
     done = invoke("train", "vectors", *arguments, "column=words", "--dry-run")
-    assert "has no column 'words'; its columns of text are text" in done.output
+    assert "text='words' must be text" in done.output
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        (["sae.d_in=17"], "d_in=17 differs from the width 16"),
-        (["train_batch_size_tokens=361"], "360 rows to train on, fewer than a batch"),
+        (["sae.d_in=17"], "16 wide, and the SAE takes 17"),
+        (["train_batch_size_tokens=361"], "rows to train on=360 must be at least"),
         (["held_out_every=401"], "400 rows, too few for held_out_every=401"),
-        (["group=who"], "no column 'who'"),
+        (["group=who"], "column='who'"),
         (["hook_name=x"], "hook_name='x' has no effect here.*source is vectors"),
-        (["epochs=2", "training_steps=3"], "both epochs and training_steps"),
+        (["epochs=2", "training_steps=3"], "give epochs or training_steps, not both"),
         (["epochs=0"], "epochs=0.0 must be above 0"),
         (["source=pairs"], "source='pairs'.*tokens, vectors"),
     ],

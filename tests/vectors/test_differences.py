@@ -38,10 +38,6 @@ def test_rows_are_read_from_the_file_and_subtracted(differences: Differences) ->
     spec = VectorSpec(dataset_path="d")
     parts = [differences.part(spec, part) for part in ("train", "held_out", "all")]
     assert [len(part) for part in parts] == [72, 18, 90]
-    with pytest.raises(ConfigError, match="no pair is in the part 'held_out'"):
-        Differences("d", differences.chunks, a=parts[0], b=parts[0], held_out=torch.zeros(72).bool()).part(
-            spec, "held_out"
-        )
 
 
 def test_pages_with_changes_that_only_memory_has_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

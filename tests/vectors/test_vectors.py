@@ -109,7 +109,7 @@ with_nan[17, 2] = np.nan
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda _: VectorSpec(dataset_path="none.npy"), r"dataset_path='none.npy': no such file"),
+        (lambda _: VectorSpec(dataset_path="none.npy"), r"dataset_path='none.npy' is missing .*No such file"),
         (
             lambda _: VectorSpec(dataset_path="none.parquet"),
             r"'none.parquet' cannot be read: no such file",
@@ -117,7 +117,7 @@ with_nan[17, 2] = np.nan
         (lambda _: VectorSpec(dataset_path=""), "data is missing"),
         (
             lambda folder: VectorSpec(dataset_path=str(fixed_parquet(folder)), column_name="y"),
-            r"no column 'y'.* its columns are x, id",
+            r"column='y' must be one of x, id",
         ),
         (lambda folder: VectorSpec(dataset_path=str(safetensors(folder)), column_name="y"), "column=.* tensors: x"),
         (written("a.parquet", x=[[1.0, 2.0], [3.0]]), "row 1 has 1 numbers, and row 0 has 2"),
@@ -126,8 +126,8 @@ with_nan[17, 2] = np.nan
         (written("d.parquet", x=["a", "b"]), "no column of lists of floats"),
         (written("e.parquet", x=[[1.0]], y=[[1.0]]), r"several columns of vectors \(x, y\)"),
         (objects, "holds Python objects, which are never unpickled"),
-        (cut_short(npy), "damaged or cut short"),
-        (cut_short(safetensors), "damaged or cut short"),
+        (cut_short(npy), "is missing or damaged"),
+        (cut_short(safetensors), "is missing or damaged"),
         (cut_short(fixed_parquet), "dataset_path=.* cannot be read"),
         (of_rows(ROWS[0]), r"shape \[6\]; it must be \[rows, width\]"),
         (of_rows(np.array([["a"]])), "values of type"),
@@ -144,7 +144,7 @@ def test_what_is_wrong_is_said_in_one_sentence(
 
 def test_columns_and_parts_that_are_not_there_are_named(tmp_path: Path) -> None:
     vectors = open_vectors(VectorSpec(dataset_path=str(npy(tmp_path))))
-    with pytest.raises(ConfigError, match="has no column 'who'; a file of one array has no columns"):
+    with pytest.raises(ConfigError, match="column='who' must be among these: none"):
         vectors.part(VectorSpec(dataset_path="x", group="who"), "train")
     with pytest.raises(ConfigError, match="25 rows, too few for held_out_every=30"):
         vectors.part(VectorSpec(dataset_path="x", held_out_every=30), "held_out")

@@ -10,6 +10,7 @@ from sae_lens_abstopk.evaluation.figures.style import paper_style
 from sae_lens_abstopk.evaluation.results.merging import names_in_errors, read_merged
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.files import writing
 from sae_lens_abstopk.system.typed_values import one_or_more
 
 FORMATS = (".svg", ".pdf", ".png")
@@ -58,10 +59,8 @@ def write_figure(
         figure = draw(found)
         if figure is None:
             raise ConfigError(f"{', '.join(names_in_errors(given))}: kind={kind!r} has nothing to draw: {lacks}.")
-        try:
+        with writing(out):
             # no date, so that the same results give the same file
             metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower(), {})
             figure.savefig(out, metadata=metadata)
-        except OSError as error:
-            raise ConfigError(f"cannot write {out}: {error.strerror}; name another file.") from None
     return out

@@ -11,7 +11,7 @@ from rich.text import Text
 from sae_lens_abstopk.evaluation.results.facts import OnText, code_text, examples, read_text, text_results
 from sae_lens_abstopk.evaluation.results.records import ExampleRecord
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
-from sae_lens_abstopk.evaluation.subjects.measured import open_measured
+from sae_lens_abstopk.evaluation.subjects.measured import load_measured
 from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.terminal import printable
@@ -62,7 +62,7 @@ def inspect_saes(
     Raises:
         ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model, text or vectors are unknown.
     """
-    subjects = open_measured(saes, model_name=model_name, text=text, data=data, show=show, device=device)
+    subjects = load_measured(saes, model=model_name, text=text, data=data, show=show, device=device).with_model()
     found = read_text(subjects, n_tokens, contexts=CONTEXTS, on_progress=on_progress)
     results = text_results(subjects, found, suite=INSPECTION, settings={"tokens": n_tokens})
     return Inspection(results, found, subjects.text_of)

@@ -167,17 +167,17 @@ class Labeler:
                 wait = answer.headers.get("retry-after", "")
                 time.sleep(min(float(wait), 60.0) if wait.isdigit() else 2.0**attempt)
                 answer = httpx.post(url, json=body, headers=self._headers, timeout=TIMEOUT)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ConfigError(f"labeler={self.endpoint} cannot be reached: {error}.") from error
-        if answer.status_code == 200:
-            with suppress(ValueError, KeyError, IndexError, TypeError):
+            if answer.status_code == 200:
                 return str(answer.json()["choices"][0]["message"]["content"])
-        refused = f" ({KEY} {'was refused' if self._headers else 'is not set'})"
-        raise ConfigError(
-            f"labeler={self.endpoint} answered with HTTP {answer.status_code}"
-            f"{refused if answer.status_code in (401, 403) else ''} for model {self.model!r}, not as an "
-            f"OpenAI-compatible endpoint does; check both: {answer.text[:200]}"
-        )
+            refused = f" ({KEY} {'was refused' if self._headers else 'is not set'})" * (
+                answer.status_code in (401, 403)
+            )
+            raise ValueError(f"HTTP {answer.status_code}{refused}: {answer.text[:200]}")
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, IndexError, TypeError) as error:
+            raise ConfigError(
+                f"labeler={self.endpoint} gave no answer for model {self.model!r} as an OpenAI-compatible endpoint "
+                f"does ({error}); check both."
+            ) from error
 
 
 def _read(answer: str) -> Judgement | None:

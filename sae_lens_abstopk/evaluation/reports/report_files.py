@@ -13,8 +13,8 @@ from sae_lens_abstopk.evaluation.reports.report_sections import provenance, repo
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedSAE, read_merged
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import write_whole
+from sae_lens_abstopk.system.errors import require_distinct
+from sae_lens_abstopk.system.files import write_whole, writing
 
 REPORT_FILENAMES = ("report.md", "report.html", "report.csv")
 # characters that could start markup; an underscore only at the edge of a word
@@ -33,17 +33,13 @@ def write_reports(paths: Sequence[Path], folder: Path) -> MergedResults:
         ConfigError: a file is not readable as results, two contradict each other (see :func:`~.merging.merge_results`),
             one is given twice, or ``folder`` is not writable. Nothing is written then.
     """
-    repeated = [path for index, path in enumerate(paths) if path.resolve() in {p.resolve() for p in paths[:index]}]
-    if repeated:
-        raise ConfigError(f"{repeated[0]} is given twice; name each results file once.")
+    require_distinct("the results file", (str(path.resolve()) for path in paths))
     merged = read_merged(paths)
     written = [render(merged) for render in (markdown_report, html_report, csv_report)]
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in zip(REPORT_FILENAMES, written, strict=True):
             write_whole(folder / name, text)
-    except OSError as error:
-        raise ConfigError(f"cannot write the report into {folder}: {error.strerror}; name another folder.") from None
     return merged
 
 

@@ -1,11 +1,10 @@
 """A results file: one JSON document, whose schema is published in ``evals/results.schema.json``."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, model_validator
 from typing_extensions import override
 
 from sae_lens_abstopk.evaluation.results.records import (
@@ -19,8 +18,8 @@ from sae_lens_abstopk.evaluation.results.records import (
     SteeringRecord,
     TaskRecord,
 )
-from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import write_whole
+from sae_lens_abstopk.system.errors import require_choice
+from sae_lens_abstopk.system.files import reading, write_whole
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.vectors.rows_as_texts import RowPasses
 
@@ -59,6 +58,22 @@ class Results(Shown, Record):
     )
     tasks: dict[str, TaskRecord]
     steering: dict[str, dict[str, SteeringRecord]] = Field(description="By task, then by SAE.")
+
+    @model_validator(mode="after")
+    def _names_are_listed(self) -> Self:
+        of_saes = {
+            "reconstruction": self.reconstruction,
+            "geometry": self.geometry,
+            "stability": [name for pair in self.stability for name in (pair.first, pair.second)],
+            **{f"tasks.{task}.saes": record.saes for task, record in self.tasks.items()},
+            **{f"steering.{task}": found for task, found in self.steering.items()},
+        }
+        for where, names in of_saes.items():
+            for name in names:
+                require_choice(f"{where}: sae", name, self.saes)
+        for name in self.steering:
+            require_choice("steering: task", name, self.tasks)
+        return self
 
     @property
     def unit(self) -> str:
@@ -99,40 +114,8 @@ def read_results(path: str | Path) -> Results:
         ConfigError: it is missing, has a wrong key (the first is named), or measures an SAE or a task that it does not
             list.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(
-            f"{path}: no such results file; `abstopk eval` writes one as results.json, `abstopk inspect --out` a "
-            "short one."
-        )
-    try:
-        document = Results.model_validate_json(path.read_bytes())
-        problem = next(_unlisted(document), None)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        document, problem = None, f"{where}: {first['msg'].lower()}"
-    if document is None or problem:
-        raise ConfigError(
-            f"{path} is not a results file of this version: {problem}; write it again with `abstopk eval`."
-        )
-    return document
-
-
-def _unlisted(document: Results) -> Iterator[str]:
-    """Describe references to SAEs and tasks that the document does not list."""
-    named = {
-        "reconstruction": document.reconstruction.keys(),
-        "geometry": document.geometry.keys(),
-        "stability": {name for pair in document.stability for name in (pair.first, pair.second)},
-        **{f"tasks.{task}.saes": record.saes.keys() for task, record in document.tasks.items()},
-        **{f"steering.{task}": found.keys() for task, found in document.steering.items()},
-    }
-    for where, names in named.items():
-        for name in names - document.saes.keys():
-            yield f"{where} has the sae {name!r}, which is not in saes ({', '.join(document.saes)})"
-    for name in document.steering.keys() - document.tasks.keys():
-        yield f"steering has the task {name!r}, which is not in tasks ({', '.join(document.tasks)})"
+    with reading(path, "`abstopk eval` writes results.json, and `abstopk inspect --out` a short one"):
+        return Results.model_validate_json(Path(path).read_bytes())
 
 
 def schema() -> str:

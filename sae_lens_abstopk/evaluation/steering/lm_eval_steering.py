@@ -21,8 +21,8 @@ from sae_lens_abstopk.evaluation.tasks.task_rows import file_rows
 from sae_lens_abstopk.model.hook_places import find_place, transformers_model
 from sae_lens_abstopk.model.inference import in_evaluation_mode
 from sae_lens_abstopk.model.model_shape import read_model_config
-from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.saes.sparse_training import require_one_scale
+from sae_lens_abstopk.system.errors import ConfigError, require_choice
 from sae_lens_abstopk.system.yaml_files import data_folder
 
 
@@ -50,8 +50,7 @@ def export_for_lm_eval(
         ConfigError: the operator is not ``add``, the latent's SAE normalises as it runs, or the model has no such
             module.
     """
-    if intervention.operator != "add":
-        raise ConfigError(f"operator={intervention.operator!r} cannot be exported to lm_eval; use operator='add'.")
+    require_choice("operator", intervention.operator, ("add",))
     if intervention.latent is not None or intervention.by_gain:
         require_constant(sae)
     loaded: Any = model
@@ -67,11 +66,7 @@ def export_for_lm_eval(
 
 def require_constant(sae: SAE[Any]) -> None:
     """Raise unless the latents of ``sae`` add the same vector to every token."""
-    if sae.cfg.normalize_activations in RUN_TIME_NORMALISATIONS:
-        raise ConfigError(
-            f"normalize_activations={sae.cfg.normalize_activations!r}: this SAE normalises each activation, so its "
-            "latents add another vector to each token; export a direction with by_gain=False."
-        )
+    require_one_scale(sae.cfg, "lm_eval adds one vector to all tokens: export a direction with by_gain=False")
 
 
 def steered_module(model: nn.Module, sae: SAE[Any], *, hook_name: str | None = None) -> str:

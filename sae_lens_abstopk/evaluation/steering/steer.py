@@ -14,9 +14,9 @@ from sae_lens_abstopk.model.activation_edits import Edit, intervene
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import warn_of_other_weights
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.saes.batch_selection import selects_over_batch
+from sae_lens_abstopk.saes.batch_selection import require_per_token
 from sae_lens_abstopk.saes.loading import require_all_heads, require_measurable, require_scale, with_flat_heads
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.typed_values import one_or_more
 
 Operator = Literal["add", "clamp", "cap", "ablate"]
@@ -148,9 +148,7 @@ def steering_edit(
     assert sae is not None
     assert latent is not None
     require_codes(sae)
-    if not 0 <= latent < sae.cfg.d_sae:
-        raise ConfigError(f"latent={latent} is not in this SAE, which has latents 0 to {sae.cfg.d_sae - 1}.")
-    latent = index(latent)
+    require_range("latent", latent := index(latent), at_least=0, below=sae.cfg.d_sae)
     if scale is None and strength:
         raise ConfigError(
             f"latent={latent} needs scale=, the usual size of its code, which explore(...) or latent_scale(...) give, "
@@ -182,11 +180,7 @@ def require_codes(sae: SAE[Any]) -> None:
         require_measurable(sae, where="this SAE")
         return
     require_scale(sae, where="this SAE")
-    if selects_over_batch(sae):
-        raise ConfigError(
-            "this SAE selects over the batch; call sae.eval() after its first step, or load what "
-            "save_inference_model(FOLDER) writes."
-        )
+    require_per_token(sae, "this SAE")
 
 
 def _add(added: torch.Tensor, gain: Gain | None) -> Edit:

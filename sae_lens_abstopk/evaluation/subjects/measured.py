@@ -6,25 +6,12 @@ from pathlib import Path, PurePath
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.evaluation.subjects.named_saes import load_named
-from sae_lens_abstopk.evaluation.subjects.subjects import LoadedSAEs, Subjects, find_text
+from sae_lens_abstopk.evaluation.subjects.subjects import LoadedSAEs, Subjects, load_subject_saes
 from sae_lens_abstopk.evaluation.subjects.vector_subjects import VectorSubjects, is_of_vectors, vector_subjects
 from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.system.errors import ConfigError
 
 Measured = Subjects | VectorSubjects
-
-
-def open_measured(
-    sources: Source | Sequence[Source] | Mapping[str, Source],
-    *,
-    model_name: str | None = None,
-    text: str | None = None,
-    data: str | Path | None = None,
-    show: str | None = None,
-    device: str = "auto",
-) -> Measured:
-    """Load SAEs with what they are measured on; arguments and errors as in :func:`load_measured`."""
-    return load_measured(sources, model=model_name, text=text, data=data, show=show, device=device).with_model()
 
 
 def load_measured(
@@ -34,18 +21,19 @@ def load_measured(
     text: str | None = None,
     data: str | Path | None = None,
     show: str | None = None,
+    labels: str | None = None,
     device: str = "auto",
 ) -> LoadedSAEs | VectorSubjects:
     """
     Load SAEs and find what they are measured on, without loading a language model.
 
     ``model`` and ``text`` as in :func:`~.subjects.load_subject_saes`, ``data`` and ``show`` as in
-    :func:`~.vector_subjects.vector_subjects`.
+    :func:`~.vector_subjects.vector_subjects`; ``labels``, a column of vectors, is only checked.
 
     Raises:
         ConfigError: SAEs of vectors are mixed with others, an option is for SAEs of the other kind, or as there.
     """
-    saes, origins = load_named(sources)
+    named = saes, origins = load_named(sources)
     of_vectors = [name for name, sae in saes.items() if is_of_vectors(sae)]
     others = [name for name in saes if name not in of_vectors]
     if of_vectors and others:
@@ -54,7 +42,7 @@ def load_measured(
             "be measured together; give those of one kind."
         )
     kinds = ("vectors", "a language model") if of_vectors else ("a language model", "vectors")
-    options = {"--model": model, "--text": text} if of_vectors else {"--data": data, "--show": show}
+    options = {"--model": model, "--text": text} if of_vectors else {"--data": data, "--show": show, "--labels": labels}
     if wrong := [option for option, value in options.items() if value is not None]:
         raise ConfigError(
             f"{' and '.join(wrong)}: these SAEs were trained on {kinds[0]}, and that is an option for SAEs trained on "
@@ -62,4 +50,4 @@ def load_measured(
         )
     if of_vectors:
         return vector_subjects(saes, origins, data=data, show=show, device=device)
-    return find_text(saes, origins, model=model, text=text, device=device)
+    return load_subject_saes(named, model=model, text=text, device=device)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sae_lens import SAE
 
 from sae_lens_abstopk.saes.loading import Source, is_release, load_sae, origin_of
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import require_distinct
 from sae_lens_abstopk.system.typed_values import one_or_more
 
 
@@ -28,8 +28,7 @@ def load_named(sources: Source | Sequence[Source] | Mapping[str, Source]) -> Nam
     listed: list[Source] = list(sources.values()) if isinstance(sources, Mapping) else one_or_more(sources)
     loaded = [load_sae(source) for source in listed]
     names = list(sources) if isinstance(sources, Mapping) else _names(listed, loaded)
-    if len(set(names)) < len(names):
-        raise ConfigError(f"an SAE is named twice: {', '.join(names)}.")
+    require_distinct("the SAE", names)
     origins = map(origin_of, listed)
     return NamedSAEs(dict(zip(names, loaded, strict=True)), dict(zip(names, origins, strict=True)))
 

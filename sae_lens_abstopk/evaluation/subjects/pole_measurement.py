@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from sae_lens_abstopk.evaluation.subjects.measured import open_measured
+from sae_lens_abstopk.evaluation.subjects.measured import load_measured
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.saes.poles import PoleActivity
@@ -25,13 +25,13 @@ def measure_poles(
     """
     Measure firings and energy of both poles of an SAE's latents, on held-out text if its run has any.
 
-    Options as in :func:`~.measured.open_measured`; ``n_tokens`` is rounded up to whole batches, and ``on_progress`` is
+    Options as in :func:`~.measured.load_measured`; ``n_tokens`` is rounded up to whole batches, and ``on_progress`` is
     called with (batches done, batches in all).
 
     Raises:
         ConfigError: the SAE cannot be loaded, model or text is unknown, or the model overflows.
     """
-    subjects = open_measured(folder, model_name=model_name, text=text, device=device)
+    subjects = load_measured(folder, model=model_name, text=text, device=device).with_model()
     (sae,) = subjects.saes.values()
     batches, passes = subjects.batches(n_tokens), subjects.passes
     sums = PoleActivity.zeros(sae.cfg.d_sae)

@@ -3,8 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from sae_lens_abstopk.model.hook_places import residual_layer
 from sae_lens_abstopk.model.language_model import PROCESSING, processing_of, recorded_options
 from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.saes.loading import read_by
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_given
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.system.typed_values import from_keys, typed_value
 from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, run_configs
@@ -29,6 +28,10 @@ HELD_OUT_BY = (
 )
 TEXT_OPTIONS = {"name": "dataset_name", "split": "split", "column": "column_name"}
 """Options after the path of a text, with the config keys that they set."""
+EXPLAINED = (
+    " Configuration, split and column of a text are named after its path: --text "
+    "PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN (text= in Python)."
+)
 # options that only HookedTransformer has, in addition to its weight processing
 HOOKED_TRANSFORMER_OPTIONS = PROCESSING | {"checkpoint_index", "checkpoint_value", "n_devices"}
 WEIGHTS = {
@@ -88,16 +91,13 @@ def specs_of_sae(
         keys["shuffle"] = False
         if metadata.hook_name in (None, keys["hook_name"]):
             started_elsewhere = keys.get("from_pretrained_path") is not None
-            try:
+            with errors_in(f"{path}: "):
                 model = from_keys(ModelSpec, keys | {"device": device})
                 return SAESpecs(model, from_keys(TextSpec, keys), started_elsewhere)
-            except ConfigError as error:
-                raise ConfigError(f"{path}: {error}") from None
         other = f" ({path} is of the hook {keys['hook_name']}, and the SAE reads {metadata.hook_name})"
-    if text is None:
-        raise ConfigError(
-            f"{folder} has no {CONFIG_FILENAME} that names its held-out text{other}; give --text FILE_OR_DATASET."
-        )
+    held_out = f"{folder}: a {CONFIG_FILENAME} that names its held-out text{other}"
+    require_given(held_out, text, "give --text FILE_OR_DATASET")
+    assert text is not None
     model = model_of_metadata(folder, sae, model_name=model_name, device=device, is_loaded=is_loaded)
     keys = {
         "context_size": metadata.context_size or 128,
@@ -114,12 +114,12 @@ def model_of_metadata(
 ) -> ModelSpec:
     """Return the model and the hook in the metadata of an SAE; arguments and errors as in :func:`specs_of_sae`."""
     metadata = sae.cfg.metadata
-    if not (model_name or metadata.model_name) or not metadata.hook_name:
-        lacking = "model_name; give --model NAME" if metadata.hook_name else "hook_name; add it to its cfg.json"
-        raise ConfigError(f"{folder}: the SAE's metadata lack {lacking}.")
+    require_given(f"{folder}: hook_name in the SAE's metadata", metadata.hook_name, "add it to its cfg.json")
+    name = os.path.expanduser(model_name or metadata.model_name or "")
+    require_given(f"{folder}: model_name in the SAE's metadata", name, "give --model NAME")
     options = _load_options(metadata.model_from_pretrained_kwargs or {}, folder, is_loaded=is_loaded)
     return ModelSpec(
-        model_name=os.path.expanduser(model_name or metadata.model_name),
+        model_name=name,
         model_class_name=metadata.model_class_name or _model_class(metadata.hook_name, options),
         model_from_pretrained_kwargs=options,
         hook_name=metadata.hook_name,
@@ -182,7 +182,7 @@ def _text_instead(text: str, run: Mapping[str, Any]) -> dict[str, Any]:
         named = run.get("column_name", "text")
         known = {"column_name": {named}, "use_chat_formatting": {*CONVERSATIONS}, "is_dataset_tokenized": {*TOKENS}}
         path, options = keys["dataset_path"], {"name": keys["dataset_name"], "split": keys["split"]}
-        with explaining_options(text):
+        with errors_in("", EXPLAINED):
             dataset = open_dataset(path, streaming=run.get("streaming", True), **options)
             columns = first_document(dataset, path).keys()
         keys |= {key: plain[key] for key in changed if not (known[key] | ({named} - {"text"})) & columns}
@@ -211,20 +211,6 @@ def name_with_options(spec: TextSpec | VectorSpec) -> str:
     usual = {"name": None, "split": "train", "column": "text"}
     named = [f"{key}={value}" for key, value in options.items() if value != usual[key]]
     return ",".join([without_path(spec.dataset_path), *named])
-
-
-@contextmanager
-def explaining_options(text: str | None) -> Iterator[None]:
-    """Add the syntax of configuration, split and column to errors of opening ``text``."""
-    try:
-        yield
-    except ConfigError as error:
-        if text is None:
-            raise
-        raise ConfigError(
-            f"{error} Configuration, split and column of a text are named after its path: --text "
-            "PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN (text= in Python)."
-        ) from error
 
 
 def _model_class(hook_name: str, options: Mapping[str, Any]) -> str:

@@ -11,15 +11,14 @@ from sae_lens import SAE
 from torch import nn
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.evaluation.subjects.named_saes import load_named
+from sae_lens_abstopk.evaluation.subjects.named_saes import NamedSAEs, load_named
 from sae_lens_abstopk.evaluation.subjects.sae_specs import (
-    explaining_options,
+    EXPLAINED,
     name_with_options,
     require_one_place,
     specs_of_sae,
     was_held_out,
 )
-from sae_lens_abstopk.evaluation.subjects.vector_subjects import is_of_vectors
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.check_hook import check_activations
 from sae_lens_abstopk.model.hook_places import find_place
@@ -32,7 +31,7 @@ from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
 from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.loading import Source
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, errors_in
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.text.text_files import text_files
@@ -195,7 +194,7 @@ def open_subjects(
 
 
 def load_subject_saes(
-    sources: Source | Sequence[Source] | Mapping[str, Source],
+    sources: Source | Sequence[Source] | Mapping[str, Source] | NamedSAEs,
     *,
     model: str | PurePath | HookedRootModule | None = None,
     text: str | None = None,
@@ -215,26 +214,11 @@ def load_subject_saes(
         ConfigError: an SAE cannot be loaded, the SAEs read different hooks or were trained on different kinds of token,
             or model or text is unknown.
     """
-    saes, origins = load_named(sources)
-    if any(map(is_of_vectors, saes.values())):
-        raise ConfigError("these SAEs were trained on vectors, and this measures SAEs of a language model.")
-    return find_text(saes, origins, model=model, text=text, device=device)
-
-
-def find_text(
-    saes: Mapping[str, SAE[Any]],
-    origins: Mapping[str, str],
-    *,
-    model: str | PurePath | HookedRootModule | None = None,
-    text: str | None = None,
-    device: str = "auto",
-) -> LoadedSAEs:
-    """Find the model and the text of SAEs from ``origins``; arguments and errors as in :func:`load_subject_saes`."""
-    if any(sae.cfg.metadata.get("source") == "model_difference" for sae in saes.values()):
-        raise ConfigError(
-            "these SAEs read the difference of two models, and this measures SAEs of the activations of one; use "
-            "`abstopk diff`."
-        )
+    saes, origins = sources if isinstance(sources, NamedSAEs) else load_named(sources)
+    for name, sae in saes.items():
+        if (source := sae.cfg.metadata.get("source") or "tokens") in ("vectors", "model_difference"):
+            use = "use `abstopk eval`" if source == "vectors" else "use `abstopk diff`"
+            raise ConfigError(f"{name} was trained on {source}, and this measures SAEs of one language model; {use}.")
     model = str(model) if isinstance(model, PurePath) else model
     text = None if text is None else str(text)
     require_one_place(list(saes.values()), same_model=model is not None)
@@ -245,7 +229,7 @@ def find_text(
     specs = specs_of_sae(Path(origin), first, model_name=model_name, text=text, device=device, is_loaded=is_loaded)
     require_device("device", specs.model.device)
     part: TextPart = "held_out" if text is None else "all"
-    with explaining_options(text):
+    with errors_in("", "" if text is None else EXPLAINED):
         load_text(specs.text, part)  # report an unreadable text before the model is loaded
     return LoadedSAEs(
         dict(saes),

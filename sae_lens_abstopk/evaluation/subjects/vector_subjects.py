@@ -16,7 +16,7 @@ from sae_lens_abstopk.model.model_spec import require_device, resolve_device
 from sae_lens_abstopk.model.representations import Representations, represent_rows
 from sae_lens_abstopk.model.text_store import CODES_OF_A_PASS
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import errors_in, require_given, require_same_width
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.system.typed_values import field_types, from_keys
 from sae_lens_abstopk.system.yaml_files import run_configs
@@ -131,18 +131,18 @@ def vector_subjects(
     """
     recorded = [_recorded(Path(sources[name]), sae) for name, sae in saes.items()]
     if data is None:
-        if not recorded[0].get("dataset_path"):
-            raise ConfigError(f"{next(iter(sources.values()))} does not name its vectors; give --data FILE.")
+        what = f"the name of the vectors of {next(iter(sources.values()))}"
+        require_given(what, recorded[0].get("dataset_path"), "give --data FILE")
         spec = _spec(recorded[0])
     else:
         plain = {"dataset_name": None, "split": "train", "column_name": ANY_COLUMN}
         spec = _spec(recorded[0] | plain | text_keys("data", str(data)) | {"group": None, "held_out_every": None})
     on = resolve_device("device", device)
     require_device("device", on)
-    vectors = _opened(spec, data, on)
+    with errors_in("", " Give other vectors than those of the run with --data FILE." if data is None else ""):
+        vectors = open_rows(spec, device=on)
     for name, sae in saes.items():
-        if sae.cfg.d_in != vectors.d_in:
-            raise ConfigError(f"{vectors.name} is {vectors.d_in} wide, and {name} takes vectors of {sae.cfg.d_in}.")
+        require_same_width(vectors.name, vectors.d_in, name, sae.cfg.d_in)
     vectors.require_sound()
     part: VectorPart = "all" if spec.held_out_every is None else "held_out"
     vectors.part(spec, part)  # a missing group is reported now
@@ -172,12 +172,3 @@ def _spec(recorded: Mapping[str, Any]) -> VectorSpec:
     embeds = recorded.get("model_name") and path.suffix not in ARRAYS  # an array holds vectors, whatever the run read
     model = os.path.expanduser(str(recorded["model_name"])) if embeds else ""
     return from_keys(VectorSpec, {**recorded, "dataset_path": str(path), "model_name": model})
-
-
-def _opened(spec: VectorSpec, data: str | Path | None, device: str) -> Vectors:
-    try:
-        return open_rows(spec, device=device)
-    except ConfigError as error:
-        if data is not None:
-            raise
-        raise ConfigError(f"{error} Give other vectors than those of the run with --data FILE.") from None

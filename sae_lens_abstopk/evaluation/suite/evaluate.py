@@ -47,7 +47,7 @@ from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.language_model import load_tokenizer
 from sae_lens_abstopk.model.model_shape import read_model_config
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_choice
 from sae_lens_abstopk.system.folder_lock import run_folder_lock
 from sae_lens_abstopk.system.provenance import CODE_DIGEST, environment
 from sae_lens_abstopk.system.terminal import PrintableConsole, StageProgress, stages_bar
@@ -102,16 +102,14 @@ def evaluate(
     if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else saes)):
         raise ConfigError("evaluate reads SAEs from folders; save the one in memory by save_model(FOLDER).")
     out = Path(out)
-    loaded = load_measured(saes, model=model_name, text=text, data=data, show=show, device=device)
+    loaded = load_measured(saes, model=model_name, text=text, data=data, show=show, labels=labels, device=device)
     if isinstance(loaded, VectorSubjects):
         suite, tasks = _suite_of_vectors(loaded, suite or "vectors", labels, local, seed)
-    elif labels is not None:
-        raise ConfigError("--labels names a column of vectors, and these SAEs were trained on a language model.")
     else:
         suite = _loaded(suite or "full")
         tasks = tasks_of_suite(suite, local=local, seed=seed)
-    if unknown := sorted(set(groups or {}) - set(loaded.saes)):
-        raise ConfigError(f"groups names {', '.join(unknown)}, not among the SAEs {', '.join(loaded.saes)}.")
+    for name in groups or ():
+        require_choice("groups: SAE", name, loaded.saes)
     groups = seed_groups(loaded.saes, loaded.sources) if groups is None else groups
     measured_on = {"model": loaded.model_name, "text": loaded.text_name, "held_out": loaded.held_out, "seed": seed}
     refuse_overwriting(out, loaded.sources.values(), suite, measured_on)

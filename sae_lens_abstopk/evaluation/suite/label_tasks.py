@@ -11,7 +11,7 @@ from sae_lens_abstopk.evaluation.subjects.vector_subjects import VectorSubjects
 from sae_lens_abstopk.evaluation.suite.suite import rows_of_both_poles
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task
 from sae_lens_abstopk.model.representations import ROW
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_range
 
 MOST_VALUES = 20
 """Most values of a column; each takes a probe of its own."""
@@ -39,10 +39,7 @@ def tasks_of_labels(
     values = subjects.vectors.column(column)
     labels = {row: str(value) for row, value in enumerate(values) if value is not None and value == value}
     kinds = sorted(set(labels.values()))
-    if not 2 <= len(kinds) <= MOST_VALUES:
-        raise ConfigError(
-            f"labels={column!r}: the column has {len(kinds)} different values; probing takes 2 to {MOST_VALUES}."
-        )
+    require_range(f"labels={column!r}: different values", len(kinds), at_least=2, at_most=MOST_VALUES)
     if len(kinds) == 2:
         return {column: _task(subjects, column, labels, (kinds[0], kinds[1]), per_pole, seed)}
     tasks = {}
@@ -70,11 +67,9 @@ def _task(
             rows, of_b = rows[drawn], of_b[drawn]
         pairs = zip(rows.tolist(), of_b.tolist(), strict=True)
         examples += [Example(str(row), pole, str(groups[row]), split=split or None) for row, pole in pairs]
-    try:
+    with errors_in(f"labels of {name!r} ({poles[0]!r} and {poles[1]!r}): "):
         task = Task(name, poles, tuple(examples), reads=(ROW,), source=subjects.text_name)
         Labelled(task.labels, task.split(seed), task.groups, seed).check()
-    except ConfigError as error:
-        raise ConfigError(f"labels of {name!r} ({poles[0]!r} and {poles[1]!r}): {error}") from None
     return task
 
 

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
 from sae_lens_abstopk.evaluation.suite.suite import Suite, task_key
-from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import why_not_written, write_whole
+from sae_lens_abstopk.system.errors import ConfigError, errors_in
+from sae_lens_abstopk.system.files import reason_of, write_whole
 
 RESULTS_FILENAME = "results.json"
 NOT_IN_FILE_NAMES = re.compile(r'[/\\:*?"<>|\s]')
@@ -34,10 +34,8 @@ def refuse_overwriting(
     path = out / RESULTS_FILENAME
     if not path.is_file():
         return
-    try:
+    with errors_in("", " Move that file away, or name another folder; finished parts are kept."):
         before = read_results(path)
-    except ConfigError as error:
-        raise ConfigError(f"{error} Move that file away, or name another folder; finished parts are kept.") from None
     lost = _lost_results(before, {identity_of(source) for source in sources}, suite)
     for key, value in (measured_on or {}).items():
         if (was := getattr(before, key)) != value:
@@ -92,8 +90,7 @@ class FinishedParts:
             write_whole(path, json.dumps({"digest": digest, "part": adapter.dump_python(made, mode="json")}))
         except OSError as error:  # the part took hours: keep it in memory if it cannot be written
             warnings.warn(
-                f"{path} could not be written ({why_not_written(error)}): this part is measured again after an "
-                "interruption.",
+                f"{path} could not be written ({reason_of(error)}): this part is measured again after an interruption.",
                 stacklevel=2,
             )
         return made

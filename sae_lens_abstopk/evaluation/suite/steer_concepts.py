@@ -21,7 +21,7 @@ from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.language_model import require_chat_template
 from sae_lens_abstopk.saes.loading import require_all_heads
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, errors_in
 from sae_lens_abstopk.system.terminal import StageProgress
 
 # tokens for the estimate of a latent's scale
@@ -35,13 +35,9 @@ def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: Steer
     check_prompts(subjects.tokenizer, tasks, options)
     if options.behaviour is not None and options.behaviour.questions:
         for name, sae in subjects.saes.items():
-            try:
+            with errors_in(f"steering.behaviour: multiple-choice questions for {name}: ", " Or set questions: 0."):
                 require_constant(sae)
                 steered_module(subjects.model, sae, hook_name=subjects.model_spec.hook_name)
-            except ConfigError as error:
-                raise ConfigError(
-                    f"steering.behaviour cannot ask {name} multiple-choice questions: {error} Or set questions: 0."
-                ) from None
 
 
 def check_prompts(tokenizer: Any, tasks: Mapping[str, Task], options: SteeringOptions) -> None:

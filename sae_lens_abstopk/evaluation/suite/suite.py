@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Annotated, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
 from sae_lens_abstopk.evaluation.steering.doses import Count, DoseOptions
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_lm_eval
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task
 from sae_lens_abstopk.evaluation.tasks.task import Task
-from sae_lens_abstopk.system.errors import ConfigError, require_range
-from sae_lens_abstopk.system.typed_values import explain
+from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_choice, require_distinct, require_range
+from sae_lens_abstopk.system.typed_values import parsed
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, shipped_file
 
 
@@ -75,9 +75,7 @@ class Suite(_Section):
 
     @model_validator(mode="after")
     def _tasks_fit(self) -> Self:
-        keys = [task_key(name) for name in self.tasks]
-        if twice := sorted({key for key in keys if keys.count(key) > 1}):
-            raise ValueError(f"two tasks are named {', '.join(twice)}; results are kept by name, so rename one.")
+        require_distinct("the task", map(task_key, self.tasks), remedy="results are kept by name, so rename one")
         if self.steering is None:
             return self
         if others := set(self.steering.tasks) - set(self.tasks):
@@ -98,10 +96,8 @@ def load_suite(source: str | Path) -> Suite:
     """Load a suite by name or from a YAML file; task files beside it come before those in the current folder."""
     path = shipped_file(source, data_folder("evals") / "suites", what="suite")
     raw = {"name": path.stem, **read_yaml(path)}
-    try:
-        return Suite.model_validate(raw, context=path)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, raw, Suite)}") from None
+    with errors_in(f"{path}: "):
+        return parsed(Suite, raw, context=path)
 
 
 def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = None, seed: int = 0) -> dict[str, Task]:
@@ -109,16 +105,14 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
     require_range("seed", seed, at_least=0, at_most=2**32 - 1)
     keys = [task_key(name) for name in suite.tasks]
     files = {task_key(name): file for name, file in (local or {}).items()}
-    if unknown := files.keys() - set(keys):
-        raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(keys)}.")
+    for key in files:
+        require_choice("local: task", key, keys)
     tasks = {}
     for key, name in zip(keys, suite.tasks, strict=True):
         task = load_task(name, local=files.get(key))
-        try:
+        with errors_in(f"task {name!r}, with texts_per_pole={suite.texts_per_pole}: "):
             tasks[key] = task = drawn(task, suite.texts_per_pole, seed)
             Labelled(task.labels, task.split(seed), task.groups, seed).check()
-        except ConfigError as error:
-            raise ConfigError(f"task {name!r}, with texts_per_pole={suite.texts_per_pole}: {error}") from None
     for name in suite.steering.tasks if suite.steering else ():
         if tasks[task_key(name)].steering is None:
             raise ConfigError(f"task {name!r} has no steering part; leave it out of steering.tasks.")

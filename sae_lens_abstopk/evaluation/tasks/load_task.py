@@ -1,17 +1,13 @@
 """Load a task by name or from a YAML file."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from sae_lens_abstopk.evaluation.tasks.row_examples import examples_of_rows
 from sae_lens_abstopk.evaluation.tasks.task import Scorer, Task, TaskSteering
 from sae_lens_abstopk.evaluation.tasks.task_schema import SteeringSection, TaskFile
 from sae_lens_abstopk.evaluation.tasks.task_templates import examples_of_templates
-from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
-from sae_lens_abstopk.system.typed_values import explain
+from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_choice
+from sae_lens_abstopk.system.typed_values import parsed
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml
 
 
@@ -33,23 +29,10 @@ def load_task(name_or_path: str | Path, *, local: str | Path | None = None) -> T
     if path.as_posix() in names:
         path = data_folder("evals") / "tasks" / f"{path.as_posix()}.yaml"
     elif path.suffix not in (".yaml", ".yml") or not path.is_file():
-        raise ConfigError(
-            f"task {str(path)!r} is neither a .yaml file nor a task that ships with the package"
-            f"{did_you_mean(path.as_posix(), names) or ';'} tasks: {', '.join(names)}."
-        )
+        require_choice("task", str(path), names, remedy=", or give a .yaml file")
     raw = read_yaml(path)
-    try:
-        return build_task(check_task(raw), path.parent, None if local is None else Path(local))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def check_task(raw: Mapping[Any, Any]) -> TaskFile:
-    """Check a mapping in the form of a task file."""
-    try:
-        return TaskFile.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(explain(error, raw, TaskFile)) from None
+    with errors_in(f"{path}: "):
+        return build_task(parsed(TaskFile, raw), path.parent, None if local is None else Path(local))
 
 
 def build_task(task: TaskFile, folder: Path, local: Path | None = None) -> Task:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_distinct
 
 SPLITS = ("train", "val", "test")
 # 60/20/20 by group: three folds train, one validates, one tests
@@ -74,10 +74,7 @@ class Task:
     about: str = ""
 
     def __post_init__(self) -> None:
-        texts = self.texts
-        if len(set(texts)) < len(texts):
-            twice = next(text for text in texts if texts.count(text) > 1)
-            raise ConfigError(f"the text {twice!r} comes twice; take one out, or make the two differ.")
+        require_distinct("the text", self.texts, remedy="take one out, or make the two differ")
         split_of: dict[str, str] = {}
         for group, name in zip(self.groups, self._splits, strict=True):
             if split_of.setdefault(group, name) != name:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Features, Value, load_dataset
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from sae_lens_abstopk.evaluation.tasks.task_schema import RowSource
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_choice
+from sae_lens_abstopk.system.files import HUB_NAME
 from sae_lens_abstopk.text.documents import open_dataset
 
 READERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -32,30 +31,22 @@ Row = Mapping[str, Any]
 def hub_rows(part: RowSource) -> Iterator[Row]:
     """Read the rows of one split of a Hub data set, never of a local folder with that name."""
     assert part.hub is not None
-    try:
-        validate_repo_id(part.hub)
-        if Path(part.hub).exists():
-            raise HFValidationError("it names something in the current folder too; change to another folder.")
+    with errors_in(f"hub={part.hub!r}, split={part.split!r}: ", " Or read files: load_task(..., local=PATH)."):
+        if not HUB_NAME.fullmatch(part.hub) or Path(part.hub).exists():
+            raise ConfigError("it must be the id of a data set, and not also name something in the current folder.")
         dataset = open_dataset(part.hub, name=part.config, split=part.split, streaming=False)
-    except (HFValidationError, ConfigError) as error:
-        raise ConfigError(
-            f"hub={part.hub!r}, split={part.split!r}: {error} Or read files: load_task(..., local=PATH)."
-        ) from error
     for row in dataset:
         yield dict(row)
 
 
 def file_rows(path: Path) -> list[Row]:
     """Read the rows of a .csv, .tsv (no quoting), .jsonl, .json, .parquet or .conllu (one row per sentence) file."""
-    if path.suffix not in ENDINGS or not path.is_file():
-        raise ConfigError(
-            f"{path} is no file that ends in {', '.join(ENDINGS)}; put it there, or give its folder: "
-            "load_task(..., local=PATH)."
-        )
+    require_choice(f"{path}: the ending", path.suffix, ENDINGS)
     try:
         return list(_conllu(path) if path.suffix == ".conllu" else _read(path))
     except Exception as error:  # any error of datasets, pandas or pyarrow
-        raise ConfigError(f"{path} cannot be read as {path.suffix[1:]}: {error or 'it is empty'}.") from error
+        reason = f"{error or 'it is empty'}" if path.is_file() else "there is no such file"
+        raise ConfigError(f"{path} cannot be read: {reason}; put it there, or load_task(..., local=PATH).") from error
 
 
 def _read(path: Path) -> Iterator[Row]:

@@ -5,14 +5,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_distinct, require_one
 
 Split = Literal["train", "val", "test"]
 
 
 def _distinct(texts: list[str]) -> list[str]:
-    if len(set(texts)) < len(texts):
-        raise ConfigError("an entry comes twice; take one out.")
+    require_distinct("the entry", texts)
     return texts
 
 
@@ -36,8 +35,7 @@ class RowSource(_Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.file is None) == (self.hub is None):
-            raise ConfigError("needs either file (beside the task file) or hub (a data set id).")
+        require_one({"file": self.file, "hub": self.hub})
         return self
 
 
@@ -122,13 +120,13 @@ class TaskFile(_Section):
 
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:
-        if (self.templates is None) == (self.rows is None) or (self.rows is None and self.local is not None):
-            raise ConfigError("give either templates (texts here) or rows (texts from files or the Hub, or local).")
+        require_one({"templates": self.templates, "rows": self.rows})
+        require_one({"templates": self.templates, "local": self.local}, or_none=True)
         sections = {"templates": self.templates, "rows.from": self.rows and self.rows.parts}
         for key, entries in (sections | {"local.from": self.local and self.local.parts}).items():
             for at, entry in enumerate(entries or ()):
-                if entry.pole not in (None, *self.poles):
-                    raise ConfigError(f"{key}.{at}.pole={entry.pole!r} is not one of the poles {self.poles}.")
+                if entry.pole is not None:
+                    require_choice(f"{key}.{at}.pole", entry.pole, self.poles)
         if self.rows is not None:
             self._check_rows(self.rows, "rows")
             self._check_rows(self.local_rows(), "local")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sae_lens_abstopk.evaluation.tasks.task import Example
 from sae_lens_abstopk.evaluation.tasks.task_schema import TaskFile
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_choice
 
 SLOT = re.compile(r"\{([A-Za-z_]\w*)(?:\.(\d+))?(?:~(\d+))?\}")
 BRACES = re.compile(r"\{([^{}]*)\}")
@@ -65,11 +65,9 @@ def expand(template: str, fillers: Mapping[str, Filler], *, most: int | None = N
 
 
 def _name_of(slot: str, fillers: Mapping[str, Filler], template: str) -> str:
-    for name in (slot, slot[0].lower() + slot[1:]):
-        if name in fillers:
-            return name
-    where, known = f"the template {template!r} has the slot {{{slot}}}", ", ".join(fillers) or "none"
-    raise ConfigError(f"{where}, for which there is no filler; fillers: {known}.")
+    name = slot if slot in fillers else slot[0].lower() + slot[1:]
+    require_choice(f"the template {template!r}: slot", name, fillers)
+    return name
 
 
 def _fill(template: str, fillers: Mapping[str, Filler], row_of: Mapping[str, int]) -> Pair:
@@ -88,8 +86,6 @@ def _fill(template: str, fillers: Mapping[str, Filler], row_of: Mapping[str, int
 
     filled = SLOT.sub(value, template)
     first, second = (_of_pole(filled, pole, template) for pole in (0, 1))
-    if first[0] == second[0]:
-        raise ConfigError(f"the template {template!r} gives the same text for both poles: {first[0]!r}.")
     return Pair(texts=(first[0], second[0]), markers=(first[1], second[1]))
 
 

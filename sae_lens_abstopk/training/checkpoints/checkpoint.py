@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from sae_lens_abstopk.system.errors import TrainingStopped
-from sae_lens_abstopk.system.files import file_sha256, sync, why_not_written
+from sae_lens_abstopk.system.files import file_sha256, reason_of, sync
 from sae_lens_abstopk.system.ranks import OtherRankError, this_rank
 
 MANIFEST = "checkpoint.json"
@@ -57,7 +57,7 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
         raise
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save raises a plain RuntimeError
         raise CheckpointError(
-            f"the checkpoint {folder} could not be written ({why_not_written(error)}); earlier ones are intact. Fix "
+            f"the checkpoint {folder} could not be written ({reason_of(error)}); earlier ones are intact. Fix "
             "the cause, then continue with --resume."
         ) from error
     finally:
@@ -83,7 +83,7 @@ def all_at_once(folder: Path, *, last: str) -> Iterator[Path]:
             path.replace(folder / path.name)
     except (OSError, SafetensorError) as error:
         raise TrainingStopped(
-            f"the files of {folder} could not be written ({why_not_written(error)}). Free some space or repair the "
+            f"the files of {folder} could not be written ({reason_of(error)}). Free some space or repair the "
             "disk; then start again, or continue with --resume."
         ) from error
     finally:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from sae_lens.constants import SAE_WEIGHTS_FILENAME, TRAINER_STATE_FILENAME
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_choice
 from sae_lens_abstopk.system.folder_lock import LOCK
 from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, flat_keys
 from sae_lens_abstopk.text.text_files import same_text_files, text_files
@@ -114,10 +114,8 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
 
     :data:`HARMLESS` keys may differ. If ``lr`` may change, an unchanged ``lr_end`` in ``cfg`` is scaled with it.
     """
-    if unknown := set(cfg.resume_allows_changes) - {"lr"}:
-        raise ConfigError(
-            f"resume_allows_changes={sorted(unknown)}: of the keys that affect the steps, only lr can change."
-        )
+    for key in cfg.resume_allows_changes:
+        require_choice("resume_allows_changes", key, ("lr",), remedy=": no other key of the steps can change")
     path = folder / CONFIG_FILENAME
     if not path.is_file():
         return

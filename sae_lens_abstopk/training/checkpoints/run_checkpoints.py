@@ -10,7 +10,7 @@ from rich.console import Console
 from sae_lens import TrainingSAE
 
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import lack_of_space, write_whole
+from sae_lens_abstopk.system.files import lack_of_space, require_space, write_whole
 from sae_lens_abstopk.system.ranks import any_rank, least, n_ranks, this_rank, together
 from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, read_yaml
 from sae_lens_abstopk.text.text_files import text_files
@@ -202,5 +202,4 @@ def require_room(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> N
             "(checkpoint_freq=0, save_final_checkpoint=false)"
         )
     for folder, n_bytes in needed.items():
-        if lack := lack_of_space(folder, n_bytes, "what the run saves"):
-            raise ConfigError(f"{lack}; {remedy}.")
+        require_space(folder, n_bytes, "what the run saves", remedy=remedy)

@@ -2,10 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import fields
 from itertools import chain
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from sae_lens import JumpReLUTrainingSAEConfig, MatryoshkaBatchTopKTrainingSAEConfig, TopKTrainingSAEConfig
@@ -16,10 +14,10 @@ from sae_lens_abstopk.model.model_spec import require_device
 from sae_lens_abstopk.saes.centring import BDecInitMethod
 from sae_lens_abstopk.saes.matryoshka import up_to_all
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
-from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS, SparseTrainingSAEConfig
+from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig, require_one_scale
 from sae_lens_abstopk.saes.traits import sparsity_coefficient
-from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
-from sae_lens_abstopk.system.typed_values import require_types
+from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_choice, require_range
+from sae_lens_abstopk.system.typed_values import require_default, require_types
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -65,22 +63,6 @@ OF_DIFFERENCES = ("tuned_model", "adapter", "tuned_device", "exclude_chat_templa
 def section_of(name: str) -> str:
     """Return the config section of the SAE ``name``."""
     return "sae" if name == "sae" else f"companions.{name}"
-
-
-@contextmanager
-def errors_in_section(where: str) -> Iterator[None]:
-    """Prefix the key in an error with ``where``."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(f"{where}.{error}") from None
-
-
-def require_default(cfg: Any, key: str, instead: str, *, section: str = "") -> None:
-    """Raise a :class:`ConfigError` if a key that is not read has a value; ``instead`` is the remedy."""
-    value, default = getattr(cfg, key), next(field.default for field in fields(cfg) if field.name == key)
-    if value != default:
-        raise ConfigError(f"{section}{key}={value!r} has no effect here; leave it out: {instead}.")
 
 
 def require_sae_names(names: Iterable[str], *, where: str) -> None:
@@ -197,11 +179,9 @@ def _saelens_problems(sae: TrainingSAEConfig, where: str) -> Iterator[str]:
     for key in ("d_in", "d_sae"):
         require_range(f"{where}.{key}", getattr(sae, key), at_least=1)
     require_range(f"{where}.k", getattr(sae, "k", None), at_least=1, at_most=sae.d_sae, remedy=" (d_sae)")
-    if isinstance(sae, TopKTrainingSAEConfig) and sae.normalize_activations in RUN_TIME_NORMALISATIONS:
-        yield (
-            f"{where}.normalize_activations={sae.normalize_activations!r} cannot be combined with the losses of "
-            f"{sae.architecture()}; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
-        )
+    if isinstance(sae, TopKTrainingSAEConfig):
+        with errors_in(f"{where}."):
+            require_one_scale(sae, f"the losses of {sae.architecture()} are in other units")
     if _aims_at_l0(sae):
         if sae.target_l0 is None:  # type: ignore[attr-defined]
             yield f"{where}.target_l0 is missing: the quadratic loss aims at it; give it, or k in its place."
@@ -209,7 +189,7 @@ def _saelens_problems(sae: TrainingSAEConfig, where: str) -> Iterator[str]:
     if isinstance(sae, MatryoshkaBatchTopKTrainingSAEConfig):
         if not sae.matryoshka_widths:
             yield f"{where}.matryoshka_widths is missing; list the sizes of the nested prefixes."
-        with errors_in_section(where):
+        with errors_in(f"{where}."):
             sae.matryoshka_widths = up_to_all(sae.matryoshka_widths, sae.d_sae)
 
 

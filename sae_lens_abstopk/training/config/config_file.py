@@ -11,7 +11,7 @@ from typing import Any
 from sae_lens.saes.sae import TrainingSAEConfig
 
 from sae_lens_abstopk.model.model_shape import model_shape
-from sae_lens_abstopk.system.errors import ConfigError, did_you_mean, require_choice, require_range
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_given, require_one, require_range
 from sae_lens_abstopk.system.typed_values import field_types, from_keys, one_or_more, typed_value
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, with_dataset_beside, yaml_document, yaml_value
 from sae_lens_abstopk.training.config.checks import OF_DIFFERENCES, OF_TOKENS, SOURCES, section_of
@@ -24,7 +24,6 @@ from sae_lens_abstopk.training.config.sae_section import (
     companion_section,
     conflicting,
     require_known_keys,
-    require_not_both,
 )
 from sae_lens_abstopk.training.config.training_config import TrackingConfig, TrainingConfig
 from sae_lens_abstopk.vectors.embedding import rows_and_width
@@ -68,9 +67,8 @@ def one_sided_companions(cfg: TrainingConfig) -> dict[str, Any]:
         ConfigError: the architecture has no one-sided counterpart.
     """
     name = cfg.sae.architecture()
-    if name not in ONE_SIDED:
-        known = " or ".join(each.removeprefix("sparse_") for each in ONE_SIDED)
-        raise ConfigError(f"one-sided companions are for sae.architecture {known}, not {name}.")
+    known = [each.removeprefix("sparse_") for each in ONE_SIDED]
+    require_choice("one-sided companions: sae.architecture", name.removeprefix("sparse_"), known)
     changes = {"one_sided.architecture": ONE_SIDED[name], "one_sided_2F.architecture": ONE_SIDED[name]}
     return {f"companions.{key}": value for key, value in (changes | {"one_sided_2F.d_sae": 2 * cfg.sae.d_sae}).items()}
 
@@ -90,19 +88,12 @@ def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
     base, variant = split_variant(source)
     path = Path(base)
     if path.suffix not in YAML:
-        if base not in (known := preset_names()):
-            raise ConfigError(
-                f"config {str(source)!r}: {base!r} is not a .yaml file or a preset{did_you_mean(base, known)}; "
-                f"presets: {', '.join(known)}."
-            )
+        require_choice(f"config {str(source)!r}: preset", base, preset_names(), remedy=", or give a .yaml file")
         path = data_folder("training_configs") / f"{base}.yaml"
     elif not path.is_file():
         raise ConfigError(f"{path}: no such file. Presets: {', '.join(preset_names())}.")
-    if variant and variant not in (known := variant_names()):
-        raise ConfigError(
-            f"config {str(source)!r}: {variant!r} is not a variant{did_you_mean(variant, known)}; variants: "
-            f"{', '.join(known)}."
-        )
+    if variant:
+        require_choice(f"config {str(source)!r}: the variant", variant, variant_names())
     raw = read_yaml(path)
     if variant:
         apply_variant(raw, read_yaml(data_folder("training_configs") / "variants" / f"{variant}.yaml"))
@@ -143,10 +134,7 @@ def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, A
     for key, value in values.items():
         *sections, last = key.split(".")
         for other in (".".join([*sections, name]) for name in conflicting(last)):
-            if other in values:
-                raise ConfigError(
-                    f"the overrides give both {key} and {other}, which stand for the same; give one of them."
-                )
+            require_one({key: key, other: other if other in values else None})
         at: Any = raw
         for section in sections:
             at = at.setdefault(section, {})
@@ -192,7 +180,8 @@ def _build(raw: dict[str, Any], vectors: Vectors | None) -> TrainingConfig:
     raw = {key: typed_value(key, value, types[key]) for key, value in raw.items()}
     sae_section, logger = raw.pop("sae", {}), raw.pop("logger", {})
     _resolve_layer(raw)
-    require_not_both(raw, RUN_SHORTHANDS)
+    for pair in RUN_SHORTHANDS:
+        require_one({key: raw.get(key) for key in pair}, or_none=True)
     for shorthand, key in (("data", "dataset_path"), ("column", "column_name"), ("model", "model_name")):
         if shorthand in raw:
             raw[key] = raw.pop(shorthand)
@@ -250,8 +239,7 @@ def _fill_from_vectors(raw: dict[str, Any], sae_section: dict[str, Any], batch: 
 
 
 def _width_of_model(raw: Mapping[str, Any]) -> int:
-    if not (name := raw.get("model_name")):
-        raise ConfigError("model_name is missing; the config has to name it.")
+    require_given("model_name", name := raw.get("model_name", ""), "the config has to name it")
     model_class = raw.get("model_class_name", TrainingConfig.model_class_name)
     return model_shape(os.path.expanduser(name), model_class, raw.get("model_from_pretrained_kwargs")).width
 

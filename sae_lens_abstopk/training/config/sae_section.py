@@ -9,10 +9,17 @@ from sae_lens.saes.sae import TrainingSAEConfig
 import sae_lens_abstopk.saes  # noqa: F401  # registers the architectures
 from sae_lens_abstopk.saes.loading import IMPORTS_VARIABLE, import_architectures
 from sae_lens_abstopk.saes.traits import sparsity_coefficient
-from sae_lens_abstopk.system.errors import ConfigError, did_you_mean, require_range
+from sae_lens_abstopk.system.errors import (
+    ConfigError,
+    did_you_mean,
+    errors_in,
+    require_choice,
+    require_given,
+    require_one,
+    require_range,
+)
 from sae_lens_abstopk.system.typed_values import field_types, typed_value
 from sae_lens_abstopk.system.yaml_files import data_folder
-from sae_lens_abstopk.training.config.checks import errors_in_section
 
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
 """Keys of SAELens's config that are deprecated or record versions."""
@@ -42,12 +49,9 @@ def offered_architectures() -> list[str]:
 def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingSAEConfig]:
     """Return the config class of an architecture by its name in a config file."""
     import_architectures()
-    offered = offered_architectures()
-    if architecture not in offered and architecture not in OUR_NAMES.values():
-        raise ConfigError(
-            f"{where}.architecture={architecture!r} is not known{did_you_mean(architecture, offered)}; "
-            f"use one of {', '.join(offered)}, or set {IMPORTS_VARIABLE} to the module that registers it."
-        )
+    if architecture not in OUR_NAMES.values():
+        remedy = f", or set {IMPORTS_VARIABLE} to the module that registers it"
+        require_choice(f"{where}.architecture", architecture, offered_architectures(), remedy=remedy)
     return SAE_TRAINING_CLASS_REGISTRY[OUR_NAMES.get(architecture, architecture)][1]
 
 
@@ -58,28 +62,21 @@ def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingS
     name = str(raw.pop("architecture", "abstopk"))
     require_known_keys(raw, types, where=where, of=f" of the architecture {name}")
     values = {key: typed_value(f"{where}.{key}", value, types[key]) for key, value in raw.items()}
-    require_not_both(values, SAE_SHORTHANDS.items(), where=where)
+    for pair in SAE_SHORTHANDS.items():
+        require_one({f"{where}.{key}": values.get(key) for key in pair}, or_none=True)
     if "expansion_factor" in values and "d_in" in values:
         values["d_sae"] = _multiple_of_d_in("expansion_factor", values, where)
     for key in ("d_in", "d_sae"):
-        if key not in values:
-            raise ConfigError(f"{where}.{key} is missing; give it, or for d_sae an expansion_factor.")
+        require_given(f"{where}.{key}", key in values, "give it, or for d_sae an expansion_factor")
     if "k_fraction" in values:
         values["k"] = _multiple_of_d_in("k_fraction", values, where)
     if "signed_expansion_factor" in values:
         values["signed_share"] = _multiple_of_d_in("signed_expansion_factor", values, where) / values["d_sae"]
     if name == "jumprelu" and "k" in values:
-        require_not_both(values, [("target_l0", "k")], where=where)
+        require_one({f"{where}.{key}": values.get(key) for key in ("target_l0", "k")}, or_none=True)
         values["target_l0"] = float(values.pop("k"))
-    with errors_in_section(where):
+    with errors_in(f"{where}."):
         return sae_config_class(name, where=where)(**values)
-
-
-def require_not_both(values: Mapping[str, Any], pairs: Iterable[tuple[str, str]], *, where: str = "") -> None:
-    """Raise a :class:`ConfigError` if a shorthand and its key, which stand for the same, both have a value."""
-    for shorthand, key in pairs:
-        if values.get(shorthand) is not None and values.get(key) is not None:
-            raise ConfigError(f"{where}{': ' * bool(where)}give {key} or {shorthand}, not both.")
 
 
 def _multiple_of_d_in(shorthand: str, values: dict[str, Any], where: str) -> int:
@@ -118,8 +115,7 @@ def apply_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
         sae["k"] = targets["sae"]
     raw["sae"] = companion_section(sae, variant["sae"] | {"remove": variant.get("remove")}, "sae")
     if "target_l0" in variant:
-        if "k" not in sae:
-            raise ConfigError("the variant holds L0 at sae.k of the config, which has none; set sae.k there.")
+        require_given("sae.k", "k" in sae, "set it in the config, since the variant holds L0 at it")
         raw["target_l0"] = {"sae": sae["k"]}
 
 

@@ -1,6 +1,5 @@
 """The training config and its section ``logger``: SAELens's configs with more keys, checked when they are made."""
 
-import importlib.util
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, NoReturn, Self
@@ -12,14 +11,12 @@ from typing_extensions import override
 
 from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.model.model_spec import ModelSpec, resolve_device
-from sae_lens_abstopk.system.errors import ConfigError, require_range
-from sae_lens_abstopk.system.typed_values import from_keys, require_types
+from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_package, require_range
+from sae_lens_abstopk.system.typed_values import from_keys, require_default, require_types
 from sae_lens_abstopk.text.text_spec import TextSpec
 from sae_lens_abstopk.training.config.checks import (
     LOGGER_WITHOUT_EFFECT,
     check_config,
-    errors_in_section,
-    require_default,
     section_of,
 )
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
@@ -73,10 +70,8 @@ class TrackingConfig(LoggingConfig):
     def require_packages(self) -> None:
         """Raise a :class:`ConfigError` if a tracker's package is missing."""
         for package in ("mlflow", "tensorboard"):
-            if getattr(self, f"log_to_{package}") and importlib.util.find_spec(package) is None:
-                raise ConfigError(
-                    f"logger.log_to_{package}=true needs {package}: pip install 'sae-lens-abstopk[{package}]'."
-                )
+            if getattr(self, f"log_to_{package}"):
+                require_package(package, f"logger.log_to_{package}=true")
 
 
 @dataclass
@@ -219,7 +214,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         """Return a checked copy, since values may have been set after the config was made."""
         saes: dict[str, Any] = {}
         for name, sae in self.all_saes.items():
-            with errors_in_section(section_of(name)):
+            with errors_in(f"{section_of(name)}."):
                 saes[name] = replace(sae, device="cpu")  # the run decides the device
             saes[name].metadata = sae.metadata
         return replace(self, sae=saes.pop("sae"), companions=saes, logger=replace(self.logger))

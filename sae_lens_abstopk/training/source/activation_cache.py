@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, NonNegativeInt, ValidationError
+from pydantic import BaseModel, NonNegativeInt
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk.model.model_shape import model_files
 from sae_lens_abstopk.saes.loading import ESTIMATED
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
-from sae_lens_abstopk.system.files import file_sha256, inside, lack_of_space, sync, why_not_written, write_whole
+from sae_lens_abstopk.system.files import file_sha256, inside, reading, reason_of, require_space, sync, write_whole
 from sae_lens_abstopk.system.folder_lock import LOCK, acquire
 from sae_lens_abstopk.text.text_files import same_text_files, text_files
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -114,9 +114,9 @@ class ActivationCache:
     def require_room(self, cfg: TrainingConfig) -> None:
         """Raise a :class:`ConfigError` if the activations of a run do not fit on the disk."""
         rows = _rows_served(cfg) + cfg.n_batches_in_buffer * cfg.text_spec.kept_positions - self.n_rows
-        lack = lack_of_space(self.folder, rows * cfg.sae.d_in * torch.bfloat16.itemsize, "activation_cache")
-        if rows > 0 and lack is not None:
-            raise ConfigError(f"{lack}; free some, name a folder on another disk, or leave activation_cache out.")
+        needed = rows * cfg.sae.d_in * torch.bfloat16.itemsize
+        remedy = "free some, name a folder on another disk, or leave activation_cache out"
+        require_space(self.folder, needed, "activation_cache", remedy=remedy)
 
     def lacks_rows(self, cfg: TrainingConfig) -> bool:
         """Return whether the cache has fewer rows than a run needs."""
@@ -199,23 +199,17 @@ class ActivationCache:
         except (OSError, SafetensorError) as error:
             partial.unlink(missing_ok=True)
             raise CacheNotWrittenError(
-                f"activation_cache={str(self.folder)!r} could not be written ({why_not_written(error)}); its earlier "
+                f"activation_cache={str(self.folder)!r} could not be written ({reason_of(error)}); its earlier "
                 "content is intact. Fix the cause, then continue with --resume."
             ) from error
 
     def _load(self, number: int) -> Sequence[torch.Tensor]:
         shard = self.manifest.shards[number]
         path = inside(self.folder, shard.file, where=str(self.folder / MANIFEST))
-        try:
-            if file_sha256(path) == shard.sha256:
-                return load_file(path)["activations"].split(shard.rows)
-            problem = "is damaged (its SHA-256 differs)"
-        except (OSError, SafetensorError, KeyError, RuntimeError, TypeError) as error:  # rows that do not add up too
-            problem = f"cannot be read ({error})"
-        raise ConfigError(
-            f"activation_cache: {path} {problem}; delete {self.folder}, which the next run fills again, or name "
-            "another."
-        )
+        with reading(path, f"delete {self.folder}, which the next run fills again, or name another activation_cache"):
+            if file_sha256(path) != shard.sha256:
+                raise ValueError("its SHA-256 differs")
+            return load_file(path)["activations"].split(shard.rows)
 
     def _write_manifest(self) -> None:
         write_whole(self.folder / MANIFEST, self.manifest.model_dump_json(indent=1) + "\n")
@@ -241,9 +235,5 @@ def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:
 
 
 def _read_manifest(path: Path) -> Manifest:
-    try:
+    with reading(path, "delete this activation cache, or name another"):
         return Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc'])) or 'the text'}: {first['msg']}"
-        raise ConfigError(f"{path} is not a manifest of an activation cache ({problem}); delete the folder.") from None

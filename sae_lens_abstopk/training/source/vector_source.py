@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import require_range
 from sae_lens_abstopk.system.ranks import n_ranks, this_rank
 from sae_lens_abstopk.training.source.activation_source import SourcePosition
 from sae_lens_abstopk.vectors.vectors import Vectors
@@ -41,11 +41,8 @@ class VectorSource:
         recorded: dict[str, Any],
         random_signs: bool = False,
     ) -> None:
-        if len(rows) < batch_size:
-            raise ConfigError(
-                f"{vectors.name} has {len(rows):,} rows to train on, fewer than a batch: give more, or lower "
-                f"train_batch_size_tokens={batch_size:,}."
-            )
+        remedy = f" (train_batch_size_tokens): give more, or lower it, since {vectors.name} has fewer than a batch"
+        require_range("rows to train on", len(rows), at_least=batch_size, remedy=remedy)
         self.d_in = vectors.d_in
         self._vectors, self._rows, self._batch_size, self._recorded = vectors, rows, batch_size, recorded
         self._n_batches, self._random_signs = 0, random_signs

@@ -12,7 +12,7 @@ from sae_lens.saes.sae import TrainingSAEConfig
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
 from sae_lens_abstopk.saes.traits import sparsity_coefficient
-from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped, require_distinct
 from sae_lens_abstopk.system.yaml_files import data_folder, shipped_file
 from sae_lens_abstopk.training.config.checks import require_sae_names
 from sae_lens_abstopk.training.config.config_file import apply_overrides, build_config, named_config, read_raw
@@ -54,8 +54,7 @@ class Variant(BaseModel):
 
 
 def _each_once(values: list[int]) -> list[int]:
-    if len(set(values)) < len(values):
-        raise ValueError(f"{values} holds a value twice, and its runs would share a folder.")
+    require_distinct("the value", values, remedy="its runs would share a folder")
     return values
 
 

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from sae_lens_abstopk.model.check_hook import check_hook
 from sae_lens_abstopk.model.check_pair import check_pair
 from sae_lens_abstopk.model.language_model import require_tokenizer
-from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError, TrainingStopped
-from sae_lens_abstopk.system.typed_values import explain
+from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError, TrainingStopped, errors_in
+from sae_lens_abstopk.system.typed_values import parsed
 from sae_lens_abstopk.system.yaml_files import read_yaml
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -32,11 +32,8 @@ M = TypeVar("M", bound=FileModel)
 
 def read_as(model: type[M], path: Path) -> M:
     """Read a YAML file; raise a :class:`ConfigError` with the file, the key, its value and what is allowed."""
-    raw = read_yaml(path)
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, raw, model)}") from None
+    with errors_in(f"{path}: "):
+        return parsed(model, read_yaml(path))
 
 
 def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console, dry_run: bool = False) -> list[str]:

@@ -1,7 +1,6 @@
 """Sweeps: one file that describes many runs, trained one after the other or as jobs of a cluster."""
 
 import hashlib
-import importlib.util
 import itertools
 import re
 import shlex
@@ -14,7 +13,7 @@ from annotated_types import Len
 from pydantic import Field
 from rich.console import Console
 
-from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped, require_package
 from sae_lens_abstopk.system.terminal import PrintableConsole
 from sae_lens_abstopk.system.yaml_files import data_folder, shipped_file, yaml_text
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
@@ -189,8 +188,7 @@ def submit_sweep(
         ConfigError: submitit is missing or rejects the cluster or a parameter.
         TrainingStopped: at the end, if jobs on this machine failed.
     """
-    if importlib.util.find_spec("submitit") is None:
-        raise ConfigError("--launcher submitit needs submitit: pip install 'sae-lens-abstopk[slurm]'.")
+    require_package("submitit", "--launcher submitit", extra="slurm")
     import submitit
     from submitit.core.utils import UncompletedJobError
 

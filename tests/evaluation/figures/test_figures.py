@@ -168,11 +168,11 @@ def test_tasks_and_saes_can_be_chosen_and_keep_their_marks(results: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--kind", "auc"], "use one of fvu, auroc, coverage, dose-response, effect-cost, two-sidedness"),
-        (["--kind", "auroc", "--out", "a.jpg"], "use one of .svg, .pdf, .png"),
-        (["--kind", "auroc", "--out", "no/such/a.svg"], "cannot write no/such/a.svg: No such file"),
-        (["--kind", "auroc", "--task", "tense"], "task='tense' is not known; use one of gender, cost $x_1$"),
-        (["--kind", "auroc", "--sae", "x"], "use one of signed-0, signed-1, topk-0"),
+        (["--kind", "auc"], "one of fvu, auroc, coverage, dose-response, effect-cost, two-sidedness"),
+        (["--kind", "auroc", "--out", "a.jpg"], "one of .svg, .pdf, .png"),
+        (["--kind", "auroc", "--out", "no/such/a.svg"], "no/such/a.svg cannot be written (No such file"),
+        (["--kind", "auroc", "--task", "tense"], "task='tense' must be one of gender, cost $x_1$"),
+        (["--kind", "auroc", "--sae", "x"], "one of signed-0, signed-1, topk-0"),
     ],
 )
 def test_a_mistake_names_what_is_allowed(

@@ -120,8 +120,8 @@ def test_the_command_answers_a_mistake_in_one_sentence_and_writes_nothing(tmp_pa
     (tmp_path / "file").write_text("")
     before = sorted(tmp_path.iterdir())
     for arguments, sentence in (
-        ([str(tmp_path / "none.json")], "no such results file"),
-        ([str(a), str(a)], "is given twice"),
+        ([str(tmp_path / "none.json")], "none.json is missing"),
+        ([str(a), str(a)], "comes twice"),
         ([str(a), str(b)], f"{a} and {b} both have an SAE 'topk'"),
     ):
         done = invoke(*arguments, "--out", str(tmp_path / "out"))

@@ -60,10 +60,10 @@ def test_every_key_of_the_document_is_described_in_the_readme() -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"{", "is not a results file of this version: the document: invalid json"),
-        (b"\xff\xfe\x00binary", "is not a results file of this version: the document: invalid json"),
-        (b'{"schema_version": 2}', "is not a results file of this version: schema_version: input should be 1"),
-        (b'{"saes": {"a": {"colour": 1}}}', "write it again with `abstopk eval`"),
+        (b"{", "is missing or damaged (the text: Invalid JSON"),
+        (b"\xff\xfe\x00binary", "is missing or damaged (the text: Invalid JSON"),
+        (b'{"schema_version": 2}', "schema_version: Input should be 1"),
+        (b'{"saes": {"a": {"colour": 1}}}', "`abstopk eval` writes results.json"),
     ],
 )
 def test_another_file_is_refused(content: bytes, sentence: str, tmp_path: Path) -> None:
@@ -84,17 +84,14 @@ def test_unknown_keys_and_measurements_of_what_is_not_listed_are_refused(tmp_pat
     raw = json.loads(results_document().model_dump_json())
     raw["saes"]["topk"]["colour"] = "blue"
     (tmp_path / "r.json").write_text(json.dumps(raw))
-    with pytest.raises(ConfigError, match=r"saes\.topk\.colour: extra inputs are not permitted"):
+    with pytest.raises(ConfigError, match=r"saes\.topk\.colour: Extra inputs are not permitted"):
         read_results(tmp_path / "r.json")
     document = results_document()
     del document.saes["topk"]
-    refused(
-        document,
-        r"r\.json is .*: reconstruction has the sae 'topk', which is not in saes \(batch_abstopk",
-    )
+    refused(document, r"r\.json is .*: reconstruction: sae='topk' must be one of batch_abstopk")
     document = results_document()
     del document.tasks["gender"]
-    refused(document, r"steering has the task 'gender', which is not in tasks \(sentiment, tense")
+    refused(document, r"steering: task='gender' must be one of sentiment, tense")
 
 
 def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_module_is_named_from_the_base_model_on(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"intervention": Intervention("clamp", "clamp", 2.0, 5)}, "operator='clamp' .*operator='add'"),
+        ({"intervention": Intervention("clamp", "clamp", 2.0, 5)}, "operator='clamp' must be add"),
         ({"sae": topk_sae(normalize_activations="layer_norm")}, "'layer_norm'.* by_gain=False"),
         ({"hook_name": "lm_head"}, "inside the base model"),
     ],

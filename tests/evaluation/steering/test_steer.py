@@ -346,7 +346,7 @@ def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tin
 @pytest.mark.parametrize(
     ("kind", "options", "sentence"),
     [
-        ("gpt2", {"latent": 64}, "latent=64 .* 0 to 63"),
+        ("gpt2", {"latent": 64}, "latent=64 must be at least 0 and below 64"),
         ("gpt2", {"latent": 1, "direction": torch.ones(32)}, "do not go together"),
         ("gpt2", {}, "latent=None.* give a strength with latent="),
         ("gpt2", {"latent": 1, "strength": None}, "strength=None"),

@@ -30,7 +30,7 @@ from sae_lens_abstopk.training.train import train
         ("steering: {tasks: [size], behaviour: {n: 1}}", "steering.behaviour: unknown key 'n'; keys here: task, inst"),
         ("tasks: [size]\nsteering: {tasks: [gender]}", "steering.tasks has gender, missing from `tasks`"),
         ("tasks: [size]\nsteering: {tasks: [size], behaviour: {}}", "behaviour.task='refusal' is not among"),
-        ("tasks: [size, there/size.yaml]", "two tasks are named size"),
+        ("tasks: [size, there/size.yaml]", "the task 'size' comes twice"),
         ("- 1", "the top level must be a mapping"),
     ],
 )
@@ -59,12 +59,12 @@ def test_mistakes_are_refused_before_anything_runs(tmp_path: Path, small: dict[s
     in_memory: Any = SAE.load_from_disk(trained)
     behaviour = {**small["steering"], "behaviour": {"task": small["tasks"][0]}}
     mistakes: list[tuple[Any, dict[str, Any], str]] = [
-        ([trained], {"suite": "ful"}, r"suite 'ful' is neither a \.yaml file nor one of full, probing"),
-        ([trained], {"local": {"sst2": tmp_path}}, "not among the tasks .*temperature"),
+        ([trained], {"suite": "ful"}, r"suite='ful' must be one of full, probing.* \.yaml file"),
+        ([trained], {"local": {"sst2": tmp_path}}, "task='sst2' must be temperature"),
         ([tmp_path / "nothing"], {}, "no such folder; an SAE of the Hub is named RELEASE:SAE_ID"),
         ([trained], {"suite": Suite(**{**small, "texts_per_pole": 4})}, "texts_per_pole=4: .*needs at least 5"),
         ([trained], {"suite": Suite(**{**small, "steering": behaviour})}, "'temperature' must be a refusal task"),
-        ({"mine": trained}, {"groups": {"yours": "a"}}, "groups names yours, not among the SAEs mine"),
+        ({"mine": trained}, {"groups": {"yours": "a"}}, "groups: SAE='yours' must be mine"),
         ([trained], {"seed": -1}, "seed=-1 must be at least 0 and at most 4294967295"),
         *((saes, {}, r"save the one in memory by save_model\(FOLDER\)") for saes in (in_memory, {"a": in_memory})),
     ]
@@ -78,17 +78,17 @@ def test_steering_that_cannot_run_is_refused_before_anything_is_measured(
     trained: Path, raw_config: dict[str, Any], asking: dict[str, Any], chat_model: Path, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"suite": Suite(**asking), "out": tmp_path / "out"}
-    with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
+    with pytest.raises(ConfigError, match="tokenizer's chat template is missing"):
         evaluate([trained], **options)
     cfg = shutil.copytree(trained, tmp_path / "normalising") / "cfg.json"
     cfg.write_text(cfg.read_text().replace('"normalize_activations": "none"', '"normalize_activations": "layer_norm"'))
     normalising = {"normalising": tmp_path / "normalising"}
-    with pytest.raises(ConfigError, match=r"ask normalising .*normalises each activation"):
+    with pytest.raises(ConfigError, match=r"for normalising: .*scales each activation"):
         evaluate(normalising, **options, model_name=str(chat_model))
     inside = {"hook_name": "blocks.2.hook_mlp_out", "model_class_name": "TransformerBridge"}
     config = build_config({**raw_config, **inside, "output_path": str(tmp_path / "mlp")})
     of_mlp = train(config, console=Console(quiet=True)).folders["sae"]
-    with pytest.raises(ConfigError, match=r"ask mlp .*hook_mlp_out' is not in .* set questions: 0"):
+    with pytest.raises(ConfigError, match=r"for mlp: .*hook_mlp_out' is not in .* set questions: 0"):
         evaluate({"mlp": of_mlp}, **options, model_name=str(chat_model))
     assert not (tmp_path / "out" / "parts").exists()
 
@@ -97,12 +97,12 @@ def test_a_comparison_that_cannot_be_evaluated_is_refused_before_it_trains(
     tiny_llama: Path, raw_config: dict[str, Any], asking: dict[str, Any], chat_model: Path, tmp_path: Path
 ) -> None:
     check_suite(Suite(**asking), str(chat_model))
-    with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
+    with pytest.raises(ConfigError, match="tokenizer's chat template is missing"):
         check_suite(Suite(**asking), str(tiny_llama))
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(raw_config))
     content = {"config": str(tmp_path / "base.yaml"), "k": [3], "seeds": [0], "variants": {"abstopk": {}}}
     (tmp_path / "comparison.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(ConfigError, match="task 'nothing' is neither a"):
+    with pytest.raises(ConfigError, match="task='nothing' must be"):
         compare(tmp_path / "comparison.yaml", out=tmp_path / "runs", suite=Suite(tasks=("nothing",)))
     assert not (tmp_path / "runs").exists()
 

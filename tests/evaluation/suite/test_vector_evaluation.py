@@ -9,7 +9,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, evaluate
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
-from sae_lens_abstopk.evaluation.subjects.measured import open_measured
+from sae_lens_abstopk.evaluation.subjects.measured import load_measured
 from sae_lens_abstopk.evaluation.suite.label_tasks import OTHERS, tasks_of_labels
 from sae_lens_abstopk.evaluation.suite.suite import ReconstructionOptions, Suite
 from sae_lens_abstopk.system.yaml_files import yaml_document
@@ -25,7 +25,7 @@ def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 
 
 def subjects_of(source: str, **options: Any) -> Any:
-    return open_measured(source, **options)
+    return load_measured(source, **options)
 
 
 def test_the_command_probes_a_column_and_finds_the_latent_that_carries_it(on_disk: Planted, tmp_path: Path) -> None:
@@ -98,8 +98,8 @@ def test_seeds_of_one_run_are_matched(on_disk: Planted, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"labels": "mod"}, "no column 'mod'; did you mean 'mood'"),
-        ({"labels": "writer"}, "80 different values; probing takes 2 to 20"),
+        ({"labels": "mod"}, "column='mod' .*did you mean 'mood'"),
+        ({"labels": "writer"}, "different values=80 must be at least 2 and at most 20"),
         ({"suite": "quick"}, "the suite 'quick' are texts for a language model.*--labels COLUMN"),
         ({"labels": "mood", "local": {"mood": "x"}}, "--local"),
         ({"text": "x.jsonl"}, "--text: these SAEs were trained on vectors"),
@@ -114,5 +114,5 @@ def test_what_cannot_be_evaluated_is_said_in_a_sentence(
 
 
 def test_labels_are_of_vectors_only(folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--labels names a column of vectors"):
+    with pytest.raises(ConfigError, match="--labels: these SAEs were trained on a language model"):
         evaluate(folders[0], labels="mood", out=tmp_path / "out")

@@ -11,9 +11,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.naive_bayes import MultinomialNB
 
 from sae_lens_abstopk.evaluation.suite.suite import drawn
-from sae_lens_abstopk.evaluation.tasks.load_task import check_task, load_task, task_names
+from sae_lens_abstopk.evaluation.tasks.load_task import load_task, task_names
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task
+from sae_lens_abstopk.evaluation.tasks.task_schema import TaskFile
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
+from sae_lens_abstopk.system.typed_values import parsed
 from sae_lens_abstopk.system.yaml_files import data_folder
 from tests.evaluation.task_files import texts_of
 
@@ -109,7 +111,7 @@ def test_every_shipped_task_has_its_steering_part(shipped: dict[str, Task], name
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_task_file_is_sound_and_names_its_source(name: str) -> None:
     content = yaml.safe_load((EVALS / "tasks" / f"{name}.yaml").read_text())
-    task = check_task(content)
+    task = parsed(TaskFile, content)
     assert task.name == name
     assert task.source.startswith("https://")
     assert f"| {name} | {task.poles[0]}, {task.poles[1]} |" in README

@@ -97,7 +97,7 @@ def test_a_run_goes_on_at_another_learning_rate_where_it_is_allowed(
     [
         ({"lr": 0.5, "lr_end": 0.5, "resume_allows_changes": ["lr"]}, "lr is 0.001 there, 0.5 here; lr_end is 0.0001"),
         ({"lr": 0.5, "seed": 3, "resume_allows_changes": ["lr"]}, "other settings: seed is 42 there, 3 here"),
-        ({"resume_allows_changes": ["seed"]}, "only lr can change"),
+        ({"resume_allows_changes": ["seed"]}, "resume_allows_changes='seed' must be lr"),
     ],
 )
 def test_no_more_than_the_scale_of_the_learning_rate_can_change(

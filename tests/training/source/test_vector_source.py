@@ -45,5 +45,5 @@ def test_ranks_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fewer_rows_than_a_batch_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"has 5 rows to train on, fewer than a batch.*train_batch_size_tokens=6"):
+    with pytest.raises(ConfigError, match=r"rows to train on=5 must be at least 6 \(train_batch_size_tokens\)"):
         source(rows=5)
