@@ -119,7 +119,8 @@ def reason_of(error: Exception) -> str:
     """Return the reason why a file could not be read or written, in one line."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'the text'}: {first['msg'].removeprefix('Value error, ')}"
+        message = first["msg"].removeprefix("Value error, ").rstrip(".")
+        return f"{'.'.join(map(str, first['loc'])) or 'the text'}: {message}"
     said = error.strerror if isinstance(error, OSError) else None
     return said or next(iter(str(error).splitlines()), type(error).__name__)
 

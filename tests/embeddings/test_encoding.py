@@ -244,7 +244,7 @@ def test_what_cannot_be_used_is_refused_before_work_starts(model: str, monkeypat
     for call, message in (
         (lambda: encode_file(signed(), data, "there.parquet"), "there.parquet exists"),
         (lambda: encode_file(signed(), data, "codes.csv"), r"'.csv' must be \.parquet"),
-        (lambda: encode_file(signed(), wide, "c.parquet"), "width 7, but the abstopk SAE in memory reads width 16"),
+        (lambda: encode_file(signed(), wide, "c.parquet"), "is 7 wide, and the abstopk SAE in memory takes 16"),
         (lambda: encode_file(dense_sae, data, "c.parquet"), "architecture 'standard' are not supported"),
         (lambda: encode_file(signed(), data, "c.parquet", keep=["lable"]), "column='lable' .*did you mean 'label'"),
         (lambda: encode_file(signed(), data, "c.parquet", keep=["id", "id"]), "two columns 'id'"),

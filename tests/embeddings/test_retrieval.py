@@ -176,7 +176,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, str]], str]] = {
     "another width": (of_documents(DOCUMENTS[:, :9]), "16 wide, and .* takes 9"),
     "NaN": (of_documents(with_nan), "NaN or infinite values, first in row 3"),
     "unknown ids": (of_qrels((77, 1, 1), (1, 99, 1)), "2 judgements are of ids that are in no column"),
-    "nothing relevant": (of_qrels((1, 1, 0)), "no score is above 0"),
+    "nothing relevant": (of_qrels((1, 1, 0)), "no other score is above 0"),
     "no header": (of_qrels((1, 1, 1), header="q0\td0\t1"), "no column 'query-id'.* q0, d0, 1"),
     "a score in words": (of_qrels((1, 1, "high")), "row 0: the score 'high' is not a number"),
     "no judgements": (lambda it: sources(it, qrels=f"{it}/none.tsv"), "none.tsv"),
@@ -196,5 +196,5 @@ def test_an_sae_of_another_width_or_with_norms_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"q.parquet.* is 16 wide, and the SAE wide takes 17"):
         retrieval(folder / "wide", **sources(folder), out=folder / "out")
     sae = TopKSAE(TopKSAEConfig(d_in=D, d_sae=32, k=4, normalize_activations="layer_norm"))
-    with pytest.raises(ConfigError, match=r"normalize_activations='layer_norm'.*give an SAE with 'none'"):
+    with pytest.raises(ConfigError, match=r"normalize_activations='layer_norm' must be none"):
         retrieval(sae, **sources(folder), out=folder / "out")

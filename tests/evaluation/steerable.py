@@ -1,5 +1,6 @@
 """Models of every kind that steering works on, and SAEs for them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,13 @@ import torch
 from sae_lens import HookedSAETransformer, TopKSAE, TopKSAEConfig
 from sae_lens.load_model import HookedProxyLM
 from sae_lens.saes.sae import SAEMetadata
+from torch import nn
 from transformer_lens import HookedTransformerConfig
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.model.hook_places import find_place
 from tests.conftest import VOCABULARY
 from tests.saes.test_signed_saes import with_random_weights
 
@@ -25,6 +28,8 @@ HOOKS = {
     "gpt-neo": "transformer.h.3",
 }
 KINDS = [*HOOKS, "proxy", "bridge", "hooked"]
+GPT2 = HOOKS["gpt2"]
+Models = Callable[[str], Any]
 
 
 def random_tokens(rows: int = 2, width: int = 7, seed: int = 0) -> torch.Tensor:
@@ -86,3 +91,18 @@ def logits_of(model: Any, tokens: torch.Tensor, **kwargs: Any) -> torch.Tensor:
     with torch.no_grad():
         out = model(tokens, **kwargs)
     return out if isinstance(out, torch.Tensor) else out.logits
+
+
+def activations_of(model: Any, hook: str, tokens: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    """[batch, width, 32] that the layers above the hook see."""
+    seen: list[torch.Tensor] = []
+
+    def look(_: nn.Module, __: Any, output: Any) -> None:
+        seen.append((output[0] if isinstance(output, tuple) else output).detach())
+
+    handle = find_place(model, hook).module.register_forward_hook(look)
+    try:
+        logits_of(model, tokens, **kwargs)
+    finally:
+        handle.remove()
+    return seen[0]

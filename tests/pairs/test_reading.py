@@ -16,145 +16,11 @@ from hypothesis import strategies as st
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.pairs import reading
 from sae_lens_abstopk.pairs.labels import understand
-from sae_lens_abstopk.pairs.pair_set import PairColumns, PairSet
+from sae_lens_abstopk.pairs.pair_set import PairColumns
 from sae_lens_abstopk.pairs.reading import read_pairs
 from sae_lens_abstopk.pairs.turns import Exchange, cut_common_start, exchange
-from tests.pairs.pair_files import Rows, write_rows
-
-USER, OTHER_USER = {"role": "user", "content": "Why?"}, {"role": "user", "content": "How?"}
-SYSTEM = {"role": "system", "content": "Be brief."}
-ASKED = (("user", "Why?"),)
-
-
-def says(content: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": content}
-
-
-def as_rows(pairs: PairSet) -> list[tuple[Any, str, str, float]]:
-    """Prompt, texts and preference of each pair, with the text that came first in its row first."""
-    return [
-        (prompt, b, a, -preferred) if swapped else (prompt, a, b, preferred)
-        for prompt, a, b, preferred, swapped in zip(
-            pairs.prompts, pairs.a, pairs.b, pairs.preferred.tolist(), pairs.swapped, strict=True
-        )
-    ]
-
-
-TRANSCRIPT = "\n\nHuman: Why?\n\nAssistant:"
-LONG = TRANSCRIPT + " No.\n\nHuman: How?\n\nAssistant:"
-FORMATS: dict[str, tuple[Rows, list[tuple[Any, str, str, float]]]] = {
-    "TRL": ([{"prompt": "Why?", "chosen": " So.", "rejected": " No."}], [(ASKED, " So.", " No.", 1)]),
-    "TRL, conversations": (
-        [{"prompt": [USER], "chosen": [says("So.")], "rejected": [says("No.")]}],
-        [(ASKED, "So.", "No.", 1)],
-    ),
-    "TRL, implicit prompt": (
-        [{"chosen": "Why? So.", "rejected": "Why? No."}, {"chosen": "How? bright", "rejected": "How? brown"}],
-        [(ASKED, " So.", " No.", 1), ((("user", "How?"),), " bright", " brown", 1)],
-    ),
-    "TRL, implicit prompt in conversations": (
-        [{"chosen": [SYSTEM, USER, says("So.")], "rejected": [SYSTEM, USER, says("No."), USER, says("Yes.")]}],
-        [((("system", "Be brief."), *ASKED), "So.", "No.\n\nYes.", 1)],
-    ),
-    "conversations that repeat the prompt": (
-        [{"prompt": "Why?", "chosen": [SYSTEM, USER, says("So.")], "rejected": [SYSTEM, USER, says("No.")]}],
-        [((("system", "Be brief."), *ASKED), "So.", "No.", 1)],
-    ),
-    "a prompt before conversations": (
-        [{"prompt": [SYSTEM], "chosen": [USER, says("So.")], "rejected": [USER, says("No.")]}],
-        [((("system", "Be brief."), *ASKED), "So.", "No.", 1)],
-    ),
-    "responses with the prompt in front": (
-        [{"prompt": "Why?", "chosen": "Why? So.", "rejected": "Why? No."}],
-        [(ASKED, " So.", " No.", 1)],
-    ),
-    "responses that share some first words": (
-        [{"chosen": "The sun.", "rejected": "The moon."}, {"chosen": "Yes.", "rejected": "No."}],
-        [((), "The sun.", "The moon.", 1), ((), "Yes.", "No.", 1)],
-    ),
-    "ShareGPT": (
-        [
-            {
-                "conversations": [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Why?"}],
-                "chosen": {"from": "gpt", "value": "So."},
-                "rejected": {"from": "gpt", "value": "No."},
-            }
-        ],
-        [((("system", "Be brief."), *ASKED), "So.", "No.", 1)],
-    ),
-    "lists of objects that are no turns": (
-        [{"prompt": "Why?", "chosen": '[{"x": 1}]', "rejected": "[{x}]"}],
-        [(ASKED, '[{"x": 1}]', "[{x}]", 1)],
-    ),
-    "transcripts": (
-        [{"chosen": LONG + " So.", "rejected": LONG + " So not."}, {"chosen": LONG, "rejected": TRANSCRIPT + " Yes."}],
-        [
-            ((*ASKED, ("assistant", "No."), ("user", "How?")), "So.", "So not.", 1),
-            (ASKED, "No.", "Yes.", 1),
-        ],
-    ),
-    "a prompt as transcript": (
-        [{"prompt": TRANSCRIPT, "chosen": " So.", "rejected": " No."}],
-        [(ASKED, " So.", " No.", 1)],
-    ),
-    "What's In My Human Feedback?": (
-        [{"prompt": "Why?", "response_A": "a", "response_B": "b", "label": label} for label in (1, 0)],
-        [(ASKED, "a", "b", 1), (ASKED, "a", "b", -1)],
-    ),
-    "AlpacaEval": (
-        [
-            {"instruction": "Why?", "output_1": "a", "output_2": "b", "annotator": "x", "preference": preference}
-            for preference in (1.0, 2.0, 1.49, 1.5, 0.0, None)
-        ],
-        [(ASKED, "a", "b", value) for value in (1, -1, 1, 0, 0, np.nan)],
-    ),
-    "Chatbot Arena": (
-        [
-            {"conversation_a": [USER, says("a")], "conversation_b": [USER, says("b")], "winner": winner}
-            for winner in ("model_a", "model_b", "tie", "tie (bothbad)")
-        ],
-        [(ASKED, "a", "b", value) for value in (1, -1, 0, 0)],
-    ),
-    "Chatbot Arena, several turns": (
-        [
-            {
-                "conversation_a": [USER, says("a"), OTHER_USER, says("c")],
-                "conversation_b": [USER, says("b"), OTHER_USER, says("d")],
-                "winner": "model_b",
-            }
-        ],
-        [(ASKED, "a\n\nc", "b\n\nd", -1)],
-    ),
-    "Chatbot Arena, content in parts": (
-        [
-            {
-                "conversation_a": [USER, says([{"type": "text", "text": "a"}, {"type": "image", "text": None}])],
-                "conversation_b": [USER, says([{"type": "text", "text": "b"}])],
-            }
-        ],
-        [(ASKED, "a", "b", np.nan)],
-    ),
-    "plain": ([{"a": "x", "b": "y"}], [((), "x", "y", np.nan)]),
-    "plain, with capitals and a label": ([{"A": "x", "B": "y", "Preference": "b"}], [((), "x", "y", -1)]),
-}
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_every_format_is_recognised_by_its_columns(name: str, tmp_path: Path) -> None:
-    rows, expected = FORMATS[name]
-    found = as_rows(read_pairs(write_rows(tmp_path / "pairs.jsonl", rows)))
-    assert [row[:3] for row in found] == [row[:3] for row in expected]
-    np.testing.assert_array_equal([row[3] for row in found], [row[3] for row in expected])
-
-
-@pytest.mark.parametrize("name", ["TRL, conversations", "ShareGPT", "Chatbot Arena, several turns"])
-@pytest.mark.parametrize("write", [json.dumps, str])
-def test_conversations_in_csv_are_read_as_json_or_as_python_writes_them(
-    name: str, write: Callable[[Any], str], tmp_path: Path
-) -> None:
-    rows, expected = FORMATS[name]
-    texts = [{key: each if isinstance(each, str) else write(each) for key, each in row.items()} for row in rows]
-    assert as_rows(read_pairs(write_rows(tmp_path / "pairs.csv", texts))) == expected
+from tests.pairs.pair_files import write_rows
+from tests.pairs.test_formats import FORMATS, USER, as_rows, says
 
 
 @pytest.mark.parametrize("name", ["p.json", "p.csv", "p.parquet", "p.jsonl.gz", "p.jsonl.zst", "p.csv.gz", "saved"])
@@ -333,16 +199,11 @@ LABELS = "known are A and B.* name only the texts"
 MANY = gzip.compress(json.dumps(PAIR).encode() * 100)
 MISTAKES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "no file": (lambda folder: folder / "none.jsonl", {}, r"none.jsonl' cannot be read: no such file"),
-    "an empty folder": (lambda folder: folder, {}, r"holds no text; known endings: .*\.csv"),
-    "another ending": (content(b"a\tb", "pairs.tsv"), {}, "holds no text; known endings"),
     "an empty file": (content(b""), {}, "is empty"),
-    "an empty .csv": (content(b"", "pairs.csv"), {}, "cannot be read: No columns"),
     "only a header": (content(b"a,b\n", "pairs.csv"), {}, "is empty"),
     "more fields than columns": (content(b"a,b\nx,y,z\n", "pairs.csv"), {}, "more fields than the header"),
-    "a longer row": (content(b"a,b\nx,y\nx,y,z\n", "pairs.csv"), {}, "Expected 2 fields in line 3, saw 3"),
     "not UTF-8": (content(b"a,b\nx,\xe9\n", "pairs.csv"), {}, "is not UTF-8 text"),
     "a cut .gz": (content(MANY[:-20], "pairs.jsonl.gz"), {}, "ended before the end-of-stream marker"),
-    "no .gz": (content(b'{"a": "x"}', "pairs.jsonl.gz"), {}, "is empty|cannot be read|Not a gzipped file"),
     "a cut line": (content(json.dumps(PAIR).encode() + b'\n{"a": "x'), {}, "cannot be read"),
     "a cut .parquet": (content(b"PAR1" + b"\0" * 40, "pairs.parquet"), {}, "cannot be read"),
     "columns that are not recognised": (
@@ -357,10 +218,8 @@ MISTAKES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
         "'lable' must be one of .*did you mean 'label'",
     ),
     "a key without a column": (rows(PAIR), {"columns": "a=,b=b"}, "a names no column; write a=COLUMN"),
-    "no equals sign": (rows(PAIR), {"columns": "a"}, "a names no column"),
     "a key given twice": (rows(PAIR), {"columns": "a=a,a=b,b=b"}, "the key 'a' comes twice"),
     "a column given twice": (rows(PAIR), {"columns": {"a": "a", "b": "a"}}, "the column 'a' comes twice"),
-    "b is not given": (rows(PAIR), {"columns": "a=a,label=label"}, "gives a; give a=COLUMN,b=COLUMN or chosen="),
     "a and rejected": (rows(PAIR), {"columns": "a=a,rejected=b"}, "gives a and rejected; give a=COLUMN,b=COLUMN"),
     "a label beside chosen": (
         rows(PAIR),
@@ -372,36 +231,29 @@ MISTAKES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
         {"columns": "a=a,b=bb"},
         "b='bb' must be one of a, b, label; did you mean 'b'",
     ),
-    "a group that is missing": (rows(PAIR), {"columns": "group=who"}, "group='who' must be one of"),
     "numbers for texts": (
         rows({"a": 1, "b": 2}),
         {},
         "row 0 of a and b: its two texts are 1 and 2, but must be both text",
     ),
-    "a later number": (rows(PAIR, {"a": "x", "b": 3}), {}, "row 1 of a and b: its two texts are x and 3"),
     "a text and a conversation": (rows({"a": "x", "b": [USER]}), {}, "must be both text or both lists of turns"),
     "a turn without a role": (
         rows({"a": [{"content": "x"}], "b": [USER]}),
         {},
         "turn 0 is .*must have a role and content",
     ),
-    "turns of text": (rows({"a": ["x"], "b": ["y"]}), {}, "turn 0 is x; it must have a role and content"),
     "a number as content": (rows({"a": [says(3)], "b": [says(4)]}), {}, "turn 0 is .*'content': 3.*both text"),
     "a number as prompt": (rows({**PAIR, "prompt": 3}), {}, "row 0 .*: 3 is neither text nor a list of turns"),
     "labels of another kind": (rows({**PAIR, "label": "good"}), {}, f"'label' holds 'good', .*{LABELS}"),
     "mixed labels": (rows(PAIR, {**PAIR, "label": 0}), {}, f"'label' holds '?A'?, '?0'?|holds 'A', 0.*{LABELS}"),
     "a scale of 1 to 5": (rows(*({**PAIR, "label": i} for i in (1, 2, 5))), {}, f"holds 1, 2, 5, .*{LABELS}"),
     "many labels": (rows(*({**PAIR, "label": f"l{i:02}"} for i in range(30))), {}, "'l09', ..., which together"),
-    "lists as labels": (rows({**PAIR, "label": [1]}), {}, rf"holds '\[1\]', .*{LABELS}"),
     "equal texts only": (
         rows({"a": "x", "b": "x"}, {"a": "", "b": "x"}),
         {},
         "none of its 2 rows is a pair: in 1 a text",
     ),
-    "empty conversations": (rows({"a": [USER], "b": [USER]}), {}, "none of its 1 rows is a pair: in 1 a text is empty"),
     "another split": (rows(PAIR, name="saved"), {"split": "dev"}, "split='dev' is not one of train"),
-    "no rows wanted": (rows(PAIR), {"limit": 0}, "limit=0 must be at least 1, or left out"),
-    "a negative seed": (rows(PAIR), {"seed": -1}, "seed=-1 must be at least 0"),
 }
 
 

@@ -111,7 +111,7 @@ def test_what_is_wrong_is_said_in_one_sentence(
         ({}, "no/such-model", "model='no/such-model' could not be loaded as a sentence-transformers model"),
         ({}, str(tmp_path / "cache"), "could not be loaded as a sentence-transformers model"),
         ({"column_name": "txt"}, model, "text='txt' must be text; did you mean 'text'"),
-        ({"column_name": "label"}, model, "column 'label' .* holds int64, not text"),
+        ({"column_name": "label"}, model, "text='label' must be text"),
         ({"dataset_path": str(tmp_path / "empty.jsonl")}, model, r"empty\.jsonl' is empty"),
         ({"dataset_path": str(tmp_path / "none.jsonl")}, model, r"none\.jsonl.*no such file"),
     ):

@@ -49,18 +49,11 @@ def inspect_saes(
     """
     Measure SAEs that read one hook of one model, or vectors, on what their run held out, if anything.
 
-    Args:
-        saes: One or several SAEs, as in :func:`~.subjects.open_subjects`.
-        model_name: Model to run instead of the recorded one.
-        text: Dataset or file to read instead of the run's held-out text.
-        data: Of SAEs of vectors: file or data set to read instead of the run's held-out vectors.
-        show: Of SAEs of vectors: column with the texts of rows.
-        n_tokens: Tokens to evaluate on, rounded up to whole batches; or vectors.
-        device: Device of the model or of the SAEs.
-        on_progress: Called with (passes done, passes in all).
+    Other arguments and errors are those of :func:`~.measured.load_measured`.
 
-    Raises:
-        ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model, text or vectors are unknown.
+    Args:
+        n_tokens: Tokens to evaluate on, rounded up to whole batches; or vectors.
+        on_progress: Called with (passes done, passes in all).
     """
     subjects = load_measured(saes, model=model_name, text=text, data=data, show=show, device=device).with_model()
     found = read_text(subjects, n_tokens, contexts=CONTEXTS, on_progress=on_progress)

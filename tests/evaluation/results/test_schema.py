@@ -88,7 +88,7 @@ def test_unknown_keys_and_measurements_of_what_is_not_listed_are_refused(tmp_pat
         read_results(tmp_path / "r.json")
     document = results_document()
     del document.saes["topk"]
-    refused(document, r"r\.json is .*: reconstruction: sae='topk' must be one of batch_abstopk")
+    refused(document, r"r\.json is .*: reconstruction: sae='topk' must be batch_abstopk")
     document = results_document()
     del document.tasks["gender"]
     refused(document, r"steering: task='gender' must be one of sentiment, tense")

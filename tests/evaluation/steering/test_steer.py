@@ -1,7 +1,6 @@
 """Steering on every kind of model: what it adds, to which tokens, and that nothing stays behind."""
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,6 @@ import pytest
 import torch
 from sae_lens import (
     SAE,
-    BatchTopKTrainingSAE,
-    BatchTopKTrainingSAEConfig,
     GatedSAE,
     GatedSAEConfig,
     JumpReLUSAE,
@@ -18,20 +15,17 @@ from sae_lens import (
     StandardSAE,
     StandardSAEConfig,
 )
-from torch import nn
-from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from sae_lens_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig, ConfigError
-from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.activation_edits import _SITES, intervene
 from sae_lens_abstopk.model.generation import TextModel
-from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import (
-    HOOKS,
+    GPT2,
     KINDS,
+    Models,
+    activations_of,
     hook_of,
     logits_of,
     model_of,
@@ -43,28 +37,6 @@ from tests.evaluation.steerable import (
 from tests.saes.test_signed_saes import with_random_weights
 
 EVERYWHERE = TokenFilter()
-GPT2 = HOOKS["gpt2"]
-Models = Callable[[str], Any]
-
-
-@pytest.fixture(scope="module")
-def models(tiny_models: dict[str, Path]) -> Models:
-    return cache(lambda kind: model_of(kind, tiny_models))
-
-
-def activations_of(model: Any, hook: str, tokens: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-    """[batch, width, 32] that the layers above the hook see."""
-    seen: list[torch.Tensor] = []
-
-    def look(_: nn.Module, __: Any, output: Any) -> None:
-        seen.append((output[0] if isinstance(output, tuple) else output).detach())
-
-    handle = find_place(model, hook).module.register_forward_hook(look)
-    try:
-        logits_of(model, tokens, **kwargs)
-    finally:
-        handle.remove()
-    return seen[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -298,38 +270,6 @@ def test_what_a_latent_writes_is_what_its_sae_decodes(name: str, models: Models)
         torch.testing.assert_close(activations_of(model, hook, tokens) - clean, expected, atol=2e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("kind", "hook", "same_as"),
-    [
-        ("llama-3.1-8b", "blocks.3.hook_resid_post", "model.layers.3"),
-        ("llama-3.1-8b", "blocks.4.hook_resid_pre", "model.layers.3"),
-        ("pythia-70m", "blocks.3.hook_resid_post", HOOKS["pythia-70m"]),
-        ("gemma-3-12b", "blocks.3.hook_resid_post", "model.language_model.layers.3"),
-        ("proxy", "blocks.3.hook_resid_post", "model.layers.3"),
-        ("bridge", "model.layers.3", "blocks.3.hook_resid_post"),
-        ("bridge", "model.layers.3.self_attn", "blocks.3.attn.hook_out"),
-        ("hooked", GPT2, "blocks.3.hook_resid_post"),
-    ],
-)
-def test_a_hook_is_found_under_both_names(kind: str, hook: str, same_as: str, models: Models) -> None:
-    place = find_place(models(kind), hook)
-    assert place.name == same_as
-    assert place.module is find_place(models(kind), same_as).module
-
-
-@pytest.mark.parametrize("preset", ["gpt2", "pythia-70m", "gemma-2-2b", "llama-3.1-8b"])
-def test_a_part_of_a_layer_gives_a_bridge_what_it_gives_transformers(preset: str, tiny_models: dict[str, Path]) -> None:
-    folder, tokens = str(tiny_models[preset]), random_tokens()
-    hf, tokenizer = model_of(preset, tiny_models), AutoTokenizer.from_pretrained(folder)
-    attention = {"gpt2": "attn", "pythia-70m": "attention"}.get(preset, "self_attn")
-    seen = {name: activations_of(hf, name, tokens) for name in (f"{HOOKS[preset]}.mlp", f"{HOOKS[preset]}.{attention}")}
-    bridge = TransformerBridge.boot_transformers(folder, hf_model=hf, tokenizer=tokenizer, device="cpu")
-    for name, expected in seen.items():
-        place = find_place(bridge, name).name
-        _, cache = bridge.run_with_cache(tokens, names_filter=[place])
-        torch.testing.assert_close(cache[place], expected, atol=1e-5, rtol=1e-4)
-
-
 def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tiny_models: dict[str, Path]) -> None:
     model, hook, tokens = model_of("hooked", tiny_models), "blocks.3.hook_resid_post", random_tokens()
     sae = signed_sae(hook)
@@ -341,95 +281,3 @@ def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tin
     with steer(model, sae, latent=5, strength=20.0, scale=1.0):
         torch.testing.assert_close(attached, logits_of(model, tokens), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(logits_of(model, tokens), clean, atol=1e-4, rtol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "sentence"),
-    [
-        ("gpt2", {"latent": 64}, "latent=64 must be at least 0 and below 64"),
-        ("gpt2", {"latent": 1, "direction": torch.ones(32)}, "do not go together"),
-        ("gpt2", {}, "latent=None.* give a strength with latent="),
-        ("gpt2", {"latent": 1, "strength": None}, "strength=None"),
-        ("gpt2", {"latent": 1, "scale": None}, r"latent=1 needs scale=.* latent_scale\(.*scale=1"),
-        ("gpt2", {"latent": 1, "pole": "positive"}, "pole='positive'.* only operator='ablate' takes a pole"),
-        ("gpt2", {"direction": torch.ones(32), "operator": "clamp"}, "operator='clamp'.* can only be added"),
-        ("gpt2", {"direction": torch.zeros(32)}, "direction is zero"),
-        ("gpt2", {"latent": 1, "hook_name": "model.layers.3"}, r"transformer\.h\.0 to transformer\.h\.25"),
-        ("gpt2", {"latent": 1, "hook_name": "blocks.26.hook_resid_post"}, "GPT2LMHeadModel"),
-        ("gpt2", {"latent": 1, "hook_name": "blocks.1.hook_mlp_out"}, "TransformerBridge"),
-        ("bridge", {"latent": 1, "hook_name": "blocks.1.hook_resid_mid"}, "MLP"),
-        ("hooked", {"latent": 1, "hook_name": "blocks.9.hook_resid_post"}, r"blocks\.4\.hook_resid_post"),
-        ("bridge", {"latent": 1, "hook_name": "blocks.3.hook_nothing"}, r"blocks\.3\.hook_"),
-    ],
-)
-def test_what_does_not_go_together_is_refused_before_the_context_opens(
-    kind: str, options: dict[str, Any], sentence: str, models: Models
-) -> None:
-    with pytest.raises(ConfigError, match=sentence):
-        steer(models(kind), signed_sae(GPT2), **{"strength": 1.0, "scale": 1.0, **options})
-
-
-def test_saes_whose_latents_cannot_steer_are_refused(models: Models) -> None:
-    def in_training(normalisation: Any) -> BatchAbsTopKTrainingSAE:
-        cfg = BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, normalize_activations=normalisation)
-        sae = BatchAbsTopKTrainingSAE(cfg)
-        sae.topk_threshold.fill_(0.1)  # as after a step
-        return sae
-
-    of_batch = in_training("none")
-    for sae, remedy in (
-        (signed_sae(GPT2, hook_name_out="transformer.h.4"), "transcoder"),
-        (in_training("expected_average_only_in").eval(), "rescaled"),
-        (of_batch.train(), r"over the batch.*sae\.eval\(\)"),
-        # before the first step, SAELens's own has no threshold either
-        (BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4)).eval(), "over the batch"),
-    ):
-        with pytest.raises(ConfigError, match=remedy):
-            steer(models("gpt2"), sae, latent=1, strength=1.0, scale=1.0, hook_name=GPT2)
-        with pytest.raises(ConfigError, match=remedy):
-            latent_scale(models("gpt2"), sae, [], latents=[1])
-    steer(models("gpt2"), of_batch.eval(), latent=1, strength=1.0, scale=1.0, hook_name=GPT2)
-
-
-def test_compiled_models_are_refused(tiny_models: dict[str, Path]) -> None:
-    model, sae = model_of("llama-3.1-8b", tiny_models), signed_sae()
-    with pytest.raises(ConfigError, match="OptimizedModule is compiled"):
-        steer(torch.compile(model), sae, latent=5, strength=1.0, scale=1.0)  # pyright: ignore[reportArgumentType]
-    model.model.layers[2].compile()
-    find_place(model, "model.layers.3")
-    with pytest.raises(ConfigError, match="LlamaDecoderLayer is compiled"):
-        find_place(model, "model.layers.2.mlp")
-    model.forward = torch.compile(model.forward)
-    with pytest.raises(ConfigError, match="LlamaForCausalLM is compiled"):
-        find_place(model, "model.layers.3")
-
-
-class _Adapted(nn.Module):
-    """As PEFT's PeftModel and LoraModel, it goes past the hooks of the model that it holds."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.base_model = nn.Module()
-        self.base_model.model = model
-        self.get_base_model, self.forward, self.generate = lambda: model, model.forward, model.generate
-
-
-@pytest.mark.parametrize("hook", ["model.layers.3", "blocks.3.hook_resid_post", "model.layers.3.mlp"])
-def test_an_adapted_model_is_steered_as_the_one_that_it_wraps(hook: str, models: Models) -> None:
-    model, sae, tokens = models("llama-3.1-8b"), signed_sae(hook), random_tokens()
-    assert find_place(_Adapted(model), hook).name.startswith("base_model.model.model.layers.3")
-    made, logits = [], []
-    for each in (model, _Adapted(model)):
-        with steer(each, sae, latent=5, strength=20.0, scale=1.0):
-            made.append(each.generate(tokens, max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=None))
-            logits.append(logits_of(each, tokens))
-    assert torch.equal(*made)
-    assert torch.equal(*logits)
-    assert not torch.equal(made[0], model.generate(tokens, max_new_tokens=6, do_sample=False, pad_token_id=0))
-
-
-def test_layers_that_run_without_word_of_their_tokens_are_not_steered_by_guess(models: Models) -> None:
-    model = models("llama-3.1-8b")
-    refused = pytest.raises(ConfigError, match=r"LlamaModel.* generate")
-    with steer(model, signed_sae(), latent=5, strength=1.0, scale=1.0), refused:
-        model.model.forward(random_tokens())
