@@ -247,7 +247,7 @@ def test_what_cannot_be_used_is_refused_before_work_starts(model: str, monkeypat
         (lambda: encode_file(signed(), wide, "c.parquet"), "is 7 wide, and the abstopk SAE in memory takes 16"),
         (lambda: encode_file(dense_sae, data, "c.parquet"), "architecture 'standard' are not supported"),
         (lambda: encode_file(signed(), data, "c.parquet", keep=["lable"]), "column='lable' .*did you mean 'label'"),
-        (lambda: encode_file(signed(), data, "c.parquet", keep=["id", "id"]), "two columns 'id'"),
+        (lambda: encode_file(signed(), data, "c.parquet", keep=["id", "id"]), "column 'id' comes twice"),
         (lambda: encode_file(signed(), words, "c.parquet"), r"no column of lists of floats among text, id"),
         (lambda: encode_file(signed(), data, "there.parquet", shard=Shard(1, 2)), "is a file, and parts go"),
         (lambda: encode_file(signed(), data, "c", shard=Shard(1, 99)), "45 rows, too few for 99 shards"),

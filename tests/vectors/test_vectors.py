@@ -125,7 +125,7 @@ with_nan[17, 2] = np.nan
         (written("c.parquet", x=[[1.0, 2.0], [3.0, None]]), "row 1 has missing values"),
         (written("d.parquet", x=["a", "b"]), "no column of lists of floats"),
         (written("e.parquet", x=[[1.0]], y=[[1.0]]), r"several columns of vectors \(x, y\)"),
-        (objects, "Object arrays cannot be loaded"),
+        (objects, "Python objects in dtype.*as an array of floats"),
         (cut_short(npy), "is missing or damaged"),
         (cut_short(safetensors), "is missing or damaged"),
         (cut_short(fixed_parquet), "dataset_path=.* cannot be read"),
