@@ -101,7 +101,8 @@ def fit(
             found = pairs_of_rows(len(opened[0]))
         else:
             raise config_error("give pairs of texts, or their vectors with --arrays A.npy,B.npy.")
-        console.progress.print(str(found), soft_wrap=True)
+        n_labelled = int(found.labelled.sum())
+        console.progress.print(f"{found.name}: {len(found):,} pairs, {n_labelled:,} with a preference", soft_wrap=True)
         if model is None and opened is None:
             model = str(quickstart_model(lambda sentence: console.progress.print(sentence, style="dim")))
         axes = PairAxes.fit(

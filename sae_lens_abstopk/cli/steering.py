@@ -79,5 +79,5 @@ def steer(
                 "strength", "continuation", title=Text(each.prompt), box=None, pad_edge=False, title_justify="left"
             )
             for by, continuation in zip(found.strengths, each.texts, strict=True):
-                table.add_row(f"{by:+g}", Text(repr(continuation)))
+                table.add_row(f"{by:+g}" if by else "0", Text(repr(continuation)))
             console.print(table)
