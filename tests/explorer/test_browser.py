@@ -221,6 +221,8 @@ def test_nothing_overflows_and_no_table_is_cut_off(browser: Browser, evaluated_s
             page = made.open(address)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, address
         page = made.open("#/overview/0")
+        page.locator("h1").evaluate("(e) => { e.textContent = 'a_name_of_some_length' }")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
         narrowest = min(page.locator("td.label").nth(n).bounding_box()["width"] for n in range(4))  # type: ignore[index]
         assert narrowest >= 80
         cells = "[...document.querySelectorAll('.scroller, .scroller td:not(.label)')]"
