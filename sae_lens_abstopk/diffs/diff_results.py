@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
-from sae_lens_abstopk.evaluation.results.records import Interval, Number, Record
+from sae_lens_abstopk.evaluation.results.records import Interval, Number, OriginRecord, Record
 
 
 class DiffFitRecord(Record):
@@ -56,13 +56,9 @@ class DiffLatentRecord(Record):
     label: LabelRecord | None = Field(default=None, description="Of the latents that a language model named.")
 
 
-class DiffResults(Record):
+class DiffResults(OriginRecord):
     """Measurements of a fine-tune at one hook, on held-out text; intervals resample documents."""
 
-    created: str
-    command: str
-    commit: str | None
-    environment: dict[str, str]
     base: str
     tuned: str = Field(description="The tuned model, or the adapter.")
     hook: str

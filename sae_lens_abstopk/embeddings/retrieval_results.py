@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sae_lens_abstopk.embeddings.compressed import Method
-from sae_lens_abstopk.evaluation.results.records import Interval, Record, SAERecord
+from sae_lens_abstopk.evaluation.results.records import Interval, OriginRecord, Record, SAERecord
 
 Similarity = Literal["cosine", "dot"]
 LEFT_OUT = {"queries": "without a relevant document", "judgements": "of unknown queries or documents"}
@@ -35,13 +35,9 @@ class RetrievalRow(Record):
         return f"PCA, {self.bytes:.0f} components" if self.method == "PCA" else self.method
 
 
-class RetrievalResults(Record):
+class RetrievalResults(OriginRecord):
     """Retrieval with documents stored in several ways."""
 
-    created: str
-    command: str
-    commit: str | None
-    environment: dict[str, str]
     queries: str
     documents: str
     qrels: str

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
-from sae_lens_abstopk.evaluation.results.records import Record
+from sae_lens_abstopk.evaluation.results.records import OriginRecord, Record
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task, task_names
 from sae_lens_abstopk.pairs.axes import PairAxes
 from sae_lens_abstopk.pairs.fit_axes import fit_axes
@@ -53,13 +53,9 @@ class ConceptRecord(Record):
     saes: dict[str, LatentRecord]
 
 
-class ConceptResults(Record):
+class ConceptResults(OriginRecord):
     """All concepts, with one signed SAE and one-sided ones."""
 
-    created: str
-    command: str
-    commit: str | None
-    environment: dict[str, str]
     vectors: dict[str, Any]
     d_sae: int
     k: float

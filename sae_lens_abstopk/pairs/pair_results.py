@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
-from sae_lens_abstopk.evaluation.results.records import Interval, Number, Record
+from sae_lens_abstopk.evaluation.results.records import Interval, Number, OriginRecord, Record
 
 FALSE_DISCOVERIES = 0.05
 
@@ -79,13 +79,9 @@ class AxisRecord(Record):
     label: LabelRecord | None = Field(default=None, description="Only after `abstopk pairs label`.")
 
 
-class PairResults(Record):
+class PairResults(OriginRecord):
     """The axes of a set of pairs, with the measurements of a fit."""
 
-    created: str
-    command: str
-    commit: str | None
-    environment: dict[str, str]
     data: str
     columns: dict[str, Any]
     counts: dict[str, int]

@@ -22,6 +22,15 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=True, ser_json_inf_nan="null")
 
 
+class OriginRecord(Record):
+    """The origin of the numbers in a file; see :func:`~.facts.origin_facts`."""
+
+    created: str
+    command: str
+    commit: str | None
+    environment: dict[str, str]
+
+
 class Interval(Record):
     """A number with its 95 % bootstrap interval; null where there is none."""
 
