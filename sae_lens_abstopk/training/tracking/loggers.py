@@ -67,7 +67,8 @@ class ConsoleLogger:
         self._printed_at = time.monotonic()
         # not the loss, which jumps when its part for dead latents sets in
         shown = ("mse", "fvu", "l0", "dead_latents", "tokens_per_second", "loss_recovered_zero")
-        values = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown if key in metrics)
+        known = {key: metrics[key] for key in shown if key in metrics}
+        values = "  ".join(f"{key} {value:{',.0f' if value >= 1000 else '.4g'}}" for key, value in known.items())
         self._console.print(f"{self._name}  step {step}/{self._n_steps}  {values}", soft_wrap=True)
 
     def close(self) -> None:
