@@ -39,7 +39,7 @@ TITLES = {
 
 def narrow_table(record: Sequence[Line]) -> str:
     """Make the table of fine-tunes that are one direction: shares that are steered in, patched in and removed."""
-    rows, shares = [], []
+    rows = []
     for place in places(record):
         of = {method: of_method(record, place, method) for method in METHODS}
         first = next(line for lines in of.values() for line in lines)
@@ -47,11 +47,10 @@ def narrow_table(record: Sequence[Line]) -> str:
             ", ".join(f"{100 * mean(map(share, lines)):.0f}" for share in (brought, patched, taken)) if lines else ""
             for lines in of.values()
         )
-        rows.append((TITLES[place[1]], percent(first["base"]), percent(first["tuned"]), *cells))
-        largest = list(of["signed"][0]["share"].values())
-        shares.append(f"{percent(largest[0])} and {percent(largest[1])} ({TITLES[place[1]]})")
-    table = markdown_table(("behaviour", "base", "tuned", *METHODS.values()), rows)
-    return f"{table}\n\nKL share of the first two signed latents: {', '.join(shares)}."
+        name = TITLES[place[1]] + ", of both" * place[0].startswith("mixture")
+        largest = ", ".join(f"{100 * share:.0f}" for share in list(of["signed"][0]["share"].values())[:2])
+        rows.append((name, percent(first["base"]), percent(first["tuned"]), largest, *cells))
+    return markdown_table(("behaviour", "base", "tuned", "KL shares", *METHODS.values()), rows)
 
 
 def grid_table(record: Sequence[Line]) -> str:
