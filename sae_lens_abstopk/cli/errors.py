@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
@@ -48,6 +49,7 @@ def errors_as_sentences() -> Iterator["PrintableConsole"]:
     disable_progress_bar()  # bars of single downloads would hide the main one
     # under torchrun only the first process prints; the others name their rank when they fail
     rank = int(os.environ.get("RANK", "0"))
+    in_full, warnings.formatwarning = warnings.formatwarning, _warning_line
     try:
         with _sigterm_exits():
             console = output_console(quiet=rank > 0, markup=False)  # no markup: names and paths may have brackets
@@ -65,6 +67,13 @@ def errors_as_sentences() -> Iterator["PrintableConsole"]:
         said = Text.assemble((f"error{of_rank}:", "bold red"), f" {sentence}")
         PrintableConsole(stderr=True).print(said, soft_wrap=True)
         raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+    finally:
+        warnings.formatwarning = in_full
+
+
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
+    """Format a warning without the file and line of its source."""
+    return f"warning: {message}\n"
 
 
 @contextmanager

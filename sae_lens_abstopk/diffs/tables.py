@@ -55,7 +55,8 @@ def _pole(pole: DiffPoleRecord, measured: bool) -> str:
 
 
 def _share(share: Interval | None) -> str:
-    return "-" if share is None or share.value is None else f"{share.value:.1%}"
+    # + 0.0: no -0.0%
+    return "-" if share is None or share.value is None else f"{round(share.value, 3) + 0.0:.1%}"
 
 
 def _tokens(contexts: list[DiffContext]) -> Text:

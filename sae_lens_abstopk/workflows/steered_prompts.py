@@ -92,7 +92,11 @@ def steer_prompts(
         model, adapter = metadata.get("tuned_model"), metadata.get("adapter")
     scale = scale if scale is not None else _recorded_scale(folder, latent)
     if metadata.get("source") == "model_difference" or metadata.get("reading"):
-        require_given(f"the scale of latent {latent} in the record beside {source}", scale, "give --scale CODE")
+        require_given(
+            f"the scale of latent {latent} in the record beside {source}",
+            scale,
+            "give --scale CODE, or a latent that fired",
+        )
     lm: Any = None
     if scale is None:
         subjects = load_subject_saes(source, model=model, text=text, device=device).with_model()

@@ -250,7 +250,7 @@ class LanguageModelSource(TextStore):
         try:
             return read(True)
         except StopIteration:
-            warnings.warn("All samples in the training dataset have been exhausted, beginning new epoch.", stacklevel=2)
+            warnings.warn("the training text has ended; it is read again from its start", stacklevel=2)
         try:
             return read(False)
         except StopIteration:
