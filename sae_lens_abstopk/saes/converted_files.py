@@ -23,9 +23,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             if path.suffix not in PICKLED:
                 return load_file(path)
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
-            if not (isinstance(loaded, dict) and loaded and all(map(torch.is_tensor, loaded.values()))):
+            tensors = cast(dict[str, Any], loaded)
+            if not (isinstance(loaded, dict) and tensors and all(map(torch.is_tensor, tensors.values()))):
                 raise ValueError("it must map names to tensors and hold nothing else")
-            return cast(dict[str, Any], loaded)
+            return tensors
     except pickle.UnpicklingError:
         raise ConfigError(
             f"{path} holds more than tensors, and opening it could run code of its author; ask for a .safetensors "
