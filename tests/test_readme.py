@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from experiments.embeddings.measured import ONE_SIDED, by_place, main_runs, read, relative
 from experiments.embeddings.study import RECORD
+from experiments.map.measured import Cells
+from experiments.map.run import RECORD as MAP
 from experiments.pairs.study import RESULTS
 from experiments.speed import chart
 from sae_lens_abstopk.cli import app
@@ -36,6 +38,15 @@ def test_what_a_sign_saves_on_pairs_is_what_the_record_says() -> None:
     for kind, phrase in (("one_sided_F", "below that of one-sided SAEs"), ("one_sided_2F", "below twice the width")):
         saved = sorted(100 * (1 - place["signed"]["fvu"]["value"] / place[kind]["fvu"]["value"]) for place in places)
         assert f"{saved[0]:.1f} to {saved[-1]:.1f} % {phrase}" in " ".join(README.split())
+
+
+def test_what_a_sign_saves_on_two_models_is_what_the_map_says() -> None:
+    cells = Cells.read(MAP)
+    places = [place for place in cells.compared() if place.kind == "differences of two models"]
+    changes = [sorted(100 * cells.difference(place, twice=twice).mean for place in places) for twice in (False, True)]
+    (most, least), (cost, highest) = changes
+    said = f"{-least:.1f} to {-most:.1f} % below the same width, {cost:.1f} to {highest:.1f} % above twice the width"
+    assert said in " ".join(README.split())
 
 
 def test_what_a_sign_saves_on_vectors_is_what_the_record_says() -> None:
