@@ -155,7 +155,8 @@ def require_new(path: Path, *endings: str) -> None:
 def require_no_file(folder: Path) -> None:
     """Raise a :class:`ConfigError` if an output folder, or a folder above it, is a file."""
     if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
-        raise ConfigError(f"{folder} cannot be a folder, since {file} is a file; give another with --out.")
+        above = "" if file == folder else f"cannot be a folder, since {file} "
+        raise ConfigError(f"{folder} {above}is a file; give another with --out.")
 
 
 def require_empty(folder: Path) -> None:

@@ -69,9 +69,9 @@ def test_joined_tasks_have_more_than_two_classes() -> None:
         ({"evals": ["tpp"], "as_is": True}, "'tpp' cannot be run from here: it misreads signed codes"),
         ({"evals": ["scr"], "tasks": ["gender"]}, "scr needs texts with two correlated attributes"),
         ({"evals": ["core"], "tasks": ["gender"]}, "--task is for sparse_probing and tpp"),
-        ({"evals": ["tpp"], "tasks": ["gender"]}, "--task: gender; give each task once, and at least two for tpp"),
-        ({"evals": ["tpp"], "tasks": ["gender", "gender"]}, "--task: gender, gender; give each task once"),
-        ({"evals": "core", "out": __file__}, "is a file; give a folder"),
+        ({"evals": ["tpp"], "tasks": ["gender"]}, "the number of tasks for tpp=1 must be at least 2"),
+        ({"evals": ["tpp"], "tasks": ["gender", "gender"]}, "--task 'gender' comes twice"),
+        ({"evals": "core", "out": __file__}, "is a file; give another with --out"),
         ({"evals": "core"}, "nowhere: no such folder"),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_run_killed_at_thirty_random_moments_ends_as_one_that_was_not(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of the process is read in /proc")
-@pytest.mark.filterwarnings("ignore:All samples")
+@pytest.mark.filterwarnings("ignore:the training text has ended")
 def test_memory_stays_flat_over_twenty_thousand_steps(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,7 +63,7 @@ def test_a_run_that_was_stopped_twice_ends_as_one_that_was_not(
     assert differences(*results) == []
 
 
-@pytest.mark.filterwarnings("ignore:All samples")
+@pytest.mark.filterwarnings("ignore:the training text has ended")
 def test_the_text_is_gone_on_with_in_a_later_epoch(
     raw_config: dict[str, Any], tmp_path: Path, stop_after: Callable[..., None]
 ) -> None:
