@@ -41,7 +41,7 @@ class Codes(NamedTuple):
 
     values: Float[Tensor, "n f"]
     magnitudes: Float[Tensor, "n f"]
-    """Of the larger pole, times the norm of the decoder row; at most 0 where no pole is on."""
+    """Pre-activation of the larger pole times the norm of its decoder row; 0 or less if neither pole is on."""
 
 
 class RecipeSAE(nn.Module):

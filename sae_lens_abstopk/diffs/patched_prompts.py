@@ -1,17 +1,13 @@
 """Both models' continuations of prompts, each also with the other model's part along a latent."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-from torch import nn
+from typing import Any, NamedTuple
 
 from sae_lens_abstopk.diffs.fitting import SAE_FOLDER
-from sae_lens_abstopk.diffs.patched_texts import patched_texts
+from sae_lens_abstopk.diffs.writing import NEW_TOKENS, Writer
 from sae_lens_abstopk.evaluation.steering.steer import written_by
 from sae_lens_abstopk.evaluation.subjects.sae_specs import model_of_metadata
-from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -39,7 +35,7 @@ def patch_prompts(
     prompts: Sequence[str],
     *,
     chat: bool = False,
-    max_new_tokens: int = 24,
+    max_new_tokens: int = NEW_TOKENS,
     device: str = "auto",
 ) -> list[PatchedPrompt]:
     """
@@ -67,17 +63,7 @@ def patch_prompts(
     spec = from_keys(ModelPairSpec, vars(model_of_metadata(at, sae, device=device)) | models)
     text = TextSpec(dataset_path="prompts", context_size=2, use_chat_formatting=chat)
     pair = ModelPair.load(spec, text, d_in=sae.cfg.d_in)
+    write = Writer(pair, TokenFilter.of_sae(sae, pair.tokenizer), list(prompts), {"chat": chat}, max_new_tokens)
     row = written_by(sae, latent)
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "chat": chat}
-    options["token_filter"] = TokenFilter.of_sae(sae, pair.tokenizer)
-
-    def written(run: Callable[[], AbstractContextManager[nn.Module]]) -> list[str]:
-        with run() as model:
-            text_model = TextModel(model, chat=chat)
-            return text_model.greedy(text_model.encode(list(prompts)), max_new_tokens)
-
-    def patched(of: Literal["base", "tuned"]) -> list[str]:
-        return patched_texts(pair, list(prompts), row / row.norm(), of=of, **options)
-
-    columns = written(pair.base), patched("base"), written(pair.tuned), patched("tuned")
+    columns = write(pair.base), write.patched(row, of="base"), write(pair.tuned), write.patched(row, of="tuned")
     return [PatchedPrompt(*each) for each in zip(prompts, *columns, strict=True)]

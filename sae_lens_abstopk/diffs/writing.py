@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -51,14 +51,14 @@ def with_writing(
     given = list(prompts) or prompts_where_they_part(contexts)
     if given:
         of_text = {"prepend_bos": False} if not prompts else {"chat": chat}
-        write = _Writer(pair, token_filter, given, of_text)
+        write = Writer(pair, token_filter, given, of_text)
         base, tuned = write(pair.base), write(pair.tuned)
         latents = []
         for record in diff.results.latents[:n_latents]:
             side = 1 if share_of(record, 1) >= share_of(record, -1) else -1
             scale = side * (record.positive if side > 0 else record.negative).scale
             added = steering_edit(sae, latent=record.latent, strength=scale, operator="add", scale=1.0)
-            texts = write(pair.base, added), write.without(written_by(sae, record.latent))
+            texts = write(pair.base, added), write.patched(written_by(sae, record.latent), of="tuned")
             latents.append(
                 LatentWriting(latent=record.latent, side=side, code=scale, base_with=texts[0], tuned_without=texts[1])
             )
@@ -80,14 +80,15 @@ def share_of(record: DiffLatentRecord, side: int) -> float:
     return pole.kl_estimate if pole.kl_share is None or pole.kl_share.value is None else pole.kl_share.value
 
 
-class _Writer(NamedTuple):
-    """Greedy continuations of the prompts."""
+class Writer(NamedTuple):
+    """Greedy continuations of prompts."""
 
     pair: ModelPair
     token_filter: TokenFilter
     prompts: list[str]
     options: Mapping[str, bool]
     """Keyword arguments of :class:`TextModel`."""
+    max_new_tokens: int = NEW_TOKENS
 
     def __call__(self, which: Callable[[], AbstractContextManager[nn.Module]], edit: Edit | None = None) -> list[str]:
         """Continue with one of the models, whose activations at the hook are edited."""
@@ -96,12 +97,12 @@ class _Writer(NamedTuple):
             prompts = text_model.encode(self.prompts)
             hook = self.pair.spec.hook_name
             with nullcontext() if edit is None else intervene(model, hook, edit, token_filter=self.token_filter):
-                return text_model.greedy(prompts, NEW_TOKENS)
+                return text_model.greedy(prompts, self.max_new_tokens)
 
-    def without(self, direction: Float[torch.Tensor, " d_in"]) -> list[str]:
-        """Continue with the tuned model, without what it differs by along a direction."""
-        options: Any = {"token_filter": self.token_filter, "max_new_tokens": NEW_TOKENS, **self.options}
-        return patched_texts(self.pair, self.prompts, direction / direction.norm(), of="tuned", **options)
+    def patched(self, direction: Float[torch.Tensor, " d_in"], *, of: Literal["base", "tuned"]) -> list[str]:
+        """Continue with one model, with the other's activations along a direction."""
+        options: Any = {"token_filter": self.token_filter, "max_new_tokens": self.max_new_tokens, **self.options}
+        return patched_texts(self.pair, self.prompts, direction / direction.norm(), of=of, **options)
 
 
 def _with_promoted(contexts: DiffContexts, pair: ModelPair, sae: SAE[Any]) -> DiffContexts:

@@ -102,8 +102,8 @@ def _require_codes_of(sae: SAE[Any], name: str, rows: RowFile, codes: Path) -> N
     digest, expected, n_rows = sae_facts(sae)["sae_sha256"], 0, 0
     for file in local_files(codes)[1]:
         record = record_of(pq.read_schema(file))
-        if record.get("kind") != "codes" or record["sae_sha256"] != digest:
-            made_by = f"of another SAE ({record['sae']}, d_sae={record['d_sae']})" if record else "of an unknown SAE"
+        if (found := record.get("sae_sha256")) != digest:
+            made_by = f"of another SAE ({record['sae']}, d_sae={record['d_sae']})" if found else "of an unknown SAE"
             raise ConfigError(
                 f"{file} has codes {made_by}, not of {name}; give the SAE with which `abstopk encode` made them."
             )

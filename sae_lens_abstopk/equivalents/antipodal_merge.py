@@ -129,8 +129,7 @@ def _threshold_form(sae: SAE[Any], activations: torch.Tensor | None) -> _Latents
         # a negative threshold does nothing behind the ReLU
         return _Latents(W_enc, b_enc, W_dec, state.get("threshold", torch.zeros_like(b_enc)).clamp(min=0))
     remedy = "give them [n, d_in] to estimate a threshold, which a topk SAE lacks and signed_jumprelu needs"
-    require_given("the array of activations", activations is not None, remedy)
-    assert activations is not None
+    activations = require_given("the array of activations", activations, remedy)
     if sae.cfg.rescale_acts_by_decoder_norm:
         norms = W_dec.norm(dim=-1).clamp(min=1e-8)
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]

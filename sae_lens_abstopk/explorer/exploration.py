@@ -97,8 +97,7 @@ class Exploration(Shown):
                 "scale=lambda latent: found.scale(latent, sae=NAME)."
             )
         scale = self.latent(latent, sae=sae).latent.scale
-        require_given(f"the scale of latent {latent}", scale > 0, "it did not fire, so explore more or other text")
-        return scale
+        return require_given(f"the scale of latent {latent}", scale, "it did not fire, so explore more or other text")
 
     def labelled(self, labeler: Labeler, latents: Sequence[int], *, on_progress: PassProgress | None = None) -> Self:
         """Let a language model name ``latents`` of the first SAE, and check it on planted ones first."""

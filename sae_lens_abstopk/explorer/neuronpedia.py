@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from sae_lens.util import extract_layer_from_tlens_hook_name
@@ -13,7 +13,7 @@ from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Pole, Provenance, ShownContext
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
-from sae_lens_abstopk.system.errors import ConfigError, require_given
+from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import require_empty
 from sae_lens_abstopk.system.folder_lock import HOLDER, LOCK
 from sae_lens_abstopk.system.terminal import PassProgress
@@ -78,8 +78,9 @@ def check_features_folder(folder: Path) -> None:
 def layer_of(hook: str) -> int:
     """Return the layer in a hook's name; raise ConfigError if there is none."""
     layer = extract_layer_from_tlens_hook_name(hook)
-    require_given(f"the layer in the hook {hook!r}", layer is not None, "give it as a number: --layer N")
-    return cast(int, layer)
+    if layer is None:
+        raise ConfigError(f"the hook {hook!r} names no layer; give it as a number: --layer N.")
+    return layer
 
 
 def sides(catalogue: Catalogue) -> tuple[int, ...]:

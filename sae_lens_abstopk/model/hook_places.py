@@ -52,8 +52,8 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
         ConfigError: the model lacks the hook (the message names the nearest), an edit there would not reach the
             residual stream (:func:`require_in_stream`), or the module is compiled and would not call a later hook.
     """
-    require_given("the hook", hook_name, "the SAE's metadata do not name it: give hook_name='model.layers.15', say")
-    assert hook_name is not None
+    remedy = "the SAE's metadata do not name it: give hook_name='model.layers.15', say"
+    hook_name = require_given("the hook", hook_name, remedy)
     hf, where = transformers_model(model), f"this {type(model).__name__}"
     _require_not_compiled(model, model if hf is None else hf)
     if isinstance(model, TransformerBridge | HookedTransformer):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -155,8 +155,7 @@ class PairAxes(Shown):
             ConfigError: the axis is active on no pair.
         """
         found = self.results.axes[axis].scale
-        require_given(f"the scale of axis {axis}", found, "it is active on no pair, so give scale=NUMBER")
-        return cast(float, found)
+        return require_given(f"the scale of axis {axis}", found, "it is active on no pair, so give scale=NUMBER")
 
     def table(self) -> Table:
         """Make a table of at most 80 columns, the axes that matter most first."""

@@ -3,10 +3,13 @@
 import difflib
 import importlib.util
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from typing import TypeVar
 
 from huggingface_hub.errors import HfHubHTTPError
+
+T = TypeVar("T")
 
 # huggingface_hub has changed its HTTP library twice; its error still derives from the library's
 TRANSPORT_ERRORS: tuple[type[Exception], ...] = tuple(
@@ -50,10 +53,11 @@ def require_choice(key: str, value: Hashable, choices: Iterable[Hashable], *, re
         raise ConfigError(f"{key}={value!r} must be {wanted}{remedy}{did_you_mean(str(value), names) or '.'}")
 
 
-def require_given(key: str, value: object, remedy: str) -> None:
-    """Raise a :class:`ConfigError` if a value is missing or empty."""
-    if not value:
+def require_given(key: str, value: T | None, remedy: str) -> T:
+    """Return a value; raise a :class:`ConfigError` if it is missing, empty or 0."""
+    if value is None or not (len(value) if isinstance(value, Sized) else value):
         raise ConfigError(f"{key} is missing; {remedy}.")
+    return value
 
 
 def require_one(values: Mapping[str, object], *, or_none: bool = False) -> None:

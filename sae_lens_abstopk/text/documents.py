@@ -53,7 +53,7 @@ def load_text(spec: TextSpec, part: TextPart) -> Text:
     if part in HALVES or (part != "all" and spec.held_out_every is not None):
         dataset = _keep_part(dataset, spec.held_out_every, part, spec.use_chat_formatting)
     elif part == "held_out":
-        require_given("held_out_every", None, "set it to a number such as 20, to hold something out")
+        require_given("held_out_every", spec.held_out_every, "set it to a number such as 20, to hold something out")
     _require_documents(dataset, spec, part)
     if part in ("held_out", "all"):
         return dataset

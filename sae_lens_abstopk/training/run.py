@@ -1,5 +1,6 @@
 """A training run over a source of activations: several SAEs a pass, exact resume and a run folder."""
 
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from sae_lens_abstopk.training.training_loop import TrainingLoop
 from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
 
 
-class Run:
+class Run(ABC):
     """
     A run; a subclass opens the source of activations.
 
@@ -89,21 +90,23 @@ class Run:
     def _measures(self) -> bool:
         return bool(self.cfg.perf_log_freq and self.cfg.held_out_every)
 
+    @abstractmethod
     def _check_source(self) -> None:
         """Raise a :class:`ConfigError` if the source does not allow the run, before anything large is read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _open_source(self) -> ActivationSource:
-        raise NotImplementedError
+        """Open what the run trains on."""
 
+    @abstractmethod
     def _open_held_out(self) -> HeldOut:
-        raise NotImplementedError
+        """Open what the run measures on."""
 
+    @abstractmethod
     def save_final_sae(
         self, sae: TrainingSAE[Any], output_path: str, log_feature_sparsity: torch.Tensor | None = None
     ) -> None:
         """Write the files of a finished SAE as SAELens's runner does."""
-        raise NotImplementedError
 
     def run(self) -> TrainingSAE[Any]:
         """Train, write the run folder, and return the first SAE."""

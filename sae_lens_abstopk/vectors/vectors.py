@@ -143,18 +143,17 @@ def rows_of_part(
     """Return the numbers of the rows of one part of the data set ``name``; equal values of ``group`` stay together."""
     if part == "all" or (part == "train" and held_out_every is None):
         return torch.arange(n)
-    require_given("held_out_every", held_out_every, "set it to a number such as 10, to hold something out")
-    assert held_out_every is not None
+    every = require_given("held_out_every", held_out_every, "set it to a number such as 10, to hold something out")
     units = torch.arange(n)
     if group is not None:
         numbers: dict[Any, int] = {}
         units = torch.tensor([numbers.setdefault(value, len(numbers)) for value in group])
-    is_held_out = units % held_out_every == held_out_every - 1
+    is_held_out = units % every == every - 1
     rows = (is_held_out if part == "held_out" else ~is_held_out).nonzero().squeeze(1)
     if not len(rows):
         unit = "rows" if group is None else "groups"
         raise ConfigError(
-            f"{name} has {int(units.max()) + 1} {unit}, too few for held_out_every={held_out_every}; lower it, or set "
+            f"{name} has {int(units.max()) + 1} {unit}, too few for held_out_every={every}; lower it, or set "
             "it to null."
         )
     return rows

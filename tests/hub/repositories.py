@@ -43,7 +43,7 @@ class Repo:
 
 @dataclass
 class Fault:
-    """What to do instead of answering, ``times`` times, to requests that match."""
+    """A fault that the server shows to the first matching requests, in place of an answer."""
 
     method: str
     path: str

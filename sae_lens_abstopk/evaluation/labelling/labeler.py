@@ -167,12 +167,11 @@ class Labeler:
                 wait = answer.headers.get("retry-after", "")
                 time.sleep(min(float(wait), 60.0) if wait.isdigit() else 2.0**attempt)
                 answer = httpx.post(url, json=body, headers=self._headers, timeout=TIMEOUT)
-            if answer.status_code == 200:
-                return str(answer.json()["choices"][0]["message"]["content"])
-            refused = f" ({KEY} {'was refused' if self._headers else 'is not set'})" * (
-                answer.status_code in (401, 403)
-            )
-            raise ValueError(f"HTTP {answer.status_code}{refused}: {answer.text[:200]}")
+            if answer.status_code != 200:
+                of_key = f" ({KEY} {'was refused' if self._headers else 'is not set'})"
+                refused = of_key if answer.status_code in (401, 403) else ""
+                raise ValueError(f"HTTP {answer.status_code}{refused}: {answer.text[:200]}")
+            return str(answer.json()["choices"][0]["message"]["content"])
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, IndexError, TypeError) as error:
             raise ConfigError(
                 f"labeler={self.endpoint} gave no answer for model {self.model!r} as an OpenAI-compatible endpoint "

@@ -96,8 +96,7 @@ def specs_of_sae(
                 return SAESpecs(model, from_keys(TextSpec, keys), started_elsewhere)
         other = f" ({path} is of the hook {keys['hook_name']}, and the SAE reads {metadata.hook_name})"
     held_out = f"{folder}: a {CONFIG_FILENAME} that names its held-out text{other}"
-    require_given(held_out, text, "give --text FILE_OR_DATASET")
-    assert text is not None
+    text = require_given(held_out, text, "give --text FILE_OR_DATASET")
     model = model_of_metadata(folder, sae, model_name=model_name, device=device, is_loaded=is_loaded)
     keys = {
         "context_size": metadata.context_size or 128,

@@ -1,4 +1,4 @@
-"""What cannot be steered is refused before the context opens."""
+"""`steer` raises on a mistake before it touches the model."""
 
 from typing import Any
 
