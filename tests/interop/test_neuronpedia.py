@@ -103,7 +103,7 @@ def test_what_cannot_be_written_is_refused_with_the_remedy(
 ) -> None:
     with pytest.raises(ConfigError, match="sae='mine' must be one of signed, topk"):
         write_neuronpedia(exploration, tmp_path / "out", **NAMES, sae="mine")
-    with pytest.raises(ConfigError, match="the layer in the hook 'hook' is missing"):
+    with pytest.raises(ConfigError, match="the hook 'hook' names no layer; give it as a number: --layer N"):
         write_neuronpedia(exploration, tmp_path / "out", **NAMES | {"layer": None})
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(exploration.saes["signed"], "architecture", "mine")
