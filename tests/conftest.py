@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jaxtyping
 import pytest
 import torch
 import wandb
@@ -46,6 +47,8 @@ SENTENCES = (
     "We loved the film, but they hated every minute of it and left before the end.",
 )
 VOCABULARY = 300
+# folders of tests
+SHAPES_CHECKED_IN = {"saes", "sparse", "equivalents", "config"}
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which need not be there
@@ -58,6 +61,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Among several workers, the files that take minutes start first, so that none of them is left for the end."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Shapes are checked (``tests/shape_checks.py``) in some folders: all checks together take longer than training."""
+    jaxtyping.config.update("jaxtyping_disable", SHAPES_CHECKED_IN.isdisjoint(item.path.parts))
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ from rich.console import Console
 from sae_lens import SAE
 
 from experiments.speed.recording import command
-from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.embeddings.retrieval import SIMILARITIES, retrieval_rows
 from sae_lens_abstopk.embeddings.retrieval_set import RetrievalSet, open_retrieval_set
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
+from sae_lens_abstopk.model.reconstruction import ReconstructionSums
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.training.checkpoints.resume import is_finished
 from sae_lens_abstopk.training.config.config_file import load_config, one_sided_companions

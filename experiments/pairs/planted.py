@@ -25,7 +25,6 @@ from sae_lens import SAE
 from scipy.special import expit
 
 from experiments.speed.recording import command
-from sae_lens_abstopk.dictionary.seed_stability import seed_stability
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.pairs.effects import preference_effects
 from sae_lens_abstopk.pairs.fitting import config_of, train_axes
@@ -33,6 +32,7 @@ from sae_lens_abstopk.pairs.measuring import codes_of
 from sae_lens_abstopk.pairs.pair_vectors import differences_of_arrays
 from sae_lens_abstopk.pairs.preferences import Preferences
 from sae_lens_abstopk.pairs.split import held_out_rows
+from sae_lens_abstopk.saes.seed_stability import seed_stability
 from sae_lens_abstopk.vectors.vectors import Vectors
 
 RESULTS = Path(__file__).resolve().parent / "results" / "planted.json"

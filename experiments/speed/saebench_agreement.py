@@ -23,13 +23,13 @@ import torch
 from sae_lens import ActivationsStore
 
 from experiments.speed.recording import command
-from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.subjects.sae_specs import specs_of_sae
 from sae_lens_abstopk.interop.saebench import run_saebench
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.reconstruction import ReconstructionSums, evaluate_reconstruction
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.system.provenance import commit, environment

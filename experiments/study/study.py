@@ -49,11 +49,11 @@ from experiments.study.runs import (
     weights_digest,
 )
 from sae_lens_abstopk.cli.app import pairs
-from sae_lens_abstopk.dictionary.geometry import match_saes
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.suite.evaluate import evaluate
 from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite, tasks_of_suite
+from sae_lens_abstopk.saes.geometry import match_saes
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.training.checkpoints.resume import require_same_run
 from sae_lens_abstopk.training.config.training_config import TrainingConfig

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from sae_lens import SAE
 
-from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, ReconstructionSums
-from sae_lens_abstopk.dictionary.seed_stability import SeedStability, seed_stability
 from sae_lens_abstopk.diffs.diff_results import DiffFitRecord
 from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap, ratio_estimates
 from sae_lens_abstopk.evaluation.results.records import Interval
+from sae_lens_abstopk.model.reconstruction import Reconstruction, ReconstructionSums
+from sae_lens_abstopk.saes.seed_stability import SeedStability, seed_stability
 from sae_lens_abstopk.saes.signed import is_signed
 
 ROWS = 4096

@@ -9,7 +9,6 @@ from sae_lens import SAE
 from scipy.sparse import csc_array
 from torch.nn.functional import cosine_similarity
 
-from sae_lens_abstopk.dictionary.seed_stability import share_found
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.diff_results import DiffLatentRecord, DiffPoleRecord, DiffResults
 from sae_lens_abstopk.diffs.fit_measures import fit_record, mean_energy, recovered, stability_of
@@ -21,6 +20,7 @@ from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate, ratio_e
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.model.model_pair import ModelPair
+from sae_lens_abstopk.saes.seed_stability import share_found
 from sae_lens_abstopk.saes.signed import is_signed
 
 MEASURED, TOKENS_OF_LATENTS = 16, 4096

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from sae_lens import SAE, TopKSAE, TrainingSAE
 
-from sae_lens_abstopk.dictionary.geometry import ANTIPODAL, AntipodalPairs, antipodal_pairs
-from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.equivalents.mirror import MIRROR_END
+from sae_lens_abstopk.model.reconstruction import ReconstructionSums
 from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
+from sae_lens_abstopk.saes.geometry import ANTIPODAL, AntipodalPairs, antipodal_pairs
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.threshold import ThresholdFitter, require_activations
 from sae_lens_abstopk.system.errors import ConfigError, require_given

@@ -11,8 +11,6 @@ import torch
 from sae_lens import SAE
 from typing_extensions import override
 
-from sae_lens_abstopk.dictionary.contexts import Context
-from sae_lens_abstopk.dictionary.geometry import NearestDecoders, nearest_decoders
 from sae_lens_abstopk.evaluation.labelling.labeler import Judgement
 from sae_lens_abstopk.explorer.collection import Collector
 from sae_lens_abstopk.explorer.directions import AxisMatches
@@ -36,7 +34,9 @@ from sae_lens_abstopk.explorer.verdicts import (
     usual_words,
     verdict_of_poles,
 )
+from sae_lens_abstopk.model.contexts import Context
 from sae_lens_abstopk.model.logit_lens import TokenEffects
+from sae_lens_abstopk.saes.geometry import NearestDecoders, nearest_decoders
 from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.text.token_text import TokenText

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.dictionary.contexts import CodeBatch, GroupTop, PoleContexts
-from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.explorer.firing_statistics import CofiringSample, GrowingHistograms, LogHistograms
 from sae_lens_abstopk.explorer.pass_cache import PassCache, Passes
+from sae_lens_abstopk.model.contexts import CodeBatch, GroupTop, PoleContexts
 from sae_lens_abstopk.model.inference import casts_shared
+from sae_lens_abstopk.model.reconstruction import ReconstructionSums
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.system.terminal import PassProgress

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from sae_lens_abstopk.dictionary.geometry import unit_rows
+from sae_lens_abstopk.saes.geometry import unit_rows
 
 COSINES_AT_ONCE = 2**24
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from sae_lens_abstopk.dictionary.contexts import CodeBatch
 from sae_lens_abstopk.explorer.latents import Cofiring
+from sae_lens_abstopk.model.contexts import CodeBatch
 
 OCTAVES, BINS_PER_OCTAVE = 10, 16
 # joint firings are counted on one token in this many

@@ -13,7 +13,7 @@ from sae_lens_abstopk.system.shown import Facts, Shown
 
 
 class ShownContext(NamedTuple):
-    """A :class:`~sae_lens_abstopk.dictionary.contexts.Context` as text, with its strength."""
+    """A :class:`~sae_lens_abstopk.model.contexts.Context` as text, with its strength."""
 
     tokens: tuple[str, ...]
     """Text of the tokens; tokens that make up one character are joined."""

@@ -6,10 +6,10 @@ from typing import Any
 from sae_lens import SAETrainer
 from typing_extensions import override
 
-from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.model.check_pair import check_pair
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_pair import ModelPair
+from sae_lens_abstopk.model.reconstruction import Reconstruction
 from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.training.config.training_config import TrainingConfig

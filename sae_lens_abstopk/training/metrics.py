@@ -8,13 +8,13 @@ import torch
 from sae_lens import SAETrainer, TrainingSAE
 from sae_lens.saes.sae import TrainStepOutput
 
-from sae_lens_abstopk.dictionary.reconstruction import (
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.reconstruction import (
     LossRecovered,
     Reconstruction,
     ReconstructionSums,
     evaluate_reconstruction,
 )
-from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import ScaledCodec

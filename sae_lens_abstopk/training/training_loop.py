@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from sae_lens import SAETrainer
 
-from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.model.reconstruction import Reconstruction
 from sae_lens_abstopk.saes.centring import initialize_b_dec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.system.errors import ConfigError

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_lens_abstopk.dictionary.contexts import CodeBatch
 from sae_lens_abstopk.explorer.firing_statistics import CofiringSample, GrowingHistograms, LogHistograms
+from sae_lens_abstopk.model.contexts import CodeBatch
 
 
 @given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=60), st.integers(1, 60))

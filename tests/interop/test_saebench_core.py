@@ -8,12 +8,12 @@ import pytest
 import torch
 from sae_lens import SAE, ActivationsStore
 
-from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.interop import saebench_evals
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
 from sae_lens_abstopk.interop.saebench_evals import saebench_patches
 from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.interop.conftest import BLOCKS, CONTEXT, F
 

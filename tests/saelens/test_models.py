@@ -10,8 +10,8 @@ from sae_lens.evals import get_eval_everything_config, run_evals
 from sae_lens.training.activation_scaler import ActivationScaler
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.documents import open_dataset
 from tests.equivalents.test_mirror import ARCHITECTURES, signed

@@ -16,7 +16,7 @@ from sae_lens_abstopk import (
     open_subjects,
     represent,
 )
-from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.model.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.training.train import TrainingResult
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, load_config, train
-from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
+from sae_lens_abstopk.model.reconstruction import ReconstructionSums
 from sae_lens_abstopk.training import training_loop
 from sae_lens_abstopk.training.checkpoints.resume import is_finished
 from sae_lens_abstopk.training.config.config_file import dump_config

@@ -14,9 +14,6 @@ import torch
 from sae_lens import SAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
-from sae_lens_abstopk.dictionary.contexts import PoleContexts
-from sae_lens_abstopk.dictionary.geometry import antipodal_pairs
-from sae_lens_abstopk.dictionary.reconstruction import Observer, Reconstruction, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.results.records import (
     ExampleRecord,
     GeometryRecord,
@@ -26,6 +23,9 @@ from sae_lens_abstopk.evaluation.results.records import (
 )
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.subjects.measured import Measured
+from sae_lens_abstopk.model.contexts import PoleContexts
+from sae_lens_abstopk.model.reconstruction import Observer, Reconstruction, evaluate_reconstruction
+from sae_lens_abstopk.saes.geometry import antipodal_pairs
 from sae_lens_abstopk.system.files import file_sha256, home_as_tilde
 from sae_lens_abstopk.system.provenance import commit, environment, processor
 from sae_lens_abstopk.text.token_text import TokenText

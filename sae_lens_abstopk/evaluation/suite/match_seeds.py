@@ -11,8 +11,8 @@ from typing import Any
 from sae_lens import SAE
 from sae_lens.constants import SAE_CFG_FILENAME
 
-from sae_lens_abstopk.dictionary.geometry import match_saes
 from sae_lens_abstopk.evaluation.results.records import StabilityRecord
+from sae_lens_abstopk.saes.geometry import match_saes
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME, flat_keys, is_run_config, read_yaml
 

@@ -8,9 +8,9 @@ from sae_lens.synthetic import ActivationGenerator, FeatureDictionary, train_toy
 from typing_extensions import override
 
 from sae_lens_abstopk import AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig
-from sae_lens_abstopk.dictionary.geometry import unit_rows
 from sae_lens_abstopk.evaluation.probing.statistics import score_latents, single_coverage
 from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap
+from sae_lens_abstopk.saes.geometry import unit_rows
 from sae_lens_abstopk.saes.poles import live_poles, pole_counts
 from sae_lens_abstopk.saes.topk import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
 

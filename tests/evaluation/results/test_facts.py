@@ -7,14 +7,14 @@ import pytest
 import torch
 from sae_lens import TopKSAE, TopKSAEConfig
 
-from sae_lens_abstopk.dictionary.contexts import PoleContexts
-from sae_lens_abstopk.dictionary.reconstruction import LossRecovered, Reconstruction
 from sae_lens_abstopk.evaluation.results.facts import (
     examples,
     geometry_record,
     reconstruction_record,
     sae_record,
 )
+from sae_lens_abstopk.model.contexts import PoleContexts
+from sae_lens_abstopk.model.reconstruction import LossRecovered, Reconstruction
 from sae_lens_abstopk.text.token_text import TokenText
 
 

@@ -10,12 +10,12 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
 from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.evaluation.subjects.measured import load_measured
 from sae_lens_abstopk.evaluation.subjects.pole_measurement import measure_poles
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
+from sae_lens_abstopk.model.reconstruction import ReconstructionSums
 from sae_lens_abstopk.system.yaml_files import yaml_document
 from sae_lens_abstopk.vectors.embedding import Embedder
 from tests.cli.test_cli import invoke

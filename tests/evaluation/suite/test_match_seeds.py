@@ -6,9 +6,9 @@ import pytest
 import torch
 import yaml
 
-from sae_lens_abstopk.dictionary.geometry import DictionaryMatch
 from sae_lens_abstopk.evaluation.suite import match_seeds as matching
 from sae_lens_abstopk.evaluation.suite.match_seeds import match_seeds, seed_groups
+from sae_lens_abstopk.saes.geometry import DictionaryMatch
 from tests.evaluation.steerable import topk_sae
 
 

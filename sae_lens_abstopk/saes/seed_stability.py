@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_lens_abstopk.dictionary.geometry import unit_rows
+from sae_lens_abstopk.saes.geometry import unit_rows
 
 COSINE = 0.7
 """A latent is found in another SAE that has one of at least this cosine, or absolute cosine if signed."""

@@ -1,5 +1,8 @@
 """Cosines between decoder rows: antipodal pairs and nearest rows, block by block, and matches of dictionaries."""
 
+# torch.linalg and scipy are not typed
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple

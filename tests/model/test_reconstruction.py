@@ -14,9 +14,9 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens.training.activation_scaler import ActivationScaler
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
 from sae_lens_abstopk.model import model_passes
 from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.reconstruction import ReconstructionSums, evaluate_reconstruction
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.poles import live_poles, pole_counts, pole_statistics
 from sae_lens_abstopk.training.config.config_file import build_config

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from sae_lens_abstopk.dictionary.contexts import GroupTop, PoleContexts
+from sae_lens_abstopk.model.contexts import GroupTop, PoleContexts
 
 
 @pytest.mark.parametrize("layout", [torch.strided, torch.sparse_coo])

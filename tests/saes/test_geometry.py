@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.dictionary import geometry
-from sae_lens_abstopk.dictionary.geometry import (
+from sae_lens_abstopk.saes import geometry
+from sae_lens_abstopk.saes.geometry import (
     DictionaryMatch,
     antipodal_pairs,
     match_dictionaries,
