@@ -34,7 +34,7 @@ def seed_stability(decoders: Float[Tensor, "seeds F D"], *, signed: bool = True)
 
 @torch.no_grad()
 def share_found(
-    rows: Float[Tensor, "F D"], others: Sequence[Float[Tensor, "F2 D"]], *, signed: bool = True
+    rows: Float[Tensor, "F D"], others: Sequence[Float[Tensor, "_ D"]], *, signed: bool = True
 ) -> Float[np.ndarray, " F"]:
     """Return the share of the ``others`` in which each decoder row is found; NaN if there are none."""
     if not others:

@@ -114,9 +114,7 @@ def test_a_run_killed_at_thirty_random_moments_ends_as_one_that_was_not(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of the process is read in /proc")
 @pytest.mark.filterwarnings("ignore:the training text has ended")
-def test_memory_stays_flat_over_six_thousand_steps(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_stays_flat_over_six_thousand_steps(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {"train_batch_size_tokens": 8, "training_tokens": 8 * STEPS, "perf_log_freq": 1500, "checkpoint_freq": 1200}
     sae = raw_config["sae"] | {"d_sae": 32, "aux_loss_coefficient": 0.0}
     run = run_of(raw_config | keys, sae=sae, logger={"wandb_log_frequency": 10})
