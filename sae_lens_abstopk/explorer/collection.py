@@ -36,7 +36,9 @@ class CollectionSettings:
     bins: int = 32
     """Histogram bins per pole; even."""
     cofiring_tokens: int = 20_000
-    """Most tokens for counts of joint firings: an eighth of each batch."""
+    """Most tokens for counts of joint firings."""
+    cofiring_one_in: int = 8
+    """One token in so many is counted, so that they come from all over the text."""
     reconstruction_tokens: int = 50_000
     """Tokens for the measurement of reconstruction; only these are decoded."""
     seed: int = 0
@@ -55,7 +57,7 @@ class Collector:
         self.tokens = GroupTop(2 * d_sae, settings.tokens_sampled, kept)
         self.histograms = GrowingHistograms(d_sae, settings.bins)
         self.strengths = LogHistograms(d_sae)
-        self.cofiring = CofiringSample(d_sae, settings.cofiring_tokens)
+        self.cofiring = CofiringSample(d_sae, settings.cofiring_tokens, one_in=settings.cofiring_one_in)
         self.sums = ReconstructionSums()
 
     @property

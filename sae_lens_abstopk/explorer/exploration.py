@@ -38,6 +38,8 @@ from sae_lens_abstopk.system.typed_values import one_or_more
 
 # cards below the numbers of an exploration, and contexts of each pole on a single card
 CARDS, CONTEXTS = 3, 8
+# rows stand alone, and are often so few that joint firings need all of them
+OF_ROWS = CollectionSettings(before=0, after=0, cofiring_one_in=1)
 
 
 @dataclass(frozen=True, repr=False)
@@ -194,7 +196,7 @@ def explore(
             subjects.saes,
             batches,
             token_filter=subjects.token_filter,
-            settings=CollectionSettings() if lm is not None else CollectionSettings(before=0, after=0),
+            settings=CollectionSettings() if lm is not None else OF_ROWS,
             checkpoint=Path(checkpoint) if checkpoint else None,
             on_progress=partial(stage, "collecting") if stage else on_progress,
         )

@@ -12,8 +12,6 @@ from sae_lens_abstopk.explorer.latents import Cofiring
 from sae_lens_abstopk.model.contexts import CodeBatch
 
 OCTAVES, BINS_PER_OCTAVE = 10, 16
-# joint firings are counted on one token in this many
-ONE_IN = 8
 LEAST_TOGETHER = 5
 BLOCK = 256
 
@@ -111,10 +109,10 @@ def _count(counts: torch.Tensor, poles: torch.Tensor, latents: torch.Tensor, bin
 
 
 class CofiringSample:
-    """Signs of the codes on a random sample of one token in ``ONE_IN``, up to ``n_tokens`` in all."""
+    """Signs of the codes on a random sample of one token in ``one_in``, up to ``n_tokens`` in all."""
 
-    def __init__(self, d_sae: int, n_tokens: int) -> None:
-        self.d_sae, self.n_tokens = d_sae, n_tokens
+    def __init__(self, d_sae: int, n_tokens: int, *, one_in: int) -> None:
+        self.d_sae, self.n_tokens, self.one_in = d_sae, n_tokens, one_in
         self.tokens_seen = 0
         """Tokens in the sample."""
         self._rows: list[torch.Tensor] = []
@@ -122,7 +120,7 @@ class CofiringSample:
         self._positive: list[torch.Tensor] = []
 
     def add(self, batch: CodeBatch, generator: torch.Generator) -> None:
-        n = min(-(-batch.n_tokens // ONE_IN), self.n_tokens - self.tokens_seen)
+        n = min(-(-batch.n_tokens // self.one_in), self.n_tokens - self.tokens_seen)
         if n <= 0:
             return
         new_row = torch.full((batch.n_tokens,), -1)

@@ -66,17 +66,16 @@ def batch_of(codes: torch.Tensor) -> CodeBatch:
 
 
 def test_joint_firings_are_counted_on_a_share_of_each_batch() -> None:
-    sample = CofiringSample(2, 8)
+    sample = CofiringSample(2, 8, one_in=8)
     for taken in (3, 6, 8, 8):
         sample.add(batch_of(torch.ones(20, 2)), torch.Generator())
         assert sample.tokens_seen == taken
 
 
-def test_joint_firings_are_those_of_all_pairs_at_once_and_ties_go_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.explorer.firing_statistics.ONE_IN", 1)
+def test_joint_firings_are_those_of_all_pairs_at_once_and_ties_go_by_index() -> None:
     generator = torch.Generator().manual_seed(0)
     codes = torch.randn(60, 300, generator=generator).sign() * (torch.rand(60, 300, generator=generator) < 0.3)
-    sample = CofiringSample(300, 100)
+    sample = CofiringSample(300, 100, one_in=1)
     sample.add(batch_of(codes), torch.Generator())
     on, signs = codes.abs().numpy(), codes.numpy()
     together, agreement = on.T @ on, signs.T @ signs

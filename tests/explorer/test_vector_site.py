@@ -33,6 +33,7 @@ def test_both_poles_show_the_texts_of_rows(on_disk: Planted) -> None:
     assert latent.positive.strongest[0].tokens == (f"text {strongest} rising",)
     assert latent.positive.promoted == latent.negative.demoted == ()
     assert (found.about.unit, found.about.tokens_read, found.about.held_out) == ("rows", N // EVERY, True)
+    assert found.catalogue().collected.cofiring.tokens_seen == N // EVERY, "rows are too few for a sample of them"
     assert "% of rows" in found.latent(LATENT)._repr_html_()
     assert "40 rows" in found._repr_html_()
 

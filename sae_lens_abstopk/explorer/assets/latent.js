@@ -33,8 +33,10 @@ function tokenList(title, tokens, strings, show) {
 }
 
 function firesOn(pole, strings) {
-  const sample = `${pole.sampled_firings} firing${pole.sampled_firings === 1 ? "" : "s"}`;
-  return tokenList(`${OF_ROWS ? "Words" : "Tokens"} by share of energy (sum of squared codes), in a sample of ${sample}`, pole.tokens, strings,
+  const sample = `in a sample of ${pole.sampled_firings} firing${pole.sampled_firings === 1 ? "" : "s"}`;
+  const title = OF_ROWS ? `Words that its rows share and others lack, with their share of energy (sum of squared codes) ${sample}`
+    : `Tokens by share of energy (sum of squared codes), ${sample}`;
+  return tokenList(title, pole.tokens, strings,
     (share, count) => `${share < 0.01 ? "<1" : Math.round(100 * share)} %, ${count} ×`);
 }
 
@@ -158,8 +160,9 @@ async function latentPage(sae, asked) {
       linkedList("Nearest decoders", `cosine with ${d}`, sae, data, latent.aligned, cosine),
       linkedList("Most opposed decoders", `cosine with ${d}; below −0.7 the two are an antipodal pair`,
         sae, data, latent.opposed, cosine),
-      linkedList("On together", `overlap of firings${data.signed ? ", and how often on the same side" : ""}, on a `
-        + `sample of ${whole(data.cofiringTokens)} ${UNIT}; at least 5 times together`, sae, data, latent.cofiring,
+      linkedList("On together", `overlap of firings${data.signed ? ", and how often on the same side" : ""}, on `
+        + `${data.cofiringTokens < data.tokens ? "a sample of " : ""}${whole(data.cofiringTokens)} ${UNIT}; at least 5 `
+        + "times together", sae, data, latent.cofiring,
         (item) => `${fixed(item[1])}${data.signed ? `, ${percent(item[2])} same side` : ""}`)),
     latent.steered.length > 0 && steeredTexts(latent),
     h("section", { class: "snippet" }, h("h3", {}, OF_ROWS ? "Load" : "Load and steer"),

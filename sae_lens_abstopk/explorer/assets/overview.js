@@ -199,7 +199,8 @@ async function overviewPage(sae, query) {
         data.signed && ["mean two-sided", fixed(s.twoSided)],
       ]),
       h("p", { class: "note" },
-        `${data.architecture}, ${whole(data.tokens)} ${UNIT}; FVU and nMSE on ${whole(s.reconstructed)} of them.`),
+        `${data.architecture}, ${whole(data.tokens)} ${UNIT}; FVU and nMSE on `
+        + `${s.reconstructed < data.tokens ? whole(s.reconstructed) : "all"} of them.`),
       meta.judge && sae === 0 && h("p", { class: "note" }, `${meta.judge}.`),
       plot.figure));
   return {
