@@ -24,7 +24,7 @@ def latents_table(diff: Diff) -> Table:
         measured = record.kl_share is not None
         drawn.add_row(
             str(record.latent),
-            _share(record.kl_share) if measured else f"~{record.kl_estimate:.1%}",
+            _share(record.kl_share) if measured else f"~{_percent(record.kl_estimate)}",
             *(_pole(record, measured) for record in (record.positive, record.negative)),
             *(_tokens(of) for of in (contexts.positive, contexts.negative)),
             f"{record.share_active:.0%}",
@@ -51,12 +51,15 @@ def summary(results: DiffResults) -> list[str]:
 def _pole(pole: DiffPoleRecord, measured: bool) -> str:
     if pole.share_active == 0:
         return "-"
-    return _share(pole.kl_share) if measured else f"~{pole.kl_estimate:.1%}"
+    return _share(pole.kl_share) if measured else f"~{_percent(pole.kl_estimate)}"
 
 
 def _share(share: Interval | None) -> str:
-    # + 0.0: no -0.0%
-    return "-" if share is None or share.value is None else f"{round(share.value, 3) + 0.0:.1%}"
+    return "-" if share is None or share.value is None else _percent(share.value)
+
+
+def _percent(share: float) -> str:
+    return f"{round(share, 3) + 0.0:.1%}"  # + 0.0: no -0.0%
 
 
 def _tokens(contexts: list[DiffContext]) -> Text:

@@ -14,6 +14,7 @@ def test_the_table_has_the_latents_by_kl_share() -> None:
         ["0", "10.0%", "9.0%", "1.0%"],
         ["1", "~1.0%", "~0.9%", "~0.1%"],
     ]
+    assert "-0.0%" not in captured.get()
     said = " ".join(summary(example().results))
     assert "one-sided-F 0.450, one-sided-2F 0.380" in said
     assert "0.600 by the SAE, 0.900 by the difference itself" in said
