@@ -20,6 +20,7 @@ from sae_lens_abstopk import load_config, train
 from tests.conftest import small_run
 from tests.docs.test_pages import RELEASED, TEXT
 from tests.evaluation.task_files import CONCEPT
+from tests.sentence_model import save_sentence_model
 
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
@@ -104,6 +105,21 @@ def test_the_notebook_on_two_models_runs(tiny_llama: Path, tiny_adapter: Path, t
     assert "KL share" in shown(notebook)
     assert "tuned  Why is the sky blue?" in shown(notebook)
     assert (tmp_path / "results" / "diff-notebook" / "diff" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_notebook_on_vectors_runs(tmp_path: Path) -> None:
+    changes = {
+        "sentence-transformers/all-MiniLM-L6-v2": str(save_sentence_model(tmp_path / "embedder")),
+        'task_names() if "/" not in name': '("politeness", "tense")',
+        "d_sae=24, k=5": "d_sae=8, k=2, seeds=1",
+        'overrides = [f"data={file}"': 'overrides = ["sae.k=4", "epochs=2", f"data={file}"',
+    }
+    notebook = execute("vectors", changes, tmp_path)
+    assert "image/svg+xml" in shown(notebook)
+    assert re.search(r"one_sided_2F +32 latents, L0 4, FVU", shown(notebook))
+    (difference,) = re.findall(r"what the file and the memory decode to: ([\d.e+-]+)", shown(notebook))
+    assert float(difference) < 1e-5
 
 
 @pytest.mark.slow
