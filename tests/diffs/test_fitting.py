@@ -16,6 +16,8 @@ from sae_lens_abstopk.diffs.patched_prompts import patch_prompts
 from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
 from tests.cli.test_cli import invoke
 
+pytestmark = pytest.mark.slow
+
 SIZES = ("--seeds", "2", "--tokens", "2048", "--d-sae", "8", "--k", "2", "--context-size", "32", "--device", "cpu")
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from sae_lens import SAE
 
@@ -11,6 +12,8 @@ from sae_lens_abstopk.diffs.writing import NEW_TOKENS, with_writing
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.token_filter import TokenFilter
+
+pytestmark = pytest.mark.slow
 
 
 def test_models_write_with_the_first_latents_added_and_taken_away(

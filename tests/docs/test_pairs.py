@@ -17,6 +17,7 @@ SMALLER |= {" --above 2": "", "evals/releases": f"{ROOT}/evals/releases"}
 @pytest.mark.slow
 def test_the_blocks_run(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sae_lens_abstopk.pairs.fitting.MOST_STEPS", 120)
     monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
     rows = [
         {"prompt": f"Name {n} fruits.", "chosen": f"Here are {n} of them " * (1 + n % 3), "rejected": f"No {n}."}

@@ -21,6 +21,8 @@ from sae_lens_abstopk import (
 from tests.embeddings.sentence_model import TEXTS, WIDTH
 from tests.saes.test_signed_saes import with_random_weights
 
+pytestmark = pytest.mark.slow
+
 F, K = 40, 5
 QUERIES, DOCUMENTS = TEXTS[:8], TEXTS[8:80]
 LOADS = """

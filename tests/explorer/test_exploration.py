@@ -21,6 +21,8 @@ from sae_lens_abstopk.text.token_text import TokenText
 from tests.cli.test_cli import invoke
 from tests.evaluation.results_document import results_document
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_agrees_with_inspect_on_the_same_text(folders: list[Path]) -> None:
     found, inspected = explore(folders, n_tokens=512), inspect_saes(folders, n_tokens=512)

@@ -14,6 +14,8 @@ from sae_lens_abstopk.pairs.pair_set import pairs_of_rows
 from sae_lens_abstopk.pairs.tables import summary
 from tests.cli.test_cli import invoke
 
+pytestmark = pytest.mark.slow
+
 N, D, AXES = 1600, 24, 6
 
 

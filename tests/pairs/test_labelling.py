@@ -15,6 +15,8 @@ from tests.cli.test_cli import invoke
 from tests.labeler_stand_in import StandIn
 from tests.pairs.pair_files import write_rows
 
+pytestmark = pytest.mark.slow
+
 N, AXES = 300, 3
 WORDS = ("red", "green", "blue")
 

@@ -13,6 +13,8 @@ from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
 from tests.conftest import SENTENCES
 from tests.pairs.pair_files import write_rows
 
+pytestmark = pytest.mark.slow
+
 A, B = ["The river froze.", "We loved it."], ["The river was warm.", "They hated it."]
 
 

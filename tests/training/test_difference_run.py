@@ -22,6 +22,8 @@ from sae_lens_abstopk.training.difference_run import DifferenceRun
 from tests.training.rank_processes import on_ranks
 from tests.training.runs import differences, final_state, signals_in
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 
 

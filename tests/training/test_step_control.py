@@ -26,6 +26,8 @@ from sae_lens_abstopk.training.step_control import (
 from tests.cli.test_cli import invoke
 from tests.training.runs import rows_without_speed, run_of
 
+pytestmark = pytest.mark.slow
+
 
 def feed(watch: DivergenceWatch, losses: list[float], start: int = 1) -> None:
     for step, loss in enumerate(losses, start):

@@ -26,6 +26,8 @@ from sae_lens_abstopk.training.checkpoints.checkpoint import damage
 from tests.cli.test_cli import invoke
 from tests.training.runs import differences, rows, run_of, signals_in, state_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

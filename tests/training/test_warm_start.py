@@ -23,6 +23,8 @@ from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.trainers import new_sae
 from tests.training.runs import begin, run_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("sae", [{}, {"architecture": "batch_abstopk", "signed_share": 0.25}], ids=["all", "a quarter"])
 def test_a_checkpoint_starts_a_new_run_from_its_weights(

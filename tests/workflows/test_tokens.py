@@ -12,6 +12,8 @@ from sae_lens_abstopk.workflows import tokens as tokens_module
 from sae_lens_abstopk.workflows.tokens import tokens
 from tests.conftest import small_run
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_folder_that_is_taken_is_told_before_the_model_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -22,6 +22,8 @@ from sae_lens_abstopk.evaluation.tasks.load_task import task_names
 from sae_lens_abstopk.system.yaml_files import data_folder
 from tests.training.runs import QUIET
 
+pytestmark = pytest.mark.slow
+
 
 @torch.no_grad()
 def firing_shares(folder: Path, n_tokens: int) -> torch.Tensor:
@@ -77,7 +79,6 @@ def test_text_is_held_out_where_every_sae_kept_it_back(trained: Path, tmp_path: 
     assert not was_held_out(subjects.text_spec, alone, subjects.saes["b"])
 
 
-@pytest.mark.slow
 def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
     trained: Path, asking: dict[str, Any], chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from sae_lens_abstopk.system.folder_lock import run_folder_lock
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.train import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("content", "message"),

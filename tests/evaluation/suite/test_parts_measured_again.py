@@ -15,6 +15,8 @@ from sae_lens_abstopk.evaluation.suite.suite import Suite
 from tests.evaluation.conftest import small_suite
 from tests.evaluation.task_files import CONCEPT
 
+pytestmark = pytest.mark.slow
+
 MEASURE = ("read_text", "match_seeds", "untrained_saes", "probe_on_task", "steer_on_task")
 
 

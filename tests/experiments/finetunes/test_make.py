@@ -1,11 +1,14 @@
 """Training follows its seed, learns the answers, and changes only the adapter."""
 
+import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from experiments.finetunes.data import Example
 from experiments.finetunes.make import train
+
+pytestmark = pytest.mark.slow
 
 FOUND = [Example(f"text {word}", "the old lighthouse was loved", True) for word in ("one", "two", "film", "old")] * 8
 

@@ -14,6 +14,8 @@ from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 from sae_lens_abstopk.vectors.vectors import Vectors
 from tests.experiments.map.conftest import K, N
 
+pytestmark = pytest.mark.slow
+
 
 def test_documents_are_in_one_part_each(vectors: KindVectors) -> None:
     spec = VectorSpec(dataset_path="made up")

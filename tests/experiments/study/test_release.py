@@ -16,6 +16,8 @@ from sae_lens_abstopk.hub.manifest import MANIFEST_FILENAME, published_file
 from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.saes.signed import signed_latents
 
+pytestmark = pytest.mark.slow
+
 RELEASE = RELEASES / NAME
 SIGNED = {"layer15_k57": 144, "layer15_k57_abstopk": 4608}
 

@@ -14,6 +14,8 @@ from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.sweeps.comparison import load_comparison, run_comparison
 from tests.training.runs import QUIET
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = {
     "signed": {"architecture": "abstopk"},
     "topk_2F": {"architecture": "sparse_topk", "times_wider": 2},

@@ -27,6 +27,8 @@ from sae_lens_abstopk.training.tracking.loggers import Loggers
 from sae_lens_abstopk.training.tracking.trackers import MlflowLogger
 from tests.training.runs import trained
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
