@@ -24,14 +24,17 @@ def hooks() -> ModuleType:
 
 
 def test_every_public_name_is_on_the_api_page_and_exists() -> None:
-    listed = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    page = (ROOT / "docs" / "api.md").read_text()
+    listed = re.findall(r"^::: ([\w.]+)$", page, re.MULTILINE)
+    with_path = re.findall(r"^::: ([\w.]+)\n +options: \{show_root_full_path: true", page, re.MULTILINE)
     assert set(sae_lens_abstopk.__all__) - {"__version__"} <= {path.rpartition(".")[2] for path in listed}
     for path in listed:
         module, _, name = path.rpartition(".")
         found = getattr(importlib.import_module(module), name)
         assert inspect.getdoc(found), path
-        if name in sae_lens_abstopk.__all__:
-            assert getattr(sae_lens_abstopk, name) is found
+        public = name in sae_lens_abstopk.__all__
+        assert public != (path in with_path), f"{path}: the page says that names without a path are public"
+        assert not public or getattr(sae_lens_abstopk, name) is found
 
 
 def test_every_name_that_a_page_imports_is_on_the_api_page() -> None:
