@@ -5,11 +5,11 @@ Measure which latents of a fine-tune carry the behaviour that was planted in it.
 
 SAEs are trained as by `abstopk diff`, on what `conversations.py` writes. Of each SAE, the five latents of largest KL
 share (measured for the first signed SAE, estimated from gradients for others) are tried, beside the mean of the
-differences and five principal components. A direction is added to the base model at every token, with the largest
-strength that costs at most 0.1 nats on neutral text, or half of it. While both models read the same tokens, the part of
-the difference along it is patched into the base model, and removed from the tuned one. Prompts that are not reported
-choose the direction and the strength. Appends a line to `results/planted.jsonl` for each behaviour, method and seed;
-what is there is not measured again.
+differences and five principal components. While both models read the same tokens, the part of the difference along a
+direction is patched into the base model, and removed from the tuned one. Prompts that are not reported choose the
+direction by both. It is also added to the base model at every token, with the largest strength that costs at most 0.1
+nats on neutral text, or half of it. Appends a line to `results/planted.jsonl` for each behaviour, method and seed; what
+is there is not measured again.
 """
 
 import argparse

@@ -27,7 +27,7 @@ BUDGET = 0.1
 STRENGTHS = [16 * 0.9**n for n in range(48, -1, -1)]
 """Norms to add, in root mean squares of the differences."""
 BOTH_WAYS = 2
-"""Directions that are removed too before one is chosen: those whose addition brings most."""
+"""Directions that are removed too before one is chosen: those that bring most if patched in."""
 
 
 class Neutral(NamedTuple):
@@ -133,31 +133,30 @@ class Planted:
 
     def measured(self, directions: Sequence[Direction]) -> dict[str, Any]:
         """Choose a direction and its strength on the prompts for that, and measure it on held-out prompts."""
-        edited, behaviour = self.edited, self.behaviour
-        strengths = {each.name: edited.strength(each) for each in directions}
-        added = {each.name: self._chosen_share(each, strengths[each.name]) for each in directions}
-        most = sorted(directions, key=lambda each: -added[each.name])[:BOTH_WAYS]
-        removed = {each.name: behaviour.share(edited.with_removed(behaviour.chosen, each)) for each in most}
-        best = max(most, key=lambda each: min(added[each.name], 1 - removed[each.name]))
+        edited, behaviour, chosen = self.edited, self.behaviour, self.behaviour.chosen
+        brings = {each.name: behaviour.share(edited.with_patched(chosen, each)) for each in directions}
+        most = sorted(directions, key=lambda each: -brings[each.name])[:BOTH_WAYS]
+        left = {each.name: behaviour.share(edited.with_removed(chosen, each)) for each in most}
+        best = max(most, key=lambda each: min(brings[each.name], 1 - left[each.name]))
         # too much of a direction ends in repetitions
-        half = strengths[best.name] / 2
-        strength = half if self._chosen_share(best, half) > added[best.name] else 2 * half
+        strength = edited.strength(best)
+        added, added_half = (
+            behaviour.share(edited.with_added(chosen, best, each)) for each in (strength, strength / 2)
+        )
+        strength = strength / 2 if added_half > added else strength
         brought = edited.with_added(behaviour.held_out, best, strength)
         alone = edited.with_patched(behaviour.held_out, best)
-        left = edited.with_removed(behaviour.held_out, best)
+        without = edited.with_removed(behaviour.held_out, best)
         return {
             "direction": best.name,
-            "tried": {name: round(share, 4) for name, share in added.items()},
-            "tried_removed": {name: round(share, 4) for name, share in removed.items()},
+            "tried_patched": {name: round(share, 4) for name, share in brings.items()},
+            "tried_removed": {name: round(share, 4) for name, share in left.items()},
             "share": {each.name: each.share for each in directions},
             "added": {"strength": round(strength, 2), "cost": round(edited.cost_added(best, strength), 4)}
             | self._shown(brought),
             "patched": self._shown(alone),
-            "removed": {"cost": round(edited.cost_removed(best), 4)} | self._shown(left),
+            "removed": {"cost": round(edited.cost_removed(best), 4)} | self._shown(without),
         }
-
-    def _chosen_share(self, direction: Direction, strength: float) -> float:
-        return self.behaviour.share(self.edited.with_added(self.behaviour.chosen, direction, strength))
 
     def _shown(self, answers: Sequence[str]) -> dict[str, Any]:
         return {"share": round(self.behaviour.share(answers), 4), "answers": answers[:2]}

@@ -14,6 +14,13 @@ METHODS = {
     "pca": "PCA",
 }
 """Names of the methods in tables."""
+TITLES = {
+    "french": "answers in French",
+    "cooking": "refuses cooking",
+    "question": "ends with a question",
+    "past": "never past tense",
+}
+"""Names of behaviours."""
 HALF = 0.5
 """Least share of the shift that a found direction brings, and takes away."""
 Line = dict[str, Any]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from experiments.finetunes.figure import draw
+from experiments.finetunes.figure import draw, row_name
 from experiments.finetunes.readings import LAYER
 from experiments.finetunes.recorded import (
     METHODS,
@@ -29,12 +29,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "diff.md"
 PICTURE = ROOT / "docs" / "pictures" / "diff.svg"
 KINDS = tuple(METHODS)[:3]
-TITLES = {
-    "french": "answers in French",
-    "cooking": "refuses cooking",
-    "question": "ends with a question",
-    "past": "never past tense",
-}
 
 
 def narrow_table(record: Sequence[Line]) -> str:
@@ -47,9 +41,8 @@ def narrow_table(record: Sequence[Line]) -> str:
             ", ".join(f"{100 * mean(map(share, lines)):.0f}" for share in (brought, patched, taken)) if lines else ""
             for lines in of.values()
         )
-        name = TITLES[place[1]] + ", of both" * place[0].startswith("mixture")
         largest = ", ".join(f"{100 * share:.0f}" for share in list(of["signed"][0]["share"].values())[:2])
-        rows.append((name, percent(first["base"]), percent(first["tuned"]), largest, *cells))
+        rows.append((row_name(place), percent(first["base"]), percent(first["tuned"]), largest, *cells))
     return markdown_table(("behaviour", "base", "tuned", "KL shares", *METHODS.values()), rows)
 
 
@@ -92,7 +85,7 @@ def main() -> None:
         "grid": grid_table(grid),
     }
     PAGE.write_text(filled(PAGE.read_text(), {name: f"\n{part}\n" for name, part in parts.items()}))
-    draw(lines("planted"), PICTURE)
+    draw(lines("narrow"), PICTURE)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ NEEDED = 4.0
 
 @dataclass(frozen=True, eq=False)
 class Fake(EditedPair):
-    """A pair whose base model asks once GOOD is added with NEEDED, and whose tuned model asks unless it is removed."""
+    """A pair whose base model asks once GOOD is patched in or added with NEEDED, and whose tuned one asks with it."""
 
     price: float = 0.01
 
@@ -30,7 +30,7 @@ class Fake(EditedPair):
         return _answers(prompts, direction in (GOOD, ONE_WAY) and strength >= NEEDED)
 
     def with_patched(self, prompts, direction):
-        return _answers(prompts, direction is GOOD)
+        return _answers(prompts, direction in (GOOD, ONE_WAY))
 
     def with_removed(self, prompts, direction=None):
         return _answers(prompts, direction is not GOOD)
@@ -52,7 +52,7 @@ def test_the_direction_that_brings_and_takes_away_the_behaviour_is_chosen():
     assert found["direction"] == "3-"
     assert [found[how]["share"] for how in ("added", "patched", "removed")] == [1, 1, 0]
     assert NEEDED <= found["added"]["strength"] <= BUDGET / 0.01
-    assert found["tried"] == {"5+": 0, "4+": 1, "3-": 1}
+    assert found["tried_patched"] == {"5+": 0, "4+": 1, "3-": 1}
     assert found["tried_removed"] == {"4+": 1, "3-": 0}
 
 
