@@ -3,19 +3,23 @@
 import json
 import re
 import shlex
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from experiments.embeddings.measured import ONE_SIDED, by_place, main_runs, read, relative
 from experiments.embeddings.study import RECORD
+from experiments.finetunes.recorded import lines
 from experiments.map.measured import Cells
 from experiments.map.run import RECORD as MAP
-from experiments.pairs.study import RESULTS
+from experiments.pairs.study import RESULTS as PAIRS
 from experiments.speed import chart
 from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.pairs.concepts import ConceptResults
 from tests.conftest import small_run
 from tests.workflows.test_quickstart import require_options
 
@@ -33,20 +37,36 @@ def test_the_readme_is_short() -> None:
     assert max(map(len, README.splitlines())) <= 120
 
 
+def test_the_table_of_the_quickstart_is_of_the_recorded_run() -> None:
+    (run, *_) = json.loads((PAIRS / "concepts.json").read_text())
+    console = Console(width=80, file=StringIO())
+    console.print(ConceptResults.model_validate(run).table())
+    printed = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    shown = re.search(r"```\n( +signed.*?)\n```", README, re.DOTALL)[1].splitlines()  # type: ignore[index]
+    assert len(shown) == 6
+    assert set(shown) <= set(printed)
+
+
 def test_what_a_sign_saves_on_pairs_is_what_the_record_says() -> None:
-    places = json.loads((RESULTS / "gpt4.json").read_text())["places"]
+    places = json.loads((PAIRS / "gpt4.json").read_text())["places"]
     for kind, phrase in (("one_sided_F", "below that of one-sided SAEs"), ("one_sided_2F", "below twice the width")):
         saved = sorted(100 * (1 - place["signed"]["fvu"]["value"] / place[kind]["fvu"]["value"]) for place in places)
         assert f"{saved[0]:.1f} to {saved[-1]:.1f} % {phrase}" in " ".join(README.split())
 
 
-def test_what_a_sign_saves_on_two_models_is_what_the_map_says() -> None:
+def test_what_a_sign_saves_on_two_models_is_what_the_map_and_the_grid_say() -> None:
     cells = Cells.read(MAP)
     places = [place for place in cells.compared() if place.kind == "differences of two models"]
-    changes = [sorted(100 * cells.difference(place, twice=twice).mean for place in places) for twice in (False, True)]
-    (most, least), (cost, highest) = changes
-    said = f"{-least:.1f} to {-most:.1f} % below the same width, {cost:.1f} to {highest:.1f} % above twice the width"
-    assert said in " ".join(README.split())
+    changes = [[100 * cells.difference(place, twice=twice).mean for place in places] for twice in (False, True)]
+    for line in lines("grid"):
+        if line["d_sae"] <= 576 / 4:
+            signed, *others = (line["fits"][kind]["fvu"]["value"] for kind in ("signed", "one_sided_F", "one_sided_2F"))
+            for of, other in zip(changes, others, strict=True):
+                of.append(100 * (signed / other - 1))
+    (*_, least), (*_, highest) = map(sorted, changes)
+    most, cost = map(min, changes)
+    said = f"FVU {-least:.1f} to {-most:.1f} % below the same width, {cost:.0f} to {highest:.0f} % above twice"
+    assert f"Up to D / 4 latents, {said}" in " ".join(README.split())
 
 
 def test_what_a_sign_saves_on_vectors_is_what_the_record_says() -> None:
