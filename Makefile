@@ -131,8 +131,9 @@ evidence: setup ## the study of docs/evidence.md: days, resumable (TEXT=folder, 
 	$(RUN) python -m experiments.study.random_directions $(STUDY) $(strip $(LOCAL))
 	$(RUN) python -m experiments.study.report
 
-build: setup ## wheel and source distribution, in dist/
+build: setup ## wheel and source distribution, in dist/, checked as PyPI would
 	$(UV) build
+	$(UV) tool run --quiet twine check --strict dist/*
 
 clean: ## remove the environments and built files
 	rm -rf .venv .venv-peers .venv-interop .uv dist build .pytest_cache .ruff_cache .hypothesis

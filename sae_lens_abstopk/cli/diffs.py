@@ -51,7 +51,7 @@ def fit(
     k: Annotated[float | None, Option(help="Mean number of active latents of a token; 8 by default.", min=1)] = None,
     seeds: Annotated[int, Option(help="SAEs to train from other initial weights, to say what is stable.", min=1)] = 5,
     no_baselines: Annotated[
-        bool, Option("--no-baselines", help="Train no one-sided SAEs of the same and of twice the width beside it.")
+        bool, Option("--no-baselines", help="Train no one-sided SAEs of the same width and of twice the width.")
     ] = False,
     halves: Annotated[
         bool,

@@ -66,7 +66,7 @@ def fit(
     k: Annotated[float, Option(help="Mean number of active axes of a pair.", min=1)] = 4,
     seeds: Annotated[int, Option(help="SAEs to train from other initial weights, to say what is stable.", min=1)] = 5,
     no_baselines: Annotated[
-        bool, Option("--no-baselines", help="Train no one-sided SAEs of the same and of twice the width beside it.")
+        bool, Option("--no-baselines", help="Train no one-sided SAEs of the same width and of twice the width.")
     ] = False,
     held_out: Annotated[float, Option(help="Share of the pairs to measure on.", min=0.01, max=0.5)] = 0.2,
     limit: Annotated[int | None, Option(help="Read only this many rows.", min=1)] = None,
@@ -153,7 +153,7 @@ NewData = Annotated[Path, Option("--out", "-o", help="New .jsonl, .json, .csv or
 
 @pairs.command()
 def flip(folder: Folder, axis: Axis, out: NewData, side: OfSide = Side.positive, above: Above = 0) -> None:
-    """Write the data anew with the preference of some pairs turned round."""
+    """Write a copy of the data in which the preference of some pairs is swapped."""
     _curate("flip", folder, axis, side, above, out)
 
 

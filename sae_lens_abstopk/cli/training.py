@@ -62,7 +62,7 @@ def train(
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Check and print the full config without training.")] = False,
     compare_one_sided: Annotated[
-        bool, Option("--compare-one-sided", help="Train one-sided SAEs of the same and of twice the width beside it.")
+        bool, Option("--compare-one-sided", help="Also train one-sided SAEs of the same width and of twice the width.")
     ] = False,
 ) -> None:
     """Train the SAEs of a config and write a run folder."""

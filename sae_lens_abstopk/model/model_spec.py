@@ -44,7 +44,7 @@ class ModelSpec:
     """The head of the hook to read; None reads all."""
     device: str = "auto"
     autocast_lm: bool = False
-    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Arguments of every forward pass."""
 
     def __post_init__(self) -> None:
