@@ -221,7 +221,9 @@ def test_nothing_overflows_and_no_table_is_cut_off(browser: Browser, evaluated_s
             page = made.open(address)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, address
         page = made.open("#/overview/0")
-        page.locator("h1").evaluate("(e) => { e.textContent = 'a_name_of_some_length' }")
+        name = "a_name_of_many_words_" * 4
+        for place in ("h1", ".bar nav a >> nth=0"):
+            page.locator(place).evaluate("(e, name) => { e.textContent = name }", name)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         narrowest = min(page.locator("td.label").nth(n).bounding_box()["width"] for n in range(4))  # type: ignore[index]
         assert narrowest >= 80
@@ -229,9 +231,10 @@ def test_nothing_overflows_and_no_table_is_cut_off(browser: Browser, evaluated_s
         assert page.evaluate(f"{cells}.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent)") == []
 
 
+@pytest.mark.parametrize("width", [390, 1300])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_violation(browser: Browser, evaluated_site: Path, scheme: str) -> None:
-    with Reader(browser, evaluated_site, color_scheme=scheme) as made:
+def test_axe_finds_no_serious_violation(browser: Browser, evaluated_site: Path, scheme: str, width: int) -> None:
+    with Reader(browser, evaluated_site, color_scheme=scheme, viewport={"width": width, "height": 900}) as made:
         for address in (*VIEWS, *CONCEPTS):
             page = made.open(address)
             assert serious_violations(page) == [], address
