@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from sae_lens import SAE
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 from sae_lens_abstopk.saes.signed import signed_latents
 from sae_lens_abstopk.system.errors import require_range
@@ -30,9 +32,9 @@ REFINED_AT_ONCE = 4096
 class AntipodalPairs:
     """Pairs first < second of latents with opposite decoder rows, int64 [n], by ascending cosine, float64 [n]."""
 
-    first: torch.Tensor
-    second: torch.Tensor
-    cosine: torch.Tensor
+    first: Tensor
+    second: Tensor
+    cosine: Tensor
     total: int
     """Pairs below the threshold; more than ``n`` only where ``LISTED`` cut the list."""
     threshold: float
@@ -46,14 +48,14 @@ class AntipodalPairs:
 class NearestDecoders(NamedTuple):
     """The k most aligned and most opposed latents of each, int64 and float32 [F, k]; -1 and NaN for a zero row."""
 
-    nearest: torch.Tensor
-    nearest_cosine: torch.Tensor
-    opposed: torch.Tensor
-    opposed_cosine: torch.Tensor
+    nearest: Tensor
+    nearest_cosine: Tensor
+    opposed: Tensor
+    opposed_cosine: Tensor
 
 
 @torch.no_grad()
-def antipodal_pairs(W_dec: torch.Tensor, *, threshold: float = ANTIPODAL) -> AntipodalPairs:
+def antipodal_pairs(W_dec: Float[Tensor, "F D"], *, threshold: float = ANTIPODAL) -> AntipodalPairs:
     """
     All pairs i < j with cos(d_i, d_j) < ``threshold``, exactly: pairs near it are settled in double precision.
 
@@ -81,7 +83,7 @@ def antipodal_pairs(W_dec: torch.Tensor, *, threshold: float = ANTIPODAL) -> Ant
 
 
 @torch.no_grad()
-def nearest_decoders(W_dec: torch.Tensor, k: int) -> NearestDecoders:
+def nearest_decoders(W_dec: Float[Tensor, "F D"], k: int) -> NearestDecoders:
     """
     The ``k`` most aligned and the ``k`` most opposed decoder rows of each latent in W_dec [F, D], itself left out.
 
@@ -108,7 +110,7 @@ def nearest_decoders(W_dec: torch.Tensor, k: int) -> NearestDecoders:
     return NearestDecoders(*columns)
 
 
-def unit_rows(rows: torch.Tensor) -> torch.Tensor:
+def unit_rows(rows: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
     """Return rows [n, D] of finite numbers scaled to norm 1, in float32; a zero row stays zero."""
     unit = rows.to(torch.float32, copy=True)
     largest = torch.linalg.vector_norm(unit, ord=torch.inf, dim=1, keepdim=True)
@@ -118,7 +120,7 @@ def unit_rows(rows: torch.Tensor) -> torch.Tensor:
     return unit.div_(norms.masked_fill_(norms == 0, 1))
 
 
-def _upper_blocks(unit: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
+def _upper_blocks(unit: Tensor) -> Iterator[tuple[int, int, Tensor]]:
     """Yield (first row, first column, cosines) of blocks that cover every pair i < j."""
     n_columns = max(BLOCK_ENTRIES // BLOCK_ROWS, 1)
     for row in range(0, len(unit), BLOCK_ROWS):
@@ -126,7 +128,7 @@ def _upper_blocks(unit: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]
             yield row, column, unit[row : row + BLOCK_ROWS] @ unit[column : column + n_columns].T
 
 
-def _exact_cosines(rows: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+def _exact_cosines(rows: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """Return cos(rows[i], rows[j]) in double precision, float64 [n]."""
     parts = [torch.empty(0, dtype=torch.float64, device=rows.device)]
     for a, b in zip(i.split(REFINED_AT_ONCE), j.split(REFINED_AT_ONCE), strict=True):
@@ -139,11 +141,11 @@ def _exact_cosines(rows: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torc
 class DictionaryMatch:
     """The one-to-one matching of the latents of two dictionaries, int64 [n], that has the largest similarity."""
 
-    first: torch.Tensor
-    second: torch.Tensor
-    cosine: torch.Tensor
+    first: Tensor
+    second: Tensor
+    cosine: Tensor
     """Float32 [n], sign kept: a signed latent may come back with its poles swapped."""
-    similarity: torch.Tensor
+    similarity: Tensor
     """Absolute cosine if one of the two is signed, else the cosine, float32 [n]."""
 
     @property
@@ -163,7 +165,7 @@ def match_saes(first: SAE[Any], second: SAE[Any]) -> DictionaryMatch:
 
 @torch.no_grad()
 def match_dictionaries(
-    first: torch.Tensor, second: torch.Tensor, *, signed: tuple[torch.Tensor, torch.Tensor]
+    first: Float[Tensor, "F D"], second: Float[Tensor, "F2 D"], *, signed: tuple[Tensor, Tensor]
 ) -> DictionaryMatch:
     """
     Match decoder rows [F, D] one to one with [F', D], by ``scipy.optimize.linear_sum_assignment``.

@@ -93,7 +93,7 @@ def test_the_notebook_on_two_models_runs(tiny_llama: Path, tiny_adapter: Path, t
     AutoTokenizer.from_pretrained(tiny_adapter).save_pretrained(chat)
     changes = {
         "quickstart_model(print)": repr(str(chat)),
-        "enumerate(examples)": "enumerate(examples[:8])",
+        "enumerate(examples * 2)": "enumerate(examples[:8])",
         "new_tokens=40": "new_tokens=8",
         "training_tokens=15_360": "training_tokens=2_048, context_size=32",
         "d_sae=72": "d_sae=8",
@@ -103,7 +103,7 @@ def test_the_notebook_on_two_models_runs(tiny_llama: Path, tiny_adapter: Path, t
     }
     notebook = execute("diff", changes, tmp_path)
     assert "KL share" in shown(notebook)
-    assert "tuned  Why is the sky blue?" in shown(notebook)
+    assert "Why is the sky blue?" in shown(notebook)
     assert (tmp_path / "results" / "diff-notebook" / "diff" / "index.html").is_file()
 
 
