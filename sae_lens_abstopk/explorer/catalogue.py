@@ -110,17 +110,23 @@ class Catalogue(Shown):
         return bool(self.collected.pole_counts[1].any())
 
     @cached_property
-    def clear_poles(self) -> list[tuple[bool, bool]]:
-        """Whether each pole of each latent has words of its own, more than as many random firings would have."""
+    def clarity(self) -> list[tuple[float, float]]:
+        """
+        How far each pole of each latent is above the control; a pole above 0 is clear.
+
+        The :func:`own_coverage` less the coverage of as many random firings; of rows, 1 if they share words.
+        """
         if self._words is not None:  # these words are already compared with random rows
-            return [(bool(self.pole_tokens(i, 0)), bool(self.pole_tokens(i, 1))) for i in range(len(self))]
+            return [
+                (float(bool(self.pole_tokens(i, 0))), float(bool(self.pole_tokens(i, 1)))) for i in range(len(self))
+            ]
         control = WordControl(usual_words(self.collected, self._text_of))
         found = []
         for i in range(len(self)):
             words = tuple([self._text_of(token) for token, _ in self._sampled_firings(i, pole)] for pole in (0, 1))
             sizes, own = map(len, words), own_coverage((words[0], words[1]))
             positive, negative = (
-                n >= LEAST_FIRINGS and share > control.coverage(n) for n, share in zip(sizes, own, strict=True)
+                share - control.coverage(n) if n >= LEAST_FIRINGS else -1.0 for n, share in zip(sizes, own, strict=True)
             )
             found.append((positive, negative))
         return found
@@ -132,11 +138,20 @@ class Catalogue(Shown):
         if index in self.covered:
             return COVERS + self.covered[index]
         positive, negative = (bool(count) for count in self.collected.pole_counts[:, index])
-        return verdict_of_poles(self.clear_poles[index], (positive, negative))
+        clear = (self.clarity[index][0] > 0, self.clarity[index][1] > 0)
+        return verdict_of_poles(clear, (positive, negative))
 
     def suggested(self, n: int) -> list[int]:
-        """Return the ``n`` latents to look at first: by verdict, then by :meth:`PoleContexts.suggested`."""
-        return sorted(self.collected.suggested(len(self)), key=lambda index: rank(self.verdict(index)))[:n]
+        """
+        Return the ``n`` latents to look at first.
+
+        Ordered by verdict, by the clarity of the less clear pole, and by :meth:`PoleContexts.suggested`.
+        """
+
+        def key(index: int) -> tuple[int, float]:
+            return rank(self.verdict(index)), -min(self.clarity[index])
+
+        return sorted(self.collected.suggested(len(self)), key=key)[:n]
 
     def __len__(self) -> int:
         return self.d_sae

@@ -1,5 +1,6 @@
 """Label a pole by the tokens it fires on, without a model."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -10,6 +11,8 @@ WORDS = 3
 # least share of a pole's energy for a word
 LEAST_SHARE = 0.08
 NEVER, CLOSED, MIXED = "never fires", "closed", "mixed"
+# a token that is part of a character
+BYTE = re.compile(r"\\x[0-9a-f]{2}")
 
 
 class TopToken(NamedTuple):
@@ -24,6 +27,12 @@ class TopToken(NamedTuple):
 def word_of(text: str) -> str:
     """Return a token's text as a word of a label."""
     return escape_invisible(text.casefold()).strip() or "␣"
+
+
+def is_word(text: str) -> bool:
+    """Return whether a token's text has two letters, or one beyond ASCII, and no byte of a broken character."""
+    letters = "".join(sign for sign in text if sign.isalpha())
+    return BYTE.search(text) is None and (len(letters) > 1 or not letters.isascii())
 
 
 def top_tokens(firings: Iterable[tuple[str, float]]) -> list[TopToken]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from sae_lens_abstopk.explorer.collection import Collector
-from sae_lens_abstopk.explorer.labels import WORDS, word_of
+from sae_lens_abstopk.explorer.labels import WORDS, is_word, word_of
 
 BOTH, ONE, UNCLEAR, SILENT = "both clear", "one clear", "unclear", "never fires"
 COVERS = "covers "
@@ -23,12 +23,15 @@ class WordControl:
     """
     The coverage of poles that fire on tokens at random, as often as a given pole does.
 
-    Coverage is the share of a pole's sampled firings on its ``WORDS`` commonest words. ``usual`` are counts or weights
-    of all words. The control is the ``QUANTILE`` of the coverage over ``DRAWS`` samples of as many words.
+    Coverage is the share of a pole's sampled firings on its ``WORDS`` commonest words; punctuation, digits, single
+    letters and bytes do not count (:func:`is_word`). ``usual`` are counts or weights of all tokens' words. The control
+    is the ``QUANTILE`` of the coverage over ``DRAWS`` samples of as many words.
     """
 
     def __init__(self, usual: Mapping[str, float]) -> None:
-        weights = np.array(list(usual.values()), dtype=np.float64)
+        ranked = sorted(usual, key=is_word, reverse=True)
+        self._n_words = sum(map(is_word, usual))
+        weights = np.array([usual[word] for word in ranked], dtype=np.float64)
         self._shares = weights / weights.sum()
         self._found: dict[int, float] = {}
 
@@ -36,7 +39,8 @@ class WordControl:
         """Return the coverage that ``n`` random firings exceed once in a hundred times."""
         if n not in self._found:
             drawn = np.random.default_rng(n).choice(len(self._shares), size=(DRAWS, n), p=self._shares)
-            tops = [sum(np.sort(np.unique(row, return_counts=True)[1])[-WORDS:]) / n for row in drawn]
+            words = (row[row < self._n_words] for row in drawn)
+            tops = [sum(np.sort(np.unique(row, return_counts=True)[1])[-WORDS:]) / n for row in words]
             self._found[n] = float(np.quantile(tops, QUANTILE))
         return self._found[n]
 
@@ -54,8 +58,12 @@ def usual_words(collected: Collector, text_of: Callable[[int], str]) -> dict[str
 
 
 def own_coverage(firings: tuple[Sequence[str], Sequence[str]]) -> tuple[float, float]:
-    """Return the coverage of both poles by their own words; a word that the other pole has as often is not its own."""
-    counts = [Counter(map(word_of, pole)) for pole in firings]
+    """
+    Return the coverage of both poles by their own words.
+
+    A word is a pole's own if it passes :func:`is_word` and is more than twice as common as at the other pole.
+    """
+    counts = [Counter(word_of(text) for text in pole if is_word(text)) for pole in firings]
     sizes = [max(len(pole), 1) for pole in firings]
     found = []
     for pole in (0, 1):
