@@ -158,8 +158,11 @@ def sources_of_site(folder: Path) -> list[str]:
     index = folder / "index.html"
     text = index.read_text(encoding="utf-8") if index.is_file() else ""
     _, _, rest = text.partition('id="meta">')
-    saes = json.loads(rest.partition("</script>")[0])["saes"] if rest else []
-    sources = [sae.get("source") for sae in saes]
+    meta = json.loads(rest.partition("</script>")[0]) if rest else {}
+    sources = [sae.get("source") for sae in meta.get("saes", [])]
     if not sources or None in sources:
-        raise ConfigError(f"{folder} is not a site of this version of `abstopk explore`; write it again.")
+        raise ConfigError(
+            f"{folder} is not a site of this version of `abstopk explore`; write it again, or, if `abstopk pairs` or "
+            f"`abstopk diff` wrote it, steer by `abstopk steer {folder} --latent N --prompt TEXT`."
+        )
     return [str(Path(source).expanduser()) if source.startswith("~") else source for source in sources]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.diffs.page import write_page as write_diff
 from sae_lens_abstopk.explorer.steering_server import (
     MOST_BYTES,
     Steerer,
@@ -18,7 +19,10 @@ from sae_lens_abstopk.explorer.steering_server import (
     sources_of_site,
     steering_server,
 )
+from sae_lens_abstopk.pairs.page import write_page as write_pairs
 from tests.cli.test_cli import invoke
+from tests.diffs.page_example import hostile_example
+from tests.pairs.page_example import example_codes, example_pairs, example_results
 
 ASKED = {"sae": 0, "latent": 3, "prompt": "When I was", "strength": 2.0, "scale": 1.5, "operator": "add"}
 
@@ -138,3 +142,11 @@ def test_the_saes_of_a_site_are_found_again(
     done = invoke("serve", str(tmp_path / "site"))
     assert done.exit_code == 130, done.output
     assert "http://127.0.0.1:" in done.output
+
+
+def test_a_page_of_pairs_or_of_two_models_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    write_pairs(example_results(), example_pairs(), example_codes(), tmp_path / "pairs")
+    write_diff(hostile_example(), tmp_path / "diff")
+    for folder in (tmp_path / "pairs", tmp_path / "diff", tmp_path):
+        with pytest.raises(ConfigError, match=f"abstopk steer {folder} --latent N"):
+            sources_of_site(folder)
