@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 from sae_lens_abstopk.diffs.diff_results import DiffContexts, DiffResults
 from sae_lens_abstopk.system.files import reading, write_whole
 
-RESULTS, CONTEXTS = "diff.json", "contexts.json"
+RESULTS, CONTEXTS, SAE_FOLDER = "diff.json", "contexts.json", "sae"
 
 
 class Diff(NamedTuple):

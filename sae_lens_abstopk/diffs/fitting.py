@@ -21,7 +21,7 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import sae_folder
 from sae_lens_abstopk.training.train import train
 
-RUN, SAE_FOLDER = "run", "sae"
+RUN = "run"
 """Folders in the output: the training run with all SAEs, and the signed SAE that is shown."""
 
 

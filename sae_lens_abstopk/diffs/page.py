@@ -7,7 +7,7 @@ Its data are JSON inside the page; its scripts put texts only into text nodes.
 from pathlib import Path
 from typing import Any
 
-from sae_lens_abstopk.diffs.diff_files import Diff
+from sae_lens_abstopk.diffs.diff_files import SAE_FOLDER, Diff
 from sae_lens_abstopk.diffs.diff_results import (
     DiffContext,
     DiffLatentRecord,
@@ -48,6 +48,7 @@ def page_data(diff: Diff, *, contexts: int, latents: int | None = None) -> dict[
     parts = zip(results.latents[:latents], shown.latents, strict=False)
     writing = shown.writing
     return {
+        "sae": SAE_FOLDER,
         "models": [without_path(results.tuned), without_path(results.base)],
         "hook": results.hook,
         "about": f"{results.n_tokens:,} held-out tokens of {results.n_units:,} {results.unit}s of {results.data}",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae_lens_abstopk.diffs.fitting import SAE_FOLDER
+from sae_lens_abstopk.diffs.diff_files import SAE_FOLDER
 from sae_lens_abstopk.diffs.writing import NEW_TOKENS, Writer
 from sae_lens_abstopk.evaluation.steering.steer import written_by
 from sae_lens_abstopk.evaluation.subjects.sae_specs import model_of_metadata

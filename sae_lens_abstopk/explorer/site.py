@@ -22,7 +22,7 @@ from sae_lens_abstopk.saes.poles import pole_statistics
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import home_as_tilde
 from sae_lens_abstopk.system.folder_lock import HOLDER, LOCK
-from sae_lens_abstopk.system.pages import FRAME_SCRIPTS, assets, short, style_of, templates
+from sae_lens_abstopk.system.pages import FRAME_SCRIPTS, STEERING, assets, short, style_of, templates
 from sae_lens_abstopk.system.terminal import PassProgress
 
 SHARD = 128
@@ -31,7 +31,8 @@ TOKENS_TO_SEARCH = 6
 OLD_PASS = ".collection.pt"
 # the page.js of every version begins with this
 MARKER = b"// The frame of the explorer:"
-SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "steer.js", "concept.js")
+SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "concept.js")
+SHARED_SCRIPTS = (*FRAME_SCRIPTS, STEERING)
 
 
 def write_site(
@@ -53,7 +54,7 @@ def write_site(
     check_site_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # page.js first: it marks the folder as an explorer's if writing is interrupted
-    for room, scripts in (("explorer", SCRIPTS), ("system", FRAME_SCRIPTS)):
+    for room, scripts in (("explorer", SCRIPTS), ("system", SHARED_SCRIPTS)):
         for script in scripts:
             (folder / script).write_bytes((assets(room) / script).read_bytes())
     written = folder / "data.new"  # an earlier site stays intact until this one is complete
@@ -82,7 +83,7 @@ def write_site(
         ],
     }
     template = templates("explorer").get_template("index.html.j2")
-    style, scripts = style_of("explorer", "explorer.css"), (*FRAME_SCRIPTS, *SCRIPTS)
+    style, scripts = style_of("explorer", "explorer.css"), (*SHARED_SCRIPTS, *SCRIPTS)
     page = template.render(about=about, saes=saes, meta=meta, style=style, scripts=scripts)
     shutil.rmtree(folder / "data", ignore_errors=True)
     written.rename(folder / "data")

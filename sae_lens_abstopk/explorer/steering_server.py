@@ -14,12 +14,12 @@ from sae_lens import SAE
 from typing_extensions import override
 
 from sae_lens_abstopk.evaluation.steering.steer import Operator, steer
+from sae_lens_abstopk.evaluation.steering.steered_model import SteeredModel, tuned_model_of
 from sae_lens_abstopk.evaluation.subjects.sae_specs import run_configs, specs_of_sae
 from sae_lens_abstopk.evaluation.subjects.vector_subjects import is_of_vectors
 from sae_lens_abstopk.explorer.serve import PrivateHandler, bind
 from sae_lens_abstopk.explorer.steered import NEW_TOKENS
 from sae_lens_abstopk.model.generation import TextModel
-from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.saes.loading import load_sae, require_all_heads
 from sae_lens_abstopk.system.errors import ConfigError, require_range
@@ -27,8 +27,11 @@ from sae_lens_abstopk.system.errors import ConfigError, require_range
 MOST_BYTES, MOST_CHARACTERS = 16_384, 2_000
 MOST_STRENGTH = 16.0
 OPERATORS: tuple[Operator, ...] = ("add", "cap")
-# tells the page that it can steer
-SERVED = b'<meta name="served" content="steer">\n</head>'
+# tells the page that it can steer; a page of one file may load nothing, and is allowed to ask the server
+SERVED = {
+    b"</head>": b'<meta name="served" content="steer">\n</head>',
+    b"default-src 'none'": b"default-src 'none'; connect-src 'self'",
+}
 
 
 class SteeringRequest(NamedTuple):
@@ -63,33 +66,39 @@ class SteeringRequest(NamedTuple):
 class Steerer:
     """The model and the SAEs of a site; steers for one request at a time."""
 
-    def __init__(self, sources: Sequence[str], *, model_name: str | None = None, device: str = "auto") -> None:
+    def __init__(
+        self, sources: Sequence[str], *, model_name: str | None = None, tuned: bool = False, device: str = "auto"
+    ) -> None:
         saes = [load_sae(source) for source in sources]
         for source, sae in zip(sources, saes, strict=True):
-            if is_of_vectors(sae):
+            if is_of_vectors(sae) and not sae.cfg.metadata.get("reading"):
                 raise ConfigError(
-                    f"{source} was trained on vectors, and nothing can be steered; open its page from disk."
+                    f"{source} was trained on vectors of no language model, so there is nothing to steer; open its "
+                    "page from disk."
                 )
             require_all_heads(sae, "steering")
-        folder = Path(sources[0])
+        folder, adapter = Path(sources[0]), None
+        if tuned:
+            model_name, adapter = tuned_model_of(saes[0], model=model_name)
         # no text is read; without a run's config, the specs take one
         unread = None if any("hook_name" in raw for _, raw in run_configs(folder)) else "unread.jsonl"
         specs = specs_of_sae(folder, saes[0], model_name=model_name, text=unread, device=device)
-        self._model: Any = load_language_model(specs.model, specs.text)
-        self._saes: list[SAE[Any]] = [sae.to(next(self._model.parameters()).device) for sae in saes]
+        self._steered = SteeredModel.load(specs.model, specs.text, adapter=adapter, d_in=saes[0].cfg.d_in)
+        self._saes: list[SAE[Any]] = [sae.to(next(self._steered.model.parameters()).device) for sae in saes]
         self._lock = Lock()
 
     def texts(self, asked: SteeringRequest) -> Mapping[str, str]:
         """Return greedy continuations of the prompt: ``negative``, ``unsteered`` and ``positive``."""
         require_range("sae", asked.sae, below=len(self._saes), remedy=", the number of SAEs of this site")
         sae = self._saes[asked.sae]
-        text_model = TextModel(self._model, prepend_bos=TokenSelection.of_sae(sae).prepend_bos)
+        model = self._steered.model
+        text_model = TextModel(model, prepend_bos=TokenSelection.of_sae(sae).prepend_bos)
         prompt = text_model.encode([asked.prompt])
         found = {}
-        with self._lock:
+        with self._lock, self._steered.running():
             for name, sign in (("negative", -1), ("unsteered", 0), ("positive", 1)):
                 how: Any = {"latent": asked.latent, "operator": asked.operator, "scale": asked.scale}
-                with steer(self._model, sae, strength=sign * asked.strength, **how):
+                with steer(model, sae, strength=sign * asked.strength, **how):
                     (found[name],) = text_model.greedy(prompt, NEW_TOKENS)
         return found
 
@@ -114,7 +123,9 @@ class _SteeringHandler(PrivateHandler):
     def send_head(self) -> Any:
         if self.is_allowed() and self.path in (f"/{self._token}/", f"/{self._token}/index.html"):
             page = Path(self.directory, "index.html").read_bytes()
-            self._answer(200, page.replace(b"</head>", SERVED, 1), "text/html; charset=utf-8")
+            for from_disk, served in SERVED.items():
+                page = page.replace(from_disk, served, 1)
+            self._answer(200, page, "text/html; charset=utf-8")
             return None
         return super().send_head()
 
@@ -154,15 +165,17 @@ def steering_server(folder: Path, steerer: Steerer, *, port: int = 0) -> tuple[T
 
 
 def sources_of_site(folder: Path) -> list[str]:
-    """Return the SAEs that a site records; ConfigError if ``folder`` is no site, or of an earlier version."""
+    """Return the SAEs that a page records; ConfigError if ``folder`` has no page, or that of an earlier version."""
     index = folder / "index.html"
     text = index.read_text(encoding="utf-8") if index.is_file() else ""
     _, _, rest = text.partition('id="meta">')
     meta = json.loads(rest.partition("</script>")[0]) if rest else {}
+    if "sae" in meta:  # the page of pairs or of two models, with its SAE beside it
+        return [str(folder / meta["sae"])]
     sources = [sae.get("source") for sae in meta.get("saes", [])]
     if not sources or None in sources:
         raise ConfigError(
-            f"{folder} is not a site of this version of `abstopk explore`; write it again, or, if `abstopk pairs` or "
-            f"`abstopk diff` wrote it, steer by `abstopk steer {folder} --latent N --prompt TEXT`."
+            f"{folder} has no page that this version of `abstopk explore`, `pairs` or `diff` wrote; write it again, "
+            f"or, if it has an SAE, steer by `abstopk steer {folder} --latent N --prompt TEXT`."
         )
     return [str(Path(source).expanduser()) if source.startswith("~") else source for source in sources]

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sae_lens_abstopk.evaluation.results.records import Interval
+from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, DisagreementRecord, PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.pole_names import pole_names
@@ -45,6 +46,7 @@ def page_data(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n 
     found = results.preference
     return {
         "data": results.data,
+        "sae": SAE_FOLDER,
         "about": _about(results),
         "fits": [[f"signed, F = {results.d_sae}", _interval(results.fit.fvu)]]
         + [[f"one-sided, F = {fits[name]}", _interval(fit.fvu)] for name, fit in results.baselines.items()],
@@ -86,6 +88,7 @@ def _axis(axis: AxisRecord) -> dict[str, Any]:
     correlations = [(name, short(rho)) for name, rho in axis.surface.items()]
     return {
         "latent": axis.latent,
+        "scale": short(axis.scale),
         "names": pole_names(axis),
         "relation": axis.label and axis.label.relation,
         "words": [axis.words_positive, axis.words_negative],

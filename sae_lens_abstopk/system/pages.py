@@ -17,6 +17,8 @@ FRAME_STYLE = "frame.css"
 FRAME_SCRIPTS = ("elements.js", "tools.js")
 # of the pages that are one file
 LIST_STYLE, LIST_SCRIPTS = "list.css", ("bars.js", "list.js")
+# draws something only where a server runs the model
+STEERING = "steer.js"
 # zero-width joiners, allowed inside a word or an emoji
 JOINERS = "\u200c\u200d"
 
@@ -58,10 +60,10 @@ def write_one_file(
     Args:
         template: Extends ``frame.html.j2``, and is rendered with ``meta``, ``style`` and the text of the ``scripts``.
         style: Name of the room's style, which comes after those of the frame and of lists.
-        scripts: Names of the room's scripts, which come after those of the frame and of lists.
+        scripts: Names of the room's scripts, which come after those of the frame, of lists and of steering.
         meta: Data of the page, JSON.
     """
-    texts = [(assets("system") / name).read_text("utf-8") for name in (*FRAME_SCRIPTS, *LIST_SCRIPTS)]
+    texts = [(assets("system") / name).read_text("utf-8") for name in (*FRAME_SCRIPTS, *LIST_SCRIPTS, STEERING)]
     texts += [(assets(room) / name).read_text("utf-8") for name in scripts]
     found = templates(room)
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}

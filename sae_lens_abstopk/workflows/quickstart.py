@@ -1,5 +1,6 @@
 """The quickstart: axes of the shipped concepts in a small model, and what to run next."""
 
+import shlex
 import time
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def quickstart(
     console.print(f"\nBoth poles of every axis, with their texts ({seconds:.0f} s): open this page in a browser.")
     console.print((out / "index.html").as_posix(), style="bold", soft_wrap=True)
     console.print("\nNext:")
-    for what, command in NEXT.items():
+    steering = {"steering": f"abstopk serve {shlex.quote(out.as_posix())}"} if vectors.hook_name else {}
+    for what, command in (steering | NEXT).items():
         console.print(f"  {what:<14}{command}", soft_wrap=True)
     return results

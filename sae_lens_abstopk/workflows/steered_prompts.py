@@ -1,27 +1,23 @@
 """Continue prompts while a latent is added to either side: of an SAE of tokens, of pairs or of two models."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sae_lens_abstopk.diffs.diff_files import RESULTS as OF_DIFF
+from sae_lens_abstopk.diffs.diff_files import SAE_FOLDER
 from sae_lens_abstopk.diffs.diff_results import DiffResults
-from sae_lens_abstopk.diffs.fitting import SAE_FOLDER
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.steer import Operator
+from sae_lens_abstopk.evaluation.steering.steered_model import SteeredModel, tuned_model_of
 from sae_lens_abstopk.evaluation.subjects.sae_specs import model_of_metadata
 from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes
 from sae_lens_abstopk.explorer.latents import SteeredText
 from sae_lens_abstopk.explorer.steered import NEW_TOKENS, steered_texts
-from sae_lens_abstopk.model.language_model import load_language_model
-from sae_lens_abstopk.model.model_pair import ModelPair
-from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.pairs.pair_files import RESULTS as OF_PAIRS
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.saes.loading import load_sae
-from sae_lens_abstopk.system.errors import ConfigError, require_given, require_range
-from sae_lens_abstopk.system.typed_values import from_keys
+from sae_lens_abstopk.system.errors import require_given, require_range
 from sae_lens_abstopk.text.text_spec import TextSpec
 
 TOKENS = 20_480
@@ -85,11 +81,7 @@ def steer_prompts(
     require_range("latent", latent, at_least=0, below=sae.cfg.d_sae)
     metadata: Any = sae.cfg.metadata
     if tuned:
-        if metadata.get("source") != "model_difference" or model is not None or adapter is not None:
-            raise ConfigError(
-                "the tuned model is that of an SAE of `abstopk diff`; leave --tuned, or --model and --adapter, out."
-            )
-        model, adapter = metadata.get("tuned_model"), metadata.get("adapter")
+        model, adapter = tuned_model_of(sae, model=model, adapter=adapter)
     scale = scale if scale is not None else _recorded_scale(folder, latent)
     if metadata.get("source") == "model_difference" or metadata.get("reading"):
         require_given(
@@ -104,20 +96,19 @@ def steer_prompts(
         scale = latent_scale(lm, of_subjects, subjects.batches(TOKENS), latents=[latent])(latent)
     spec = model_of_metadata(folder, sae, model_name=model, device=device)
     unread = TextSpec(dataset_path="prompts", context_size=2, use_chat_formatting=chat)
-    if adapter is None:
-        lm, switched_on = lm or load_language_model(spec, unread), nullcontext()
+    if lm is not None and adapter is None:
+        steered = SteeredModel(lm)
     else:
-        pair = ModelPair.load(from_keys(ModelPairSpec, vars(spec) | {"adapter": adapter}), unread, d_in=sae.cfg.d_in)
-        lm, switched_on = pair.tuned_model, pair.tuned()
+        steered = SteeredModel.load(spec, unread, adapter=adapter, d_in=sae.cfg.d_in)
     every = tuple(sorted({0.0, *strengths, *(-each for each in strengths)}))
-    with switched_on:
+    with steered.running():
         options: dict[str, Any] = {
             "strengths": every,
             "operator": operator,
             "chat": chat,
             "max_new_tokens": max_new_tokens,
         }
-        texts = steered_texts(lm, sae.to(spec.device), {latent: scale}, prompts, **options)[latent]
+        texts = steered_texts(steered.model, sae.to(spec.device), {latent: scale}, prompts, **options)[latent]
     return SteeredPrompts(f"{spec.model_name} with {adapter}" if adapter else spec.model_name, scale, every, texts)
 
 

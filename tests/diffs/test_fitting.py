@@ -13,6 +13,7 @@ from sae_lens_abstopk.diffs import fitting
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.fitting import difference_config, fit_difference
 from sae_lens_abstopk.diffs.patched_prompts import patch_prompts
+from sae_lens_abstopk.explorer.steering_server import Steerer, SteeringRequest, sources_of_site
 from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
 from tests.cli.test_cli import invoke
 
@@ -56,6 +57,11 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
     recorded = found.results.latents[0]
     by_record = steer_prompts(tmp_path / "out" / "sae", recorded.latent, ["We"], max_new_tokens=1)
     assert by_record.scale == max(recorded.positive.scale, recorded.negative.scale)
+    asked = SteeringRequest(0, recorded.latent, "We", 1.0, by_record.scale, "add")
+    for of_tuned in (False, True):
+        served = Steerer(sources_of_site(tmp_path / "out"), tuned=of_tuned).texts(asked)
+        by_command = steer_prompts(tmp_path / "out", recorded.latent, ["We"], tuned=of_tuned)
+        assert tuple(served.values()) == by_command.texts[0].texts
     monkeypatch.setattr(fitting, "train", None)  # a finished run is read, not trained again
     sizes: dict[str, Any] = {"d_sae": 8, "k": 2, "n_seeds": 2, "training_tokens": 2048, "context_size": 32}
     cfg = difference_config(

@@ -10,9 +10,9 @@ import torch
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.explorer.site import SCRIPTS
+from sae_lens_abstopk.explorer.site import SCRIPTS, SHARED_SCRIPTS
 from sae_lens_abstopk.saes.poles import pole_statistics
-from sae_lens_abstopk.system.pages import FRAME_SCRIPTS, short
+from sae_lens_abstopk.system.pages import short
 from tests.explorer.planted import CLOSED, D_SAE, PLANTED, QUIET
 
 
@@ -101,7 +101,7 @@ def test_a_site_is_renewed_and_stays_whole_until_then(exploration: Exploration, 
     assert shard.read_bytes() == before
     (tmp_path / ".collection.pt").write_bytes(b"a pickle of an earlier version")
     exploration.write(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "data", *SCRIPTS, *FRAME_SCRIPTS}
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "data", *SCRIPTS, *SHARED_SCRIPTS}
 
 
 def test_cards_escape_text_and_need_no_script(exploration: Exploration) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from sae_lens import SAE, AbsTopKSAEConfig
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.diffs.page import write_page as write_diff
@@ -132,7 +133,7 @@ def test_the_saes_of_a_site_are_found_again(
     done = invoke("explore", *map(str, folders), "--tokens", "128", "--out", str(tmp_path / "site"))
     assert done.exit_code == 0, done.output
     assert sources_of_site(tmp_path / "site") == list(map(str, folders))
-    with pytest.raises(ConfigError, match="not a site"):
+    with pytest.raises(ConfigError, match="has no page"):
         sources_of_site(tmp_path)
 
     def interrupted(_: object) -> None:
@@ -144,9 +145,18 @@ def test_the_saes_of_a_site_are_found_again(
     assert "http://127.0.0.1:" in done.output
 
 
-def test_a_page_of_pairs_or_of_two_models_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_page_without_a_language_model_is_refused_in_a_sentence(tmp_path: Path) -> None:
     write_pairs(example_results(), example_pairs(), example_codes(), tmp_path / "pairs")
     write_diff(hostile_example(), tmp_path / "diff")
-    for folder in (tmp_path / "pairs", tmp_path / "diff", tmp_path):
+    for folder in (tmp_path / "pairs", tmp_path / "diff"):
+        (source,) = sources_of_site(folder)
+        assert source == str(folder / "sae")
+        sae = SAE.from_dict(AbsTopKSAEConfig(d_in=4, d_sae=2, k=1).to_dict())
+        sae.cfg.metadata.source = "vectors"
+        sae.save_model(source)
+        with pytest.raises(ConfigError, match="vectors of no language model"):
+            Steerer([source])
+        page = folder / "index.html"
+        page.write_text(page.read_text().replace('"sae":"sae"', '"of":"before"'))
         with pytest.raises(ConfigError, match=f"abstopk steer {folder} --latent N"):
             sources_of_site(folder)

@@ -8,28 +8,13 @@ import torch
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_lens_abstopk import PairAxes, publish, read_pairs, steer
+from sae_lens_abstopk import PairAxes, publish, steer
+from sae_lens_abstopk.explorer.steering_server import Steerer, SteeringRequest, sources_of_site
 from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
-from tests.conftest import SENTENCES
-from tests.pairs.pair_files import write_rows
 
 pytestmark = pytest.mark.slow
 
 A, B = ["The river froze.", "We loved it."], ["The river was warm.", "They hated it."]
-
-
-@pytest.fixture(scope="module")
-def axes(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> PairAxes:
-    rows = [
-        {
-            "prompt": f"What happened on day {i}?",
-            "chosen": f"{SENTENCES[i % 4]} {i}",
-            "rejected": f"On day {i}, {SENTENCES[(i + 1) % 4].lower()}",
-        }
-        for i in range(60)
-    ]
-    path = write_rows(tmp_path_factory.mktemp("pairs") / "pairs.jsonl", rows)
-    return PairAxes.fit(read_pairs(path), model=str(tiny_llama), layer=15, d_sae=8, seeds=2, baselines=False)
 
 
 def test_axes_of_a_language_model_code_further_texts_and_are_reported(axes: PairAxes, tmp_path: Path) -> None:
@@ -78,3 +63,13 @@ def test_an_axis_steers_the_model_by_its_latent_and_by_its_direction(
     for source in (tmp_path / "site", tmp_path / "site" / "sae"):
         found = steer_prompts(source, axis, A, strengths=[2], max_new_tokens=2)
         assert (found.scale, found.strengths) == (axes.scale(axis), (-2, 0, 2))
+
+
+def test_the_page_of_an_axis_steers_as_the_command_does(axes: PairAxes, tmp_path: Path) -> None:
+    axes.report(tmp_path)
+    steerer = Steerer(sources_of_site(tmp_path))
+    axis = max(axes.results.axes, key=lambda axis: axis.share_active)
+    assert axis.scale is not None
+    asked = SteeringRequest(0, axis.latent, A[0], 4.0, axis.scale, "cap")
+    by_command = steer_prompts(tmp_path, axis.latent, [A[0]], strengths=[4], operator="cap").texts[0].texts
+    assert tuple(steerer.texts(asked).values()) == by_command

@@ -58,7 +58,10 @@ function latentPage(latent) {
   return h("article", { class: "page" },
     h("div", { class: "title" }, steps(latent, "all latents"),
       h("h1", {}, h("span", { class: "kind" }, `Latent ${latent.latent}`), versus(latent))),
-    latentFigures(latent), legend(true),
+    latentFigures(latent),
+    steerPanel({ latent: latent.latent, scale: Math.max(...latent.poles.map((pole) => pole.scale)),
+      pole: (side) => namesOf(latent, side, 3, " ") }),
+    legend(true),
     h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side))),
     writing(latent));
 }

@@ -1,10 +1,12 @@
-// Steering from the page of a latent, where `abstopk serve` runs the model.
+// Steering from the page of a latent or axis, where `abstopk serve` runs the model.
 "use strict";
 
 const SERVED = document.querySelector("meta[name=served]") !== null;
 let lastPrompt = "When I was a child,";
 
-function steerPanel(sae, index, latent) {
+// `scale` is the code that a strength of 1 adds; `pole` gives the element that names a side.
+function steerPanel({ sae = 0, latent, scale, pole, level = "h2" }) {
+  if (!SERVED || !(scale > 0)) return null;
   const prompt = h("textarea", { id: "prompt", rows: 2, maxlength: 2000 });
   prompt.value = lastPrompt;
   const slider = h("input", { id: "strength", type: "range", min: -4, max: 4, step: 0.5, value: 2, list: "zero" });
@@ -13,7 +15,6 @@ function steerPanel(sae, index, latent) {
     h("option", { value: "cap" }, "cap the projection"));
   const said = h("p", { class: "note", role: "status" });
   const texts = h("ol", { class: "sides" });
-  const label = (side) => poleText(side, latent.poles[side].label);
   let asked = 0;
 
   function columns(found, strength) {
@@ -33,8 +34,8 @@ function steerPanel(sae, index, latent) {
     try {
       const answer = await fetch("steer", {
         method: "POST", headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ sae, latent: index, prompt: prompt.value, strength: Math.abs(strength) || 0.5,
-          scale: latent.scale, operator: operator.value }),
+        body: JSON.stringify({ sae, latent, prompt: prompt.value, strength: Math.abs(strength) || 0.5, scale,
+          operator: operator.value }),
       });
       const found = await answer.json();
       if (mine !== asked) return; // asked anew meanwhile
@@ -48,11 +49,11 @@ function steerPanel(sae, index, latent) {
 
   for (const input of [slider, operator]) input.addEventListener("change", write);
   return h("section", { class: "steered live", "aria-label": "Steer" },
-    h("h3", {}, "Steer"),
+    h(level, {}, "Steer"),
     h("label", { for: "prompt" }, "Prompt"), prompt,
-    h("div", { class: "slide" }, label(NEGATIVE),
+    h("div", { class: "slide" }, pole(NEGATIVE),
       h("label", { for: "strength", class: "unseen" }, "Strength, from the negative pole to the positive one"), slider,
-      label(POSITIVE)),
+      pole(POSITIVE)),
     h("datalist", { id: "zero" }, h("option", { value: 0 })),
     h("div", { class: "controls" }, h("label", { for: "operator" }, "How "), operator,
       h("button", { type: "button", onclick: write }, "Write")),
