@@ -5,11 +5,12 @@ const SERVED = document.querySelector("meta[name=served]") !== null;
 let lastPrompt = "When I was a child,";
 
 // `scale` is the code that a strength of 1 adds; `pole` gives the element that names a side.
-function steerPanel({ sae = 0, latent, scale, pole, level = "h2" }) {
+function steerPanel({ sae = 0, latent, scale, pole, level = "h2", most = 4, first = 2 }) {
   if (!SERVED || !(scale > 0)) return null;
   const prompt = h("textarea", { id: "prompt", rows: 2, maxlength: 2000 });
   prompt.value = lastPrompt;
-  const slider = h("input", { id: "strength", type: "range", min: -4, max: 4, step: 0.5, value: 2, list: "zero" });
+  const step = most / 8;
+  const slider = h("input", { id: "strength", type: "range", min: -most, max: most, step, value: first, list: "zero" });
   const operator = h("select", { id: "operator" },
     h("option", { value: "add" }, "add on every token"),
     h("option", { value: "cap" }, "cap the projection"));
@@ -34,14 +35,14 @@ function steerPanel({ sae = 0, latent, scale, pole, level = "h2" }) {
     try {
       const answer = await fetch("steer", {
         method: "POST", headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ sae, latent, prompt: prompt.value, strength: Math.abs(strength) || 0.5, scale,
+        body: JSON.stringify({ sae, latent, prompt: prompt.value, strength: Math.abs(strength) || step, scale,
           operator: operator.value }),
       });
       const found = await answer.json();
       if (mine !== asked) return; // asked anew meanwhile
       if (!answer.ok) throw new Error(found.error);
       texts.replaceChildren(...columns(found, strength));
-      said.textContent = strength === 0 ? "At 0 nothing is steered; the sides are at 0.5." : "";
+      said.textContent = strength === 0 ? `At 0 nothing is steered; the sides are at ${step}.` : "";
     } catch (error) {
       if (mine === asked) said.textContent = String(error.message);
     }
