@@ -57,7 +57,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_texts_are_no_markup(tmp_pat
     assert "default-src 'none'" in html
     for never in ("<img", "<b>bold", "<i>bob", "<u>other", "<b>model", "innerHTML", "<!--"):
         assert never not in html
-    assert html.count("</script>") == 7
+    assert html.count("</script>") == 8
 
 
 def test_long_texts_are_cut_off_and_with_many_pairs_to_fewer_characters(
