@@ -60,7 +60,7 @@ function latentPage(latent) {
       h("h1", {}, h("span", { class: "kind" }, `Latent ${latent.latent}`), versus(latent))),
     latentFigures(latent),
     steerPanel({ latent: latent.latent, scale: Math.max(...latent.poles.map((pole) => pole.scale)),
-      pole: (side) => namesOf(latent, side, 3, " ") }),
+      pole: (side) => namesOf(latent, side, 3, " "), most: 2, first: 1 }),
     legend(true),
     h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side))),
     writing(latent));
