@@ -59,7 +59,7 @@ COMMANDS: dict[str, str] = {
     "train pythia-70m --allow-changes lr": "--resume",
     "train pythia-70m hook_name=transformer.h.{layer} layer=null": "layer=N",
     "train gpt2 layer=3 output_path=x --out y": "--out and output_path=",
-    "quickstart sae.k=16 lr=1e-3": r"'sae\.k=16' .*abstopk tokens sae\.k=16 lr=1e-3",
+    "quickstart sae.k=16 lr=1e-3": "unexpected extra argument",
     "configs gpt3": "'gpt2'",
     "sweep none": "'none' .*paper",
     "sweep paper layer=3 --dry-run": "layer.* grid",
