@@ -27,7 +27,7 @@ def draw(record: Sequence[Line], path: Path) -> None:
                 x, y = zip(*points, strict=True) if points else ((), ())
                 axes.plot(x, y, mark.marker, color=mark.colour, label=name, markersize=3.5, alpha=0.8)
             axes.axvline(HALF, color=GREY, linewidth=0.6)
-            axes.set(title=title, xlim=(-0.1, 1.35), ylim=(len(rows) - 0.5, -0.5))
+            axes.set(title=title, xlim=(-0.15, 1.85), ylim=(len(rows) - 0.5, -0.5))
             axes.set_yticks(range(len(rows)), map(row_name, rows) if axes is across[0] else [""] * len(rows))
         across[1].set_xlabel("share of the behaviour's shift")
         legend_below(figure)
