@@ -139,11 +139,8 @@ class Planted:
         left = {each.name: behaviour.share(edited.with_removed(chosen, each)) for each in most}
         best = max(most, key=lambda each: min(brings[each.name], 1 - left[each.name]))
         # too much of a direction ends in repetitions
-        strength = edited.strength(best)
-        added, added_half = (
-            behaviour.share(edited.with_added(chosen, best, each)) for each in (strength, strength / 2)
-        )
-        strength = strength / 2 if added_half > added else strength
+        full = edited.strength(best)
+        strength = max((full, full / 2), key=lambda each: behaviour.share(edited.with_added(chosen, best, each)))
         brought = edited.with_added(behaviour.held_out, best, strength)
         alone = edited.with_patched(behaviour.held_out, best)
         without = edited.with_removed(behaviour.held_out, best)

@@ -43,9 +43,8 @@ def patched(line: Line) -> float:
 
 
 def taken(line: Line) -> float:
-    """Return the share of the shift that removing the direction, or else subtracting it, takes from the tuned model."""
-    left = line["removed"] if "removed" in line else line["subtracted"]
-    return (line["tuned"] - left["share"]) / (line["tuned"] - line["base"])
+    """Return the share of the shift that removing the direction takes from the tuned model."""
+    return (line["tuned"] - line["removed"]["share"]) / (line["tuned"] - line["base"])
 
 
 def of_method(record: Sequence[Line], place: tuple[str, str], method: str) -> list[Line]:

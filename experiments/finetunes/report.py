@@ -2,8 +2,8 @@
 
     python -m experiments.finetunes.report
 
-Reads what there is of the records in `results/`: `planted.jsonl` and `narrow.jsonl` of `measure.py`, `ceilings.jsonl`
-of `ceilings.py` and `grid.jsonl` of `grid.py`.
+Reads what there is of the records in `results/`: `narrow.jsonl` of `measure.py`, `ceilings.jsonl` of `ceilings.py` and
+`grid.jsonl` of `grid.py`.
 """
 
 from collections.abc import Sequence

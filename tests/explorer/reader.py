@@ -1,10 +1,15 @@
 """A reader of the site with a real browser."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
+
+from sae_lens_abstopk.explorer.steering_server import Steerer, steering_server
 
 
 class Reader:
@@ -36,6 +41,21 @@ class Reader:
         self.page.goto(self.site + address)
         self.page.wait_for_selector("main h1")
         return self.page
+
+
+@contextmanager
+def served(browser: Browser, folder: Path, steerer: Steerer, *, width: int) -> Iterator[tuple[Page, str]]:
+    """A page of this width, and the address at which ``folder`` is served; fits and pleases axe at the end."""
+    running, address = steering_server(folder, steerer)
+    with running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        page = context.new_page()
+        yield page, address
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert serious_violations(page) == []
+        context.close()
+        running.shutdown()
 
 
 def serious_violations(page: Page) -> list[Any]:
