@@ -1,7 +1,7 @@
 """The subcommand ``diff``: what a fine-tune changed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
@@ -53,6 +53,10 @@ def fit(
     no_baselines: Annotated[
         bool, Option("--no-baselines", help="Train no one-sided SAEs of the same width and of twice the width.")
     ] = False,
+    show: Annotated[
+        Literal["signed", "one-sided-F", "one-sided-2F"],
+        Option(help="SAE whose latents are ranked and shown; another one later needs no new training."),
+    ] = "signed",
     halves: Annotated[
         bool,
         Option(
@@ -76,14 +80,18 @@ def fit(
         from sae_lens_abstopk.diffs.fitting import RUN, difference_config, fit_difference
         from sae_lens_abstopk.diffs.tables import latents_table, summary
         from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
+        from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
         from sae_lens_abstopk.training.distributed import require_one_process
 
         require_one_process("abstopk diff")
+        kind = show.replace("-", "_")
         # fail before training, not after it
         if not chat:
             refuse_without("--chat", "template", context=context)
         if any(not each.strip() for each in prompt or ()):
             raise config_error("--prompt '' is empty; give a text to continue, or leave it out.")
+        if no_baselines and kind != SIGNED:
+            raise config_error(f"--show {show} needs the SAE that --no-baselines leaves out; leave out one of them.")
         if out.is_dir() and any(out.iterdir()) and not (out / RUN).is_dir():
             raise config_error(f"--out {out} holds other files; give a new or empty folder.")
         cfg = difference_config(
@@ -108,7 +116,13 @@ def fit(
         )
         fitted = fit_difference(cfg, console=console.progress)
         found = compare_models(
-            fitted, out, n_tokens=measure_tokens, halves=halves, prompts=prompt or (), console=console.progress
+            fitted,
+            out,
+            n_tokens=measure_tokens,
+            kind=kind,
+            halves=halves,
+            prompts=prompt or (),
+            console=console.progress,
         )
         console.print(latents_table(found))
         for sentence in summary(found.results):

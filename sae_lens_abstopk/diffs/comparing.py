@@ -31,6 +31,7 @@ def compare_models(
     out: Path,
     *,
     n_tokens: int = TOKENS,
+    kind: str = SIGNED,
     n_latents: int = MEASURED,
     halves: bool = False,
     prompts: Sequence[str] = (),
@@ -43,6 +44,7 @@ def compare_models(
         fitted: From :func:`~.fitting.fit_difference`.
         out: The folder.
         n_tokens: Held-out tokens to measure on, or a few more.
+        kind: Kind of the SAE that is shown, ``one_sided_F`` or ``one_sided_2F`` for a one-sided one.
         n_latents: The KL of as many latents is measured, each by passes without it.
         halves: Train on two halves of the text too, for ``stability_halves``.
         prompts: What both models continue; by default, held-out text up to where they part.
@@ -51,12 +53,13 @@ def compare_models(
     Raises:
         ConfigError: there is too little held-out text.
     """
-    of_halves = train_halves(fitted.cfg, console=only_bars(console)) if halves else []
+    of_halves = train_halves(fitted.cfg, kind, console=only_bars(console)) if halves else []
     console.print("reading held-out text with both models", style="dim")
     return measure_fitted(
         fitted,
         read_held_out(fitted, n_tokens),
         out,
+        kind=kind,
         n_latents=n_latents,
         halves=of_halves,
         prompts=prompts,
@@ -75,6 +78,7 @@ def measure_fitted(
     held_out: HeldOut,
     out: Path,
     *,
+    kind: str = SIGNED,
     n_latents: int = MEASURED,
     halves: Sequence[SAE[Any]] = (),
     prompts: Sequence[str] = (),
@@ -83,22 +87,22 @@ def measure_fitted(
     """Measure and write as :func:`compare`; signed SAEs get the pole of more energy positive."""
     cfg = fitted.cfg
     saes = fitted.saes | {SIGNED: [_in_gauge(sae, held_out) for sae in fitted.saes[SIGNED]]}
-    n_latents = min(n_latents, cfg.sae.d_sae)
+    n_latents = min(n_latents, saes[kind][0].cfg.d_sae)
     training = {"tokens": cfg.training_tokens, "batch": cfg.train_batch_size_tokens, "lr": cfg.lr}
     with passes_bar(console, "measuring on held-out text") as on_progress:
         done, total = count(1), n_passes(saes, held_out, n_latents=n_latents)
         found = measure(
             *(fitted.pair, saes, held_out),
-            kind=SIGNED,
+            kind=kind,
             k=cfg.sae.k,
             data=without_path(cfg.dataset_path),
-            training=training | {"seeds": len(saes[SIGNED])},
+            training=training | {"seeds": len(saes[kind])},
             halves=halves,
             n_latents=n_latents,
             seed=cfg.seed,
             on_pass=lambda: on_progress(next(done), total),
         )
-    shown = saes[SIGNED][found.results.shown_seed]
+    shown = saes[kind][found.results.shown_seed]
     shown.save_model(out / SAE_FOLDER)
     console.print("writing with both models", style="dim")
     chat = fitted.text_spec.use_chat_formatting

@@ -13,9 +13,9 @@ from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.text.text_spec import HALVES, TextPart
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.config_file import load_config
+from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED, by_kind
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.difference_run import DifferenceRun
-from sae_lens_abstopk.training.run_folder import sae_folder
 
 
 class HalfRun(DifferenceRun):
@@ -31,20 +31,23 @@ class HalfRun(DifferenceRun):
         self._documents = load_text(self.cfg.text_spec, self.part)
 
 
-def train_halves(cfg: TrainingConfig, *, console: Console) -> list[SAE[Any]]:
+def train_halves(cfg: TrainingConfig, kind: str, *, console: Console) -> list[SAE[Any]]:
     """
-    Train the first SAE of a finished run ``cfg`` on each half, for half as many tokens, or read it if that was done.
+    Train the first SAE of a kind on each half, for half as many tokens, or read it if that was done.
 
-    The folders of the runs are ``first_half`` and ``second_half``, beside that of ``cfg``.
+    The folders are ``first_half`` and ``second_half``, beside that of the finished run ``cfg``; those of one-sided SAEs
+    have the kind in their names.
     """
     assert cfg.output_path is not None
-    found, run = [], Path(cfg.output_path)
+    found, run, sae = [], Path(cfg.output_path), by_kind(cfg.all_saes)[kind][0]
+    changes: dict[str, Any] = {"companions": {}, "weight_seeds": {}, "training_tokens": cfg.training_tokens // 2}
+    changes |= {"sae.architecture": sae.architecture(), "sae.d_sae": sae.d_sae}
     for part in HALVES:
-        changes: dict[str, Any] = {"companions": {}, "weight_seeds": {}, "output_path": str(run.with_name(part))}
-        half = load_config(run / "config.yaml", changes | {"training_tokens": cfg.training_tokens // 2})
+        folder = run.with_name(part if kind == SIGNED else f"{part}_{kind}")
+        half = load_config(run / "config.yaml", changes | {"output_path": str(folder)})
         if not is_finished(half):
             resume_if_started(half)
             with torch.inference_mode(False):
                 HalfRun(half, part, console=console).run()
-        found.append(load_sae(sae_folder(run.with_name(part), "sae")))
+        found.append(load_sae(folder))
     return found

@@ -38,11 +38,15 @@ def summary(results: DiffResults) -> list[str]:
     found = results
     others = [f"{name.replace('_', '-')} {_short(fit.fvu)}" for name, fit in found.fits.items() if name != found.kind]
     beside = f" ({', '.join(others)})" if others else ""
+    best = max(found.fits, key=lambda name: found.fits[name].kl_recovered.value or 0)
+    option = f"--show {best.replace('_', '-')}"
+    more = f"{option} shows SAEs that recover {_short(found.fits[best].kl_recovered)}."
     return [
         f"{found.n_tokens:,} held-out tokens of {found.n_units:,} {found.unit}s. FVU {_short(found.fvu)}{beside}, L0 "
         f"{found.fits[found.kind].l0:.1f}. The mean difference is {_short(found.mean_energy)} of the energy.",
         f"KL(tuned || base): {found.kl} nats a token. Recovered at {found.hook}: {_short(found.kl_recovered)} by the "
         f"SAE, {_short(found.kl_ceiling)} by the difference itself, {_short(found.kl_mean_difference)} by its mean.",
+        *([more] if best != found.kind else []),
         "KL share: KL lost without the latent, or one side of it (~: estimated). +: the tuned model has more of its "
         "direction. stable: share of other seeds with the latent.",
     ]

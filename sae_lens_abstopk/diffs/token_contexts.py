@@ -14,7 +14,7 @@ from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.diffs.patching import BASE, Divergences
 from sae_lens_abstopk.text.token_text import TokenText
 
-PER_SIDE, PARTING = 6, 24
+PER_SIDE, PARTING = 10, 24
 BEFORE, AFTER = 24, 12
 
 

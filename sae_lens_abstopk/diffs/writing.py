@@ -20,7 +20,7 @@ from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.token_text import TokenText
 
-WRITTEN, PROMPTS, NEW_TOKENS = 5, 3, 24
+WRITTEN, PROMPTS, NEW_TOKENS = 10, 3, 24
 LEAST_BEFORE = 8
 """Tokens of a prompt, where the text has them."""
 

@@ -97,12 +97,12 @@ def example() -> Diff:
         kl_recovered=interval(0.6),
         kl_ceiling=interval(0.9),
         kl_mean_difference=interval(0.1),
-        fits={"signed": fit(3, 0.4, 0.6), "one_sided_F": fit(3, 0.45, 0.55), "one_sided_2F": fit(6, 0.38, 0.6)},
+        fits={"signed": fit(3, 0.4, 0.6), "one_sided_F": fit(3, 0.45, 0.55), "one_sided_2F": fit(6, 0.38, 0.65)},
         latents=[latent(2, 0.4, 0.35), latent(0, 0.1, 0.15), latent(1, None, 0.01)],
     )
     contexts = DiffContexts(
         latents=[
-            LatentContexts(latent=each.latent, positive=[context(2.0, 3.0)], negative=[context(-1.0, 0.5)])
+            LatentContexts(latent=each.latent, positive=[context(2.0, 3.0)], negative=[context(-1.0, 4.5)])
             for each in results.latents
         ],
         parting=[context(0.0, 5.0).model_copy(update={"codes": []})],

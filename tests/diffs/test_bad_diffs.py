@@ -54,6 +54,7 @@ MISTAKES: dict[str, str] = {
     "--tuned plain --chat --data chats.jsonl": "chat template is missing",
     "--adapter adapter --template": "--template would be ignored without --chat",
     "--adapter adapter --prompt ''": "--prompt '' is empty",
+    "--adapter adapter --show one-sided-F": "--show one-sided-F needs the SAE that --no-baselines leaves",
     # sizes and places
     "--adapter adapter --tokens 10": r"at most 10 \(training_tokens\)",
     "--adapter adapter --tuned-device cpu": "give adapter or tuned_device, not both",

@@ -80,6 +80,10 @@ def test_a_latent_has_less_on_the_left_and_more_on_the_right(reader: Reader) -> 
         ["base, latent added", "<b>oui</b>"],
         ["base model", "No"],
     ]
+    values = left.locator(".context .value")
+    expect(values).to_have_text(["code −3KL 4.00", "code −1KL 4.50"])
+    page.select_option("select[name=texts]", "kl")
+    expect(values).to_have_text(["code −1KL 4.50", "code −3KL 4.00"])
     page.keyboard.press("j")
     expect(page.locator("main h1")).to_contain_text("Latent 0")
     page.keyboard.press("u")

@@ -26,8 +26,8 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
     tiny_llama: Path, tiny_adapter: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["diff", "--base", str(tiny_llama), "--adapter", str(tiny_adapter), "--layer", "3", "--data", str(texts)]
-    command += ["--out", str(tmp_path / "out"), *SIZES, "--halves", "--measure-tokens", "300"]
-    done = invoke(*command)
+    fit = [*command, "--out", str(tmp_path / "out"), *SIZES, "--halves", "--measure-tokens", "300"]
+    done = invoke(*fit)
     assert done.exit_code == 0, done.output
     found = Diff.read(tmp_path / "out")
     assert len(found.results.latents) == 8
@@ -35,7 +35,7 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
     assert found.results.latents[0].stability_halves in (0, 0.5, 1)
     assert "KL share" in done.output
     assert found.contexts.writing is not None
-    assert len(found.contexts.writing.latents) == 5
+    assert len(found.contexts.writing.latents) == 8
     assert (tmp_path / "out" / "index.html").is_file()
     sae = SAE.load_from_disk(tmp_path / "out" / "sae")
     assert (sae.cfg.metadata.hook_name, sae.cfg.metadata.adapter) == ("model.layers.3", str(tiny_adapter))
@@ -63,6 +63,14 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
         by_command = steer_prompts(tmp_path / "out", recorded.latent, ["We"], tuned=of_tuned)
         assert tuple(served.values()) == by_command.texts[0].texts
     monkeypatch.setattr(fitting, "train", None)  # a finished run is read, not trained again
+    done = invoke(*fit, "--show", "one-sided-2F")
+    assert done.exit_code == 0, done.output
+    wide = Diff.read(tmp_path / "out")
+    assert (wide.results.kind, len(wide.results.latents)) == ("one_sided_2F", 16)
+    assert wide.results.fits == found.results.fits
+    assert all(each.negative.share_active == 0 for each in wide.results.latents)
+    assert SAE.load_from_disk(tmp_path / "out" / "sae").cfg.d_sae == 16
+    assert len(list((tmp_path / "out").glob("*_half_one_sided_2F"))) == 2
     sizes: dict[str, Any] = {"d_sae": 8, "k": 2, "n_seeds": 2, "training_tokens": 2048, "context_size": 32}
     cfg = difference_config(
         str(tiny_llama),

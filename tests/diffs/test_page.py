@@ -29,7 +29,7 @@ def test_numbers_and_contexts_are_those_of_the_record(tmp_path: Path) -> None:
     assert found["latents"][2]["poles"][0]["estimate"] == 0.009
     negative = found["latents"][0]["poles"][1]["contexts"][0]
     assert negative["codes"] == [None, 0, 0, -1, -0.5]
-    assert negative["kl"][-2:] == [0.5, None]
+    assert negative["kl"][-2:] == [4.5, None]
     assert negative["next"] == [" Il", " It"]
     assert [name for name, _ in found["fits"]] == ["signed, F = 3", "one-sided, F = 3", "one-sided, F = 6"]
 

@@ -5,18 +5,24 @@ const POLE_SAYS = ["The tuned model does more of this", "The tuned model does le
 const shareOfKl = (value) => (value == null ? "–" : minus(`${(100 * value).toFixed(1)} %`));
 // A measured share with its interval, or an estimate.
 const measured = (part) => (part.share ? withEnds(part.share, shareOfKl) : `~${shareOfKl(part.estimate)}`);
+// Orders of a pole's texts, by their framed tokens.
+const TEXTS = {
+  code: { name: "code", of: ({ codes, at }) => Math.abs(codes[at]) },
+  kl: { name: "KL", of: ({ kl, at }) => kl[at] ?? -1 },
+};
 const valueOf = (part) => (part.share ? part.share[0] : part.estimate);
 
 function poleColumn(latent, side, level = "h2") {
   const pole = latent.poles[side], name = SIDE_NAMES[side];
   const strongest = Math.max(...latent.poles.map((each) => each.scale), 1e-12);
+  const { of } = TEXTS[state.texts];
   const fires = pole.active > 0;
   return h("section", { class: `pole ${name}`, "aria-label": POLE_SAYS[side] },
     h(level, { class: "name" }, poleText(side, POLE_SAYS[side])),
     fires ? [
       h("p", { class: "note" }, "KL share ", measured(pole),
         `; active on ${percent(pole.active)} of the tokens; 99 % of its codes are within ${number(pole.scale)}`),
-      contextList(pole.contexts, strongest),
+      contextList([...pole.contexts].sort((a, b) => of(b) - of(a)), strongest),
     ] : h("p", { class: "nothing" }, "Never active on this side in the held-out text."),
     pole.promotes.length > 0 && h("div", { class: "tokens" },
       h("h3", {}, `${side === POSITIVE ? "+d" : "−d"} promotes, in the tuned model`),
@@ -55,13 +61,15 @@ const latentFigures = (latent) => figureList([
 ]);
 
 function latentPage(latent) {
+  const poles = h("div", { class: "poles" });
+  const update = () => poles.replaceChildren(...SIDES.map((side) => poleColumn(latent, side)));
+  update();
   return h("article", { class: "page" },
     h("div", { class: "title" }, steps(latent, "all latents"),
       h("h1", {}, h("span", { class: "kind" }, `Latent ${latent.latent}`), versus(latent))),
     latentFigures(latent),
     steerPanel({ latent: latent.latent, scale: Math.max(...latent.poles.map((pole) => pole.scale)),
       pole: (side) => namesOf(latent, side, 3, " "), most: 2, first: 1 }),
-    legend(true),
-    h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side))),
-    writing(latent));
+    h("div", { class: "controls" }, choice("Texts by", "texts", update), legend(true)),
+    poles, writing(latent));
 }

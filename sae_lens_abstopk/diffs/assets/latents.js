@@ -10,7 +10,7 @@ const SORTS = {
   number: { name: "number", of: (latent) => -latent.latent },
 };
 const latentAddress = (latent) => `#latent-${latent.latent}`;
-setUpList({ q: "", sort: "kl" }, { sort: SORTS }, latentAddress);
+setUpList({ q: "", sort: "kl", texts: "code" }, { sort: SORTS, texts: TEXTS }, latentAddress);
 
 function matches(latent) {
   const needle = state.q.trim().toLowerCase();
