@@ -8,7 +8,6 @@ from textwrap import wrap
 from typing import Any
 
 import pytest
-import yaml
 from rich.table import Table
 from rich.text import Text
 from sae_lens import SAE
@@ -115,10 +114,3 @@ def test_progress_is_on_standard_error_unless_a_console_has_a_file_of_its_own() 
     assert console.progress.progress is not console
     own = PrintableConsole(file=StringIO())
     assert own.progress is own
-
-
-def test_training_prints_its_progress_to_standard_error(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
-    done = run("train", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run"), columns=200)
-    assert done.exit_code == 0, done.output
-    assert re.fullmatch(r"(\w+: .*\n)+", done.stdout)

@@ -48,7 +48,7 @@ def served(browser: Browser, folder: Path, steerer: Steerer, *, width: int) -> I
     """A page of this width, and the address at which ``folder`` is served; fits and pleases axe at the end."""
     running, address = steering_server(folder, steerer)
     with running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         context = browser.new_context(viewport={"width": width, "height": 900})
         page = context.new_page()
         yield page, address

@@ -74,15 +74,14 @@ def test_the_command_writes_a_site_and_extends_a_pass(folders: list[Path], tmp_p
     first = overview.read_text()
     assert run(256).exit_code == 0
     assert overview.read_text() == first
-    assert run(512).exit_code == 0
-    assert overview.read_text() != first
     assert re.search(r"has only \d[\d,]+ tokens .* not 1,000,000: all were read\.", run(1_000_000).output)
+    assert overview.read_text() != first
 
 
 def test_steered_texts_are_those_of_the_model_with_the_row_added(
     folders: list[Path], tiny_llama: Path, tokenizer: Any
 ) -> None:
-    found = explore(folders, n_tokens=512, prompts=["The old lighthouse", "He"], steered_latents=2)
+    found = explore(folders[0], n_tokens=512, prompts=["The old lighthouse", "He"], steered_latents=2)
     sae = found.saes["batch_abstopk"]
     steered = [latent for latent in sae if latent.steered]
     assert [latent.index for latent in steered] == sorted(sae.suggested(2))

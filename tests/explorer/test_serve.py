@@ -54,7 +54,7 @@ def test_only_the_site_s_own_pages_are_answered(
     folder = shutil.copytree(site.parent, tmp_path / "site")
     (folder / ".labels.jsonl").write_text("answers")
     with server(folder) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         connection = http.client.HTTPConnection("127.0.0.1", running.server_port)
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()

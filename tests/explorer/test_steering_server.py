@@ -59,7 +59,7 @@ def served(site: Path, steerer: Steerer, tmp_path: Path) -> Iterator[Served]:
     (tmp_path / "secret").write_text("secret")
     running, address = steering_server(folder, steerer)
     with running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         assert running.server_address[0] == "127.0.0.1"
         yield Served(running.server_port, address.rstrip("/").rpartition("/")[2])
         running.shutdown()

@@ -16,19 +16,21 @@ from sae_lens_abstopk.evaluation.suite.evaluate import evaluate
 from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.training.config.config_file import build_config
+from tests.conftest import six_steps
 from tests.specs import model_of
 
 ALONE = r"reads only head 1 of blocks\.2\.attn\.hook_z, but .* is for all heads together"
 
 
-@pytest.fixture
-def raw_config(raw_config: dict[str, Any]) -> dict[str, Any]:
-    raw_config |= {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_z", "hook_head_index": 1}
-    raw_config["sae"] |= {"d_in": 16}
-    return raw_config
+@pytest.fixture(scope="module")
+def raw_config(tiny_llama: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    raw = six_steps(tiny_llama, texts, tmp_path_factory.mktemp("one_head") / "run")
+    raw |= {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_z", "hook_head_index": 1}
+    raw["sae"] |= {"d_in": 16}
+    return raw
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def folder(raw_config: dict[str, Any]) -> Path:
     return train(build_config(raw_config), console=Console(quiet=True)).folders["sae"]
 

@@ -12,6 +12,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, compare, evaluate
 from sae_lens_abstopk.evaluation.results import facts
+from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.evaluation.suite import results_folder
 from sae_lens_abstopk.evaluation.suite.evaluate import check_suite
 from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite, tasks_of_suite
@@ -132,14 +133,17 @@ def test_results_are_not_overwritten_by_those_of_other_saes_or_of_fewer_tasks(
         with pytest.raises(ConfigError, match=f"would write over: {lost}"):
             evaluate(saes, **{"suite": suite, "out": out} | options)
     assert (out / "results.json").read_text() == before
-    both = evaluate({"renamed": trained, "again": again}, suite=suite, out=out)
-    assert list(both.saes) == ["renamed", "again"]
     with monkeypatch.context() as hub:  # the weights of Hub releases are in no local folder
         for module in (facts, results_folder):
             hub.setattr(module, "weights_sha256", lambda _: None)
-        evaluate({"mine": trained}, suite=suite, out=tmp_path / "hub")
+        document = read_results(out / "results.json")
+        document.saes["mine"].weights_sha256 = None
+        (tmp_path / "hub").mkdir()
+        document.write(tmp_path / "hub" / "results.json")
         with pytest.raises(ConfigError, match="would write over: the SAE mine"):
             evaluate({"mine": again}, suite=suite, out=tmp_path / "hub")
+    both = evaluate({"renamed": trained, "again": again}, suite=suite, out=out)
+    assert list(both.saes) == ["renamed", "again"]
     held = tmp_path / "held"
     with run_folder_lock(held), pytest.raises(ConfigError, match=r"^out='.*held' is being written by process \d+"):
         evaluate({"mine": trained}, suite=suite, out=held)
