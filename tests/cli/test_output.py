@@ -106,11 +106,3 @@ def test_an_inspection_fits_and_its_json_is_all_of_standard_output(folders: list
     row = found["tables"][0]["rows"][0]
     assert row["latents"] == SAE.load_from_disk(folders[0]).cfg.d_sae
     assert any(line.startswith("latent ") for line in found["lines"])
-
-
-def test_progress_is_on_standard_error_unless_a_console_has_a_file_of_its_own() -> None:
-    console = PrintableConsole()
-    assert console.progress.stderr
-    assert console.progress.progress is not console
-    own = PrintableConsole(file=StringIO())
-    assert own.progress is own

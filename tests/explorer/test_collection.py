@@ -74,8 +74,7 @@ def test_counts_samples_and_reconstruction_agree_with_all_codes_at_once(
             assert all(code in values and code * sign > 0 for code in kept)
 
 
-@pytest.mark.parametrize("value", [torch.inf, torch.nan])
-@pytest.mark.parametrize("max_norm", [None, 100.0])
+@pytest.mark.parametrize(("value", "max_norm"), [(torch.inf, None), (torch.nan, 100.0)])
 def test_activations_that_overflowed_are_refused(
     stream_saes: dict[str, Any], batches: list[torch.Tensor], value: float, max_norm: float | None
 ) -> None:

@@ -55,7 +55,7 @@ def test_add_moves_the_activation_by_the_latent_and_leaves_the_first_token(kind:
     assert not _SITES
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["gpt2", "bridge", "hooked"])
 def test_a_strength_of_zero_changes_no_bit(kind: str, models: Models) -> None:
     model, sae, tokens = models(kind), signed_sae(hook_of(kind)), random_tokens()
     clean = logits_of(model, tokens)
