@@ -89,7 +89,7 @@ def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
     )
     results = evaluate(
         {"mine": trained},
-        suite=Suite(**asking | {"untrained": False}),
+        suite=Suite(**{**asking, "untrained": False}),
         out=tmp_path / "out",
         model_name=str(chat_model),
         on_progress=lambda what, done, total: told.update({what: (done, total)}),
@@ -123,7 +123,7 @@ def test_stock_saes_and_models_from_outside_are_measured_unchanged(
     torch.nn.init.normal_(sae.W_dec)
     sae.save_model(tmp_path / "stock")
     results = evaluate(
-        [tmp_path / "stock"], suite=Suite(**small | {"steering": None}), out=tmp_path / "out", text=str(texts)
+        [tmp_path / "stock"], suite=Suite(**{**small, "steering": None}), out=tmp_path / "out", text=str(texts)
     )
     (measured,) = results.tasks["temperature"].saes.values()
     coverage = measured.latent.coverage.value

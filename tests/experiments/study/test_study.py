@@ -36,11 +36,10 @@ SMALL: dict[str, Any] = {
     "main": {"layer": 2, "expansion": 2, "k": 4},
     "k": [4],
     "rates": [1e-3, 2e-3],
-    "tuned": ["mixed", "topk_2F", "standard"],
+    "tuned": ["mixed", "topk_2F"],
     "variants": {
         "mixed": {"architecture": "batch_abstopk", "signed_share": 0.25},
         "topk_2F": {"architecture": "sparse_topk", "times_wider": 2},
-        "standard": {"architecture": "standard", "l1_coefficient": 1.0},
     },
     "steered": ["mixed", "topk_2F"],
     "with_random_directions": ["mixed"],
@@ -186,7 +185,7 @@ def test_a_study_resumes_and_fills_the_pages(
     small_study.command(study, "--dry-run")
     rates = runs.tuned_rates()
     n_left = sum(line["training"]["lr"] != rates[line["variant"]] for line in lines.values())
-    assert f"7 runs, {4 - n_left} of them recorded" in capsys.readouterr().out
+    assert f"6 runs, {4 - n_left} of them recorded" in capsys.readouterr().out
 
     monkeypatch.setattr(figures, "PICTURES", tmp_path / "pictures")
     monkeypatch.setattr(report, "CSV", tmp_path / "tables")
@@ -196,7 +195,7 @@ def test_a_study_resumes_and_fills_the_pages(
         page.write_text(getattr(report, name).read_text())
         monkeypatch.setattr(report, name, page)
     report.main()
-    assert "4 of the 7 runs" in pages["STUDY"].read_text()
+    assert "4 of the 6 runs" in pages["STUDY"].read_text()
     mark = " †" if rates["topk_2F"] != 1e-3 else ""
     fvu = mean(lines[name]["reconstruction"]["fvu"] for name in lines if "topk" in name)
     assert f"| topk_2F{mark} | 2 | {fvu:.4f} (" in pages["TABLES"].read_text()
@@ -226,8 +225,7 @@ def check_lines(lines: dict[str, dict[str, Any]]) -> None:
 def check_release(small_study: SmallStudy, releases: Path) -> None:
     small_study.patch.setattr(release, "RELEASES", releases)
     saes = [f"mixed={small_study.sae(MIXED)}", f"topk_2F={small_study.sae(TOPK)}"]
-    for chosen in (saes[:1], saes):  # the second replaces the first
-        small_study.command(release, *chosen, text=False)
+    small_study.command(release, *saes, text=False)
     assert SAE.load_from_disk(releases / release.NAME / "mixed").W_enc.dtype == torch.bfloat16
     assert SAE.load_from_disk(releases / release.NAME / "topk_2F").cfg.metadata.label == "topk_2F"
     card = (releases / release.NAME / "README.md").read_text()
@@ -242,7 +240,7 @@ def check_tuning(small_study: SmallStudy) -> None:
     assert [(point["lr"], point["tokens"]) for point in points] == [(1e-3, 2048), (2e-3, 2048)]
     small_study.command(tune, "--jobs", "1")
     points = json.loads(tune.TUNING.read_text())["points"]
-    assert [point["variant"] for point in points[2:]] == ["topk_2F", "topk_2F", "standard", "standard"]
+    assert [point["variant"] for point in points[2:]] == ["topk_2F", "topk_2F"]
     assert runs.tuned_rates() == tune.best(points, SMALL["rates"], 1e-3)
 
 
@@ -251,18 +249,20 @@ def test_untrained_saes_are_probed_at_several_densities(
     small_study: SmallStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small_study.write(variants={"abstopk": {"architecture": "abstopk"}})
-    monkeypatch.setattr(random_directions, "DRAWS", (0, 1))
-    monkeypatch.setattr(random_directions, "SHARES", (0.0125, 0.25, 1.0))
+    probing = {"reconstruction": {"tokens": 512}, "texts_per_pole": 60, "tasks": ["gender"]}
+    (small_study.here / "probing.yaml").write_text(yaml.safe_dump(probing))
+    monkeypatch.setattr(random_directions, "DRAWS", (0,))
+    monkeypatch.setattr(random_directions, "SHARES", (0.25, 1.0))
     small_study.command(random_directions)
     lines = random_directions.random_lines()
-    assert [line["name"] for line in lines] == ["matched0", "matched1", "k1", "k16", "k64"]  # of 64
-    densities = [mean(line["density"].values()) for line in lines[2:]]
+    assert [line["name"] for line in lines] == ["matched0", "k16", "k64"]  # of 64
+    densities = [mean(line["density"].values()) for line in lines[1:]]
     assert densities == sorted(densities)
     assert densities[-1] == 1
     assert all(0.5 <= covered[0] <= 1 for covered in lines[-1]["best_coverage"].values())
     printed = capsys.readouterr().out
     assert "| 64 of 64 on in a token | 1 |" in printed
-    assert "| each latent as often as that of AbsTopK | 2 |" in printed
+    assert "| each latent as often as that of AbsTopK | 1 |" in printed
     trained = next((small_study.work / "saes").iterdir())
     assert {line["trained_sha256"] for line in lines} == {weights_sha256(trained)}
     assert {line["text_sha256"] for line in lines} == {runs.digest_of(small_study.text)}
