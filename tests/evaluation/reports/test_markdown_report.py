@@ -99,6 +99,19 @@ def test_each_direction_of_steering_has_its_own_columns() -> None:
         assert cells["change"] == str(behaviour.multiple_choice_change)
 
 
+def test_the_markdown_says_where_the_numbers_come_from() -> None:
+    shown = markdown_of(results_document(seed=3))
+    head = shown.split("## ")[0]
+    for part in (
+        "model.layers.15",
+        "50,610 tokens (a BOS in front, positions 1:, ",
+        "suite: full, seed 3",
+        "0123456789abcdef",
+        "torch 2.9.0",
+    ):
+        assert part in head
+
+
 def test_dead_latents_are_those_of_training_with_their_tokens_and_others_did_not_fire() -> None:
     document = results_document(saes={"a": None, "b": None})
     assert "dead latents" not in markdown_of(document), "neither SAE records them"
@@ -114,6 +127,15 @@ def test_dead_latents_are_those_of_training_with_their_tokens_and_others_did_not
     of_a, of_b = csv.DictReader(io.StringIO(csv_report(merge_results([document]))))
     assert (of_a["dead_latents"], of_a["dead_latents_tokens"], of_b["dead_latents"]) == ("46", "204800", "0")
     assert of_a["did_not_fire"] == str(document.reconstruction["a"].dead_latents)
+
+
+def test_texts_that_were_not_read_as_meant_are_told() -> None:
+    document = results_document(tasks={"size": ("small", "large"), "age": ("old", "young")})
+    document.tasks["size"].fallbacks = {"last_moved": 4, "unfiltered": 2, "marked_left_out": 3, "truncated": 1_300}
+    document.tasks["age"].fallbacks = {"last_moved": 7, "truncated": 0}
+    shown = markdown_of(document)
+    assert "Texts of size: 2 without a token that is kept, 3 left out with their marked token, 1,300 cut." in shown
+    assert "Texts of age" not in shown
 
 
 def test_seeds_of_a_variant_are_shown_with_mean_and_range() -> None:

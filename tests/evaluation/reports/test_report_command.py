@@ -109,3 +109,26 @@ def test_an_evaluation_prints_its_verdict_first_and_its_tables_on_request(
     ]
     assert ("Pole coverage on test" in lines) == full == (len(lines) > 5)
     assert max(map(len, lines)) <= 80
+
+
+def test_the_command_answers_a_mistake_in_one_sentence_and_writes_nothing(tmp_path: Path) -> None:
+    document = results_document()
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    document.write(a)
+    document.saes["topk"].weights_sha256 = "f" * 64
+    document.write(b)
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.iterdir())
+    for arguments, sentence in (
+        ([str(tmp_path / "none.json")], "none.json is missing"),
+        ([str(a), str(a)], "comes twice"),
+        ([str(a), str(b)], f"{a} and {b} both have an SAE 'topk'"),
+    ):
+        done = invoke(*arguments, "--out", str(tmp_path / "out"))
+        assert done.exit_code == 2
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+    done = invoke(str(a), "--out", str(tmp_path / "file"))
+    assert done.exit_code == 2
+    assert "file cannot be written" in done.stderr
+    assert sorted(tmp_path.iterdir()) == before

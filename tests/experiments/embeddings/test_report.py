@@ -1,11 +1,13 @@
 """The report of the study of embeddings: its numbers are those of the record, of any part of it."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.embeddings import measured, report
+from experiments.embeddings.figure import draw
 
 FVU = {"signed": (0.50, 0.48, 0.46), "one-sided": (0.60, 0.58, 0.56), "one-sided 2F": (0.5, 0.5, 0.5)}
 
@@ -33,6 +35,26 @@ def test_fvu_is_compared_seed_by_seed_with_the_interval_of_student() -> None:
     assert found.mean == pytest.approx(mean - 1)
     assert found.margin == pytest.approx(4.302653 * deviation / 3**0.5)
     assert str(measured.relative(lines[:1], "one-sided")) == "-16.7"
+
+
+def test_a_part_of_the_record_makes_tables_and_a_figure(tmp_path: Path) -> None:
+    partial = [line(1), line(0), line(0, k=16), line(0, of="others", f_over_d=4), line(2, selection="batch")]
+    everything = measured.by_place([*partial, line(0) | {"loss": "cosine"}])
+    found = measured.main_runs(everything)
+    assert [(*place, len(lines)) for place, lines in found.items()] == [
+        ("others", 4, 8, "", 1),
+        ("words", 1, 8, "", 2),
+        ("words", 1, 16, "", 1),
+    ]
+    table = report.study_tables(found)
+    assert "| 1 | 8 (18) | .490&nbsp;.590&nbsp;.500 | -17.0&nbsp;±&nbsp;" in table
+    assert "| .506&nbsp;.506&nbsp;.506 | .506 |" in table, "PCA of as many bytes"
+    assert "10 queries, 2,000 documents; 2 seeds" in table
+    others = report.variant_table(everything)
+    assert re.findall(r"^\| `words`, `(\w+)`, 1, 8 \(18\) \| 8.0&nbsp;", others, re.MULTILINE) == ["batch", "cosine"]
+    draw(found, tmp_path / "figure.svg")
+    assert "one-sided 2F, k = 16" in (tmp_path / "figure.svg").read_text()
+    assert report.study_tables({}) == "Nothing is recorded yet."
 
 
 def test_the_page_is_what_the_records_say() -> None:

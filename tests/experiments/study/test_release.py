@@ -1,6 +1,8 @@
 """The released dictionaries: they are whole, small, in the canonical gauge, and load by one line."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from sae_lens import SAE
 
 from experiments.study.release import BASE_MODEL, NAME, RELEASES
+from sae_lens_abstopk import mirror
 from sae_lens_abstopk.hub.manifest import MANIFEST_FILENAME, published_file
 from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.saes.signed import signed_latents
@@ -53,3 +56,23 @@ def test_it_is_half_precision_of_the_model_on_the_hub(released: SAE[Any], sae_id
 def test_the_stronger_pole_of_every_latent_is_the_positive_one(sae_id: str) -> None:
     energy = PoleActivity.load(RELEASE / sae_id).energy
     assert (energy[0] >= energy[1]).all()
+
+
+def test_its_mirror_is_a_stock_sae_of_the_same_reconstruction(sae_id: str) -> None:
+    # in half precision, several codes may tie for the place of the k-th
+    released = SAE.load_from_disk(RELEASE / sae_id, dtype="float32")
+    x = torch.randn(16, released.cfg.d_in, generator=torch.manual_seed(0)) * 20
+    mirrored = mirror(released)
+    assert type(mirrored).__module__.startswith("sae_lens.")
+    assert mirrored.encode(x).min() >= 0
+    torch.testing.assert_close(mirrored(x), released(x), rtol=1e-4, atol=1e-3)
+
+
+def test_sae_lens_alone_loads_the_one_of_its_own_architecture() -> None:
+    code = (
+        "import sys; from sae_lens import SAE; "
+        f"sae = SAE.load_from_disk({str(RELEASE / 'layer15_k57_abstopk')!r}); "
+        "assert 'sae_lens_abstopk' not in sys.modules; print(sae.cfg.architecture())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "abstopk", done.stderr
