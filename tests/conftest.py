@@ -47,6 +47,8 @@ SENTENCES = (
     "We loved the film, but they hated every minute of it and left before the end.",
 )
 VOCABULARY = 300
+N_LAYERS = 6
+"""Of the tiny models."""
 # folders of tests
 SHAPES_CHECKED_IN = {"saes", "sparse", "equivalents", "config"}
 
@@ -126,20 +128,24 @@ def bos_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast
 def tiny_configs() -> dict[str, PreTrainedConfig]:
     """Configs of tiny models of the classes of the presets, by preset, and of one whose layers give a tuple."""
     tokens: dict[str, Any] = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    common: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 26, "num_attention_heads": 2, **tokens}
+    common: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": N_LAYERS, "num_attention_heads": 2, **tokens}
     grouped: dict[str, Any] = {**common, "num_key_value_heads": 1, "intermediate_size": 48}
     gemma3_text = {**grouped, "head_dim": 16}
     vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     vision |= {"image_size": 28, "patch_size": 14}
     return {
         "pythia-70m": GPTNeoXConfig(**common, intermediate_size=48),
-        "gpt2": GPT2Config(n_embd=32, n_layer=26, n_head=2, **tokens),
+        "gpt2": GPT2Config(n_embd=32, n_layer=N_LAYERS, n_head=2, **tokens),
         "gemma-2-2b": Gemma2Config(**grouped, head_dim=16),
         "qwen3-4b": Qwen3Config(**grouped, head_dim=16),
         "gemma-3-12b": Gemma3Config(text_config=gemma3_text, vision_config=vision, **tokens),
         "llama-3.1-8b": LlamaConfig(**grouped),
         "gpt-neo": GPTNeoConfig(
-            hidden_size=32, num_layers=26, num_heads=2, attention_types=[[["global", "local"], 13]], **tokens
+            hidden_size=32,
+            num_layers=N_LAYERS,
+            num_heads=2,
+            attention_types=[[["global", "local"], N_LAYERS // 2]],
+            **tokens,
         ),
     }
 
@@ -201,6 +207,7 @@ def small_run(model: Path, texts: Path) -> list[str]:
         f"model_name={model}",
         f"dataset_path={texts}",
         "device=cpu",
+        "layer=3",
         "sae.d_in=32",
         "training_steps=2",
         "train_batch_size_tokens=64",

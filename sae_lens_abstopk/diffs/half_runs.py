@@ -1,5 +1,6 @@
 """SAEs of two disjoint halves of the training text: a latent of only one of them is a matter of the text."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.text.text_spec import HALVES, TextPart
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
-from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED, by_kind
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.difference_run import DifferenceRun
@@ -40,11 +40,10 @@ def train_halves(cfg: TrainingConfig, kind: str, *, console: Console) -> list[SA
     """
     assert cfg.output_path is not None
     found, run, sae = [], Path(cfg.output_path), by_kind(cfg.all_saes)[kind][0]
-    changes: dict[str, Any] = {"companions": {}, "weight_seeds": {}, "training_tokens": cfg.training_tokens // 2}
-    changes |= {"sae.architecture": sae.architecture(), "sae.d_sae": sae.d_sae}
+    alone = replace(cfg, sae=sae, companions={}, weight_seeds={}, training_tokens=cfg.training_tokens // 2)
     for part in HALVES:
         folder = run.with_name(part if kind == SIGNED else f"{part}_{kind}")
-        half = load_config(run / "config.yaml", changes | {"output_path": str(folder)})
+        half = replace(alone, output_path=str(folder))
         if not is_finished(half):
             resume_if_started(half)
             with torch.inference_mode(False):

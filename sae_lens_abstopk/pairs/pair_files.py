@@ -115,7 +115,7 @@ def pairs_of_axis(
     reason = f"axis {axis} {side}{f' ({words})' if words else ''} above {above:g}"
     if not chosen.any():
         raise ConfigError(
-            f"no pair is on {reason}; the largest code there is {max(code.max(), 0):.3g}: lower --above, or take the "
+            f"no pair is on {reason}; the largest code there is {max(0.0, code.max()):.3g}: lower --above, or take the "
             "other side."
         )
     return chosen, reason

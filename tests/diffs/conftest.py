@@ -16,7 +16,7 @@ from tests.explorer.conftest import browser
 
 __all__ = ["browser"]
 
-HOOK = "model.layers.22"
+HOOK = "model.layers.4"
 
 
 @pytest.fixture(scope="session")

@@ -32,8 +32,8 @@ MISTAKES: dict[str, str] = {
     "--tuned lm": "nothing differs: 'lm'",
     "--tuned copy": "nothing differs: 'copy' has the weights of 'lm'",
     "--tuned wide": "is 48 wide, and lm takes 32",
-    "--tuned gpt2": "hook_name='model.layers.13' is not in gpt2",
-    "--tuned shallow": "hook_name='model.layers.13' is not in shallow",
+    "--tuned gpt2": "hook_name='model.layers.3' is not in gpt2",
+    "--tuned shallow": "hook_name='model.layers.3' is not in shallow",
     "--tuned swapped": "the tokenizers of lm and swapped differ",
     # the adapter
     "--adapter missing": "'missing' is not a PEFT adapter",
@@ -44,7 +44,7 @@ MISTAKES: dict[str, str] = {
     "--adapter biased": "bias='all'.* merge it",
     "--adapter prompted": "trains a prompt.* merge it",
     # the hook
-    "--adapter adapter --layer 26": "layer=26 .*below 26",
+    "--adapter adapter --layer 6": "layer=6 .*below 6",
     # the text
     "--adapter adapter --data none.jsonl": "none.jsonl.*no such file",
     "--adapter adapter --data few.jsonl": "few.jsonl' has too few documents",
@@ -69,9 +69,9 @@ MISTAKES: dict[str, str] = {
 }
 # mistakes that are only seen in weights or in tokens
 LATER: dict[str, str] = {
-    "--tuned resaved": "nothing differs at model.layers.13: all differences",
-    "--adapter zero": "nothing differs at model.layers.13: all differences",
-    "--adapter above": "nothing differs at model.layers.13: .*take a later layer",
+    "--tuned resaved": "nothing differs at model.layers.3: all differences",
+    "--adapter zero": "nothing differs at model.layers.3: all differences",
+    "--adapter above": "nothing differs at model.layers.3: .*take a later layer",
     "--tuned cutweights": "'cutweights' could not be loaded",
     "--adapter adapter --data blank.jsonl": "does not fill one batch",
     "--adapter adapter --hook lm_head": "lm_head.* is 300 wide",
@@ -122,7 +122,7 @@ def work(
     AutoModelForCausalLM.from_pretrained(tiny_llama).save_pretrained(root / "resaved", max_shard_size="100KB")
     tokenizer.save_pretrained(root / "resaved")
 
-    adapter_of(root / "deep", LlamaConfig.from_dict(config.to_dict() | {"num_hidden_layers": 27}), lora)
+    adapter_of(root / "deep", LlamaConfig.from_dict(config.to_dict() | {"num_hidden_layers": 7}), lora)
     adapter_of(root / "gpt2_adapter", config, lora, base=str(root / "gpt2"))
     adapter_of(root / "biased", config, LoraConfig(r=2, target_modules=["q_proj"], bias="all"))
     adapter_of(root / "prompted", config, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3))
@@ -130,7 +130,7 @@ def work(
     adapter_of(
         root / "above",
         config,
-        LoraConfig(r=2, target_modules=["q_proj"], layers_to_transform=[20], init_lora_weights=False),
+        LoraConfig(r=2, target_modules=["q_proj"], layers_to_transform=[5], init_lora_weights=False),
     )
     cut = shutil.copytree(tiny_adapter, root / "cut") / "adapter_model.safetensors"
     cut.write_bytes(cut.read_bytes()[:300])

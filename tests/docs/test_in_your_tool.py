@@ -1,5 +1,6 @@
 """The page on other tools: its blocks run in order, on a tiny model in place of the one named."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tests.saes.test_signed_saes import with_random_weights
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    cfg = SignedJumpReLUSAEConfig(d_in=32, d_sae=64, metadata=SAEMetadata(hook_name="model.layers.15"))
+    cfg = SignedJumpReLUSAEConfig(d_in=32, d_sae=64, metadata=SAEMetadata(hook_name="model.layers.3"))
     sae = with_random_weights(SignedJumpReLUSAE(cfg))
     sae.threshold.data.fill_(4.0)
     sae.save_model("runs/tokens")
@@ -36,6 +37,7 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
             assert done.exit_code == 0, done.output
         else:
             small = code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny_llama)).replace("768", "8")
+            small = re.sub(r"(blocks\.|layers\.|layers\[|output\[)15\b", r"\g<1>3", small)
             exec(small, scope)
     assert scope["kept"].tolist() == [[False] + [True] * (scope["tokens"].shape[1] - 1)]
     torch.testing.assert_close(scope["loss"], loss_without_first_token(scope), rtol=1e-4, atol=1e-4)
@@ -59,5 +61,5 @@ def loss_without_first_token(scope: dict[str, Any]) -> torch.Tensor:
         x = output[0] if isinstance(output, tuple) else output
         return torch.cat([x[:, :1], sae(x)[:, 1:]], dim=1)
 
-    model.model.layers[15].register_forward_hook(reconstruct)
+    model.model.layers[3].register_forward_hook(reconstruct)
     return model(tokens, labels=tokens).loss

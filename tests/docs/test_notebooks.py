@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
+
 import nbformat
 import pytest
 import yaml
@@ -27,7 +28,12 @@ from tests.sentence_model import save_sentence_model
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 FEWER = {"tokens=6_400": "tokens=256", "tokens=12_800": "tokens=256", "n_tokens=20_000": "n_tokens=256"}
-FEWER |= {"strengths=(1, 2, 4)": "strengths=(1,)", "max_new_tokens=12": "max_new_tokens=2"}
+FEWER |= {
+    "layers.15": "layers.3",
+    "layer=15": "layer=3",
+    "strengths=(1, 2, 4)": "strengths=(1,)",
+    "max_new_tokens=12": "max_new_tokens=2",
+}
 SHORT_FITS = "from sae_lens_abstopk.pairs import fitting\n\nfitting.MOST_STEPS = 60\n"
 
 

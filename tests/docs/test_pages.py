@@ -68,7 +68,8 @@ def run_page(
 
     def run(page: str, changes: dict[str, str] | None = None) -> None:
         scope: dict[str, Any] = {}
-        swaps = {MODEL: str(tiny_models["llama-3.1-8b"]), "monology/pile-uncopyrighted": str(texts), **(changes or {})}
+        swaps = {MODEL: str(tiny_models["llama-3.1-8b"]), "monology/pile-uncopyrighted": str(texts)}
+        swaps |= {"layers.15": "layers.3", "layer: 15": "layer: 3", **(changes or {})}
         for language, code in blocks(page):
             for old, new in swaps.items():
                 code = code.replace(old, new)

@@ -10,8 +10,8 @@ import pytest
 from tests.cli.test_cli import invoke
 from tests.docs.test_pages import MODEL, ROOT, blocks
 
-SMALLER = {"--layer 15": "--layer 1 --d-sae 8 --k 2 --seeds 2", "layer=15": "layer=1, d_sae=8, k=2, seeds=1"}
-SMALLER |= {" --above 2": "", "evals/releases": f"{ROOT}/evals/releases"}
+SMALLER = {"--layer 15": "--layer 3 --d-sae 8 --k 2 --seeds 2", "layer=15": "layer=3, d_sae=8, k=2, seeds=1"}
+SMALLER |= {"--axis 3": "--axis 2", " --above 2": "", "evals/releases": f"{ROOT}/evals/releases"}
 
 
 @pytest.mark.slow

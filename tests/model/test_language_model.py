@@ -27,10 +27,10 @@ BRIDGE = {"model_class_name": "TransformerBridge"}
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"hook_name": "model.layers.26"}, "residual stream is at model.layers.0 to model.layers.25; nearest: .*25"),
+        ({"hook_name": "model.layers.6"}, "residual stream is at model.layers.0 to model.layers.5; nearest: .*5"),
         ({"hook_name": "blocks.3.hook_resid_post"}, "set model_class_name=HookedTransformer or TransformerBridge"),
         ({"sae.d_in": 16}, "takes 16; set sae.d_in=32, or leave it out"),
-        (BRIDGE | {"hook_name": "blocks.26.hook_resid_post"}, "at blocks.0.hook_resid_post to blocks.25.hook_resid"),
+        (BRIDGE | {"hook_name": "blocks.26.hook_resid_post"}, "at blocks.0.hook_resid_post to blocks.5.hook_resid"),
         (BRIDGE | {"hook_name": "embed.hook_out"}, "'embed.hook_out' is not in .*, read as TransformerBridge"),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_tower_for_images_is_neither_advised_nor_read(
         with pytest.raises(ConfigError, match="is not in") as refused:
             check_hook(build_config(raw_config | {"hook_name": hook}))
         assert "vision" not in str(refused.value).replace(hook, "")
-        assert "model.language_model.layers.0 to model.language_model.layers.25" in str(refused.value)
+        assert "model.language_model.layers.0 to model.language_model.layers.5" in str(refused.value)
 
 
 CPU = torch.device("cpu")

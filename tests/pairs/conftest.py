@@ -23,4 +23,4 @@ def axes(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> PairAxes
         for i in range(60)
     ]
     path = write_rows(tmp_path_factory.mktemp("pairs") / "pairs.jsonl", rows)
-    return PairAxes.fit(read_pairs(path), model=str(tiny_llama), layer=15, d_sae=8, seeds=2, baselines=False)
+    return PairAxes.fit(read_pairs(path), model=str(tiny_llama), layer=3, d_sae=8, seeds=2, baselines=False)

@@ -34,7 +34,7 @@ MISTAKES: dict[str, str] = {
     # the model
     "few.jsonl --model no/such-model": "no/such-model",
     "few.jsonl --model full": "full",
-    "few.jsonl --model lm --layer 26": "layer=26 .*below 26",
+    "few.jsonl --model lm --layer 6": "layer=6 .*below 6",
     "few.jsonl --model lm --hook model.layers.99": "model.layers.99",
     "few.jsonl --model lm --hook model.layers.1 --layer 1": "give layer or hook_name, not both",
     "few.jsonl --model sentences --layer 3": "leave out the layer",

@@ -18,7 +18,7 @@ A, B = ["The river froze.", "We loved it."], ["The river was warm.", "They hated
 
 
 def test_axes_of_a_language_model_code_further_texts_and_are_reported(axes: PairAxes, tmp_path: Path) -> None:
-    assert axes.sae.cfg.metadata.hook_name == "model.layers.15"
+    assert axes.sae.cfg.metadata.hook_name == "model.layers.3"
     assert axes.table().row_count == 8
     codes = axes.encode(A, B)
     assert codes.shape == (2, 8)

@@ -94,7 +94,7 @@ def test_a_run_trains_on_the_cosine_and_logs_it(raw_config: dict[str, Any]) -> N
     raw_config["sae"] |= COSINE
     assert build_config(raw_config).sae.to_dict()["reconstruction_loss"] == "cosine"
     raw_config["companions"] = {"topk": {"architecture": "sparse_topk"}}
-    run = run_of(raw_config, logger={"wandb_log_frequency": 1})
+    run = run_of(raw_config | {"training_tokens": 64 * 30}, logger={"wandb_log_frequency": 1})
     run.run()
     for name in ("sae", "topk"):
         logged = rows(run.folder(name))

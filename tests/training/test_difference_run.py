@@ -148,7 +148,7 @@ def test_two_models_that_differ_only_above_the_hook_are_refused(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model: Any = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    model.model.layers[20].mlp.down_proj.weight.data += 1
+    model.model.layers[5].mlp.down_proj.weight.data += 1
     model.save_pretrained(tmp_path / "above")
     AutoTokenizer.from_pretrained(tiny_llama).save_pretrained(tmp_path / "above")
     with pytest.raises(ConfigError, match=r"nothing differs at model.layers.2: .*take a later layer"):

@@ -135,7 +135,7 @@ def test_questions_are_answered_by_lm_eval_steered_and_not(tiny_models: dict[str
     proxy = model_of("proxy", tiny_models)
     glacier = model.get_output_embeddings().weight[proxy.tokenizer(" a")["input_ids"][0]].detach()
     towards = Intervention("direction", "add", 1.0, direction=glacier)
-    path = export_for_lm_eval(tmp_path / "g.pt", model, signed_sae(), towards, 1e4, hook_name="model.layers.25")
+    path = export_for_lm_eval(tmp_path / "g.pt", model, signed_sae(), towards, 1e4, hook_name="model.layers.5")
     steered = multiple_choice(folder, questions=questions, steering=path)
     tokenizer, hooked = proxy.tokenizer, [len(each._forward_hooks) for each in model.modules()]
     tokenizer.pad_token = None  # which lm_eval gives its own

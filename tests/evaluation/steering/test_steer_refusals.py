@@ -31,7 +31,7 @@ from tests.evaluation.steerable import (
         ("gpt2", {"latent": 1, "pole": "positive"}, "pole='positive'.* only operator='ablate' takes a pole"),
         ("gpt2", {"direction": torch.ones(32), "operator": "clamp"}, "operator='clamp'.* can only be added"),
         ("gpt2", {"direction": torch.zeros(32)}, "direction is zero"),
-        ("gpt2", {"latent": 1, "hook_name": "model.layers.3"}, r"transformer\.h\.0 to transformer\.h\.25"),
+        ("gpt2", {"latent": 1, "hook_name": "model.layers.3"}, r"transformer\.h\.0 to transformer\.h\.5"),
         ("gpt2", {"latent": 1, "hook_name": "blocks.26.hook_resid_post"}, "GPT2LMHeadModel"),
         ("gpt2", {"latent": 1, "hook_name": "blocks.1.hook_mlp_out"}, "TransformerBridge"),
         ("bridge", {"latent": 1, "hook_name": "blocks.1.hook_resid_mid"}, "MLP"),

@@ -80,7 +80,7 @@ def test_a_variant_trains_on_a_local_folder_of_weights_by_one_command(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     mine = [f"model_name={tiny_llama}", "hook_name=model.layers.1", f"dataset_path={texts}", "training_steps=2"]
-    small = [each for each in small_run(tiny_llama, texts) if not each.startswith(("model_name", "sae.d_in"))]
+    small = [each for each in small_run(tiny_llama, texts) if not each.startswith(("model_name", "layer", "sae.d_in"))]
     done = invoke("train", "pythia-70m/topk", *dict.fromkeys([*mine, *small]))
     assert done.exit_code == 0, done.output
     assert SAE.load_from_disk("runs/pythia-70m-topk").cfg.d_in == 32
