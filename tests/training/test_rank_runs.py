@@ -143,7 +143,7 @@ def a_disk_is_full() -> None:
     ("harm", "ends", "step"),
     [
         pytest.param(measuring_fails, [ZeroDivisionError, OtherRankError], 6, marks=pytest.mark.slow),
-        pytest.param(an_activation_is_nan, [Interrupted, NonFiniteActivationsError], 28, marks=pytest.mark.slow),
+        pytest.param(an_activation_is_nan, [Interrupted, NonFiniteActivationsError], 29, marks=pytest.mark.slow),
         (a_disk_is_full, [OtherRankError, CheckpointError], 2),
     ],
 )
