@@ -30,6 +30,7 @@ from transformers import (
 )
 
 from sae_lens_abstopk import train
+from sae_lens_abstopk.evaluation.probing import probe_score
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.labeler_stand_in import StandIn
 
@@ -271,6 +272,13 @@ def passes_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         folder = tmp_path_factory.mktemp("passes")
         patched.setattr("sae_lens_abstopk.explorer.pass_cache.passes_folder", lambda: folder)
         yield
+
+
+@pytest.fixture(autouse=True)
+def two_penalties(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes choose between two penalties, as six take long; all of them where probes themselves are tested."""
+    if "probing" not in request.path.parts:
+        monkeypatch.setattr(probe_score, "CS", (1e-2, 1.0))
 
 
 @pytest.fixture

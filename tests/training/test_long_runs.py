@@ -18,7 +18,7 @@ from sae_lens_abstopk.training.checkpoints import checkpoint, run_checkpoints
 from sae_lens_abstopk.training.training_loop import TrainingLoop
 from tests.training.runs import differences, run_of, state_of
 
-KILLS, KILLS_A_RUN = 30, 5
+KILLS, KILLS_A_RUN = 15, 3
 STEPS = 6_000
 STARTED, WRITING = b"s", b"w"
 
@@ -80,7 +80,7 @@ def kill(raw: dict[str, Any], state: Path, *, steps_take: float, chance: random.
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_thirty_random_moments_ends_as_one_that_was_not(
+def test_a_run_killed_at_fifteen_random_moments_ends_as_one_that_was_not(
     raw_config: dict[str, Any], tmp_path: Path
 ) -> None:
     raw = raw_config | {
@@ -107,7 +107,7 @@ def test_a_run_killed_at_thirty_random_moments_ends_as_one_that_was_not(
             finish(killed, state)
             n_finished += 1
             assert differences(*(torch.load(path, weights_only=False) for path in (whole, state))) == []
-    assert min(moments[moment] for moment in ("start", "steps", "checkpoint")) >= 3, moments
+    assert min(moments[moment] for moment in ("start", "steps", "checkpoint")) >= 2, moments
     assert n_finished >= 3
 
 
