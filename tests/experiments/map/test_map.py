@@ -26,7 +26,7 @@ def test_documents_are_in_one_part_each(vectors: KindVectors) -> None:
     assert torch.equal(vectors.part(spec, "held_out"), rows[2])
 
 
-@pytest.mark.parametrize("selection", ["batch"])
+@pytest.mark.parametrize("selection", ["batch", "vector"])
 def test_a_cell_has_every_share_and_seed_at_one_l0(
     vectors: KindVectors, selection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
