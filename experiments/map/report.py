@@ -30,6 +30,8 @@ from experiments.pages import filled, markdown_table
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "map.md"
 PICTURE = ROOT / "docs" / "pictures" / "map.svg"
+COMMON = ("batch", 8, 0.25)
+"""Selection, k and F / D of the cell that most kinds have."""
 
 
 def cells_table(cells: Cells) -> str:
@@ -87,11 +89,9 @@ def statistics_table(cells: Cells, statistics: Mapping[str, Mapping[str, float]]
 
 
 def gained(cells: Cells) -> dict[str, float]:
-    """Return the mean difference to one-sided SAEs of the same width of each kind, over the places that all have."""
-    places = cells.places()
-    by_kind = {kind: {place[1:] for place in places if place.kind == kind} for kind in cells.kinds()}
-    shared = sorted(set.intersection(*by_kind.values()))
-    return {kind: mean(cells.difference(Place(kind, *place)).mean for place in shared) for kind in by_kind}
+    """Return the difference to one-sided SAEs of the same width of each kind that has the common place."""
+    places = {kind: Place(kind, *COMMON) for kind in cells.kinds()}
+    return {kind: cells.difference(place).mean for kind, place in places.items() if place in cells.places()}
 
 
 def _left_out(x: np.ndarray, y: np.ndarray) -> float:

@@ -14,12 +14,13 @@ from experiments.map.statistics import RECORD as STATISTICS
 from experiments.map.statistics import SignStatistics
 from experiments.map.synthetic import RECORD as SYNTHETIC
 
+README = PAGE.parents[1] / "README.md"
 FVU = {1.0: (0.45, 0.43), 0.125: (0.5, 0.51), 0.0: (0.5, 0.5)}
 
 
 def line(kind: str, f_over_d: float, gain: float = 1.0, k: int = 8) -> Any:
     """A line of the record: of twice a width that is compared, one-sided SAEs only."""
-    fvu = {0.0: (0.4, 0.4)} if f_over_d == 2 else FVU
+    fvu = {0.0: (0.4, 0.4)} if f_over_d == 0.5 else FVU
     saes = [
         {"share": share, "seed": seed, "fvu": value * (gain if share else 1), "l0": 8.0, "dead": 0.0}
         for share, values in fvu.items()
@@ -30,15 +31,15 @@ def line(kind: str, f_over_d: float, gain: float = 1.0, k: int = 8) -> Any:
 
 
 KINDS = {"pairs": 1.0, "tokens": 1.1, "outputs": 1.05}
-CELLS = Cells([line(kind, width, gain) for kind, gain in KINDS.items() for width in (1, 2)])
+CELLS = Cells([line(kind, width, gain) for kind, gain in KINDS.items() for width in (0.25, 0.5)])
 
 
 def test_errors_are_compared_with_one_and_with_twice_the_width() -> None:
-    place = Place("pairs", "batch", 8, 1)
+    place = Place("pairs", "batch", 8, 0.25)
     assert CELLS.difference(place).mean == pytest.approx(-0.12)
     assert CELLS.difference(place, twice=True).mean == pytest.approx(0.10)
     assert CELLS.difference(place, EIGHTH).mean == pytest.approx(0.01)
-    assert Cells([line("pairs", 1)]).compared() == []
+    assert Cells([line("pairs", 0.25)]).compared() == []
 
 
 def test_kinds_are_in_the_order_of_what_a_sign_gains(tmp_path: Path) -> None:
@@ -61,7 +62,9 @@ def test_a_statistic_that_predicts_has_no_error_on_a_kind_left_out() -> None:
     assert names[skewness] == "skewness"
     assert (correlation[skewness], error[skewness]) == ("+1.00", "0.0")
     assert float(error[1]) > 1
-    assert gained(CELLS) == pytest.approx({"pairs": -0.12, "outputs": -0.076, "tokens": -0.032})
+    # layers of which other cells are known have no row
+    known = Cells([line("wide", 1.0), *(line(kind, 0.25, gain) for kind, gain in KINDS.items())])
+    assert gained(known) == pytest.approx({"pairs": -0.12, "outputs": -0.076, "tokens": -0.032})
 
 
 def test_the_page_has_the_numbers_of_the_records_and_no_statistic_predicts() -> None:
@@ -71,3 +74,11 @@ def test_the_page_has_the_numbers_of_the_records_and_no_statistic_predicts() -> 
     errors = statistics_table(cells, statistics).splitlines()[-1].split(" | ")[1:]
     of_the_mean, *of_statistics = (float(each.strip(" |")) for each in errors)
     assert min(of_statistics) > of_the_mean
+
+
+def test_the_readme_has_what_outputs_of_attention_gain_on_twice_the_width() -> None:
+    cells = Cells.read(RECORD)
+    layers = [place for place in cells.compared() if place[0].startswith("attention") and place[2:] == (32, 1)]
+    gains = sorted(-100 * cells.difference(place, twice=True).mean for place in layers)
+    assert len(layers) == 3
+    assert f"it is {gains[0]:.1f} to {gains[-1]:.1f} % below twice the width" in " ".join(README.read_text().split())
