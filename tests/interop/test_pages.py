@@ -59,7 +59,7 @@ def test_the_blocks_about_saebench_run(run_folder: Path) -> None:
 def test_all_blocks_on_other_tools_run(run_folder: Path, tiny_llama: Path) -> None:
     """In a process of their own: nnsight reads the source of what it traces, and changes torch for all."""
     sae = SAE.load_from_disk("runs/tokens")
-    sae.cfg.metadata.hook_name = "model.layers.15"
+    sae.cfg.metadata.hook_name = "model.layers.3"
     sae.save_model("runs/tokens")
     page = (DOCS / "in-your-tool.md").read_text()
     commands, python = (
@@ -74,7 +74,8 @@ def test_all_blocks_on_other_tools_run(run_folder: Path, tiny_llama: Path) -> No
     names = ("tokens", "latent", "traced_codes", "logits_without_pole")
     kept = f"torch.save({{key: globals()[key] for key in {names}}}, 'kept.pt')"
     code = "\n".join([*python, kept]).replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny_llama))
-    script.write_text(code)
+    # the tiny model has six layers
+    script.write_text(re.sub(r"(blocks\.|layers\.|layers\[|output\[)15\b", r"\g<1>3", code))
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=run_folder, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -82,11 +83,11 @@ def test_all_blocks_on_other_tools_run(run_folder: Path, tiny_llama: Path) -> No
     model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
     with torch.no_grad():
         clean = model(found["tokens"], output_hidden_states=True)
-        x = clean.hidden_states[16]
+        x = clean.hidden_states[4]
         codes = sae.encode(x)
         change = codes[..., [found["latent"]]].clamp(max=0) * sae.W_dec[found["latent"]]
         assert change.any()
-        model.model.layers[15].register_forward_hook(lambda *_: x - change)
+        model.model.layers[3].register_forward_hook(lambda *_: x - change)
         expected = model(found["tokens"]).logits
     torch.testing.assert_close(found["traced_codes"], codes, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(found["logits_without_pole"], expected, rtol=1e-3, atol=1e-3)
