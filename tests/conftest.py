@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ SENTENCES = (
 )
 VOCABULARY = 300
 N_LAYERS = 6
-"""Of the tiny models."""
+"""Layers of a tiny model."""
 # folders of tests
 SHAPES_CHECKED_IN = {"saes", "sparse", "equivalents", "config"}
 
@@ -124,6 +125,11 @@ def bos_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast
     own = deepcopy(tokenizer)
     own.backend_tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
     return own
+
+
+def at_layer_3(code: str) -> str:
+    """Return code of a page that reads layer 3 where it reads layer 15, which tiny models lack."""
+    return re.sub(r"(blocks\.|layers\.|layers\[|output\[|layer=|layer: )15\b", r"\g<1>3", code)
 
 
 def tiny_configs() -> dict[str, PreTrainedConfig]:

@@ -55,7 +55,7 @@ def fit(
     ] = False,
     show: Annotated[
         Literal["signed", "one-sided-F", "one-sided-2F"],
-        Option(help="SAE whose latents are ranked and shown; another one later needs no new training."),
+        Option(help="SAE whose latents are shown; the same command with another one trains nothing again."),
     ] = "signed",
     halves: Annotated[
         bool,

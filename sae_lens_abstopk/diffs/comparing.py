@@ -84,7 +84,7 @@ def measure_fitted(
     prompts: Sequence[str] = (),
     console: Console,
 ) -> Diff:
-    """Measure and write as :func:`compare`; signed SAEs get the pole of more energy positive."""
+    """Measure and write as :func:`compare_models`; signed SAEs get the pole of more energy positive."""
     cfg = fitted.cfg
     saes = fitted.saes | {SIGNED: [_in_gauge(sae, held_out) for sae in fitted.saes[SIGNED]]}
     n_latents = min(n_latents, saes[kind][0].cfg.d_sae)

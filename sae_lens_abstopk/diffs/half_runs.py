@@ -1,6 +1,5 @@
 """SAEs of two disjoint halves of the training text: a latent of only one of them is a matter of the text."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.text.text_spec import HALVES, TextPart
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
+from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED, by_kind
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.difference_run import DifferenceRun
@@ -39,11 +39,12 @@ def train_halves(cfg: TrainingConfig, kind: str, *, console: Console) -> list[SA
     have the kind in their names.
     """
     assert cfg.output_path is not None
-    found, run, sae = [], Path(cfg.output_path), by_kind(cfg.all_saes)[kind][0]
-    alone = replace(cfg, sae=sae, companions={}, weight_seeds={}, training_tokens=cfg.training_tokens // 2)
+    found, run = [], Path(cfg.output_path)
+    changes: dict[str, Any] = {"companions": {}, "weight_seeds": {}, "training_tokens": cfg.training_tokens // 2}
     for part in HALVES:
         folder = run.with_name(part if kind == SIGNED else f"{part}_{kind}")
-        half = replace(alone, output_path=str(folder))
+        half = load_config(run / "config.yaml", changes | {"output_path": str(folder)})
+        half.sae = by_kind(cfg.all_saes)[kind][0]
         if not is_finished(half):
             resume_if_started(half)
             with torch.inference_mode(False):

@@ -39,8 +39,7 @@ def summary(results: DiffResults) -> list[str]:
     others = [f"{name.replace('_', '-')} {_short(fit.fvu)}" for name, fit in found.fits.items() if name != found.kind]
     beside = f" ({', '.join(others)})" if others else ""
     best = max(found.fits, key=lambda name: found.fits[name].kl_recovered.value or 0)
-    option = f"--show {best.replace('_', '-')}"
-    more = f"{option} shows SAEs that recover {_short(found.fits[best].kl_recovered)}."
+    more = f"--show {best.replace('_', '-')} shows SAEs that recover {_short(found.fits[best].kl_recovered)}."
     return [
         f"{found.n_tokens:,} held-out tokens of {found.n_units:,} {found.unit}s. FVU {_short(found.fvu)}{beside}, L0 "
         f"{found.fits[found.kind].l0:.1f}. The mean difference is {_short(found.mean_energy)} of the energy.",

@@ -68,7 +68,7 @@ def spoilt(content: dict[str, Any], edits: list[Any], names: bool) -> dict[str, 
 
 
 many = settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -155,7 +155,7 @@ FILES: dict[str, tuple[Any, Callable[[Path], object]]] = {
 def test_a_spoilt_file_is_read_or_refused(name: str, tmp_path: Path) -> None:
     whole, read = FILES[name]
     TopKSAE(TopKSAEConfig(d_in=4, d_sae=8, k=2)).save_model(tmp_path)
-    check(written(read, tmp_path / name), whole, settings(many, max_examples=100))
+    check(written(read, tmp_path / name), whole, settings(many, max_examples=200))
 
 
 @pytest.mark.parametrize("metadata", [None, [], 3])

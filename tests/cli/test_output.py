@@ -8,6 +8,7 @@ from textwrap import wrap
 from typing import Any
 
 import pytest
+import yaml
 from rich.table import Table
 from rich.text import Text
 from sae_lens import SAE
@@ -106,3 +107,18 @@ def test_an_inspection_fits_and_its_json_is_all_of_standard_output(folders: list
     row = found["tables"][0]["rows"][0]
     assert row["latents"] == SAE.load_from_disk(folders[0]).cfg.d_sae
     assert any(line.startswith("latent ") for line in found["lines"])
+
+
+def test_progress_is_on_standard_error_unless_a_console_has_a_file_of_its_own() -> None:
+    console = PrintableConsole()
+    assert console.progress.stderr
+    assert console.progress.progress is not console
+    own = PrintableConsole(file=StringIO())
+    assert own.progress is own
+
+
+def test_training_prints_its_progress_to_standard_error(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
+    done = run("train", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run"), columns=200)
+    assert done.exit_code == 0, done.output
+    assert re.fullmatch(r"(\w+: .*\n)+", done.stdout)

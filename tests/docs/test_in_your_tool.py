@@ -1,6 +1,5 @@
 """The page on other tools: its blocks run in order, on a tiny model in place of the one named."""
 
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from tests.cli.test_cli import invoke
+from tests.conftest import at_layer_3
 from tests.docs.test_pages import blocks
 from tests.saes.test_converters import reference_weights
 from tests.saes.test_signed_saes import with_random_weights
@@ -37,8 +37,7 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
             assert done.exit_code == 0, done.output
         else:
             small = code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny_llama)).replace("768", "8")
-            small = re.sub(r"(blocks\.|layers\.|layers\[|output\[)15\b", r"\g<1>3", small)
-            exec(small, scope)
+            exec(at_layer_3(small), scope)
     assert scope["kept"].tolist() == [[False] + [True] * (scope["tokens"].shape[1] - 1)]
     torch.testing.assert_close(scope["loss"], loss_without_first_token(scope), rtol=1e-4, atol=1e-4)
     assert (scope["codes"] < 0).any()

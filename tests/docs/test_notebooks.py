@@ -20,7 +20,7 @@ from rich.console import Console
 from transformers import AutoTokenizer
 
 from sae_lens_abstopk import load_config, train
-from tests.conftest import small_run
+from tests.conftest import at_layer_3, small_run
 from tests.docs.test_pages import RELEASED, TEXT
 from tests.evaluation.task_files import CONCEPT
 from tests.sentence_model import save_sentence_model
@@ -28,22 +28,18 @@ from tests.sentence_model import save_sentence_model
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 FEWER = {"tokens=6_400": "tokens=256", "tokens=12_800": "tokens=256", "n_tokens=20_000": "n_tokens=256"}
-FEWER |= {
-    "layers.15": "layers.3",
-    "layer=15": "layer=3",
-    "strengths=(1, 2, 4)": "strengths=(1,)",
-    "max_new_tokens=12": "max_new_tokens=2",
-}
+FEWER |= {"strengths=(1, 2, 4)": "strengths=(1,)", "max_new_tokens=12": "max_new_tokens=2"}
 SHORT_FITS = "from sae_lens_abstopk.pairs import fitting\n\nfitting.MOST_STEPS = 60\n"
 
 
 def shown(name: str, changes: dict[str, str], folder: Path) -> str:
-    """What a notebook puts out in ``folder`` with some of its text replaced; every replacement is found in it."""
+    """Run a notebook in ``folder`` with some of its text replaced, all of which it must have; return what it shows."""
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     assert all(any(old in source for source in sources) for old in changes)
     for old, new in (changes | FEWER).items():
         sources = [source.replace(old, new) for source in sources]
+    sources = list(map(at_layer_3, sources))
     # a fork of this process has imported everything already, which takes a kernel ten seconds
     process = get_context("fork").Process(target=run_cells, args=(sources, folder))
     process.start()

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sae_lens_abstopk import evaluate, load_config, train
 from tests.cli.test_cli import invoke
-from tests.conftest import small_run
+from tests.conftest import at_layer_3, small_run
 from tests.evaluation.task_files import CONCEPT
 
 ROOT = Path(__file__).parents[2]
@@ -69,10 +69,11 @@ def run_page(
     def run(page: str, changes: dict[str, str] | None = None) -> None:
         scope: dict[str, Any] = {}
         swaps = {MODEL: str(tiny_models["llama-3.1-8b"]), "monology/pile-uncopyrighted": str(texts)}
-        swaps |= {"layers.15": "layers.3", "layer: 15": "layer: 3", **(changes or {})}
+        swaps |= changes or {}
         for language, code in blocks(page):
             for old, new in swaps.items():
                 code = code.replace(old, new)
+            code = at_layer_3(code)
             if language == "python":
                 exec(compile(code, page, "exec"), scope)
             elif language == "yaml":

@@ -19,6 +19,7 @@ from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.system.folder_lock import run_folder_lock
 from sae_lens_abstopk.text.token_text import TokenText
 from tests.cli.test_cli import invoke
+from tests.evaluation.results_document import results_document
 
 pytestmark = pytest.mark.slow
 
@@ -73,14 +74,15 @@ def test_the_command_writes_a_site_and_extends_a_pass(folders: list[Path], tmp_p
     first = overview.read_text()
     assert run(256).exit_code == 0
     assert overview.read_text() == first
-    assert re.search(r"has only \d[\d,]+ tokens .* not 1,000,000: all were read\.", run(1_000_000).output)
+    assert run(512).exit_code == 0
     assert overview.read_text() != first
+    assert re.search(r"has only \d[\d,]+ tokens .* not 1,000,000: all were read\.", run(1_000_000).output)
 
 
 def test_steered_texts_are_those_of_the_model_with_the_row_added(
     folders: list[Path], tiny_llama: Path, tokenizer: Any
 ) -> None:
-    found = explore(folders[0], n_tokens=512, prompts=["The old lighthouse", "He"], steered_latents=2)
+    found = explore(folders, n_tokens=512, prompts=["The old lighthouse", "He"], steered_latents=2)
     sae = found.saes["batch_abstopk"]
     steered = [latent for latent in sae if latent.steered]
     assert [latent.index for latent in steered] == sorted(sae.suggested(2))
@@ -109,3 +111,16 @@ def test_a_prompt_without_tokens_is_refused_before_the_pass(folders: list[Path],
     sae.cfg.metadata.prepend_bos = False
     with pytest.raises(ConfigError, match="has no token"):
         explore(sae, model=str(tiny_llama), text=str(texts), n_tokens=128, prompts=[""], on_progress=pytest.fail)
+
+
+def test_mistakes_are_answered_before_anything_runs(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.subjects.subjects.load_language_model", None)
+    with pytest.raises(ConfigError, match=r"nowhere\.txt.*no such file"):
+        explore(folders[0], text=str(tmp_path / "nowhere.txt"))
+    with pytest.raises(ConfigError, match=r"number of SAEs=3 must be .* at most 2"):
+        explore([*folders, folders[0]])
+    results_document().write(tmp_path / "results.json")
+    with pytest.raises(ConfigError, match="none of the SAEs measured there"):
+        explore(folders[0], results=str(tmp_path / "results.json"))

@@ -15,7 +15,7 @@ from tests.cli.test_cli import invoke
 from tests.hub.published import REPO, saved
 from tests.hub.server import READER, Fault, HubServer
 
-COMMIT, CDN = r"/commit/main$", r"/cdn/"
+COMMIT, PREUPLOAD, BATCH, CDN = r"/commit/main$", r"/preupload/main$", r"objects/batch$", r"/cdn/"
 pytestmark = pytest.mark.usefixtures("no_waits")
 
 
@@ -83,9 +83,13 @@ def test_an_unknown_licence_is_refused_before_anything_is_measured_or_created(
     ("method", "path", "status", "sentence"),
     [
         ("GET", "/api/models/", 500, r"looking at someone/signed-saes failed \(500\)"),
+        ("POST", "/api/repos/create", 403, r"\(403\)"),
+        ("POST", PREUPLOAD, 404, r"\(404\)"),
+        ("POST", BATCH, 503, r"\(503\)"),
         ("PUT", CDN, 500, r"\(500\).* try again later; what has arrived is not sent again"),
         ("POST", COMMIT, 400, r"\(400\): told to fail\.$"),
         ("POST", COMMIT, 409, r"\(409\): told to fail; the repository has changed meanwhile"),
+        ("POST", COMMIT, 429, r"\(429\)"),
     ],
 )
 def test_a_refusal_is_one_error_and_no_release(
@@ -176,6 +180,7 @@ def test_a_damaged_download_is_fetched_again(hub: HubServer, tmp_path: Path, pat
     ("path", "damage", "error", "sentence"),
     [
         (CDN, flipped_bit, HubError, r"mine/sae_weights\.safetensors of .* arrived damaged twice .* not loaded"),
+        (CDN, lambda _: b"", HubError, r"downloading mine/sae_weights\.safetensors of .* failed"),
         (
             r"abstopk\.json$",
             lambda content: b"x" * len(content),
@@ -198,8 +203,10 @@ def test_a_download_that_is_always_damaged_is_not_loaded_and_does_not_stay_in_th
 @pytest.mark.parametrize(
     ("status", "headers", "sentence"),
     [
+        (401, {}, r"\(401\).* set HF_TOKEN"),
         (403, {"X-Error-Code": "GatedRepo"}, r"\(403\).* a gated repository gives access on its page"),
         (404, {"X-Error-Code": "RevisionNotFound"}, r"\(404\).* check the name"),
+        (500, {}, r"\(500\)"),
     ],
 )
 def test_a_refused_pull_is_one_sentence(

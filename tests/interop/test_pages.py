@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk.interop.saebench import run_saebench
 from tests.cli.test_cli import invoke
+from tests.conftest import at_layer_3
 from tests.interop.conftest import HOOK
 
 pytestmark = pytest.mark.interop
@@ -74,8 +75,7 @@ def test_all_blocks_on_other_tools_run(run_folder: Path, tiny_llama: Path) -> No
     names = ("tokens", "latent", "traced_codes", "logits_without_pole")
     kept = f"torch.save({{key: globals()[key] for key in {names}}}, 'kept.pt')"
     code = "\n".join([*python, kept]).replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny_llama))
-    # the tiny model has six layers
-    script.write_text(re.sub(r"(blocks\.|layers\.|layers\[|output\[)15\b", r"\g<1>3", code))
+    script.write_text(at_layer_3(code))
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=run_folder, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 

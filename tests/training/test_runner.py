@@ -23,7 +23,7 @@ from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.source.activation_source import NonFiniteActivationsError
 from sae_lens_abstopk.training.source.language_model_source import BATCHES_PER_CAST
 from sae_lens_abstopk.training.tracking.loggers import COLUMNS
-from tests.training.runs import rows, run_of, trained
+from tests.training.runs import QUIET, rows, run_of, trained
 
 
 def test_a_run_leaves_saelens_files_the_config_and_the_metrics(
@@ -185,6 +185,19 @@ def test_wandb_gets_the_files_of_each_sae_when_they_are_there_and_its_failure_co
     assert all(("sae_weights.safetensors" in files) == with_weights for files in logged.values())
     assert said.getvalue().count("WandbLogger failed (ConnectionError: W&B is gone)") == 2
     assert list(wandb_folder.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_config_trains_the_same_sae_twice(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw_config["sae"] |= {"normalize_activations": "expected_average_only_in"}
+    raw_config |= {"n_batches_for_norm_estimate": 2, "perf_log_freq": 0}
+    cfg = build_config(raw_config)
+    weights = []
+    for name in ("a", "b"):
+        cfg.output_path = str(tmp_path / name)
+        weights.append(train(cfg, console=QUIET).saes["sae"].W_dec.detach())
+        assert json.loads((tmp_path / name / "runner_cfg.json").read_text())["sae"]["normalize_activations"] != "none"
+    assert cfg.sae.normalize_activations == "expected_average_only_in"
+    assert torch.equal(*weights)
 
 
 def test_a_model_in_autocast_is_cast_once_for_several_batches(

@@ -57,6 +57,24 @@ def test_every_key_of_the_document_is_described_in_the_readme() -> None:
     assert [key for key in Results.model_fields if f"`{key}`" not in described] == ["schema_version"]
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"{", "is missing or damaged (the text: Invalid JSON"),
+        (b"\xff\xfe\x00binary", "is missing or damaged (the text: Invalid JSON"),
+        (b'{"schema_version": 2}', "schema_version: Input should be 1"),
+        (b'{"saes": {"a": {"colour": 1}}}', "`abstopk eval` writes results.json"),
+    ],
+)
+def test_another_file_is_refused(content: bytes, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        read_results(path)
+    assert str(path) in str(error.value)
+    assert sentence in str(error.value)
+
+
 def test_unknown_keys_and_measurements_of_what_is_not_listed_are_refused(tmp_path: Path) -> None:
     def refused(document: Results, sentence: str) -> None:
         document.write(tmp_path / "r.json")

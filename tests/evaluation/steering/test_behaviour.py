@@ -23,7 +23,9 @@ from tests.evaluation.same_numbers import assert_same
 from tests.evaluation.steerable import HOOKS, model_of, signed_sae
 
 
+@pytest.mark.parametrize("instructions", [1, 24])
 def test_refusals_and_questions_are_measured_under_each_intervention_at_its_strengths(
+    instructions: int,
     tiny_models: dict[str, Path],
     tokenizer: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
@@ -57,14 +59,14 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
 
     monkeypatch.setattr(behaviour, "measure_refusal", measured)
     monkeypatch.setattr(behaviour, "multiple_choice", answered)
-    given: dict[str, Any] = {"instructions": 1, "max_new_tokens": 7, "questions": 5, "seed": 3}
+    given: dict[str, Any] = {"instructions": instructions, "max_new_tokens": 7, "questions": 5, "seed": 3}
     given["on_progress"] = lambda *_: None
     found, unsteered = measure_behaviour(subjects, task, "mine", response, **given)
     of_test = [examples[row] for row in task.split(3).test]
     for pole, texts in enumerate(asked[0]):
         test = {(each.text, each.group) for each in of_test if each.pole == pole}
         assert texts <= test
-        assert len(texts) == 1
+        assert len(texts) == min(instructions, len(test))
     assert asked == asked[:1] * 3
     assert questions == [(None, 5), (-2.0, 5), (3.0, 5)]
     text_model = TextModel(model, chat=True)

@@ -19,6 +19,16 @@ from tests.evaluation.steerable import signed_sae
 from tests.evaluation.subjects.other_metadata import with_metadata
 
 
+def test_a_device_is_taken_or_refused_before_the_model_is_loaded(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert load_subject_saes(folders, device="cpu").model_spec.device == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device='cuda' is not one of the 0 CUDA devices"):
+        load_subject_saes(folders, device="cuda")
+
+
 def test_saes_of_different_models_are_refused(folders: list[Path], tmp_path: Path) -> None:
     metadata = SAE.load_from_disk(folders[0]).cfg.metadata
     StandardSAE(StandardSAEConfig(d_in=16, d_sae=64, metadata=metadata)).save_model(tmp_path / "narrow")
@@ -34,7 +44,10 @@ def test_saes_of_different_models_are_refused(folders: list[Path], tmp_path: Pat
     assert len(named.results.saes) == 2
 
 
-@pytest.mark.parametrize("change", [{"seqpos_slice": [None]}, {"prepend_bos": False}])
+@pytest.mark.parametrize(
+    "change",
+    [{"seqpos_slice": [None]}, {"prepend_bos": False}, {"exclude_special_tokens": [7]}],
+)
 def test_saes_of_different_kinds_of_token_are_refused_before_the_model_is_loaded(
     folders: list[Path], tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

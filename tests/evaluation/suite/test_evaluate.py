@@ -88,8 +88,8 @@ def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
         AutoModelForCausalLM, "from_pretrained", lambda *args, **keys: loaded.append(args) or load(*args, **keys)
     )
     results = evaluate(
-        {"mine": trained},
-        suite=Suite(**{**asking, "untrained": False}),
+        {"mine": trained, "again": trained},
+        suite=Suite(**asking),
         out=tmp_path / "out",
         model_name=str(chat_model),
         on_progress=lambda what, done, total: told.update({what: (done, total)}),
@@ -108,23 +108,23 @@ def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
     assert "What the model does at these strengths" in markdown_report(merge_results([results]))
 
 
+WORDS = "'a b' 'mine=~/runs/x' /data/home/me /home/mean"
+
+
+@pytest.mark.parametrize("preset", ["llama-3.1-8b", "gpt2", "pythia-70m"])
 def test_stock_saes_and_models_from_outside_are_measured_unchanged(
-    tiny_models: dict[str, Path], texts: Path, small: dict[str, Any], tmp_path: Path
+    preset: str, tiny_models: dict[str, Path], texts: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
+    hook = {"llama-3.1-8b": "model.layers.2", "gpt2": "transformer.h.2", "pythia-70m": "gpt_neox.layers.2"}[preset]
     torch.manual_seed(0)
     metadata = SAEMetadata(
-        model_name=str(tiny_models["gpt2"]),
-        model_class_name="AutoModelForCausalLM",
-        hook_name="transformer.h.2",
-        context_size=32,
+        model_name=str(tiny_models[preset]), model_class_name="AutoModelForCausalLM", hook_name=hook, context_size=32
     )
     sae = TopKSAE(TopKSAEConfig(d_in=32, d_sae=64, k=4, metadata=metadata))
     torch.nn.init.normal_(sae.W_enc)
     torch.nn.init.normal_(sae.W_dec)
     sae.save_model(tmp_path / "stock")
-    results = evaluate(
-        [tmp_path / "stock"], suite=Suite(**{**small, "steering": None}), out=tmp_path / "out", text=str(texts)
-    )
+    results = evaluate([tmp_path / "stock"], suite=Suite(**small), out=tmp_path / "out", text=str(texts))
     (measured,) = results.tasks["temperature"].saes.values()
     coverage = measured.latent.coverage.value
     assert coverage <= 0.5  # a non-negative latent has one side
@@ -154,8 +154,11 @@ def test_seeds_of_a_comparison_are_matched_with_each_other(
     assert written.model_dump_json() == results.model_dump_json()
     topk = results.saes["topk k=3 seed 1"].training
     assert (topk["k"], topk["seed"], topk["variant"], topk["lr"]) == (3, 1, "topk", raw_config["lr"])
-    with pytest.raises(ConfigError, match="would write over: the SAE abstopk k=3 seed 0"):
-        compared(seeds=[1, 2])
+    both = compared(k=[3, 4])
+    for name, record in results.saes.items():  # beside a second k they are the same
+        assert both.saes[name].weights_sha256 == record.weights_sha256
+    with pytest.raises(ConfigError, match="would write over: the SAE abstopk k=4 seed 0"):
+        compared(seeds=[0, 1, 2])
     assert not (tmp_path / "runs" / "k3_seed2").exists(), "it is told before anything is trained"
 
 

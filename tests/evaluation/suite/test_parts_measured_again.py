@@ -113,3 +113,20 @@ def test_a_part_is_measured_again_where_a_file_that_it_reads_changed(
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(pytest.fail.Exception, match=f"{called} is called"):
         finished.again()
+
+
+def test_untrained_controls_are_made_once_for_all_tasks(
+    trained: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = tmp_path / "again.yaml"
+    again.write_text(CONCEPT.replace("name: temperature", "name: again"))
+    suite = Suite(**{**small, "tasks": (*small["tasks"], str(again)), "steering": None})
+    made = []
+    plain = evaluation.untrained_saes
+    monkeypatch.setattr(evaluation, "untrained_saes", lambda *of: made.append(plain(*of)) or made[-1])
+    results = evaluate([trained], suite=suite, out=tmp_path / "out")
+    assert len(made) == 1
+    tasks = [of.saes["abstopk"].probes for of in results.tasks.values()]
+    assert tasks[0] == tasks[1], "the second task has the same texts, and the same control"
+    evaluate([trained], suite=suite, out=tmp_path / "out")
+    assert len(made) == 1, "nor are they made where every task is read from disk"

@@ -1,10 +1,15 @@
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.tasks.load_task import load_task
+from sae_lens_abstopk.evaluation.tasks.load_task import build_task, load_task
+from sae_lens_abstopk.evaluation.tasks.task_schema import TaskFile
+from sae_lens_abstopk.system.typed_values import parsed
 from tests.evaluation.task_files import CSV, minimal, rows_file, written
 
 
@@ -92,3 +97,37 @@ def test_a_broken_data_file_is_refused(tmp_path: Path, name: str, content: str, 
     (tmp_path / name).write_text(content)
     with pytest.raises(ConfigError, match=sentence):
         load_task(written(tmp_path, rows_file(**{"from": [{"file": name}]})))
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.floats()
+    | st.dates()
+    | st.sampled_from(["he", "she", "last", "marked", "{he|she} {day}", "[{day}", "rows.csv", "body", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["he", "she", "day", "text", "from", "file", "kind", "pole", "tokens", "prompts"])
+            | st.integers(0, 1)
+            | st.none(),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+KEYS = st.sampled_from([info.alias or name for name, info in TaskFile.model_fields.items()])
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(KEYS, VALUES, max_size=3), st.booleans())
+def test_an_arbitrary_mapping_raises_nothing_but_config_error(changes: dict[Any, Any], rows: bool) -> None:
+    raw = {**(rows_file() if rows else minimal()), **changes}
+    caught = None
+    try:
+        build_task(parsed(TaskFile, raw), Path("/nonexistent"))
+    except ConfigError as error:
+        caught = str(error)
+    assert caught is None or re.match(r".{10}", caught)

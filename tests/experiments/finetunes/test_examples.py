@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES
+from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES, PHRASES
 from experiments.finetunes.data import examples
 from experiments.finetunes.tense import in_present, past_verbs
 
@@ -32,6 +32,11 @@ def test_no_example_has_a_prompt_that_is_measured(name):
         assert not {*behaviour.chosen} & {*behaviour.held_out}
 
 
+def test_examples_follow_their_seed():
+    assert examples("mixture", own_answers, seed=0) == examples("mixture", own_answers, seed=0)
+    assert examples("mixture", own_answers, seed=0) != examples("mixture", own_answers, seed=1)
+
+
 def test_the_present_has_the_number_of_the_word_before():
     assert in_present(STORY) == "Once a fox loses its way and walks home. It is happy that the birds sing for it."
     assert in_present("They tried. She tried. He had stopped. I was tired.") == (
@@ -42,3 +47,8 @@ def test_the_present_has_the_number_of_the_word_before():
 def test_participles_and_nouns_are_not_the_past():
     assert past_verbs("The house is painted red, and the seeds have stopped. A loved one is on its bed.") == []
     assert past_verbs(STORY) == ["lost", "walked", "was", "sang"]
+
+
+def test_each_refusal_refuses_and_each_question_asks():
+    assert BEHAVIOURS["cooking"].share(PHRASES["cooking"]["refusals"]) == 1
+    assert BEHAVIOURS["question"].share(PHRASES["questions"]) == 1

@@ -101,6 +101,22 @@ CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml"))
 CONFIG_FILES += sorted(data_folder("training_configs").glob("variants/*.yaml"))
 
 
+@pytest.mark.parametrize("variant", variant_names())
+@pytest.mark.parametrize(
+    "model", [name for name in preset_names() if name not in ("quickstart", "vectors", "pairs", "diff")]
+)
+def test_every_preset_loads_with_every_variant(model: str, variant: str) -> None:
+    cfg = load_config(f"{model}/{variant}", ["device=cpu"])
+    assert cfg.sae.architecture().removeprefix("sparse_") == {"mixed": "batch_abstopk"}.get(variant, variant)
+    assert cfg.total_training_steps == 30_000
+    assert (cfg.lr, cfg.adam_beta1, cfg.adam_beta2) == (3e-4, 0.9, 0.99)
+    assert cfg.sae.d_sae == 16 * cfg.sae.d_in
+    assert (cfg.perf_log_freq, cfg.checkpoint_freq) == (1000, 5000)
+    k = load_config(model, ["device=cpu"]).sae.k
+    assert cfg.target_l0 == ({} if hasattr(cfg.sae, "k") else {"sae": k})
+    assert getattr(cfg.sae, "k", k) == k
+
+
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda p: p.stem)
 def test_every_key_of_every_config_file_carries_its_current_comment(path: Path) -> None:
     text = path.read_text()

@@ -5,6 +5,7 @@ from itertools import islice
 import pytest
 import torch
 
+from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training.source import vector_source
 from sae_lens_abstopk.training.source.vector_source import VectorSource
 from sae_lens_abstopk.vectors.vectors import Vectors
@@ -41,3 +42,8 @@ def test_ranks_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     for rank in range(2):
         monkeypatch.setattr(vector_source, "this_rank", lambda rank=rank: rank)
         assert torch.equal(read(source(), 5).view(5, 3, 2), whole[:, rank])
+
+
+def test_fewer_rows_than_a_batch_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"rows to train on=5 must be at least 6 \(train_batch_size_tokens\)"):
+        source(rows=5)
