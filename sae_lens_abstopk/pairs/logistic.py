@@ -45,7 +45,8 @@ def fit_logistic(
         return float(value), solve_triangular(root, gradient, lower=True)
 
     before = np.zeros(len(gram)) if start is None else root.T @ start
-    found = minimize(loss, before, jac=True, method="L-BFGS-B", options={"ftol": tolerance, "gtol": 1e-8})
+    with np.errstate(invalid="ignore"):  # OpenBLAS at times flags products of finite numbers (numpy issue 24067)
+        found = minimize(loss, before, jac=True, method="L-BFGS-B", options={"ftol": tolerance, "gtol": 1e-8})
     return weights(found.x)
 
 
