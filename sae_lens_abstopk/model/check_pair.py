@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 from sae_lens_abstopk.model.check_hook import check_hook
 from sae_lens_abstopk.model.generation import chat_prompt
 from sae_lens_abstopk.model.language_model import load_tokenizer, require_chat_template, require_tokenizer
-from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.model.model_shape import LOADING_ERRORS, model_files, model_shape, read_model_config
+from sae_lens_abstopk.model.model_spec import ModelPairSpec
 from sae_lens_abstopk.system.errors import ConfigError, require_package, require_same_width
 from sae_lens_abstopk.text.text_spec import TextSpec
 

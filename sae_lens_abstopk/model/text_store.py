@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 import sae_lens
 import torch
 from datasets import Dataset
+from jaxtyping import Int
 from jinja2 import TemplateError
 from sae_lens import ActivationsStore
 from sae_lens.training.activations_store import _get_input_token_device
@@ -30,6 +31,8 @@ LONGEST_DOCUMENT = 8192
 LOGITS_OF_A_PASS = 2**28
 # most codes in one pass: 256 MiB in float32, with several copies in memory
 CODES_OF_A_PASS = 2**26
+# added to the token ids of a numbered document, times its number
+STEP = 2**32
 
 
 class TextStore(ActivationsStore):
@@ -125,6 +128,34 @@ class TextStore(ActivationsStore):
         on_host.device, on_host.iterable_sequences = torch.device("cpu"), iter(())
         on_host._iterate_raw_dataset = self._iterate_raw_dataset  # type: ignore[method-assign]
         yield from ActivationsStore._iterate_tokenized_sequences(on_host)
+
+
+class NumberedTextStore(TextStore):
+    """
+    A store of tokens that carry the number of their document, for intervals that resample documents.
+
+    Document n, counted from 1, adds n * ``STEP`` to the absolute value of its token ids, so that numbers stay with the
+    tokens when documents are joined and cut into contexts; :func:`unnumbered` splits them again. Its first token and
+    tokens between documents carry none, so that the joining compares them as ever.
+    """
+
+    @override
+    def _iterate_raw_dataset_tokens(self) -> Generator[torch.Tensor, None, None]:
+        for number, tokens in enumerate(super()._iterate_raw_dataset_tokens(), 1):
+            numbered = tokens + torch.where(tokens < 0, -1, 1) * number * STEP
+            numbered[:1] = tokens[:1]
+            yield numbered
+
+
+def unnumbered(
+    tokens: Int[torch.Tensor, "batch context"],
+) -> tuple[Int[torch.Tensor, "batch context"], Int[torch.Tensor, "batch context"]]:
+    """Return the token ids, and the document of each token; in a row without numbers, 0."""
+    numbers = tokens.abs() // STEP
+    ids = tokens - tokens.sign() * numbers * STEP
+    # numbers rise along a row: a token without one belongs to the next document, or at the end to the last
+    after = numbers.masked_fill(numbers == 0, STEP).flip(1).cummin(1).values.flip(1)
+    return ids, torch.where(after == STEP, numbers.cummax(1).values, after)
 
 
 def token_batches(
