@@ -34,7 +34,7 @@ from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariable
 
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.threshold import ThresholdFitter, require_activations
-from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
+from sae_lens_abstopk.system.errors import ConfigError, as_config_error, require_choice, require_range
 from sae_lens_abstopk.system.files import reading
 from sae_lens_abstopk.system.typed_values import typed_value
 
@@ -143,12 +143,17 @@ def _convert_reference(weights: Path, activations: torch.Tensor | Path) -> Signe
         require_choice(f"{file}: tensors", len(held), (1,), remedy=f", [n, {d_in}]")
         activations = held[0]
     require_activations(activations, d_in)
+    keys = ("model_name", "hook_point", "dataset", "seq_len")
+    names = ("model_name", "hook_name", "dataset_path", "context_size")
+    facts = {name: found[key] for name, key in zip(names, keys, strict=True) if key in found}
+    facts |= {"training_architecture": REFERENCE, "training_architecture_details": {"k": found["k"]}}
+    facts |= {"converted_from": "AbsTopK reference code", "threshold_tokens": len(activations)}
     cfg = SignedJumpReLUSAEConfig(
         d_in=d_in,
         d_sae=d_sae,
         dtype=dtype_to_str(tensors["W_dec"].dtype),
         normalize_activations="layer_norm" if found.get("input_unit_norm", False) else "none",
-        metadata=_metadata(found, len(activations)),
+        metadata=SAEMetadata(**facts, model_class_name="HookedTransformer"),
     )
     sae = SignedJumpReLUSAE(cfg)
     none = torch.zeros_like(tensors["b_enc"])  # the training forward pass never added the bias
@@ -191,31 +196,20 @@ def _convert_compressae(weights: Path, k: int) -> AbsTopKSAE:
     return sae
 
 
-def _metadata(found: dict[str, Any], n_tokens: int) -> SAEMetadata:
-    keys = ("model_name", "hook_point", "dataset", "seq_len")
-    names = ("model_name", "hook_name", "dataset_path", "context_size")
-    facts = {name: found[key] for name, key in zip(names, keys, strict=True) if key in found}
-    facts |= {"training_architecture": REFERENCE, "training_architecture_details": {"k": found["k"]}}
-    facts |= {"converted_from": "AbsTopK reference code", "threshold_tokens": n_tokens}
-    return SAEMetadata(**facts, model_class_name="HookedTransformer")
-
-
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the state dict in a ``.safetensors`` file or in a pickle of tensors only."""
-    try:
-        with reading(path, "give the weights of the SAE"):
-            if path.suffix not in PICKLED:
-                return load_file(path)
-            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
-            tensors = cast(dict[str, Any], loaded)
-            if not (isinstance(loaded, dict) and tensors and all(map(torch.is_tensor, tensors.values()))):
-                raise ValueError("it must map names to tensors and hold nothing else")
-            return tensors
-    except pickle.UnpicklingError:
-        raise ConfigError(
-            f"{path} holds more than tensors, and opening it could run code of its author; ask for a .safetensors "
-            "file, or for torch.save(sae.state_dict(), FILE)."
-        ) from None
+    unsafe = (
+        f"{path} holds more than tensors, and opening it could run code of its author; ask for a .safetensors file, or "
+        "for torch.save(sae.state_dict(), FILE)."
+    )
+    with as_config_error(pickle.UnpicklingError, lambda _: unsafe), reading(path, "give the weights of the SAE"):
+        if path.suffix not in PICKLED:
+            return load_file(path)
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
+        tensors = cast(dict[str, Any], loaded)
+        if not (isinstance(loaded, dict) and tensors and all(map(torch.is_tensor, tensors.values()))):
+            raise ValueError("it must map names to tensors and hold nothing else")
+        return tensors
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
