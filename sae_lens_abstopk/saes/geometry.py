@@ -3,7 +3,7 @@
 # torch.linalg and scipy are not typed
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -69,18 +69,21 @@ def antipodal_pairs(W_dec: Float[Tensor, "F D"], *, threshold: float = ANTIPODAL
     unit = unit_rows(W_dec)
     first = second = torch.empty(0, dtype=torch.int64)
     cosine, total = torch.empty(0, dtype=torch.float64), 0
-    for rows, columns, block in _upper_blocks(unit):
-        i, j = (block < threshold + SLACK).nonzero(as_tuple=True)
-        i, j = i + rows, j + columns
-        exact = _exact_cosines(W_dec, i, j)
-        found = (i < j) & (exact < threshold)
-        total += int(found.sum())
-        first = torch.cat([first, i[found].cpu()])
-        second = torch.cat([second, j[found].cpu()])
-        cosine = torch.cat([cosine, exact[found].cpu()])
-        if len(cosine) > LISTED:
-            best = cosine.argsort(stable=True)[:LISTED]
-            first, second, cosine = first[best], second[best], cosine[best]
+    n_columns = max(BLOCK_ENTRIES // BLOCK_ROWS, 1)
+    for row in range(0, len(unit), BLOCK_ROWS):
+        for column in range(row, len(unit), n_columns):
+            block = unit[row : row + BLOCK_ROWS] @ unit[column : column + n_columns].T
+            i, j = (block < threshold + SLACK).nonzero(as_tuple=True)
+            i, j = i + row, j + column
+            exact = _exact_cosines(W_dec, i, j)
+            found = (i < j) & (exact < threshold)
+            total += int(found.sum())
+            first = torch.cat([first, i[found].cpu()])
+            second = torch.cat([second, j[found].cpu()])
+            cosine = torch.cat([cosine, exact[found].cpu()])
+            if len(cosine) > LISTED:
+                best = cosine.argsort(stable=True)[:LISTED]
+                first, second, cosine = first[best], second[best], cosine[best]
     order = cosine.argsort(stable=True)
     return AntipodalPairs(first[order], second[order], cosine[order], total, threshold)
 
@@ -121,14 +124,6 @@ def unit_rows(rows: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
     unit.div_(largest.masked_fill_(largest == 0, 1))
     norms = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
     return unit.div_(norms.masked_fill_(norms == 0, 1))
-
-
-def _upper_blocks(unit: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (first row, first column, cosines) of blocks that cover every pair i < j."""
-    n_columns = max(BLOCK_ENTRIES // BLOCK_ROWS, 1)
-    for row in range(0, len(unit), BLOCK_ROWS):
-        for column in range(row, len(unit), n_columns):
-            yield row, column, unit[row : row + BLOCK_ROWS] @ unit[column : column + n_columns].T
 
 
 def _exact_cosines(rows: Tensor, i: Tensor, j: Tensor) -> Tensor:
