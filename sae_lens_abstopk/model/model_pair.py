@@ -1,8 +1,8 @@
 """A loaded base model and its fine-tune: both at a hook, and either by itself."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, cast
 
@@ -25,17 +25,9 @@ from sae_lens_abstopk.text.text_spec import TextSpec
 
 
 class AdapterSwitch:
-    """Switch of a PEFT adapter, at first off; its layers sit inside the transformers model, whose names stay."""
+    """Switch of a PEFT adapter (Hub id or folder), at first off; it is loaded into ``model``, whose names stay."""
 
-    def __init__(self, layers: Sequence[Any]) -> None:
-        # found once: a search of the modules at every pass takes as long as a pass of a small model on a GPU
-        self._layers = layers
-        self.is_on = True
-        self._set(False)
-
-    @classmethod
-    def put_into(cls, model: PreTrainedModel, adapter: str) -> Self:
-        """Load the adapter of a Hub id or folder into ``model``, in place."""
+    def __init__(self, model: PreTrainedModel, adapter: str) -> None:
         from peft import PeftModel
         from peft.tuners.tuners_utils import BaseTunerLayer
         from peft.utils.other import AuxiliaryTrainingWrapper
@@ -45,7 +37,10 @@ class AdapterSwitch:
             PeftModel.from_pretrained(model, adapter)
         # autocast keeps the casts of a pass only for weights with gradients, and peft turns these off
         model.requires_grad_(True)
-        return cls([each for each in model.modules() if isinstance(each, BaseTunerLayer | AuxiliaryTrainingWrapper)])
+        # found once: a search of the modules at every pass takes as long as a pass of a small model on a GPU
+        self._layers = [each for each in model.modules() if isinstance(each, BaseTunerLayer | AuxiliaryTrainingWrapper)]
+        self.is_on = True
+        self._set(False)
 
     @contextmanager
     def turned(self, *, on: bool) -> Iterator[None]:
@@ -108,7 +103,6 @@ class ModelPair:
         Load both models, in evaluation mode.
 
         Args:
-            spec: The models and the hook.
             text: What they will read: its contexts have to fit, and conversations need a chat template.
             d_in: Width of the activations at the hook, by default that of the residual stream.
 
@@ -123,7 +117,7 @@ class ModelPair:
         switch = None
         if spec.adapter is not None:
             inner: Any = cast(HookedProxyLM, base).model
-            switch = AdapterSwitch.put_into(inner, spec.adapter)
+            switch = AdapterSwitch(inner, spec.adapter)
             # the adapter may have replaced the module of the hook
             base = tuned = HookedProxyLM(inner, cast(Any, base).tokenizer, hook_names=[spec.hook_name])
         else:
@@ -177,10 +171,5 @@ class ModelPair:
         require_finite(x, self.spec.hook_name)
         return KeptDifferences(found, kept, x)
 
-    @contextmanager
-    def _turned(self, *, on: bool) -> Iterator[None]:
-        if self.switch is None:
-            yield
-        else:
-            with self.switch.turned(on=on):
-                yield
+    def _turned(self, *, on: bool) -> AbstractContextManager[None]:
+        return nullcontext() if self.switch is None else self.switch.turned(on=on)

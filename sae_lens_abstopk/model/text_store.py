@@ -4,7 +4,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self, cast
 
 import sae_lens
@@ -176,15 +176,23 @@ def token_batches(
     is too little text, all of it. A batch has ``store_batch_size_prompts`` contexts, or fewer if their codes (``d_sae``
     wide) or, ``with_logits``, their logits need too much memory. Text that does not fill one batch is an error.
     """
+
+    def read(documents: Text) -> list[torch.Tensor]:
+        contexts, batches = store.of_specs(model, model_spec, text, documents), list[torch.Tensor]()
+        with suppress(StopIteration):  # the text ends first
+            while sum(batch.numel() for batch in batches) < n_tokens:
+                batches.append(contexts.get_batch_tokens(raise_at_epoch_end=True))
+        return batches
+
     documents = load_text(text, part)
     per_batch = text.store_batch_size_prompts * text.context_size
     batches: list[torch.Tensor] = []
     if not (text.is_dataset_tokenized or text.use_chat_formatting):
         as_read = documents.to_iterable_dataset() if isinstance(documents, Dataset) else documents
         short = as_read.map(lambda row: {"text": row["text"][:LONGEST_DOCUMENT]})
-        batches = _batches_of(store, short, model, model_spec, text, n_tokens)
+        batches = read(short)
     if len(batches) * per_batch < n_tokens:
-        batches = _batches_of(store, documents, model, model_spec, text, n_tokens)
+        batches = read(documents)
     if not batches:
         which = "text" if part == "all" else f"{part.replace('_', '-')} text"
         lower = "" if part == "all" else f"held_out_every={text.held_out_every}, "
@@ -198,20 +206,6 @@ def token_batches(
     if with_logits and tokenizer is not None:
         contexts = min(contexts, LOGITS_OF_A_PASS // (text.context_size * len(tokenizer)))
     return [piece for batch in batches for piece in batch.split(max(1, contexts))]
-
-
-def _batches_of(
-    kind: type[TextStore], documents: Text, model: Any, spec: ModelSpec, text: TextSpec, n_tokens: int
-) -> list[torch.Tensor]:
-    """Return whole LM batches with ``n_tokens`` in all, or as many as the text has."""
-    store = kind.of_specs(model, spec, text, documents)
-    batches: list[torch.Tensor] = []
-    try:
-        while sum(batch.numel() for batch in batches) < n_tokens:
-            batches.append(store.get_batch_tokens(raise_at_epoch_end=True))
-    except StopIteration:
-        pass
-    return batches
 
 
 @contextmanager
