@@ -13,7 +13,7 @@ from sae_lens.util import get_special_token_ids
 from experiments.finetunes.conversations import write_conversations
 from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.model.model_pair import ModelPair
-from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
+from sae_lens_abstopk.model.model_spec import ModelPairSpec
 from sae_lens_abstopk.model.text_store import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.loading import load_sae

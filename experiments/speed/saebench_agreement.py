@@ -89,8 +89,8 @@ def core(source: Path) -> dict[str, Any]:
         scored = there[:, :-1].flatten()
         for name, values in (
             ("clean", clean),
-            ("sae", passes.losses_with(tokens, x_hat)),
-            ("zero", passes.losses_with(tokens, torch.zeros_like(x))),  # at special tokens too, as SAEBench does
+            ("sae", passes.replaced(tokens, x_hat).losses),
+            ("zero", passes.replaced(tokens, torch.zeros_like(x)).losses),  # at special tokens too, as SAEBench does
         ):
             losses[name].append(values[scored])
     ce = {name: torch.cat(values).mean().item() for name, values in losses.items()}

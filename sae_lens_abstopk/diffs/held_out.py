@@ -9,9 +9,8 @@ from jaxtyping import Bool, Float, Int
 
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_pair import ModelPair
-from sae_lens_abstopk.model.numbered_text import NumberedTextStore, unnumbered
 from sae_lens_abstopk.model.template_tokens import unmarked
-from sae_lens_abstopk.model.text_store import token_batches
+from sae_lens_abstopk.model.text_store import NumberedTextStore, token_batches, unnumbered
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.text_spec import TextSpec
 

@@ -20,7 +20,7 @@ from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate, ratio_e
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.model.model_pair import ModelPair
-from sae_lens_abstopk.saes.seed_stability import share_found
+from sae_lens_abstopk.saes.geometry import share_found
 from sae_lens_abstopk.saes.signed import is_signed
 
 MEASURED, TOKENS_OF_LATENTS = 16, 4096

@@ -39,7 +39,7 @@ def write_report(diff: Diff, file: Path) -> Path:
 
 
 def _write(file: Path, meta: dict[str, Any]) -> Path:
-    return write_one_file(file, "diffs", template="diffs.html.j2", style="diffs.css", scripts=_SCRIPTS, meta=meta)
+    return write_one_file(file, "diffs", scripts=_SCRIPTS, meta=meta)
 
 
 def page_data(diff: Diff, *, contexts: int, latents: int | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sae_lens_abstopk.diffs.writing import NEW_TOKENS, Writer
 from sae_lens_abstopk.evaluation.steering.steer import written_by
 from sae_lens_abstopk.evaluation.subjects.sae_specs import model_of_metadata
 from sae_lens_abstopk.model.model_pair import ModelPair
-from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
+from sae_lens_abstopk.model.model_spec import ModelPairSpec
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.system.errors import require_range

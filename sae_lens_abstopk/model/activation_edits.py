@@ -61,47 +61,6 @@ class _Entry(NamedTuple):
     prompt: bool
 
 
-class _Site:
-    """All open edits at one module; the tokens of each are chosen before the first edit."""
-
-    def __init__(self, model: nn.Module, place: HookPlace) -> None:
-        self.entries: list[_Entry] = []
-        self._name, self._n_calls = place.name, 0
-        self._pass_reader = _PassReader(model, place.entered)
-        # first among the hooks of the module, so that other hooks see the edited activations
-        editing = place.module.register_forward_hook(self._edit_output, prepend=True)
-        self._handles = [*self._pass_reader.handles, editing]
-
-    def close(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        if self._pass_reader.n_passes and not self._n_calls:
-            warnings.warn(
-                f"the model ran without calling {self._name}, so nothing was edited; use another hook, or enable this "
-                "one (use_hook_mlp_in, use_attn_in, use_attn_result).",
-                stacklevel=3,
-            )
-
-    def _edit_output(self, _: nn.Module, __: Any, output: Any) -> Any:
-        self._n_calls += 1
-        return (self._edited(output[0]), *output[1:]) if isinstance(output, tuple) else self._edited(output)
-
-    def _edited(self, activations: torch.Tensor) -> torch.Tensor:
-        tokens = self._pass_reader.current()
-        edited = activations
-        for entry in self.entries:
-            kept = tokens.kept(entry.token_filter, activations, prompt=entry.prompt)
-            if bool(kept.any()):
-                edited = edited.clone() if edited is activations else edited
-                # an SAE computes in its own dtype, whatever the model's autocast
-                with torch.autocast(edited.device.type, enabled=False):
-                    edited[kept] = entry.edit(edited[kept]).to(edited.dtype)
-        return edited
-
-
-_SITES: WeakKeyDictionary[nn.Module, _Site] = WeakKeyDictionary()
-
-
 @dataclass(frozen=True)
 class _PassTokens:
     """The tokens [batch, width] of one forward pass; with a KV cache, the model receives only the newest."""
@@ -149,32 +108,53 @@ class _PassTokens:
         return kept
 
 
-class _PassReader:
-    """Recorder of the tokens of each forward pass, by a hook on ``entered`` (see :class:`HookPlace`)."""
+class _Site:
+    """All open edits at one module, and the tokens of each forward pass, from a hook on :attr:`HookPlace.entered`."""
 
-    def __init__(self, model: nn.Module, entered: nn.Module) -> None:
-        self.model, self.entered = model, entered
-        self.n_passes = 0
+    def __init__(self, model: nn.Module, place: HookPlace) -> None:
+        self.entries: list[_Entry] = []
+        self._model, self._place = model, place
+        self._n_passes = self._n_calls = 0
         self._tokens: _PassTokens | None = None
         self._ids: torch.Tensor | None = None
+        # first among the hooks of the module, so that other hooks see the edited activations
+        self._handles = [place.module.register_forward_hook(self._edit_output, prepend=True)]
+        reads: Any = self._read_transformers
         if isinstance(model, HookedTransformer):
-            self.handles = [
-                model.embed.register_forward_pre_hook(self._remember_ids),
-                entered.register_forward_pre_hook(self._read_block, with_kwargs=True),
-            ]
+            self._handles.append(model.embed.register_forward_pre_hook(self._remember_ids))
+            reads = self._read_block
         else:
-            self._signature = inspect.signature(entered.forward)
-            self.handles = [entered.register_forward_pre_hook(self._read_transformers, with_kwargs=True)]
+            self._signature = inspect.signature(place.entered.forward)
+        self._handles.append(place.entered.register_forward_pre_hook(reads, with_kwargs=True))
 
-    def current(self) -> _PassTokens:
-        """Return the tokens of the running pass; a :class:`ConfigError` if ``entered`` was not called."""
+    def close(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        if self._n_passes and not self._n_calls:
+            warnings.warn(
+                f"the model ran without calling {self._place.name}, so nothing was edited; use another hook, or enable "
+                "this one (use_hook_mlp_in, use_attn_in, use_attn_result).",
+                stacklevel=3,
+            )
+
+    def _edit_output(self, _: nn.Module, __: Any, output: Any) -> Any:
+        self._n_calls += 1
         if self._tokens is None:
             raise ConfigError(
-                f"the layers of this {type(self.model).__name__} run without a call of its "
-                f"{type(self.entered).__name__} with input_ids or inputs_embeds, so their tokens are unknown; call the "
-                "model itself or its generate (models with an encoder and a decoder are not supported)."
+                f"the layers of this {type(self._model).__name__} run without a call of its "
+                f"{type(self._place.entered).__name__} with input_ids or inputs_embeds, so their tokens are unknown; "
+                "call the model itself or its generate (models with an encoder and a decoder are not supported)."
             )
-        return self._tokens
+        activations = output[0] if isinstance(output, tuple) else output
+        edited = activations
+        for entry in self.entries:
+            kept = self._tokens.kept(entry.token_filter, activations, prompt=entry.prompt)
+            if bool(kept.any()):
+                edited = edited.clone() if edited is activations else edited
+                # an SAE computes in its own dtype, whatever the model's autocast
+                with torch.autocast(edited.device.type, enabled=False):
+                    edited[kept] = entry.edit(edited[kept]).to(edited.dtype)
+        return (edited, *output[1:]) if isinstance(output, tuple) else edited
 
     def _remember_ids(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         # HookedTransformer.generate embeds each new token itself and runs the blocks on embeddings
@@ -187,7 +167,7 @@ class _PassReader:
         past = 0 if entry is None else entry.past_keys.shape[1]
         ids = None if self._ids is None or self._ids.shape[1] < width else self._ids[:, -width:]
         self._tokens = _PassTokens.of_mask(kwargs.get("attention_mask"), past, width, ids)
-        self.n_passes += 1
+        self._n_passes += 1
 
     def _read_transformers(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = dict(self._signature.bind_partial(*args, **kwargs).arguments)
@@ -199,4 +179,7 @@ class _PassReader:
         past = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
         mask, position_ids = given.get("attention_mask"), given.get("position_ids")
         self._tokens = None if whole is None else _PassTokens.of_mask(mask, past, whole.shape[1], ids, position_ids)
-        self.n_passes += 1
+        self._n_passes += 1
+
+
+_SITES: WeakKeyDictionary[nn.Module, _Site] = WeakKeyDictionary()

@@ -44,9 +44,6 @@ class AnswerReader:
     leaves out massive activations (the first token of a text, or norms over ``max_norm``).
 
     Args:
-        passes: Passes up to the hook.
-        tokenizer: The model's tokenizer.
-        reading: "mean" or "last".
         max_tokens: Most tokens of an answer with its context. The context loses its first tokens, though half of
             ``max_tokens`` remain; then the answer loses its last.
         max_norm: Largest norm of an activation that a mean takes.

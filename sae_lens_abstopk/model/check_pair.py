@@ -1,6 +1,7 @@
 """Checks of a base model and its fine-tune before any weight of a model is read; the tokenizer of both."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from transformers import AutoModelForCausalLM
 from sae_lens_abstopk.model.check_hook import check_hook
 from sae_lens_abstopk.model.generation import chat_prompt
 from sae_lens_abstopk.model.language_model import load_tokenizer, require_chat_template, require_tokenizer
-from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
 from sae_lens_abstopk.model.model_shape import LOADING_ERRORS, model_files, model_shape, read_model_config
-from sae_lens_abstopk.system.errors import ConfigError, require_package, require_same_width
+from sae_lens_abstopk.model.model_spec import ModelPairSpec
+from sae_lens_abstopk.system.errors import ConfigError, as_config_error, require_package, require_same_width
 from sae_lens_abstopk.text.text_spec import TextSpec
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
@@ -33,8 +34,13 @@ def check_pair(spec: ModelPairSpec, text: TextSpec, *, d_in: int | None = None) 
         _require_fitting_adapter(spec, spec.adapter)
     else:
         tuned = spec.tuned_spec
-        _require_whole_model(tuned.model_name)
-        _require_different(spec.model_name, tuned.model_name)
+        folder, files = Path(tuned.model_name), model_files(spec.model_name)
+        if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+            raise ConfigError(f"tuned_model={tuned.model_name!r} is a PEFT adapter; give it as adapter.")
+        if spec.model_name == tuned.model_name or (files and files == model_files(tuned.model_name)):
+            raise ConfigError(
+                f"nothing differs: {tuned.model_name!r} has the weights of {spec.model_name!r}; give a fine-tune of it."
+            )
         tuned_width = model_shape(tuned.model_name, tuned.model_class_name, tuned.load_options).width
         require_same_width(f"tuned_model={tuned.model_name!r}", tuned_width, spec.model_name, width)
         check_hook(tuned, d_in=d_in or width, context_size=text.context_size)
@@ -69,56 +75,53 @@ def _shared_tokenizer(spec: ModelPairSpec, text: TextSpec) -> Any:
     return tuned
 
 
-def _require_whole_model(tuned: str) -> None:
-    if (Path(tuned) / "adapter_config.json").is_file() and not (Path(tuned) / "config.json").is_file():
-        raise ConfigError(f"tuned_model={tuned!r} is a PEFT adapter; give it as adapter.")
-
-
-def _require_different(base: str, tuned: str) -> None:
-    files = model_files(base)
-    if base == tuned or (files and files == model_files(tuned)):
-        raise ConfigError(f"nothing differs: {tuned!r} has the weights of {base!r}; give a fine-tune of it.")
-
-
 def _require_fitting_adapter(spec: ModelPairSpec, adapter: str) -> None:
     require_package("peft", "an adapter")
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+    from peft import PeftConfig
     from peft.utils import load_peft_weights
 
-    try:
-        config = PeftConfig.from_pretrained(adapter)
-        weights = load_peft_weights(adapter, device="cpu")
-    except (*LOADING_ERRORS, KeyError) as error:
-        raise ConfigError(
+    def unreadable(error: Exception) -> str:
+        return (
             f"adapter={adapter!r} is not a PEFT adapter that can be read ({str(error).splitlines()[0]}); give a folder "
             "with adapter_config.json, and a whole model as tuned_model."
-        ) from None
+        )
+
+    with as_config_error((*LOADING_ERRORS, KeyError), unreadable):
+        config = PeftConfig.from_pretrained(adapter)
+        weights = load_peft_weights(adapter, device="cpu")
     biases = getattr(config, "bias", "none")
-    prompt = config.is_prompt_learning or config.is_adaption_prompt
-    if prompt or biases != "none":
-        trained = "a prompt" if prompt else f"biases of the base model itself (bias={biases!r})"
-        raise ConfigError(
-            f"adapter={adapter!r} trains {trained}, which cannot be switched off at a hook; merge it into the base and "
-            "give the result as tuned_model."
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        trained = "a prompt"
+    else:
+        trained = f"biases of the base model itself (bias={biases!r})" if biases != "none" else ""
+    if trained:
+        problem = (
+            f"trains {trained}, which cannot be switched off at a hook; merge it into the base and give the result as "
+            "tuned_model"
         )
-    if _is_another(config.base_model_name_or_path, spec.model_name):
-        raise ConfigError(
-            f"adapter={adapter!r} was made for {config.base_model_name_or_path}, not {spec.model_name}; give that as "
-            "the base model."
-        )
+    elif _is_another(config.base_model_name_or_path, spec.model_name):
+        problem = f"was made for {config.base_model_name_or_path}, not {spec.model_name}; give that as the base model"
+    elif detail := _misfit(config, weights, spec):
+        problem = f"does not fit {spec.model_name} ({detail}); give its own base model"
+    else:
+        return
+    raise ConfigError(f"adapter={adapter!r} {problem}.")
+
+
+def _misfit(config: Any, weights: Mapping[str, torch.Tensor], spec: ModelPairSpec) -> str:
+    """Return a weight of an adapter whose shape is not the one that its config gives it in the base model, or ""."""
+    from peft import get_peft_model, get_peft_model_state_dict
+
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")  # peft's and transformers' own, about training
         model: Any = AutoModelForCausalLM.from_config(read_model_config(spec.model_name, spec.load_options))
         try:
             expected = get_peft_model_state_dict(get_peft_model(model, config, low_cpu_mem_usage=True))
         except ValueError as error:  # no module has a name that the adapter targets
-            expected, detail = {}, str(error).splitlines()[0]
-        else:
-            shapes, wanted = ({name: tuple(w.shape) for name, w in each.items()} for each in (weights, expected))
-            wrong = sorted(name for name in shapes | wanted if shapes.get(name) != wanted.get(name))
-            detail = f"{wrong[0]}: {shapes.get(wrong[0], 'none')} and {wanted.get(wrong[0], 'none')}" if wrong else ""
-    if detail:
-        raise ConfigError(f"adapter={adapter!r} does not fit {spec.model_name} ({detail}); give its own base model.")
+            return str(error).splitlines()[0]
+    shapes, wanted = ({name: tuple(w.shape) for name, w in each.items()} for each in (weights, expected))
+    wrong = sorted(name for name in shapes | wanted if shapes.get(name) != wanted.get(name))
+    return f"{wrong[0]}: {shapes.get(wrong[0], 'none')} and {wanted.get(wrong[0], 'none')}" if wrong else ""
 
 
 def _is_another(recorded: str | None, base: str) -> bool:

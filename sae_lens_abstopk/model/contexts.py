@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -158,10 +159,7 @@ class PoleContexts:
         """Add a batch; with ``scores`` [N], the firings with the highest scores are kept, also several of one row."""
         firings = batch.firings
         rows = batch.where[firings.rows, 0] if scores is None else None
-
-        def windows(chosen: torch.Tensor) -> Payload:
-            return batch.windows(chosen, before=self.before, after=self.after)
-
+        windows = partial(batch.windows, before=self.before, after=self.after)
         groups = firings.poles * self.d_sae + firings.latents
         self.fires += torch.bincount(groups, minlength=2 * self.d_sae).view(2, -1)
         self.top.update(groups, firings.values.abs() if scores is None else scores, windows, sources=rows)

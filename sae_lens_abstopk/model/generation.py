@@ -168,11 +168,10 @@ class TextModel:
         return self.nll(TokenBatch(ids, mask), counted)
 
     def _padded(self, rows: list[list[int]], side: str) -> TokenBatch:
-        def pad(rows: list[list[int]], value: int) -> torch.Tensor:
-            tensors = [torch.tensor(row) for row in rows]
-            return pad_sequence(tensors, batch_first=True, padding_value=value, padding_side=side).to(self.device)
-
-        return TokenBatch(pad(rows, self._pad), pad([[1] * len(row) for row in rows], 0))
+        ids = [torch.tensor(row) for row in rows]
+        mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True, padding_side=side)
+        padded = pad_sequence(ids, batch_first=True, padding_value=self._pad, padding_side=side)
+        return TokenBatch(padded.to(self.device), mask.to(self.device))
 
     def _parts(self, batch: TokenBatch) -> list[TokenBatch]:
         return [TokenBatch(*p) for p in zip(*(tensor.split(self.batch_size) for tensor in batch), strict=True)]

@@ -1,7 +1,7 @@
 """Contexts for passes of language models: evaluation mode, and bfloat16 autocast where that is faster."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -45,7 +45,6 @@ def casts_shared() -> Iterator[None]:
     Weights must not change inside. The caller's autocast is off inside, except in passes that turn it on: SAEs compute
     in their own dtype.
     """
-    with ExitStack() as stack:
-        for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-            stack.enter_context(torch.autocast(kind, enabled=False))
+    cuda = torch.autocast("cuda", enabled=False) if torch.cuda.is_available() else nullcontext()
+    with torch.autocast("cpu", enabled=False), cuda:
         yield

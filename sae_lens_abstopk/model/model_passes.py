@@ -1,6 +1,5 @@
 """Forward passes around a hook: clean, up to the hook, and with another activation at the hook."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
@@ -47,7 +46,7 @@ class ModelPasses:
     """
     Forward passes of one model around one hook.
 
-    If the hook is the output of a layer of a transformers model, :meth:`losses_with` skips the layers up to it, since
+    If the hook is the output of a layer of a transformers model, :meth:`replaced` skips the layers up to it, since
     their result is replaced; ``skip_below=False`` runs everything, for comparison. Models whose layers return a tuple
     (GPT-Neo, Bloom, Falcon, MPT) or share keys and values (Gemma 3n and 4) always run everything.
 
@@ -94,10 +93,6 @@ class ModelPasses:
             )
         return self._read(cache[self.hook_name])
 
-    def losses_with(self, tokens: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
-        """Return the losses with ``activations`` [batch, context, d_in] in place of the hook's."""
-        return self.replaced(tokens, activations).losses
-
     @torch.no_grad()
     def replaced(
         self, tokens: torch.Tensor, activations: torch.Tensor, *, clean_logits: torch.Tensor | None = None
@@ -107,7 +102,6 @@ class ModelPasses:
 
         With ``clean_logits`` of the same tokens, the result has the divergence from them.
         """
-
         return scores(self.logits_with(tokens, activations), tokens, clean_logits)
 
     def logits_with(self, tokens: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
@@ -201,10 +195,9 @@ def scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | Non
 
 def layers_up_to(model: HookedRootModule, hook_name: str) -> list[nn.Module]:
     """Return the layers up to the one whose output is ``hook_name``; an empty list for any other hook."""
-    match = re.fullmatch(r"(.+)\.(\d+)", hook_name)
-    modules = dict(model.model.named_modules()) if isinstance(model, HookedProxyLM) and match else {}
-    layers = modules.get(match[1]) if match else None
-    return list(layers)[: int(match[2]) + 1] if match and isinstance(layers, nn.ModuleList) else []
+    stack, _, layer = hook_name.rpartition(".")
+    layers = dict(model.model.named_modules()).get(stack) if isinstance(model, HookedProxyLM) else None
+    return list(layers)[: int(layer) + 1] if isinstance(layers, nn.ModuleList) and layer.isdecimal() else []
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The architecture and sizes of a language model, read from its config only."""
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from transformer_lens.loading_from_pretrained import get_official_model_name, ge
 from transformers import AutoConfig, PreTrainedConfig
 
 from sae_lens_abstopk.model.quickstart_model import FOLDER as QUICKSTART_MODEL
-from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, caused_by
+from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, as_config_error, caused_by
 from sae_lens_abstopk.system.files import cache_folder, sampled_digest
 
 CONFIG_OPTIONS = (
@@ -70,15 +70,9 @@ def model_files(model_name: str) -> list[tuple[str, int, str]]:
     return [(path.name, path.stat().st_size, sampled_digest(path)) for path in weights]
 
 
-@contextmanager
-def model_errors(model_name: str) -> Iterator[None]:
+def model_errors(model_name: str) -> AbstractContextManager[None]:
     """Turn errors of reading a model into a :class:`ConfigError`: gated, unknown, with own code, or unreadable."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except LOADING_ERRORS as error:
-        raise ConfigError(f"model_name={model_name!r} {_reason(model_name, error)}.") from error
+    return as_config_error(LOADING_ERRORS, lambda error: f"model_name={model_name!r} {_reason(model_name, error)}.")
 
 
 def _reason(model_name: str, error: Exception) -> str:

@@ -246,7 +246,7 @@ def evaluate_reconstruction(
         mean_x = next(iter(sums.values())).mean_x
         for tokens, (kept, others) in zip(batches, left_alone, strict=True):
             constant = mean_x.to(others).expand(int(kept.sum()), -1)
-            losses[MEAN].append(model.losses_with(tokens, _spliced(kept, constant, others)))
+            losses[MEAN].append(model.replaced(tokens, _spliced(kept, constant, others)).losses)
             tick()
     ce, kl = (
         {name: torch.cat(values).mean().item() for name, values in found.items()} for found in (losses, divergences)

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
@@ -62,31 +63,36 @@ class Representations(Shown):
     """Texts that have rows but cannot be probed: their marked token is cut off or filtered out."""
 
     @classmethod
-    def _create(cls, n: int, reads: tuple[str, ...], d_in: int, d_sae: Mapping[str, int]) -> Self:
-        """Make empty files."""
+    @contextmanager
+    def _written(
+        cls, n: int, reads: tuple[str, ...], d_in: int, d_sae: Mapping[str, int]
+    ) -> Iterator[tuple[Self, dict[tuple[str | None, str], npt.NDArray[np.float32]]]]:
+        """Provide empty files to write, by SAE and read position; they are removed on an error."""
         made = cls(
             n, reads, d_in, d_sae, tempfile.TemporaryDirectory(prefix="representations-", ignore_cleanup_errors=True)
         )
+        files: dict[tuple[str | None, str], npt.NDArray[np.float32]] = {}
         try:
             needed = 4 * n * len(reads) * (d_in + sum(d_sae.values()))
             remedy = "give a folder on a larger disk by TMPDIR=FOLDER, fewer read positions, or fewer SAEs at once"
             require_space(Path(made.temporary.name), needed, "writing the representations", remedy=remedy)
             for name, width in {_X: d_in, **d_sae}.items():
                 for read in reads:
-                    np.lib.format.open_memmap(made._path(name, read), "w+", np.float32, (n, width))
+                    files[name, read] = np.lib.format.open_memmap(made._path(name, read), "w+", np.float32, (n, width))
+            yield made, files
         except BaseException:
+            files.clear()  # Windows cannot remove a mapped file
             made.close()
             raise
-        return made
 
     def x(self, read: str, rows: Rows | None = None) -> npt.NDArray[np.float32]:
         """Return activations [n, d_in] at a read position, all or only those of ``rows``."""
-        stored = self._open(_X, read)
+        stored = np.load(self._path(_X, read), mmap_mode="r")
         return stored if rows is None else stored[rows]
 
     def codes(self, sae: str, read: str) -> npt.NDArray[np.float32]:
         """Return codes [n, d_sae] at a read position, as a memory map."""
-        return self._open(sae, read)
+        return np.load(self._path(sae, read), mmap_mode="r")
 
     def latents(self, sae: str, read: str, latents: Sequence[int], rows: Rows) -> npt.NDArray[np.float32]:
         """Return the codes of some latents, [len(rows), len(latents)]."""
@@ -118,9 +124,6 @@ class Representations(Shown):
         # an SAE name may contain any character
         kind = "x" if name is None else f"codes_{list(self.d_sae).index(name)}"
         return Path(self.temporary.name, f"{kind}_{read}.npy")
-
-    def _open(self, name: str | None, read: str, *, mode: Any = "r") -> npt.NDArray[np.float32]:
-        return np.load(self._path(name, read), mmap_mode=mode)
 
 
 @torch.no_grad()
@@ -159,31 +162,23 @@ def represent(
     rules = rules or ReadingRules.of_saes(cast(Any, saes), tokenizer)
     first = next(text_batches(passes, tokenizer, texts[:1], rules=rules)).activations[0, -1:].float()
     d_sae = {name: sae.encode(first).shape[-1] for name, sae in saes.items()}
-    made = Representations._create(len(texts), tuple(reads), first.shape[-1], d_sae)
-    files: dict[tuple[str | None, str], npt.NDArray[np.float32]] = {}
-    try:
+    markers = markers if "marked" in reads else None
+    with Representations._written(len(texts), tuple(reads), first.shape[-1], d_sae) as (made, files):
         fallbacks, left_out, done = made.fallbacks, list[int](), 0
-        files |= {(name, read): made._open(name, read, mode="r+") for name in (_X, *saes) for read in reads}
-        markers = markers if "marked" in reads else None
         for batch in text_batches(passes, tokenizer, texts, rules=rules, markers=markers):
             reader = _TextReader(batch, reads)
             rows = batch.rows.numpy()
-            of_x = reader.of_activations()
-            for read in reads:
-                files[_X, read][rows] = of_x[read]
-            for name, sae in saes.items():
-                of_sae = reader.of_codes(name, sae, d_sae[name])
+            for name in (_X, *saes):
+                found = reader.of_activations() if name is None else reader.of_codes(name, saes[name], d_sae[name])
                 for read in reads:
-                    files[name, read][rows] = of_sae[read]
-            fallbacks = Fallbacks(*(a + b for a, b in zip(fallbacks, reader.fallbacks(), strict=True)))
-            left_out += reader.left_out()
+                    files[name, read][rows] = found[read]
+            not_marked = reader.left_out()
+            counts = (int((~reader.has_kept).sum()), len(not_marked), batch.truncated)
+            fallbacks = Fallbacks(*(a + b for a, b in zip(fallbacks, counts, strict=True)))
+            left_out += not_marked
             done += len(rows)
             if on_progress is not None:
                 on_progress(done, len(texts))
-    except BaseException:
-        files.clear()  # Windows cannot remove a mapped file
-        made.close()
-        raise
     return replace(made, fallbacks=fallbacks, left_out=tuple(sorted(left_out)))
 
 
@@ -206,25 +201,18 @@ def represent_rows(
     """
     first = passes.activations(rows[:1, None])[:, 0]
     d_sae = {name: sae.encode(first).shape[-1] for name, sae in saes.items()}
-    made = Representations._create(len(rows), (ROW,), first.shape[-1], d_sae)
-    files: dict[str | None, npt.NDArray[np.float32]] = {}
-    try:
-        files |= {name: made._open(name, ROW, mode="r+") for name in (_X, *saes)}
-        size = max(1, CHUNK_BYTES // (4 * max(first.shape[-1], *d_sae.values())))
+    size = max(1, CHUNK_BYTES // (4 * max(first.shape[-1], *d_sae.values())))
+    with Representations._written(len(rows), (ROW,), first.shape[-1], d_sae) as (made, files):
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
             x = passes.activations(rows[part, None])[:, 0]
-            files[_X][part] = x.cpu().numpy()
+            files[_X, ROW][part] = x.cpu().numpy()
             for name, sae in saes.items():
                 codes = sae.encode(x)
                 require_finite_codes(codes, f"SAE {name!r}")
-                files[name][part] = codes.to_dense().float().cpu().numpy()
+                files[name, ROW][part] = codes.to_dense().float().cpu().numpy()
             if on_progress is not None:
                 on_progress(min(start + size, len(rows)), len(rows))
-    except BaseException:
-        files.clear()  # as above
-        made.close()
-        raise
     return made
 
 
@@ -281,6 +269,3 @@ class _TextReader:
             return []
         kept = self.batch.kept[self.texts, self.picked["marked"]] & (self.batch.marked >= 0)
         return self.batch.rows[~kept.cpu()].tolist()
-
-    def fallbacks(self) -> Fallbacks:
-        return Fallbacks(int((~self.has_kept).sum()), len(self.left_out()), self.batch.truncated)

@@ -4,12 +4,13 @@ import copy
 import logging
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self, cast
 
 import sae_lens
 import torch
 from datasets import Dataset
+from jaxtyping import Int
 from jinja2 import TemplateError
 from sae_lens import ActivationsStore
 from sae_lens.training.activations_store import _get_input_token_device
@@ -30,6 +31,8 @@ LONGEST_DOCUMENT = 8192
 LOGITS_OF_A_PASS = 2**28
 # most codes in one pass: 256 MiB in float32, with several copies in memory
 CODES_OF_A_PASS = 2**26
+# added to the token ids of a numbered document, times its number
+STEP = 2**32
 
 
 class TextStore(ActivationsStore):
@@ -127,6 +130,34 @@ class TextStore(ActivationsStore):
         yield from ActivationsStore._iterate_tokenized_sequences(on_host)
 
 
+class NumberedTextStore(TextStore):
+    """
+    A store of tokens that carry the number of their document, for intervals that resample documents.
+
+    Document n, counted from 1, adds n * ``STEP`` to the absolute value of its token ids, so that numbers stay with the
+    tokens when documents are joined and cut into contexts; :func:`unnumbered` splits them again. Its first token and
+    tokens between documents carry none, so that the joining compares them as ever.
+    """
+
+    @override
+    def _iterate_raw_dataset_tokens(self) -> Generator[torch.Tensor, None, None]:
+        for number, tokens in enumerate(super()._iterate_raw_dataset_tokens(), 1):
+            numbered = tokens + torch.where(tokens < 0, -1, 1) * number * STEP
+            numbered[:1] = tokens[:1]
+            yield numbered
+
+
+def unnumbered(
+    tokens: Int[torch.Tensor, "batch context"],
+) -> tuple[Int[torch.Tensor, "batch context"], Int[torch.Tensor, "batch context"]]:
+    """Return the token ids, and the document of each token; in a row without numbers, 0."""
+    numbers = tokens.abs() // STEP
+    ids = tokens - tokens.sign() * numbers * STEP
+    # numbers rise along a row: a token without one belongs to the next document, or at the end to the last
+    after = numbers.masked_fill(numbers == 0, STEP).flip(1).cummin(1).values.flip(1)
+    return ids, torch.where(after == STEP, numbers.cummax(1).values, after)
+
+
 def token_batches(
     model: Any,
     model_spec: ModelSpec,
@@ -145,15 +176,23 @@ def token_batches(
     is too little text, all of it. A batch has ``store_batch_size_prompts`` contexts, or fewer if their codes (``d_sae``
     wide) or, ``with_logits``, their logits need too much memory. Text that does not fill one batch is an error.
     """
+
+    def read(documents: Text) -> list[torch.Tensor]:
+        contexts, batches = store.of_specs(model, model_spec, text, documents), list[torch.Tensor]()
+        with suppress(StopIteration):  # the text ends first
+            while sum(batch.numel() for batch in batches) < n_tokens:
+                batches.append(contexts.get_batch_tokens(raise_at_epoch_end=True))
+        return batches
+
     documents = load_text(text, part)
     per_batch = text.store_batch_size_prompts * text.context_size
     batches: list[torch.Tensor] = []
     if not (text.is_dataset_tokenized or text.use_chat_formatting):
         as_read = documents.to_iterable_dataset() if isinstance(documents, Dataset) else documents
         short = as_read.map(lambda row: {"text": row["text"][:LONGEST_DOCUMENT]})
-        batches = _batches_of(store, short, model, model_spec, text, n_tokens)
+        batches = read(short)
     if len(batches) * per_batch < n_tokens:
-        batches = _batches_of(store, documents, model, model_spec, text, n_tokens)
+        batches = read(documents)
     if not batches:
         which = "text" if part == "all" else f"{part.replace('_', '-')} text"
         lower = "" if part == "all" else f"held_out_every={text.held_out_every}, "
@@ -167,20 +206,6 @@ def token_batches(
     if with_logits and tokenizer is not None:
         contexts = min(contexts, LOGITS_OF_A_PASS // (text.context_size * len(tokenizer)))
     return [piece for batch in batches for piece in batch.split(max(1, contexts))]
-
-
-def _batches_of(
-    kind: type[TextStore], documents: Text, model: Any, spec: ModelSpec, text: TextSpec, n_tokens: int
-) -> list[torch.Tensor]:
-    """Return whole LM batches with ``n_tokens`` in all, or as many as the text has."""
-    store = kind.of_specs(model, spec, text, documents)
-    batches: list[torch.Tensor] = []
-    try:
-        while sum(batch.numel() for batch in batches) < n_tokens:
-            batches.append(store.get_batch_tokens(raise_at_epoch_end=True))
-    except StopIteration:
-        pass
-    return batches
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from sae_lens_abstopk.pairs.fitting import config_of, note_origin, train_axes
 from sae_lens_abstopk.pairs.measuring import codes_of, fit_record
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
-from sae_lens_abstopk.saes.seed_stability import seed_stability
+from sae_lens_abstopk.saes.geometry import seed_stability
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.vectors.differences import Differences
 

@@ -31,9 +31,7 @@ _SCRIPTS = ("axis.js", "axes.js")
 def write_page(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"], folder: Path) -> Path:
     """Write ``index.html`` into ``folder``, and return its path; ``codes`` are positive where A has more."""
     meta = page_data(results, pairs, codes)
-    return write_one_file(
-        folder / "index.html", "pairs", template="pairs.html.j2", style="pairs.css", scripts=_SCRIPTS, meta=meta
-    )
+    return write_one_file(folder / "index.html", "pairs", scripts=_SCRIPTS, meta=meta)
 
 
 def page_data(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> dict[str, Any]:

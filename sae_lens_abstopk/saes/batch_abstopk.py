@@ -56,16 +56,13 @@ class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfi
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range("signed_share", self.signed_share, at_least=0, at_most=1)
+        problem = None
         if self.signed_share > 0 and self.n_signed == 0:
-            raise ConfigError(
-                f"signed_share={self.signed_share!r} signs none of d_sae={self.d_sae} latents; give at least "
-                f"{1 / self.d_sae:g}, or 0 to sign none."
-            )
-        if self.odd and self.n_signed < self.d_sae:
-            raise ConfigError(
-                f"signed_share={self.signed_share!r} leaves latents one-sided, and an odd SAE has none; leave out "
-                "signed_share or odd."
-            )
+            problem = f"signs none of d_sae={self.d_sae} latents; give at least {1 / self.d_sae:g}, or 0 to sign none"
+        elif self.odd and self.n_signed < self.d_sae:
+            problem = "leaves latents one-sided, and an odd SAE has none; leave out signed_share or odd"
+        if problem is not None:
+            raise ConfigError(f"signed_share={self.signed_share!r} {problem}.")
 
     @property
     @override

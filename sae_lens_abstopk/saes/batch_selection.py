@@ -88,16 +88,11 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
 
 
 def require_per_token(sae: object, name: str) -> None:
-    """Raise a ConfigError if :func:`selects_over_batch`."""
-    if selects_over_batch(sae):
+    """Raise a ConfigError if, in its current mode, the SAE's code of a token depends on the rest of the batch."""
+    if not isinstance(sae, BatchTopKTrainingSAE):
+        return
+    if sae.training or not isinstance(sae, BatchSelectionSAE) or sae.topk_threshold == 0:
         raise ConfigError(
             f"{name} selects over the batch, so that the codes of a token would depend on others; call sae.eval() "
             "after its first step, or load what save_inference_model(FOLDER) writes."
         )
-
-
-def selects_over_batch(sae: object) -> bool:
-    """Return whether, in its current mode, the SAE's code of a token depends on the rest of the batch."""
-    if not isinstance(sae, BatchTopKTrainingSAE):
-        return False
-    return sae.training or not isinstance(sae, BatchSelectionSAE) or bool(sae.topk_threshold == 0)

@@ -1,12 +1,13 @@
-"""Cosines between decoder rows: antipodal pairs and nearest rows, block by block, and matches of dictionaries."""
+"""Cosines between decoder rows: antipodal pairs, nearest rows, matches of dictionaries, and stability over seeds."""
 
 # torch.linalg and scipy are not typed
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from sae_lens import SAE
@@ -17,6 +18,8 @@ from sae_lens_abstopk.saes.signed import signed_latents
 from sae_lens_abstopk.system.errors import require_range
 
 ANTIPODAL = -0.7
+FOUND = 0.7
+"""A latent is found in another SAE that has one of at least this cosine, or absolute cosine if signed."""
 # most pairs that are listed
 LISTED = 1_000_000
 BLOCK_ROWS = 2048
@@ -66,18 +69,21 @@ def antipodal_pairs(W_dec: Float[Tensor, "F D"], *, threshold: float = ANTIPODAL
     unit = unit_rows(W_dec)
     first = second = torch.empty(0, dtype=torch.int64)
     cosine, total = torch.empty(0, dtype=torch.float64), 0
-    for rows, columns, block in _upper_blocks(unit):
-        i, j = (block < threshold + SLACK).nonzero(as_tuple=True)
-        i, j = i + rows, j + columns
-        exact = _exact_cosines(W_dec, i, j)
-        found = (i < j) & (exact < threshold)
-        total += int(found.sum())
-        first = torch.cat([first, i[found].cpu()])
-        second = torch.cat([second, j[found].cpu()])
-        cosine = torch.cat([cosine, exact[found].cpu()])
-        if len(cosine) > LISTED:
-            best = cosine.argsort(stable=True)[:LISTED]
-            first, second, cosine = first[best], second[best], cosine[best]
+    n_columns = max(BLOCK_ENTRIES // BLOCK_ROWS, 1)
+    for row in range(0, len(unit), BLOCK_ROWS):
+        for column in range(row, len(unit), n_columns):
+            block = unit[row : row + BLOCK_ROWS] @ unit[column : column + n_columns].T
+            i, j = (block < threshold + SLACK).nonzero(as_tuple=True)
+            i, j = i + row, j + column
+            exact = _exact_cosines(W_dec, i, j)
+            found = (i < j) & (exact < threshold)
+            total += int(found.sum())
+            first = torch.cat([first, i[found].cpu()])
+            second = torch.cat([second, j[found].cpu()])
+            cosine = torch.cat([cosine, exact[found].cpu()])
+            if len(cosine) > LISTED:
+                best = cosine.argsort(stable=True)[:LISTED]
+                first, second, cosine = first[best], second[best], cosine[best]
     order = cosine.argsort(stable=True)
     return AntipodalPairs(first[order], second[order], cosine[order], total, threshold)
 
@@ -118,14 +124,6 @@ def unit_rows(rows: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
     unit.div_(largest.masked_fill_(largest == 0, 1))
     norms = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
     return unit.div_(norms.masked_fill_(norms == 0, 1))
-
-
-def _upper_blocks(unit: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (first row, first column, cosines) of blocks that cover every pair i < j."""
-    n_columns = max(BLOCK_ENTRIES // BLOCK_ROWS, 1)
-    for row in range(0, len(unit), BLOCK_ROWS):
-        for column in range(row, len(unit), n_columns):
-            yield row, column, unit[row : row + BLOCK_ROWS] @ unit[column : column + n_columns].T
 
 
 def _exact_cosines(rows: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -179,3 +177,35 @@ def match_dictionaries(
     rows, columns = linear_sum_assignment(similarity.double().neg_().numpy())  # maximize=True would copy it
     i, j = torch.from_numpy(rows), torch.from_numpy(columns)
     return DictionaryMatch(first=i, second=j, cosine=cosine[i, j], similarity=similarity[i, j])
+
+
+class SeedStability(NamedTuple):
+    """Stability of the latents of each seed."""
+
+    found: Float[np.ndarray, "seeds F"]
+    """Share of the other seeds in which the latent is found; NaN with one seed."""
+    best_seed: int
+    """The seed with the highest mean; the first of equal ones, and 0 with one seed."""
+
+
+@torch.no_grad()
+def seed_stability(decoders: Float[Tensor, "seeds F D"], *, signed: bool = True) -> SeedStability:
+    """Compare the decoder rows of several seeds; a row of zeros is never found."""
+    n = len(decoders)
+    found = [share_found(rows, [*decoders[:i], *decoders[i + 1 :]], signed=signed) for i, rows in enumerate(decoders)]
+    shares = np.stack(found)
+    return SeedStability(shares, int(shares.mean(1).argmax()) if n > 1 else 0)
+
+
+@torch.no_grad()
+def share_found(
+    rows: Float[Tensor, "F D"], others: Sequence[Float[Tensor, "_ D"]], *, signed: bool = True
+) -> Float[np.ndarray, " F"]:
+    """Return the share of the ``others`` in which each decoder row is found; NaN if there are none."""
+    if not others:
+        return np.full(len(rows), np.nan)
+    units, found = unit_rows(rows), np.zeros(len(rows))
+    for other in others:
+        cosine = units @ unit_rows(other).T
+        found += ((cosine.abs() if signed else cosine) >= FOUND).any(1).cpu().numpy()
+    return found / len(others)

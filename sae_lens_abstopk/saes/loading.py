@@ -69,37 +69,35 @@ def load_as_saved(source: str | Path) -> SAE[Any]:
                 f"{str(source)!r} is not a folder, and no SAE of that release could be loaded ({first}); check the "
                 "name and the connection, or give a local folder."
             ) from error
-    if not (folder / SAE_CFG_FILENAME).is_file():
-        raise ConfigError(
-            f"{folder} holds no SAE: {SAE_CFG_FILENAME} is missing. A run folder has one once it is done."
-            if folder.is_dir()
-            else f"{folder}: no such folder; an SAE of the Hub is named RELEASE:SAE_ID."
-        )
     try:
         sae = cast(SAE[Any], SAE.load_from_disk(folder))
     except (KeyError, SafetensorError, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        remedy = (
-            _remedy(folder, error.args[0]) if isinstance(error, KeyError) else f"could not be loaded as an SAE: {error}"
-        )
-        raise ConfigError(f"{folder} {remedy}.") from error
+        raise ConfigError(f"{folder}{_not_loaded(folder, error)}.") from error
     require_finite(sae, where=str(folder))
     return sae
 
 
-def _remedy(folder: Path, missing: str) -> str:
-    """Advise what to do when SAELens's loader misses an architecture or a config key."""
+def _not_loaded(folder: Path, error: Exception) -> str:
+    """Return the reason, and the remedy, for an error of SAELens's loader."""
+    config, missing = folder / SAE_CFG_FILENAME, error.args[0] if isinstance(error, KeyError) else None
+    if not folder.is_dir():
+        return ": no such folder; an SAE of the Hub is named RELEASE:SAE_ID"
+    if not config.is_file():
+        return f" holds no SAE: {SAE_CFG_FILENAME} is missing. A run folder has one once it is done"
+    if missing is None:
+        return f" could not be loaded as an SAE: {error}"
     if missing in SAE_TRAINING_CLASS_REGISTRY:
         return (
-            f"is a checkpoint: it holds an SAE in training, of the architecture {missing!r}; name the folder of the "
+            f" is a checkpoint: it holds an SAE in training, of the architecture {missing!r}; name the folder of the "
             "finished run, or resume the run with --resume"
         )
-    if missing == json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8")).get("architecture"):
+    if missing == json.loads(config.read_text(encoding="utf-8")).get("architecture"):
         return (
-            f"cannot be loaded: SAELens knows no architecture {missing!r}; import the module that registers it, or "
+            f" cannot be loaded: SAELens knows no architecture {missing!r}; import the module that registers it, or "
             f"name it in {IMPORTS_VARIABLE}"
         )
     return (
-        f"is not an SAE in SAELens's format: its {SAE_CFG_FILENAME} lacks {missing!r}. Convert one of eai-sparsify "
+        f" is not an SAE in SAELens's format: its {SAE_CFG_FILENAME} lacks {missing!r}. Convert one of eai-sparsify "
         "with `abstopk convert` if it is signed, or load it by "
         "SAE.load_from_disk(FOLDER, converter=sparsify_disk_loader)"
     )

@@ -91,7 +91,8 @@ def nested_decodes(
     if not inner_widths:
         yield sparse_decode(codes, W_dec)
         return
-    parts = (codes.between(start, stop) for start, stop in pairwise((0, *inner_widths, len(W_dec))))
+    ranges = pairwise((0, *inner_widths, len(W_dec)))
+    parts = (codes.where((codes.latents >= start) & (codes.latents < stop)) for start, stop in ranges)
     yield from accumulate(sparse_decode(part, W_dec) for part in parts)
 
 

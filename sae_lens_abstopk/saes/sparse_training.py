@@ -20,9 +20,6 @@ from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
 from sae_lens_abstopk.system.typed_values import field_types, require_default, typed_value
 
-SparseBackend = Literal["sparse", "dense"]
-SelectionDtype = Literal["auto", "float32", "bfloat16"]
-ReconstructionLoss = Literal["mse", "cosine"]
 # the dead-latent loss is in units of the raw activation; these two normalise each token at run time, where SAELens's
 # loss raises at the first step with a dead latent
 RUN_TIME_NORMALISATIONS = ("constant_norm_rescale", "layer_norm")
@@ -64,9 +61,9 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
     """
 
     traits: ClassVar[Traits] = Traits(k_per="token")
-    sparse_backend: SparseBackend = "sparse"
-    selection_dtype: SelectionDtype = "auto"
-    reconstruction_loss: ReconstructionLoss = "mse"
+    sparse_backend: Literal["sparse", "dense"] = "sparse"
+    selection_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    reconstruction_loss: Literal["mse", "cosine"] = "mse"
 
     @override
     def __post_init__(self) -> None:

@@ -27,10 +27,6 @@ class SparseCodes(NamedTuple):
         tokens = torch.arange(len(counts), device=counts.device)
         return torch.repeat_interleave(tokens, counts, output_size=len(self.latents))
 
-    def between(self, start: int, stop: int) -> "SparseCodes":
-        """Return the entries of the latents ``start`` to ``stop - 1``."""
-        return self.where((self.latents >= start) & (self.latents < stop))
-
     def where(self, keep: Bool[Tensor, " N"]) -> "SparseCodes":
         """Keep the entries for which ``keep`` is true."""
         kept = keep.nonzero().squeeze(1)  # only once, because the host waits for a GPU to count them

@@ -3,8 +3,9 @@
 import difflib
 import importlib.util
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from operator import ge, gt, le, lt
 from typing import TypeVar
 
 from huggingface_hub.errors import HfHubHTTPError
@@ -33,6 +34,19 @@ class HubError(RuntimeError):
 
 class TrainingStopped(RuntimeError):
     """A training run cannot go on; the message names the reason, the last good state and the remedy."""
+
+
+@contextmanager
+def as_config_error(
+    kinds: type[Exception] | tuple[type[Exception], ...], message: Callable[[Exception], str]
+) -> Iterator[None]:
+    """Turn an error of ``kinds`` into a :class:`ConfigError` with its ``message``; one that is such already stays."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except kinds as error:
+        raise ConfigError(message(error)) from error
 
 
 @contextmanager
@@ -101,16 +115,10 @@ def require_range(
     remedy: str = "",
 ) -> None:
     """Raise a :class:`ConfigError` if a number is out of range or not finite; None is always allowed."""
-    bounds = {"above": above, "at least": at_least, "below": below, "at most": at_most}
-    inside = value is None or (
-        math.isfinite(value)
-        and (above is None or value > above)
-        and (at_least is None or value >= at_least)
-        and (below is None or value < below)
-        and (at_most is None or value <= at_most)
-    )
-    if not inside:
-        limits = [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
+    bounds = [("above", above, gt), ("at least", at_least, ge), ("below", below, lt), ("at most", at_most, le)]
+    given = [(word, bound, holds) for word, bound, holds in bounds if bound is not None]
+    if value is not None and not (math.isfinite(value) and all(holds(value, bound) for _, bound, holds in given)):
+        limits = [f"{word} {bound}" for word, bound, _ in given]
         wanted = " and ".join(["finite", *limits] if value == math.inf else limits)
         raise ConfigError(f"{key}={value!r} must be {wanted}{remedy}.")
 

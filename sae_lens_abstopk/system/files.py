@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, count
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from rich.filesize import decimal
 from safetensors import SafetensorError
 
-from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.errors import ConfigError, as_config_error, require_choice
 
 # errors of file systems that do not sync folders
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
@@ -125,24 +125,14 @@ def reason_of(error: Exception) -> str:
     return said or next(iter(str(error).splitlines()), type(error).__name__)
 
 
-@contextmanager
-def writing(path: Path | str) -> Iterator[None]:
+def writing(path: Path | str) -> AbstractContextManager[None]:
     """Turn an error of writing ``path`` into a :class:`ConfigError`."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({reason_of(error)}); name another.") from None
+    return as_config_error(OSError, lambda error: f"{path} cannot be written ({reason_of(error)}); name another.")
 
 
-@contextmanager
-def reading(path: Path | str, remedy: str) -> Iterator[None]:
+def reading(path: Path | str, remedy: str) -> AbstractContextManager[None]:
     """Turn an error of reading ``path`` into a :class:`ConfigError` with its reason and the ``remedy``."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except UNREADABLE as error:
-        raise ConfigError(f"{path} is missing or damaged ({reason_of(error)}); {remedy}.") from error
+    return as_config_error(UNREADABLE, lambda error: f"{path} is missing or damaged ({reason_of(error)}); {remedy}.")
 
 
 def require_new(path: Path, *endings: str) -> None:

@@ -51,23 +51,19 @@ def templates(room: str, *, autoescape: bool = True) -> Environment:
     return found
 
 
-def write_one_file(
-    index: Path, room: str, *, template: str, style: str, scripts: Sequence[str], meta: dict[str, Any]
-) -> Path:
+def write_one_file(index: Path, room: str, *, scripts: Sequence[str], meta: dict[str, Any]) -> Path:
     """
     Write a page that opens from disk and loads nothing: data, style and scripts are inside.
 
-    Args:
-        template: Extends ``frame.html.j2``, and is rendered with ``meta``, ``style`` and the text of the ``scripts``.
-        style: Name of the room's style, which comes after those of the frame and of lists.
-        scripts: Names of the room's scripts, which come after those of the frame, of lists and of steering.
-        meta: Data of the page, JSON.
+    The room's template, ``ROOM.html.j2``, is rendered with the JSON ``meta``, the style, and the texts of the scripts:
+    those of the frame, of lists and of steering, then the room's ``scripts``.
     """
     texts = [(assets("system") / name).read_text("utf-8") for name in (*FRAME_SCRIPTS, *LIST_SCRIPTS, STEERING)]
     texts += [(assets(room) / name).read_text("utf-8") for name in scripts]
     found = templates(room)
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    page = found.get_template(template).render(meta=meta, style=style_of(room, LIST_STYLE, style), scripts=texts)
+    style = style_of(room, LIST_STYLE, f"{room}.css")
+    page = found.get_template(f"{room}.html.j2").render(meta=meta, style=style, scripts=texts)
     index.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(index) as partial:
         partial.write_text(page, encoding="utf-8", errors="replace")  # UTF-8 cannot encode lone surrogates

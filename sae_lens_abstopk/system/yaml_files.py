@@ -10,7 +10,7 @@ import yaml
 from sae_lens.constants import SAE_CFG_FILENAME
 from typing_extensions import override
 
-from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.errors import as_config_error, require_choice
 from sae_lens_abstopk.system.typed_values import plain_value
 
 CONFIG_FILENAME = "config.yaml"
@@ -35,13 +35,12 @@ def shipped_file(source: str | Path, folder: Path, *, what: str) -> Path:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping."""
-    try:
+    unreadable = (yaml.YAMLError, ValueError, RecursionError)
+    with as_config_error(unreadable, lambda error: f"{path} cannot be read: {error}"):
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
         if not isinstance(content, dict):
             raise ValueError(f"the top level must be a mapping of keys to values, not {type(content).__name__}.")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    return content
+        return content
 
 
 def run_configs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from glob import escape
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +15,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import GatedRepoError
 from transformers import AutoTokenizer
 
-from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, caused_by, require_given
+from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, as_config_error, caused_by, require_given
 from sae_lens_abstopk.system.ranks import n_ranks, this_rank
 from sae_lens_abstopk.text.text_files import COMPRESSED, FORMATS, local_files, was_saved, where_not_utf8
 from sae_lens_abstopk.text.text_spec import HALVES, TextPart, TextSpec
@@ -137,15 +136,9 @@ def require_same_tokenizer(tokenizer: Any, spec: TextSpec) -> None:
         )
 
 
-@contextmanager
-def text_errors(path: str, kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
+def text_errors(path: str, kinds: tuple[type[Exception], ...] = UNREADABLE) -> AbstractContextManager[None]:
     """Turn errors of ``kinds`` into a :class:`ConfigError` that names ``path``."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except kinds as error:
-        raise ConfigError(f"dataset_path={path!r} {_reason(path, error)}.") from error
+    return as_config_error(kinds, lambda error: f"dataset_path={path!r} {_reason(path, error)}.")
 
 
 def _reason(path: str, error: Exception) -> str:
@@ -200,18 +193,17 @@ def _in_saelens_columns(dataset: Text, first: dict[str, Any], spec: TextSpec) ->
             f"that holds {wanted}."
         )
 
+    found = first[column]
+    if spec.use_chat_formatting:
+        turns = found if isinstance(found, list) and found else [found]
+        right = isinstance(found, str) or all(isinstance(t, dict) and {"role", "content"} <= t.keys() for t in turns)
+    elif spec.is_dataset_tokenized:
+        right = isinstance(found, list) and len(found) >= spec.context_size and all(isinstance(t, int) for t in found)
+    else:
+        right = isinstance(found, str | None)
+    if not right:
+        raise _wrong_document(column, path, wanted, found)
     if spec.use_chat_formatting or spec.is_dataset_tokenized:
-        found = first[column]
-        if spec.use_chat_formatting:
-            turns = found if isinstance(found, list) and found else [found]
-            right = isinstance(found, str) or all(
-                isinstance(t, dict) and {"role", "content"} <= t.keys() for t in turns
-            )
-        else:
-            right = isinstance(found, list) and all(isinstance(token, int) for token in found)
-            right = right and len(found) >= spec.context_size
-        if not right:
-            raise _wrong_document(column, path, wanted, found)
         if not named:
             return dataset
         dataset = dataset.select_columns([column])

@@ -9,7 +9,7 @@ from sae_lens import SAE, AbsTopKSAEConfig
 
 from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.model.model_pair import ModelPair
-from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
+from sae_lens_abstopk.model.model_spec import ModelPairSpec
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.text_spec import TextSpec
 from tests.explorer.conftest import browser

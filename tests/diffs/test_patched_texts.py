@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from sae_lens_abstopk.diffs.patched_texts import patched_texts
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_pair import ModelPair
-from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
+from sae_lens_abstopk.model.model_spec import ModelPairSpec
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.text_spec import TextSpec
 

@@ -13,8 +13,8 @@ def stored_arrays(x: Mapping[str, npt.ArrayLike], codes: Mapping[str, Mapping[st
     reads = tuple(x)
     n, d_in = np.shape(x[reads[0]])
     d_sae = {name: np.shape(by_read[reads[0]])[1] for name, by_read in codes.items()}
-    made = Representations._create(n, reads, d_in, d_sae)
-    for name, by_read in {None: x, **codes}.items():
-        for read in reads:
-            made._open(name, read, mode="r+")[:] = by_read[read]
+    with Representations._written(n, reads, d_in, d_sae) as (made, files):
+        for name, by_read in {None: x, **codes}.items():
+            for read in reads:
+                files[name, read][:] = by_read[read]
     return made

@@ -101,7 +101,7 @@ def test_cross_entropy_and_kl_are_those_of_the_signed_sae(
         losses, x, logits = passes.clean(tokens, keep_logits=True)
         x_hat = torch.where(kept.keep(tokens, x)[..., None], signed(x), x)
         clean.append(losses)
-        replaced.append(passes.losses_with(tokens, x_hat))
+        replaced.append(passes.replaced(tokens, x_hat).losses)
         moved = passes.model.run_with_hooks(tokens, fwd_hooks=[(BLOCKS, lambda *_, x_hat=x_hat, **__: x_hat)])
         log_p, log_q = (scores.log_softmax(-1) for scores in (logits, moved))
         # with the last prediction of a context, which no token of it checks

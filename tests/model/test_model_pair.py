@@ -15,7 +15,7 @@ from sae_lens_abstopk.model import language_model
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_pair import ModelPair
-from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
+from sae_lens_abstopk.model.model_spec import ModelPairSpec
 from sae_lens_abstopk.text.text_spec import TextSpec
 from tests.conftest import VOCABULARY
 

@@ -38,10 +38,10 @@ def test_skipping_the_layers_below_changes_nothing(preset: str, tiny_models: dic
     fast, plain = ModelPasses(model, hook), ModelPasses(model, hook, skip_below=False)
     clean = fast.clean(tokens())
     torch.testing.assert_close(fast.activations(tokens()), clean.activations)
-    torch.testing.assert_close(fast.losses_with(tokens(), clean.activations), clean.losses)
+    torch.testing.assert_close(fast.replaced(tokens(), clean.activations).losses, clean.losses)
     other = clean.activations * 0.5 + 0.1
-    replaced = fast.losses_with(tokens(), other)
-    torch.testing.assert_close(replaced, plain.losses_with(tokens(), other))
+    replaced = fast.replaced(tokens(), other).losses
+    torch.testing.assert_close(replaced, plain.replaced(tokens(), other).losses)
     assert (replaced - clean.losses).abs().max() > 1e-4
     torch.testing.assert_close(plain.clean(tokens()).losses, clean.losses)  # nothing is left behind
 
@@ -51,8 +51,8 @@ def test_layers_that_leave_keys_to_others_are_run(tmp_path: Path, tokenizer: Pre
     model = load_model("AutoModelForCausalLM", str(folder), device="cpu", hook_names=[hook]).eval()
     passes = ModelPasses(model, hook)
     clean = passes.clean(tokens())
-    torch.testing.assert_close(passes.losses_with(tokens(), clean.activations), clean.losses)
-    assert (passes.losses_with(tokens(), clean.activations * 0.5 + 0.1) - clean.losses).abs().max() > 1e-4
+    torch.testing.assert_close(passes.replaced(tokens(), clean.activations).losses, clean.losses)
+    assert (passes.replaced(tokens(), clean.activations * 0.5 + 0.1).losses - clean.losses).abs().max() > 1e-4
 
 
 def test_a_model_that_accelerate_has_spread_keeps_its_own_forwards(tiny_llama: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_model_that_accelerate_has_spread_keeps_its_own_forwards(tiny_llama: P
     passes = ModelPasses(model, hook)
     assert passes.device.type == "cpu"
     clean = passes.clean(tokens())
-    torch.testing.assert_close(passes.losses_with(tokens(), clean.activations), clean.losses)
+    torch.testing.assert_close(passes.replaced(tokens(), clean.activations).losses, clean.losses)
     assert [vars(layer)["forward"] for layer in layers] == own
 
 
@@ -82,7 +82,7 @@ def test_a_bridge_and_hooks_with_heads_work_too(raw_config: dict[str, Any], hook
     passes = ModelPasses(model_of(cfg), hook)
     clean = passes.clean(tokens())
     assert clean.activations.shape == (3, 12, 32)
-    torch.testing.assert_close(passes.losses_with(tokens(), clean.activations), clean.losses)
+    torch.testing.assert_close(passes.replaced(tokens(), clean.activations).losses, clean.losses)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_one_head_is_read_and_replaced_and_the_others_stay(bridge: Any, head: in
     z = z_of_all_heads(lambda: bridge(tokens()))
     torch.testing.assert_close(clean.activations, z[:, :, head])
     torch.testing.assert_close(passes.activations(tokens()), clean.activations)
-    torch.testing.assert_close(passes.losses_with(tokens(), clean.activations), clean.losses)
+    torch.testing.assert_close(passes.replaced(tokens(), clean.activations).losses, clean.losses)
 
     other = clean.activations * 0.5 + 0.1
     replaced = z_of_all_heads(lambda: passes.replaced(tokens(), other))
@@ -124,7 +124,7 @@ def test_the_loss_with_one_head_replaced_is_saelens_own(bridge: Any) -> None:
     expected = get_recons_loss(sae, bridge, ActivationScaler(), tokens(), compute_kl=False, compute_ce_loss=True)
     passes = ModelPasses(bridge, HOOK_Z, head_index=1)
     clean = passes.clean(tokens())
-    found = passes.losses_with(tokens(), sae(clean.activations))
+    found = passes.replaced(tokens(), sae(clean.activations)).losses
     torch.testing.assert_close(found, expected["ce_loss_with_sae"].flatten().double())
     assert (found - clean.losses).abs().max() > 1e-4
 

@@ -169,7 +169,7 @@ def test_tokens_that_are_left_out_keep_their_activation(passes: ModelPasses) -> 
     kept[:, 0] = kept[0, 3] = False
     for ce, constant in ((loss.ce_sae, 0.0), (loss.ce_zero, 0.0), (loss.ce_mean, clean[kept].mean(0))):
         expected = torch.where(kept[..., None], constant, clean)
-        assert ce == pytest.approx(passes.losses_with(batches[0], expected).mean().item())
+        assert ce == pytest.approx(passes.replaced(batches[0], expected).losses.mean().item())
 
 
 def test_the_filter_of_an_sae_is_what_its_metadata_say_or_that_of_run_evals(tokenizer: Any, sae: TopKSAE) -> None:

@@ -8,8 +8,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_pair import ModelPair
-from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
-from sae_lens_abstopk.model.model_spec import ModelSpec
+from sae_lens_abstopk.model.model_spec import ModelPairSpec, ModelSpec
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.typed_values import from_keys
 from sae_lens_abstopk.text.text_spec import TextSpec

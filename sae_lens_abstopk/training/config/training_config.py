@@ -9,8 +9,7 @@ from sae_lens import LanguageModelSAERunnerConfig, LoggingConfig
 from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
 
-from sae_lens_abstopk.model.model_pair_spec import ModelPairSpec
-from sae_lens_abstopk.model.model_spec import ModelSpec, resolve_device
+from sae_lens_abstopk.model.model_spec import ModelPairSpec, ModelSpec, resolve_device
 from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_package, require_range
 from sae_lens_abstopk.system.typed_values import from_keys, require_default, require_types
 from sae_lens_abstopk.text.text_spec import TextSpec
