@@ -116,7 +116,7 @@ def evaluate(
             device=device,
             console=console.progress,
         )
-        merged = merge_results([results], sources=[str(out)])
+        merged = merge_results([results])
         print_verdict(merged, out / "report.html", console)
         if full:
             console.print()

@@ -204,4 +204,4 @@ def compare(
             run_and_evaluate(file, overrides or [], out=out, suite=suite, console=console.progress),
             out / "results",
         )
-        show_reports(merge_results([results], sources=[str(folder)]), folder, console)
+        show_reports(merge_results([results]), folder, console)

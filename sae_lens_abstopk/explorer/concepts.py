@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from sae_lens_abstopk.evaluation.probing.method_names import SINGLE, is_control
 from sae_lens_abstopk.evaluation.reports.report_terminal import coverage_gain
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
-from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask, names_in_errors, read_merged
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask, merge_results, names_in_errors
 from sae_lens_abstopk.evaluation.results.records import Interval, SAETaskRecord, SteeringRecord, shown_name
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.system.errors import ConfigError
@@ -28,7 +28,7 @@ def load_concepts(
     Raises:
         ConfigError: a file cannot be read, the files contradict each other, or none of them has any of ``saes``.
     """
-    merged = read_merged(results)
+    merged = merge_results(results)
     known: dict[str, list[str]] = {}
     for name, source in saes.items():
         own = None if source is None else weights_sha256(source)

@@ -41,7 +41,7 @@ def compare(
     """
     console, out = console or PrintableConsole(stderr=True), Path(out)
     comparison = load_comparison(str(source), one_or_more(overrides), out=out)
-    chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
+    chosen = load_suite(suite or comparison.suite)
     cfg = comparison.runs[0].config
     # check the evaluation before training
     require_tokenizer(cfg.model_spec, cfg.text_spec)

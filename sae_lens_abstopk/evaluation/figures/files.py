@@ -7,7 +7,7 @@ from sae_lens_abstopk.evaluation.figures.intervals import auroc_figure, coverage
 from sae_lens_abstopk.evaluation.figures.of_saes import fvu_figure, two_sidedness_figure
 from sae_lens_abstopk.evaluation.figures.of_steering import dose_response_figure, effect_cost_figure
 from sae_lens_abstopk.evaluation.figures.style import paper_style
-from sae_lens_abstopk.evaluation.results.merging import names_in_errors, read_merged
+from sae_lens_abstopk.evaluation.results.merging import merge_results, names_in_errors
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.system.errors import ConfigError, require_choice
 from sae_lens_abstopk.system.files import writing
@@ -53,7 +53,7 @@ def write_figure(
     out = Path(out)
     require_choice("kind", kind, KINDS)
     require_choice("the extension of out", out.suffix.lower(), FORMATS)
-    found = read_merged(given).only(tasks=one_or_more(tasks), saes=one_or_more(saes))
+    found = merge_results(given).only(tasks=one_or_more(tasks), saes=one_or_more(saes))
     draw, lacks = KINDS[kind]
     with paper_style():
         figure = draw(found)

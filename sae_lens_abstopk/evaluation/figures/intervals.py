@@ -115,13 +115,9 @@ def _points(
 
 
 def _finish_auroc(figure: Figure, axes: Axes, names: Sequence[str]) -> Figure:
-    """Name the rows and draw the line of chance; the axis goes from 0.3 or the lowest interval's end to 1."""
+    """Draw the line of chance; the axis goes from 0.3 or the lowest interval's end to 1."""
     axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("AUROC on test")
-    axes.set_xlim(min(0.3, axes.dataLim.x0) - 0.02, 1.02)
-    _name_rows(axes, names)
-    legend_below(figure)
-    return figure
+    return _finish(figure, axes, names, "AUROC on test", lowest=min(0.3, axes.dataLim.x0))
 
 
 def kinds_figure(
@@ -151,11 +147,7 @@ def kinds_figure(
         axes.plot([], [], marker, color=GREY, markerfacecolor="none" if hollow else GREY, label=kind)
     if bound is not None:
         axes.axvline(bound, color=GREY, linewidth=0.8, linestyle="--")
-    axes.set_xlabel(x)
-    axes.set_xlim(-0.02, 1.02)
-    _name_rows(axes, [task.name for task in tasks])
-    legend_below(figure)
-    return figure
+    return _finish(figure, axes, [task.name for task in tasks], x, lowest=0)
 
 
 def _rows_height(rows: int, in_each: int) -> float:
@@ -191,11 +183,15 @@ def _draw_intervals(
     )
 
 
-def _name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Name the heights 0, 1, ... of the y axis, the first on top."""
+def _finish(figure: Figure, axes: Axes, names: Sequence[str], x: str, *, lowest: float) -> Figure:
+    """Name the x axis, which ends at 1, and the heights 0, 1, ... of the y axis, the first on top."""
+    axes.set_xlabel(x)
+    axes.set_xlim(lowest - 0.02, 1.02)
     labels = [textwrap.fill(name, _ROW_NAME, break_on_hyphens=False) for name in names]
     axes.set_yticks(range(len(names)), labels=labels)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     for between in range(1, len(names)):
         axes.axhline(between - 0.5, color=GREY, linewidth=0.3)
+    legend_below(figure)
+    return figure

@@ -1,13 +1,13 @@
 """Figures of steering: response to the dose, effect against neutral cost, and symmetry."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sae_lens_abstopk.evaluation.figures.intervals import kinds_figure
-from sae_lens_abstopk.evaluation.figures.style import GREY, Mark, fitted, legend_below, mark_of, panels
+from sae_lens_abstopk.evaluation.figures.style import GREY, fitted, legend_below, mark_of, panels
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.results.records import DoseRecord, Interval, SteeringRecord, shown_name
 
@@ -15,22 +15,12 @@ _ORDER = ("latent", "difference_in_means", "clamp")
 _DASHES = ("-", "--", ":", "-.")
 
 
-class _Curve(NamedTuple):
-    """The style of one intervention."""
-
-    mark: Mark
-    label: str
-    dash: str = "-"
-    hollow: bool = False
-    """Whether markers are larger and open, so that a curve beneath shows."""
-
-
 def dose_response_figure(merged: MergedResults) -> Figure | None:
     """Draw the mean log-odds of pole B against strength; the dotted line is the unsteered model."""
 
     def draw(axes: Axes, task: MergedTask, record: SteeringRecord) -> None:
-        for doses, look in _curves(record):
-            _line(axes, [dose.strength for dose in doses], [dose.log_odds for dose in doses], look)
+        for doses, style in _curves(record):
+            axes.plot([dose.strength for dose in doses], [dose.log_odds for dose in doses], **style)
         axes.axhline(record.baseline_log_odds, color=GREY, linewidth=0.8, linestyle=":")
         a, b = task.record.poles
         axes.set_xlabel(fitted(f"← {a}\u2003strength\u2003{b} →"))
@@ -43,12 +33,14 @@ def effect_cost_figure(merged: MergedResults) -> Figure | None:
     """Draw the change of the log-odds of pole B against the rise of neutral NLL, one line per direction."""
 
     def draw(axes: Axes, task: MergedTask, record: SteeringRecord) -> None:
-        for doses, look in _curves(record):
-            for sign in (-1, 1):
+        for doses, style in _curves(record):
+            unnamed: dict[str, Any] = style | {"label": None}
+            for sign, look in ((-1, unnamed), (1, style)):
                 one_side = [dose for dose in doses if dose.strength * sign >= 0]
                 ordered = sorted(one_side, key=lambda dose: abs(dose.strength))
                 costs = [dose.neutral_nll - record.baseline_neutral_nll for dose in ordered]
-                _line(axes, costs, [dose.log_odds - record.baseline_log_odds for dose in ordered], look, named=sign > 0)
+                changes = [dose.log_odds - record.baseline_log_odds for dose in ordered]
+                axes.plot(costs, changes, **look)
         axes.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
         axes.set_xlabel("cost on neutral text, nats per token")
         axes.set_ylabel(fitted(f"change of the log-odds of {task.record.poles[1]}"))
@@ -96,27 +88,14 @@ def _compared(record: SteeringRecord) -> list[str]:
     return [*(name for name in _ORDER if name in names), *(name for name in names if name not in _ORDER)]
 
 
-def _curves(record: SteeringRecord) -> Iterator[tuple[list[DoseRecord], _Curve]]:
-    """Yield interventions with their doses; random directions first, so that they lie beneath."""
+def _curves(record: SteeringRecord) -> Iterator[tuple[list[DoseRecord], dict[str, Any]]]:
+    """Yield the doses of interventions and the style of their line; random directions first, to lie beneath."""
     for found in record.split_random()[1].values():
-        yield found.doses, _Curve(Mark(GREY, "."), "random")
+        style = {"marker": ".", "color": GREY, "linewidth": 0.7, "markersize": 3, "alpha": 0.7}
+        yield found.doses, style | {"label": "random"}
     for index, name in enumerate(_compared(record)):
-        # a latent and the same latent clamped often coincide
-        look = _Curve(mark_of(index), shown_name(name), _DASHES[index % len(_DASHES)], hollow=name == "clamp")
-        yield record.interventions[name].doses, look
-
-
-def _line(axes: Axes, x: Sequence[float], y: Sequence[float], look: _Curve, *, named: bool = True) -> None:
-    faint = look.mark.colour == GREY
-    axes.plot(
-        x,
-        y,
-        marker=look.mark.marker,
-        color=look.mark.colour,
-        linestyle=look.dash,
-        label=look.label if named else None,
-        linewidth=0.7 if faint else 1.2,
-        markersize=3 if faint else 7 if look.hollow else 4,
-        markerfacecolor="none" if look.hollow else look.mark.colour,
-        alpha=0.7 if faint else 1,
-    )
+        mark, dash = mark_of(index), _DASHES[index % len(_DASHES)]
+        style = {"marker": mark.marker, "color": mark.colour, "linestyle": dash, "linewidth": 1.2}
+        # a latent and the same latent clamped often coincide: large open markers show the curve beneath
+        style |= {"markersize": 7, "markerfacecolor": "none"} if name == "clamp" else {"markersize": 4}
+        yield record.interventions[name].doses, style | {"label": shown_name(name)}

@@ -1,6 +1,7 @@
 """A first look at trained SAEs: reconstruction numbers and the strongest contexts of both poles, printed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +19,12 @@ from sae_lens_abstopk.system.terminal import printable
 from sae_lens_abstopk.text.token_text import TokenText
 from sae_lens_abstopk.vectors.rows_as_texts import RowText
 
-# contexts of each pole of each latent
 CONTEXTS = 3
-# name of the suite in the results
+"""Contexts of each pole of each latent."""
 INSPECTION = "inspect"
+"""Name of the suite in the results."""
 POLE_NAMES = ("positive", "negative")
-# colour-blind safe blue and orange
-POLE_STYLES = ("bold white on blue", "bold black on orange1")
+POLE_STYLES = ("bold white on blue", "bold black on orange1")  # colour-blind safe
 
 
 class Inspection(NamedTuple):
@@ -70,8 +70,8 @@ def refuse_to_write_over(path: Path) -> None:
 def print_inspection(inspection: Inspection, console: Console, *, latents: int = 3) -> None:
     """Print the table of ``inspection`` and, for each SAE with negative codes, contexts of ``latents`` latents."""
     unit = inspection.results.unit
-    console.print(metrics_table(inspection))
-    for note in filter(None, _footnotes(inspection)):
+    console.print(_metrics_table(inspection.results))
+    for note in filter(None, _footnotes(inspection.results)):
         console.print(note, markup=False)
     for name, found in inspection.on_text.reconstruction.items():
         if int(found.pole_counts[1].sum()) == 0:
@@ -82,35 +82,28 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
             "sides opposites: read the contexts."
         )
         console.print(Text.assemble((name, "bold"), note))
-        contexts = inspection.on_text.contexts[name]
-        shown = examples(contexts, inspection.text_of, latents=latents, n=CONTEXTS)
-        for latent in dict.fromkeys(example.latent for example in shown):
+        shown = examples(inspection.on_text.contexts[name], inspection.text_of, latents=latents, n=CONTEXTS)
+        for latent, of_latent in groupby(shown, lambda example: example.latent):
             positive, negative = found.pole_counts[:, latent].tolist()
             counts = f"  fired {positive:,} times positive, {negative:,} negative in {found.n_tokens:,} {unit}"
             console.print(Text.assemble("\n", (f"latent {latent}", "bold"), counts))
-            for example in [example for example in shown if example.latent == latent]:
+            for example in of_latent:
                 line = Text(f"  {POLE_NAMES[example.code < 0]} {code_text(example.code):>9}  ")
-                marked = console.color_system is None
-                line.append_text(highlighted(example, width=console.width - len(line), marked=marked))
+                line.append_text(_highlighted(example, console.width - len(line), marked=console.color_system is None))
                 console.print(line, no_wrap=True, overflow="ellipsis")
 
 
-def metrics_table(inspection: Inspection) -> Table:
+def _metrics_table(results: Results) -> Table:
     """Make a table with one row per SAE, in 80 columns."""
-    table = Table(
-        title=Text(inspection.results.place),
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        header_style="bold underline",
-    )
+    title = Text(results.place)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold underline")
     table.add_column("SAE", vertical="bottom", overflow="fold")
-    with_loss = any(found.loss for found in inspection.results.reconstruction.values())
+    with_loss = any(found.loss for found in results.reconstruction.values())
     recovered = ("recov.\nzero", "recov.\nmean") if with_loss else ()
     for heading in ("latents", "L0", "FVU", "nMSE", *recovered, "did\nnot\nfire", "dead\npoles", "weaker\nside"):
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
-    for name, sae in inspection.results.saes.items():
-        found = inspection.results.reconstruction[name]
+    for name, sae in results.saes.items():
+        found = results.reconstruction[name]
         loss, two_sided = found.loss, found.two_sidedness != 0
         table.add_row(
             Text(name),
@@ -126,7 +119,7 @@ def metrics_table(inspection: Inspection) -> Table:
     return table
 
 
-def highlighted(example: ExampleRecord, *, width: int = 100, marked: bool = False) -> Text:
+def _highlighted(example: ExampleRecord, width: int, *, marked: bool) -> Text:
     """
     Format a context on one line of at most ``width``; its token has the pole's colour, or asterisks (``marked``).
 
@@ -148,19 +141,18 @@ def _one_line(text: str) -> str:
     return printable(text.replace("\n", "⏎").replace("\t", " "))
 
 
-def _footnotes(inspection: Inspection) -> list[str]:
+def _footnotes(results: Results) -> list[str]:
     """Return what was read, the dead latents of training, and a legend of the table."""
-    measured = list(inspection.results.reconstruction.values())
+    measured, unit = list(results.reconstruction.values()), results.unit
     found = measured[0]
-    text, unit = inspection.results.text, inspection.results.unit
     if unit == "rows":
-        read = f"{found.tokens:,} {'held-out ' if inspection.results.held_out else ''}rows of {text}"
+        read = f"{found.tokens:,} {'held-out ' if results.held_out else ''}rows of {results.text}"
     else:
-        read = f"{found.tokens:,} kept tokens of {'held-out text' if inspection.results.held_out else text}"
+        read = f"{found.tokens:,} kept tokens of {'held-out text' if results.held_out else results.text}"
     loss_tokens = f" (loss: {found.loss.tokens:,} predicted tokens)" if found.loss else ""
-    saved = ", ".join(f"{name} as {sae.architecture}" for name, sae in inspection.results.saes.items())
+    saved = ", ".join(f"{name} as {sae.architecture}" for name, sae in results.saes.items())
     dead: dict[int, list[str]] = {}
-    for name, sae in inspection.results.saes.items():
+    for name, sae in results.saes.items():
         if sae.dead_latents is not None and sae.dead_latents_tokens is not None:
             share = f"{name} {sae.dead_latents:,} ({sae.dead_latents / sae.d_sae:.1%})"
             dead.setdefault(sae.dead_latents_tokens, []).append(share)

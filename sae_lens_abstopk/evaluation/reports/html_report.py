@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -30,6 +29,7 @@ from sae_lens_abstopk.evaluation.reports.report_sections import (
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.results.records import Interval, shown_name
+from sae_lens_abstopk.system.pages import templates
 
 
 @dataclass(frozen=True)
@@ -56,32 +56,25 @@ class Part:
 
 def html_report(merged: MergedResults) -> str:
     """Render the page of one or several results."""
-    environment = Environment(
-        loader=PackageLoader("sae_lens_abstopk.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     tables = report_tables(merged)
     with paper_style():
+        methods = Part("Every method, concept by concept", _methods(merged), folded=True)
+        cosines = Part("Cosines as a table", tables=list(map(_cosines, merged.concept_cosines)), folded=True)
         sections = [
             Part(RECONSTRUCTION, _reconstruction(merged), tables[RECONSTRUCTION]),
             Part(SIDES, _two_sidedness(merged), tables[SIDES]),
-            Part(
-                PROBING, _probes(merged), tables[PROBING], _folded("Every method, concept by concept", _methods(merged))
-            ),
+            Part(PROBING, _probes(merged), tables[PROBING], [methods]),
             Part(STEERING, _symmetry(merged), tables[STEERING], _steered(merged)),
-            Part(
-                "Concepts in the activations",
-                _concepts(merged),
-                groups=_folded("Cosines as a table", tables=list(map(_cosines, merged.concept_cosines))),
-            ),
+            Part("Concepts in the activations", _concepts(merged), groups=[cosines]),
         ]
-    return environment.get_template("report.html.j2").render(
-        heads=[provenance(document) for document in merged.results],
-        names=merged.names,
-        sections=[part for part in sections if part.plots or part.tables or part.groups],
+    return (
+        templates("evaluation")
+        .get_template("report.html.j2")
+        .render(
+            heads=[provenance(document) for document in merged.results],
+            names=merged.names,
+            sections=[part for part in sections if part.plots or part.tables],
+        )
     )
 
 
@@ -90,10 +83,6 @@ def _plots(figures: Iterable[tuple[str, str, Figure | None]]) -> list[Plot]:
     return [
         Plot(title, caption, Markup(inline_svg(figure))) for title, caption, figure in figures if figure is not None
     ]
-
-
-def _folded(title: str, plots: Sequence[Plot] = (), tables: Sequence[ReportTable] = ()) -> list[Part]:
-    return [Part(title, plots, tables, folded=True)] if plots or tables else []
 
 
 def _reconstruction(merged: MergedResults) -> list[Plot]:

@@ -1,11 +1,12 @@
 """Tables of SAEs: reconstruction, variants over seeds, decoder geometry, stability."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from sae_lens_abstopk.evaluation.probing.method_names import SINGLE
-from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, either, mean_and_range, number
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedSAE
+from sae_lens_abstopk.evaluation.results.records import Interval, SAETaskRecord
 
 LOSS_TOKENS = 50_000
 """Least number of predicted tokens for a quotable Loss Recovered."""
@@ -14,22 +15,19 @@ LOSS_TOKENS = 50_000
 def reconstruction_table(merged: MergedResults) -> ReportTable:
     """Make a table with one row per SAE."""
     measured = merged.reconstructed
-
-    def if_they_differ(fact: Callable[[MergedSAE], str], among: Sequence[MergedSAE]) -> Callable[[MergedSAE], str]:
-        return fact if len(set(map(fact, among))) > 1 else lambda _: "-"
-
     facts = {
-        "model": if_they_differ(lambda sae: sae.model, merged.saes),
-        "hook": if_they_differ(lambda sae: sae.hook, merged.saes),
-        "text": if_they_differ(lambda sae: sae.measured_on, merged.saes),
-        "training tokens": if_they_differ(_trained_on, [sae for sae, _ in measured]),
+        "model": {sae.name: sae.model for sae in merged.saes},
+        "hook": {sae.name: sae.hook for sae in merged.saes},
+        "text": {sae.name: sae.measured_on for sae in merged.saes},
+        "training tokens": {sae.name: _trained_on(sae) for sae, _ in measured},
     }
+    differing = {fact: of_saes for fact, of_saes in facts.items() if len(set(of_saes.values())) > 1}
     rows = []
     for sae, found in measured:
         loss, two_sided, dead = found.loss, found.two_sidedness > 0, sae.record.dead_latents
         rows.append(
             {"SAE": sae.name, "saved as": sae.record.architecture}
-            | {name: fact(sae) for name, fact in facts.items()}
+            | {fact: of_saes[sae.name] for fact, of_saes in differing.items()}
             | {
                 "latents": f"{sae.record.d_sae:,}",
                 "L0": number(found.l0, 1),
@@ -46,18 +44,15 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
             }
         )
     predicted = [found.loss.tokens for _, found in measured if found.loss]
-    few = (
-        f", fewer than the {LOSS_TOKENS:,} needed for a quotable number"
-        if min(predicted, default=0) < LOSS_TOKENS
-        else ""
-    )
+    too_few = min(predicted, default=0) < LOSS_TOKENS
+    few = f", fewer than the {LOSS_TOKENS:,} needed for a quotable number" if too_few else ""
     return ReportTable(
         "By SAE",
         rows,
-        f"On {_counts(found.tokens for _, found in measured)} kept {merged.unit}.",
+        f"On {either(found.tokens for _, found in measured)} kept {merged.unit}.",
         labels=2,
         explained={
-            "recovered": f"recovered: Loss Recovered against zero and mean ablation, over {_counts(predicted)} "
+            "recovered": f"recovered: Loss Recovered against zero and mean ablation, over {either(predicted)} "
             f"predicted tokens{few}.",
             "KL": "KL: nats a predicted token.",
             "dead latents": f"dead latents: did not fire on the last training {merged.unit} "
@@ -87,20 +82,17 @@ def _trained_on(sae: MergedSAE) -> str:
     return f"{n:,}" if isinstance(n, int) else "unknown" if n is None else str(n)
 
 
-def _counts(counts: Iterable[int]) -> str:
-    return " or ".join(f"{count:,}" for count in sorted(set(counts)))
-
-
 def variants_table(merged: MergedResults) -> ReportTable:
     """Make a table of mean and range over the SAEs of each variant, if one has several."""
     shared = [task.saes for task in merged.tasks if task.saes.keys() >= set(merged.names)]
 
-    def auroc(sae: MergedSAE) -> float | None:
-        probes = [found[sae.name].probes.get(SINGLE) for found in shared]
-        return _mean([probe and probe.auroc.value for probe in probes])
+    def over_tasks(sae: MergedSAE, measured: Callable[[SAETaskRecord], Interval | None]) -> float | None:
+        found = [measured(of_saes[sae.name]) for of_saes in shared]
+        known = [each.value for each in found if each is not None and each.value is not None]
+        return fmean(known) if known else None
 
-    def coverage(sae: MergedSAE) -> float | None:
-        return _mean([found[sae.name].latent.coverage.value for found in shared])
+    def auroc(found: SAETaskRecord) -> Interval | None:
+        return found.probes[SINGLE].auroc if SINGLE in found.probes else None
 
     def row(variant: str, saes: Sequence[MergedSAE]) -> dict[str, str]:
         found = [sae.reconstruction for sae in saes if sae.reconstruction]
@@ -113,8 +105,8 @@ def variants_table(merged: MergedResults) -> ReportTable:
             "recovered, zero": mean_and_range([loss.recovered_zero for loss in losses], 4),
             "recovered, mean": mean_and_range([loss.recovered_mean for loss in losses], 4),
             "two-sidedness": mean_and_range([each.two_sidedness or None for each in found]),
-            "AUROC, single latent": mean_and_range(list(map(auroc, saes))),
-            "pole coverage": mean_and_range(list(map(coverage, saes))),
+            "AUROC, single latent": mean_and_range([over_tasks(sae, auroc) for sae in saes]),
+            "pole coverage": mean_and_range([over_tasks(sae, lambda found: found.latent.coverage) for sae in saes]),
         }
 
     variants = {variant: [sae for sae in merged.saes if sae.variant == variant] for variant in merged.variants}
@@ -129,11 +121,6 @@ def variants_table(merged: MergedResults) -> ReportTable:
             "that every SAE here was probed on."
         },
     )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
 
 
 def geometry_table(merged: MergedResults) -> ReportTable:
@@ -155,7 +142,7 @@ def geometry_table(merged: MergedResults) -> ReportTable:
                 "density -, median": medians.get("negative", "-"),
             }
         )
-    thresholds = " or ".join(f"{each:g}" for each in sorted({found.antipodal_threshold for _, found in measured}))
+    thresholds = either((found.antipodal_threshold for _, found in measured), "g")
     return ReportTable(
         "Geometry",
         rows,
@@ -187,3 +174,7 @@ def stability_table(merged: MergedResults) -> ReportTable:
         "latent around changes nothing.",
         labels=2,
     )
+
+
+OF_RECONSTRUCTION = (reconstruction_table, variants_table)
+OF_SIDES = (geometry_table, stability_table)

@@ -11,8 +11,7 @@ from typing import Any
 from sae_lens_abstopk.evaluation.reports.html_report import html_report
 from sae_lens_abstopk.evaluation.reports.report_sections import provenance, report_tables
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable
-from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedSAE, read_merged
-from sae_lens_abstopk.evaluation.results.schema import Results
+from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedSAE, merge_results
 from sae_lens_abstopk.system.errors import require_distinct
 from sae_lens_abstopk.system.files import write_whole, writing
 
@@ -24,17 +23,14 @@ _TRAINING_COLUMNS = ("lr", "seed", "train_batch_size_tokens", "training_tokens",
 
 def write_reports(paths: Sequence[Path], folder: Path) -> MergedResults:
     """
-    Write ``report.md``, ``report.html`` and ``report.csv`` of one or several results files into ``folder``.
-
-    Returns:
-        The content of the reports.
+    Write ``report.md``, ``report.html`` and ``report.csv`` of one or several results files; return their content.
 
     Raises:
         ConfigError: a file is not readable as results, two contradict each other (see :func:`~.merging.merge_results`),
             one is given twice, or ``folder`` is not writable. Nothing is written then.
     """
     require_distinct("the results file", (str(path.resolve()) for path in paths))
-    merged = read_merged(paths)
+    merged = merge_results(paths)
     written = [render(merged) for render in (markdown_report, html_report, csv_report)]
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,15 +41,12 @@ def write_reports(paths: Sequence[Path], folder: Path) -> MergedResults:
 
 def markdown_report(merged: MergedResults) -> str:
     """Render the tables of one or several results: reconstruction, probes, pole coverage, steering."""
-    heads = list(map(_head, merged.results))
-    if len(heads) > 1:
-        heads = [f"Result {index}:\n\n{head}" for index, head in enumerate(heads, start=1)]
+    heads: list[str] = []
+    for index, document in enumerate(merged.results, start=1):
+        heads += [f"Result {index}:"] if len(merged.results) > 1 else []
+        heads.append("\n".join(f"- {name}: {_escaped(value)}" for name, value in provenance(document).items()))
     tables = chain.from_iterable(report_tables(merged).values())
     return "\n\n".join(["# Evaluation", *heads, *map(_table, tables)]) + "\n"
-
-
-def _head(document: Results) -> str:
-    return "\n".join(f"- {name}: {_escaped(value)}" for name, value in provenance(document).items())
 
 
 def _table(table: ReportTable) -> str:
@@ -82,12 +75,12 @@ def csv_report(merged: MergedResults) -> str:
 def _csv_row(sae: MergedSAE) -> dict[str, Any]:
     record, found = sae.record, sae.reconstruction
     details = record.training.get("training_architecture_details") or {}
+    known = [facts.get(key) for key in ("k", "target_l0") for facts in (record.training, details)]
     row: dict[str, Any] = {"sae": sae.name, "model": sae.model, "hook": sae.hook, "measured_on": sae.measured_on}
     row |= {key: getattr(record, key) for key in ("group", "architecture", "d_in", "d_sae", "weights_sha256")}
-    known = [facts.get(key) for key in ("k", "target_l0") for facts in (record.training, details)]
     row |= {"k": next((k for k in known if k is not None), None)}
     row |= {key: record.training.get(key) for key in _TRAINING_COLUMNS}
-    row |= {"dead_latents": record.dead_latents, "dead_latents_tokens": record.dead_latents_tokens}
+    row |= {key: getattr(record, key) for key in ("dead_latents", "dead_latents_tokens")}
     if found:
         row |= found.model_dump(exclude={"two_sidedness_histogram", "density_quantiles", "loss", "dead_latents"})
         row |= {"did_not_fire": found.dead_latents}  # on `tokens`

@@ -1,7 +1,7 @@
 """A table of a report, and its numbers as text, in any format."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 WITHOUT_INTERVAL = {
@@ -47,6 +47,11 @@ class ReportTable:
 def number(value: float | None, digits: int = 3) -> str:
     """Format a number with ``digits`` decimals; "-" for None or NaN."""
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def either(values: Iterable[float], form: str = ",") -> str:
+    """Join the different values, ascending, in the format ``form``."""
+    return " or ".join(f"{value:{form}}" for value in sorted(set(values)))
 
 
 def mean_and_range(values: Sequence[float | None], digits: int = 3) -> str:

@@ -45,7 +45,7 @@ def coverage_gain(found: SAETaskRecord) -> float | None:
     """Return the best coverage above every control and one pole; None if its interval is not above them."""
     coverage = found.best_coverage.coverage
     controls = [each.high or each.value or 0.0 for each in found.coverage_controls.values()]
-    bar = max(ONE_POLE, *controls)
+    bar = max([ONE_POLE, *controls])
     low = coverage.value if coverage.low is None else coverage.low
     return None if low is None or coverage.value is None or low <= bar else coverage.value - bar
 

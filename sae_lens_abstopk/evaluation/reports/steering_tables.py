@@ -1,10 +1,16 @@
 """Tables of steering: both directions at matched cost, symmetry, and the effect on generated text."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from sae_lens_abstopk.evaluation.reports.report_table import WITHOUT_INTERVAL, ReportTable, mean_and_range, number
+from sae_lens_abstopk.evaluation.reports.report_table import (
+    WITHOUT_INTERVAL,
+    ReportTable,
+    either,
+    mean_and_range,
+    number,
+)
 from sae_lens_abstopk.evaluation.results.merging import MergedResults
 from sae_lens_abstopk.evaluation.results.records import (
     Interval,
@@ -81,7 +87,7 @@ def scores_table(merged: MergedResults) -> ReportTable:
         | row.intervals("area", lambda effect: effect.log_odds_area)
         for row in _rows(merged)
     ]
-    counts = _counts(record.samples for record in _records(merged))
+    counts = either(record.samples for record in _records(merged))
     return ReportTable(
         "Generated text at these strengths, and areas",
         rows,
@@ -95,28 +101,25 @@ def scores_table(merged: MergedResults) -> ReportTable:
 
 def behaviour_table(merged: MergedResults) -> ReportTable:
     """Make a table of refusals and multiple choice by task, SAE, intervention and direction."""
-    rows = []
+    rows: list[dict[str, str]] = []
     for task in merged.tasks:
         for sae, record in task.steering.items():
             for name, found in record.behaviour.items():
                 poles = [f"to {pole}" for pole in task.record.poles] if len(found) == 2 else ["-"]
-                for pole, each in zip(poles, found, strict=True):
-                    shares = {
-                        "refuses harmful": each.refused_harmful,
-                        "refuses harmless": each.refused_harmless,
-                        "multiple choice": each.multiple_choice,
-                        "change": each.multiple_choice_change,
+                rows += [
+                    {
+                        "task": task.name,
+                        "SAE": sae,
+                        "by": _of_record(name, record),
+                        "direction": pole,
+                        "strength": f"{each.strength:+.2f}{'' if each.reached else UNMATCHED}",
+                        "refuses harmful": str(each.refused_harmful),
+                        "refuses harmless": str(each.refused_harmless),
+                        "multiple choice": str(each.multiple_choice or "-"),
+                        "change": str(each.multiple_choice_change or "-"),
                     }
-                    rows.append(
-                        {
-                            "task": task.name,
-                            "SAE": sae,
-                            "by": _of_record(name, record),
-                            "direction": pole,
-                            "strength": f"{each.strength:+.2f}{'' if each.reached else UNMATCHED}",
-                        }
-                        | {column: "-" if share is None else str(share) for column, share in shares.items()}
-                    )
+                    for pole, each in zip(poles, found, strict=True)
+                ]
     return ReportTable(
         "What the model does at these strengths",
         rows,
@@ -169,15 +172,11 @@ def _of_random(merged: MergedResults) -> str:
     return " random: mean and range of several directions." if several else ""
 
 
-def _counts(counts: Iterable[int]) -> str:
-    return " or ".join(map(str, sorted(set(counts))))
-
-
 def _units(merged: MergedResults) -> str:
     """Name the units that intervals of behaviour resample."""
     found = [each for record in _records(merged) for behaviour in record.behaviour.values() for each in behaviour]
-    groups = _counts(share.n_units for each in found for share in (each.refused_harmful, each.refused_harmless))
-    questions = _counts(each.multiple_choice.n_units for each in found if each.multiple_choice)
+    groups = either(share.n_units for each in found for share in (each.refused_harmful, each.refused_harmless))
+    questions = either(each.multiple_choice.n_units for each in found if each.multiple_choice)
     of_questions = f" and {questions} questions" if questions else ""
     return f" resample {groups} groups of instructions{of_questions}"
 
@@ -189,3 +188,6 @@ def _protocol(merged: MergedResults) -> str:
     prompts = sorted({record.prompts[1] for record in records})
     counts = " to ".join(map(str, dict.fromkeys([prompts[0], prompts[-1]]))) if prompts else ""
     return f"({counts} a task) at the strengths chosen by: {strengths}; latents chosen by: {latents}"
+
+
+OF_STEERING = (steering_table, scores_table, behaviour_table)

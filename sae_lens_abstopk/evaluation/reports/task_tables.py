@@ -1,6 +1,6 @@
 """Tables of tasks: texts, AUROC of probes with their controls, accuracy, pole coverage."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from sae_lens_abstopk.evaluation.figures.intervals import activation_probes
 from sae_lens_abstopk.evaluation.probing.method_names import (
@@ -13,7 +13,7 @@ from sae_lens_abstopk.evaluation.probing.method_names import (
 )
 from sae_lens_abstopk.evaluation.reports.report_table import WITHOUT_INTERVAL, ReportTable, number
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.results.records import LatentRecord, ProbeRecord
+from sae_lens_abstopk.evaluation.results.records import LatentRecord, ProbeRecord, SAETaskRecord
 
 FALLBACKS = {
     "truncated": "cut",
@@ -57,13 +57,8 @@ def _fallbacks(task: MergedTask) -> str:
 
 def codes_table(merged: MergedResults) -> ReportTable:
     """Make a table of the AUROC of probes on codes, by task and SAE."""
-    methods = _methods(merged)
-    columns = [*_shown(methods), *(name for name in (SINGLE + PERMUTED, SINGLE + UNTRAINED) if name in methods)]
-    rows = [
-        {"task": task.name, "SAE": sae} | {name: _auroc(found.probes, name) for name in columns}
-        for task in merged.tasks
-        for sae, found in task.saes.items()
-    ]
+    columns = _on_codes(merged, SINGLE + PERMUTED, SINGLE + UNTRAINED)
+    rows = [labels | {name: _auroc(found.probes, name) for name in columns} for labels, found in _rows(merged)]
     return ReportTable(
         "Probes on codes: AUROC on test",
         rows,
@@ -96,13 +91,12 @@ def activations_table(merged: MergedResults) -> ReportTable:
 
 def accuracy_table(merged: MergedResults) -> ReportTable:
     """Make a table of the accuracy of probes, by task and SAE."""
-    shown = [*_shown(_methods(merged)), *ON_ACTIVATIONS]
+    shown = [*_on_codes(merged), *ON_ACTIVATIONS]
     rows = []
-    for task in merged.tasks:
-        for sae, found in task.saes.items():
-            known = {name: str(probe.accuracy) for name, probe in found.probes.items() if probe.accuracy is not None}
-            if known.keys() & set(shown):
-                rows.append({"task": task.name, "SAE": sae} | {name: known.get(name, "-") for name in shown})
+    for labels, found in _rows(merged):
+        known = {name: str(probe.accuracy) for name, probe in found.probes.items() if probe.accuracy is not None}
+        if known.keys() & set(shown):
+            rows.append(labels | {name: known.get(name, "-") for name in shown})
     return ReportTable(
         "Probes: accuracy on test",
         rows,
@@ -117,22 +111,20 @@ def coverage_table(merged: MergedResults) -> ReportTable:
     """Make a table of pole coverage, by task and SAE."""
     permuted, untrained = (ending.removeprefix(", ") for ending in (PERMUTED, UNTRAINED))
     rows = []
-    for task in merged.tasks:
-        for sae, found in task.saes.items():
-            controls, pair = found.coverage_controls, found.pair
-            rows.append(
-                {
-                    "task": task.name,
-                    "SAE": sae,
-                    SINGLE: str(found.latent.coverage),
-                    BEST_COVERAGE: str(found.best_coverage.coverage),
-                    PAIR: str(pair.coverage),
-                    BEST_COVERAGE + PERMUTED: controls[permuted].as_range() if permuted in controls else "-",
-                    BEST_COVERAGE + UNTRAINED: str(controls.get(untrained, "-")),
-                    "latents": f"{_latent(found.latent)}; {_latent(found.best_coverage)}; "
-                    f"{_side(pair.sign_a, pair.latent_a)} {_side(pair.sign_b, pair.latent_b)}",
-                }
-            )
+    for labels, found in _rows(merged):
+        controls, pair = found.coverage_controls, found.pair
+        rows.append(
+            labels
+            | {
+                SINGLE: str(found.latent.coverage),
+                BEST_COVERAGE: str(found.best_coverage.coverage),
+                PAIR: str(pair.coverage),
+                BEST_COVERAGE + PERMUTED: controls[permuted].as_range() if permuted in controls else "-",
+                BEST_COVERAGE + UNTRAINED: str(controls.get(untrained, "-")),
+                "latents": f"{_latent(found.latent)}; {_latent(found.best_coverage)}; "
+                f"{_side(pair.sign_a, pair.latent_a)} {_side(pair.sign_b, pair.latent_b)}",
+            }
+        )
     return ReportTable(
         "Pole coverage on test",
         rows,
@@ -151,14 +143,17 @@ def coverage_table(merged: MergedResults) -> ReportTable:
     )
 
 
-def _methods(merged: MergedResults) -> list[str]:
-    return list(dict.fromkeys(name for task in merged.tasks for sae in task.saes.values() for name in sae.probes))
+def _rows(merged: MergedResults) -> Iterator[tuple[dict[str, str], SAETaskRecord]]:
+    for task in merged.tasks:
+        for sae, found in task.saes.items():
+            yield {"task": task.name, "SAE": sae}, found
 
 
-def _shown(methods: list[str]) -> list[str]:
-    """Select the methods on codes for tables: of the sparse ones only the largest k; plots have all."""
+def _on_codes(merged: MergedResults, *controls: str) -> list[str]:
+    """Select the methods on codes for tables, with ``controls``: of the sparse ones only the largest k."""
+    methods = list(dict.fromkeys(name for _, found in _rows(merged) for name in found.probes))
     sparse = [name for name in methods if name.endswith("-sparse")]
-    return [name for name in (SINGLE, PAIR, *sparse[-1:]) if name in methods]
+    return [name for name in (SINGLE, PAIR, *sparse[-1:], *controls) if name in methods]
 
 
 def _auroc(probes: Mapping[str, ProbeRecord], name: str) -> str:
@@ -175,3 +170,6 @@ def _latent(found: LatentRecord) -> str:
 
 def _side(sign: int, latent: int) -> str:
     return f"{'+' if sign > 0 else '-'}{latent}"
+
+
+OF_TASKS = (tasks_table, codes_table, activations_table, accuracy_table, coverage_table)

@@ -103,28 +103,25 @@ def _sha256_once(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  
 
 def reconstruction_record(found: Reconstruction) -> ReconstructionRecord:
     """Return the record of a :class:`Reconstruction`."""
-    loss = found.loss and LossRecord(
-        tokens=found.loss.n_tokens,
-        ce_clean=found.loss.ce_clean,
-        ce_sae=found.loss.ce_sae,
-        ce_zero=found.loss.ce_zero,
-        ce_mean=found.loss.ce_mean,
-        recovered_zero=found.loss.zero,
-        recovered_mean=found.loss.mean,
-        kl=found.loss.kl_sae,
-    )
+    loss, poles = found.loss, found.poles
+    losses = ("ce_clean", "ce_sae", "ce_zero", "ce_mean")
     same = ("mse", "nmse", "fvu", "cosine", "l0", "dead_latents")
     return ReconstructionRecord(
         **{name: getattr(found, name) for name in same},
         tokens=found.n_tokens,
-        dead_poles=found.poles.dead_poles,
-        live_latents=found.poles.live_latents,
-        two_sidedness=found.poles.mean_two_sidedness,
-        two_sidedness_histogram=found.poles.two_sidedness_histogram.tolist(),
-        density_quantiles={
-            pole: _quantiles(density) for pole, density in zip(("positive", "negative"), found.density, strict=True)
-        },
-        loss=loss,
+        dead_poles=poles.dead_poles,
+        live_latents=poles.live_latents,
+        two_sidedness=poles.mean_two_sidedness,
+        two_sidedness_histogram=poles.two_sidedness_histogram.tolist(),
+        density_quantiles=dict(zip(("positive", "negative"), map(_quantiles, found.density), strict=True)),
+        loss=loss
+        and LossRecord(
+            **{name: getattr(loss, name) for name in losses},
+            tokens=loss.n_tokens,
+            recovered_zero=loss.zero,
+            recovered_mean=loss.mean,
+            kl=loss.kl_sae,
+        ),
     )
 
 
@@ -172,11 +169,28 @@ def examples(
     return [record for records in [*readable, *others][:latents] for record in records]
 
 
+class TextRecords(NamedTuple):
+    """The records of measurements on plain text, by SAE."""
+
+    reconstruction: dict[str, ReconstructionRecord]
+    examples: dict[str, list[ExampleRecord]]
+    density: dict[str, list[float]]
+    """Share of tokens on which a latent fires, on either side."""
+
+
 class OnText(NamedTuple):
     """The results of one pass over plain text, by SAE."""
 
     reconstruction: dict[str, Reconstruction]
     contexts: dict[str, PoleContexts]
+
+    def records(self, text_of: TokenText | RowText) -> TextRecords:
+        """Return them for a results file, with contexts as text."""
+        return TextRecords(
+            {name: reconstruction_record(found) for name, found in self.reconstruction.items()},
+            {name: examples(kept, text_of) for name, kept in self.contexts.items()},
+            {name: found.density.sum(0).tolist() for name, found in self.reconstruction.items()},
+        )
 
 
 def read_text(
@@ -192,7 +206,6 @@ def read_text(
     Measure SAEs on their text and keep the strongest contexts.
 
     Args:
-        subjects: The SAEs with model and text, or with vectors.
         n_tokens: Tokens to read, rounded up to whole batches.
         contexts: Number of contexts of each pole of each latent.
         with_loss: Also measure Loss Recovered and divergence, which runs the whole model, if there is one.
@@ -224,16 +237,16 @@ def read_text(
 
 def text_results(subjects: Measured, found: OnText, *, suite: str, settings: dict[str, Any]) -> Results:
     """Make a results file from :func:`read_text`; ``suite`` names a measurement without a suite."""
-    text_of = subjects.text_of
+    records = found.records(subjects.text_of)
     return Results(
         **run_facts(subjects),
         suite=suite,
         settings=settings,
         seed=0,
         saes={name: sae_record(sae, subjects.sources[name]) for name, sae in subjects.saes.items()},
-        reconstruction={name: reconstruction_record(each) for name, each in found.reconstruction.items()},
+        reconstruction=records.reconstruction,
         geometry={},
-        examples={name: examples(kept, text_of) for name, kept in found.contexts.items()},
+        examples=records.examples,
         tasks={},
         steering={},
     )

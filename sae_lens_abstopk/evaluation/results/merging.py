@@ -50,8 +50,8 @@ class MergedTask:
     name: str
     record: TaskRecord
     """Record of the first result that has the task; its ``saes`` are only that result's."""
-    saes: Mapping[str, SAETaskRecord]
-    steering: Mapping[str, SteeringRecord]
+    saes: dict[str, SAETaskRecord]
+    steering: dict[str, SteeringRecord]
 
 
 @dataclass(frozen=True)
@@ -109,44 +109,40 @@ class MergedResults:
         )
 
 
-def read_merged(given: Sequence[str | Path | Results]) -> MergedResults:
-    """
-    Merge results files, or what :func:`evaluate` returned, by :func:`merge_results`.
-
-    Raises:
-        ConfigError: a file is not readable as results, or two contradict each other.
-    """
-    results = [one if isinstance(one, Results) else read_results(Path(one)) for one in given]
-    return merge_results(results, sources=names_in_errors(given))
-
-
 def names_in_errors(given: Sequence[str | Path | Results]) -> list[str]:
     """Return the name of each result for errors."""
     return [f"result {n}" if isinstance(one, Results) else str(one) for n, one in enumerate(given, start=1)]
 
 
-def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) -> MergedResults:
+def merge_results(given: Sequence[str | Path | Results]) -> MergedResults:
     """
-    Merge results of different SAEs, suites or seeds.
+    Merge results files, or what :func:`evaluate` returned, of different SAEs, suites or seeds; at least one.
 
     An SAE or a task that several results measured appears once if their numbers agree. Else its name gets the hook (and
     the model, if there are several), or the number of the result if the hooks are equal. Tasks of the same name are one
     task if texts, split, model and hook are equal.
 
-    Args:
-        results: At least one.
-        sources: Names for errors, such as the files; "result 1", ... by default.
-
     Raises:
-        ConfigError: two results of one model and hook give the same SAE name to different weights.
+        ConfigError: a file is not readable as results, or two of one model and hook give the same SAE name to different
+            weights.
     """
+    results = [one if isinstance(one, Results) else read_results(Path(one)) for one in given]
     several = len({document.model for document in results}) > 1
     places = [document.place if several else document.hook for document in results]
     for (a, at, first), (b, there, second) in combinations(
-        zip(sources or names_in_errors(results), places, results, strict=True), 2
+        zip(names_in_errors(given), places, results, strict=True), 2
     ):
         for name in first.saes.keys() & second.saes.keys() if at == there else ():
-            _require_same_weights(f"{a} and {b} both have an SAE {name!r}", first.saes[name], second.saes[name])
+            both = first.saes[name], second.saes[name]
+            if not _same_weights(*both):
+                weights = [
+                    f"sha256 {sae.weights_sha256[:12]}" if sae.weights_sha256 else f"{sae.folder}, d_sae {sae.d_sae}"
+                    for sae in both
+                ]
+                raise ConfigError(
+                    f"{a} and {b} both have an SAE {name!r}, but of different weights ({'; '.join(weights)}); evaluate "
+                    "one of them under another name, or report them separately."
+                )
     sae_label = _labels(
         [document.saes for document in results],
         places,
@@ -170,18 +166,6 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
         concept_cosines=tuple(matrix for i, matrix in enumerate(matrices) if matrix not in matrices[:i]),
         variants=tuple(dict.fromkeys(sae.variant for sae in saes)),
     )
-
-
-def _require_same_weights(both: str, one: SAERecord, other: SAERecord) -> None:
-    if not _same_weights(one, other):
-        first, second = (
-            f"sha256 {each.weights_sha256[:12]}" if each.weights_sha256 else f"{each.folder}, d_sae {each.d_sae}"
-            for each in (one, other)
-        )
-        raise ConfigError(
-            f"{both}, but of different weights ({first}; {second}); evaluate one of them under another name, or report "
-            "them separately."
-        )
 
 
 def _same_weights(one: SAERecord, other: SAERecord) -> bool:
@@ -278,16 +262,12 @@ def _merged_tasks(
     merged: dict[str, MergedTask] = {}
     for document, of_saes, of_tasks in zip(results, sae_label, task_label, strict=True):
         for task, record in document.tasks.items():
-            known = merged.setdefault(of_tasks[task], MergedTask(of_tasks[task], record, {}, {}))
-            pca = known.record.pca or record.pca
-            saes, steering = dict(known.saes), document.steering.get(task, {})
+            # a copy, as the plot of its texts may come from a later result
+            first = MergedTask(of_tasks[task], record.model_copy(), {}, {})
+            known = merged.setdefault(first.name, first)
+            known.record.pca = known.record.pca or record.pca
             for sae, found in record.saes.items():
-                if of_saes[sae] not in saes or any(probe.accuracy is not None for probe in found.probes.values()):
-                    saes[of_saes[sae]] = found
-            merged[known.name] = MergedTask(
-                known.name,
-                known.record.model_copy(update={"pca": pca}),
-                saes,
-                {**known.steering, **{of_saes[sae]: measured for sae, measured in steering.items()}},
-            )
+                if of_saes[sae] not in known.saes or any(probe.accuracy is not None for probe in found.probes.values()):
+                    known.saes[of_saes[sae]] = found
+            known.steering.update({of_saes[sae]: found for sae, found in document.steering.get(task, {}).items()})
     return list(merged.values())

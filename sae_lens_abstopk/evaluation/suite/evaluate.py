@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -13,21 +13,14 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.results.facts import (
     CONTEXTS,
+    TextRecords,
     config_facts,
-    examples,
     geometry_record,
     read_text,
-    reconstruction_record,
     run_facts,
     sae_record,
 )
-from sae_lens_abstopk.evaluation.results.records import (
-    ExampleRecord,
-    GeometryRecord,
-    ReconstructionRecord,
-    StabilityRecord,
-    SteeringRecord,
-)
+from sae_lens_abstopk.evaluation.results.records import GeometryRecord, StabilityRecord, SteeringRecord
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.subjects.measured import Measured, load_measured
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
@@ -42,7 +35,7 @@ from sae_lens_abstopk.evaluation.suite.results_folder import (
     refuse_overwriting,
 )
 from sae_lens_abstopk.evaluation.suite.steer_concepts import check_prompts, check_steering, steer_on_task
-from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, Suite, load_suite, task_key, tasks_of_suite
+from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite, task_key, tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.language_model import load_tokenizer
@@ -98,15 +91,14 @@ def evaluate(
         ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used, ``out`` has
             results of other SAEs, tasks, model, text or seed, or another process evaluates into it.
     """
-    saes = saes if isinstance(saes, Mapping) else one_or_more(saes)
-    if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else saes)):
+    if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else one_or_more(saes))):
         raise ConfigError("evaluate reads SAEs from folders; save the one in memory by save_model(FOLDER).")
     out = Path(out)
     loaded = load_measured(saes, model=model_name, text=text, data=data, show=show, labels=labels, device=device)
     if isinstance(loaded, VectorSubjects):
-        suite, tasks = _suite_of_vectors(loaded, suite or "vectors", labels, local, seed)
+        suite, tasks = _suite_of_vectors(loaded, load_suite(suite or "vectors"), labels, local, seed)
     else:
-        suite = _loaded(suite or "full")
+        suite = load_suite(suite or "full")
         tasks = tasks_of_suite(suite, local=local, seed=seed)
     for name in groups or ():
         require_choice("groups: SAE", name, loaded.saes)
@@ -121,7 +113,7 @@ def evaluate(
             stages_bar(console or PrintableConsole(stderr=True)) if on_progress is None else nullcontext(on_progress)
         )
         with progress as stage, casts_shared():
-            results = _Evaluation(subjects, suite, tasks, out, groups, seed, stage).results()
+            results = _measure(subjects, suite, tasks, out, groups, seed, stage)
         # check again: some file systems do not share locks with other machines
         refuse_overwriting(out, loaded.sources.values(), suite, measured_on)
         results.write(out / RESULTS_FILENAME)
@@ -132,15 +124,10 @@ def evaluate(
     return results
 
 
-def _loaded(suite: str | Path | Suite) -> Suite:
-    return suite if isinstance(suite, Suite) else load_suite(suite)
-
-
 def _suite_of_vectors(
-    subjects: VectorSubjects, suite: str | Path | Suite, labels: str | None, local: Mapping[str, Any] | None, seed: int
+    subjects: VectorSubjects, suite: Suite, labels: str | None, local: Mapping[str, Any] | None, seed: int
 ) -> tuple[Suite, dict[str, Task]]:
-    """Return a suite with the tasks of the column ``labels``."""
-    suite = _loaded(suite)
+    """Return ``suite`` with the tasks of the column ``labels``."""
     if suite.tasks or local:
         raise ConfigError(
             f"the tasks of the suite {suite.name!r} are texts for a language model, and these SAEs were trained on "
@@ -158,117 +145,90 @@ def check_suite(suite: Suite, model_name: str, loaded_with: Mapping[str, Any] | 
         check_prompts(load_tokenizer(model_name, loaded_with), tasks, suite.steering)
 
 
-class TextRecords(NamedTuple):
-    """Measurements on plain text, by SAE."""
+def _measure(
+    subjects: Measured,
+    suite: Suite,
+    tasks: Mapping[str, Task],
+    out: Path,
+    groups: Mapping[str, str],
+    seed: int,
+    on_progress: StageProgress,
+) -> Results:
+    """Measure the parts that are not in ``out``, or are of other inputs."""
+    saes = subjects.saes.items()
+    parts = FinishedParts(
+        out / "parts",
+        {
+            # every part depends on the text: it centres the controls and scales steering
+            "activations": subjects.activation_facts(),
+            "part": subjects.part,
+            "seed": seed,
+            # in order: settings come from the first
+            "saes": [[name, identity_of(subjects.sources[name]), config_facts(sae)] for name, sae in saes],
+            "code": [CODE_DIGEST, environment(subjects.device)],
+        },
+    )
 
-    reconstruction: dict[str, ReconstructionRecord]
-    examples: dict[str, list[ExampleRecord]]
-    density: dict[str, list[float]]
-    """Share of tokens on which a latent fires, on either side."""
+    def read() -> TextRecords:
+        tokens, on_pass = suite.reconstruction.tokens, partial(on_progress, "reconstruction")
+        return read_text(subjects, tokens, contexts=CONTEXTS, on_progress=on_pass).records(subjects.text_of)
 
-
-@dataclass(frozen=True)
-class _Evaluation:
-    subjects: Measured
-    suite: Suite
-    tasks: dict[str, Task]
-    out: Path
-    groups: Mapping[str, str]
-    seed: int
-    on_progress: StageProgress
-
-    def results(self) -> Results:
-        subjects, saes = self.subjects, self.subjects.saes.items()
-        parts = FinishedParts(
-            self.out / "parts",
-            {
-                # every part depends on the text: it centres the controls and scales steering
-                "activations": subjects.activation_facts(),
-                "part": subjects.part,
-                "seed": self.seed,
-                # in order: settings come from the first
-                "saes": [[name, identity_of(subjects.sources[name]), config_facts(sae)] for name, sae in saes],
-                "code": [CODE_DIGEST, environment(subjects.device)],
-            },
-        )
-        on_text = parts.get("reconstruction", TextRecords, self.suite.reconstruction.model_dump(), self._on_text)
-        geometry = parts.get("geometry", dict[str, GeometryRecord], [], self._geometry)
-        stability = parts.get(
-            "stability",
-            list[StabilityRecord],
-            dict(self.groups),
-            lambda: match_seeds(subjects.saes, self.groups, on_progress=partial(self.on_progress, "stability")),
-        )
-        probed = self._probing(parts)
-        for found in probed.values():
-            for name, sae in found.record.saes.items():
-                for latent in (sae.latent, sae.best_coverage):
-                    latent.density = on_text.density[name][latent.latent]
-        steering = self._steering(parts, probed, self.suite.steering) if self.suite.steering else {}
-        return Results(
-            **run_facts(subjects),
-            suite=self.suite.name,
-            settings=self.suite.model_dump(exclude={"name"}),
-            seed=self.seed,
-            saes={name: sae_record(sae, subjects.sources[name], group=self.groups.get(name)) for name, sae in saes},
-            reconstruction=on_text.reconstruction,
-            geometry=geometry,
-            examples=on_text.examples,
-            stability=stability,
-            concept_cosines=_cosines({name: found.direction for name, found in probed.items()}),
-            tasks={name: found.record for name, found in probed.items()},
-            steering=steering,
-        )
-
-    def _probing(self, parts: FinishedParts) -> dict[str, ProbedTask]:
-        # made for the first task that is not on disk, freed after the last
-        fresh = cache(lambda: untrained_saes(self.subjects, self.seed) if self.suite.untrained else {})
-        return {
-            name: parts.get(
-                f"task-{name}",
-                ProbedTask,
-                [_facts(task), self.suite.untrained, self.suite.texts_per_pole],
-                lambda task=task: probe_on_task(
-                    self.subjects, task, untrained=fresh(), seed=self.seed, on_progress=self.on_progress
-                ),
-            )
-            for name, task in self.tasks.items()
-        }
-
-    def _steering(
-        self, parts: FinishedParts, probed: Mapping[str, ProbedTask], options: SteeringOptions
-    ) -> dict[str, dict[str, SteeringRecord]]:
+    def measure_decoders() -> dict[str, GeometryRecord]:
         found = {}
-        for name in map(task_key, options.tasks):
-            task, candidates, subjects = self.tasks[name], probed[name].candidates, self.subjects
-            assert task.steering is not None
-            assert isinstance(subjects, Subjects)  # vectors have no tasks to steer
-            found[name] = parts.get(
-                f"steering-{name}",
-                dict[str, SteeringRecord],
-                [_facts(task), asdict(task.steering), options.model_dump(exclude={"tasks"}), candidates],
-                lambda task=task, name=name, subjects=subjects: steer_on_task(
-                    subjects, name, task, probed[name], options, seed=self.seed, on_progress=self.on_progress
-                ),
-            )
-        return found
-
-    def _on_text(self) -> TextRecords:
-        tokens, on_progress = self.suite.reconstruction.tokens, partial(self.on_progress, "reconstruction")
-        found = read_text(self.subjects, tokens, contexts=CONTEXTS, on_progress=on_progress)
-        text_of = self.subjects.text_of
-        return TextRecords(
-            {name: reconstruction_record(result) for name, result in found.reconstruction.items()},
-            {name: examples(kept, text_of) for name, kept in found.contexts.items()},
-            {name: result.density.sum(0).tolist() for name, result in found.reconstruction.items()},
-        )
-
-    def _geometry(self) -> dict[str, GeometryRecord]:
-        found = {}
-        for i, (name, sae) in enumerate(self.subjects.saes.items(), 1):
+        for i, (name, sae) in enumerate(saes, 1):
             found[name] = geometry_record(sae)
-            self.on_progress("geometry", i, len(self.subjects.saes))
+            on_progress("geometry", i, len(saes))
         return found
+
+    on_text = parts.get("reconstruction", TextRecords, suite.reconstruction.model_dump(), read)
+    geometry = parts.get("geometry", dict[str, GeometryRecord], [], measure_decoders)
+    stability = parts.get(
+        "stability",
+        list[StabilityRecord],
+        dict(groups),
+        lambda: match_seeds(subjects.saes, groups, on_progress=partial(on_progress, "stability")),
+    )
+    # made for the first task that is not on disk
+    untrained = cache(lambda: untrained_saes(subjects, seed) if suite.untrained else {})
+    probed: dict[str, ProbedTask] = {}
+    for name, task in tasks.items():
+        probed[name] = parts.get(
+            f"task-{name}",
+            ProbedTask,
+            [_facts(task), suite.untrained, suite.texts_per_pole],
+            lambda task=task: probe_on_task(subjects, task, untrained=untrained(), seed=seed, on_progress=on_progress),
+        )
+        for sae_name, sae in probed[name].record.saes.items():
+            for latent in (sae.latent, sae.best_coverage):
+                latent.density = on_text.density[sae_name][latent.latent]
+    untrained.cache_clear()  # steering needs the memory
+    steering: dict[str, dict[str, SteeringRecord]] = {}
+    options = suite.steering
+    for name in map(task_key, options.tasks) if options else ():
+        task, found = tasks[name], probed[name]
+        assert options is not None
+        assert task.steering is not None
+        assert isinstance(subjects, Subjects)  # vectors have no tasks to steer
+        steering[name] = parts.get(
+            f"steering-{name}",
+            dict[str, SteeringRecord],
+            [_facts(task), asdict(task.steering), options.model_dump(exclude={"tasks"}), found.candidates],
+            partial(steer_on_task, subjects, name, task, found, options, seed=seed, on_progress=on_progress),
+        )
+    return Results(
+        **run_facts(subjects),
+        suite=suite.name,
+        settings=suite.model_dump(exclude={"name"}),
+        seed=seed,
+        saes={name: sae_record(sae, subjects.sources[name], group=groups.get(name)) for name, sae in saes},
+        reconstruction=on_text.reconstruction,
+        geometry=geometry,
+        examples=on_text.examples,
+        stability=stability,
+        concept_cosines=_cosines({name: found.direction for name, found in probed.items()}),
+        tasks={name: found.record for name, found in probed.items()},
+        steering=steering,
+    )
 
 
 def _facts(task: Task) -> list[Any]:

@@ -12,6 +12,7 @@ from sae_lens_abstopk.evaluation.suite.suite import rows_of_both_poles
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task
 from sae_lens_abstopk.model.representations import ROW
 from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_range
+from sae_lens_abstopk.vectors.vector_spec import VectorPart
 
 MOST_VALUES = 20
 """Most values of a column; each takes a probe of its own."""
@@ -28,8 +29,6 @@ def tasks_of_labels(
     are split at random. The text of an example is the number of its row; rows without a label are left out.
 
     Args:
-        subjects: The SAEs with their vectors.
-        column: Column of the labels.
         per_pole: Most rows of a pole in each part, drawn by ``seed``; None takes all.
         seed: Seed of the draw and of the split.
 
@@ -57,29 +56,21 @@ def tasks_of_labels(
 def _task(
     subjects: VectorSubjects, name: str, labels: dict[int, str], poles: tuple[str, str], most: int | None, seed: int
 ) -> Task:
-    groups = _groups(subjects)
-    examples = []
-    for split, part in _parts(subjects).items():
-        rows = np.array([row for row in part if row in labels], dtype=np.int64)
+    vectors, spec = subjects.vectors, subjects.spec
+    groups: Sequence[Any] = range(len(vectors)) if spec.group is None else vectors.column(spec.group)
+    parts: dict[str | None, VectorPart] = (
+        {None: "all"} if subjects.part == "all" else {"train": "train", "test": "held_out"}
+    )
+    examples: list[Example] = []
+    for split, part in parts.items():
+        rows = np.array([row for row in vectors.part(spec, part).tolist() if row in labels], dtype=np.int64)
         of_b = np.array([labels[row] == poles[1] for row in rows.tolist()], dtype=np.int64)
         if most is not None:
             drawn = rows_of_both_poles(of_b, most, seed)
             rows, of_b = rows[drawn], of_b[drawn]
         pairs = zip(rows.tolist(), of_b.tolist(), strict=True)
-        examples += [Example(str(row), pole, str(groups[row]), split=split or None) for row, pole in pairs]
+        examples += [Example(str(row), pole, str(groups[row]), split=split) for row, pole in pairs]
     with errors_in(f"labels of {name!r} ({poles[0]!r} and {poles[1]!r}): "):
         task = Task(name, poles, tuple(examples), reads=(ROW,), source=subjects.text_name)
         Labelled(task.labels, task.split(seed), task.groups, seed).check()
     return task
-
-
-def _parts(subjects: VectorSubjects) -> dict[str, list[int]]:
-    vectors, spec = subjects.vectors, subjects.spec
-    if subjects.part == "all":
-        return {"": vectors.part(spec, "all").tolist()}
-    return {"train": vectors.part(spec, "train").tolist(), "test": vectors.part(spec, "held_out").tolist()}
-
-
-def _groups(subjects: VectorSubjects) -> Sequence[Any]:
-    group = subjects.spec.group
-    return range(len(subjects.vectors)) if group is None else subjects.vectors.column(group)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
-from sae_lens_abstopk.evaluation.results.schema import Results, read_results
+from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.evaluation.suite.suite import Suite, task_key
 from sae_lens_abstopk.system.errors import ConfigError, errors_in
-from sae_lens_abstopk.system.files import reason_of, write_whole
+from sae_lens_abstopk.system.files import UNREADABLE, reason_of, write_whole
 
 RESULTS_FILENAME = "results.json"
 NOT_IN_FILE_NAMES = re.compile(r'[/\\:*?"<>|\s]')
@@ -36,7 +36,18 @@ def refuse_overwriting(
         return
     with errors_in("", " Move that file away, or name another folder; finished parts are kept."):
         before = read_results(path)
-    lost = _lost_results(before, {identity_of(source) for source in sources}, suite)
+    kept, steering = {identity_of(source) for source in sources}, suite.steering
+    tasks = {task_key(name) for name in suite.tasks}
+    steered = {task_key(name) for name in steering.tasks} if steering else set[str]()
+    saes = before.saes.items()
+    lost = [f"the SAE {name} ({sae.folder})" for name, sae in saes if (sae.weights_sha256 or sae.folder) not in kept]
+    lost += [f"the task {name}" for name in before.tasks if name not in tasks]
+    lost += [f"steering by {name}" for name in before.steering if name not in steered]
+    had_behaviour = any(record.behaviour for of in before.steering.values() for record in of.values())
+    if had_behaviour and not (steering and steering.behaviour):
+        lost.append("behaviour under steering")
+    if before.tasks and before.settings.get("untrained") and not suite.untrained:
+        lost.append("the untrained controls")
     for key, value in (measured_on or {}).items():
         if (was := getattr(before, key)) != value:
             lost.append(f"everything with {key} {was} (now {value})")
@@ -50,21 +61,6 @@ def refuse_overwriting(
 def identity_of(source: str) -> str:
     """Return the hash of an SAE's weights, or the name of a Hub release."""
     return weights_sha256(source) or source
-
-
-def _lost_results(before: Results, kept: set[str], suite: Suite) -> list[str]:
-    tasks = {task_key(name) for name in suite.tasks}
-    steered = {task_key(name) for name in suite.steering.tasks} if suite.steering else set()
-    saes = before.saes.items()
-    lost = [f"the SAE {name} ({sae.folder})" for name, sae in saes if (sae.weights_sha256 or sae.folder) not in kept]
-    lost += [f"the task {name}" for name in before.tasks if name not in tasks]
-    lost += [f"steering by {name}" for name in before.steering if name not in steered]
-    had_behaviour = any(record.behaviour for of in before.steering.values() for record in of.values())
-    if had_behaviour and not (suite.steering and suite.steering.behaviour):
-        lost.append("behaviour under steering")
-    if before.tasks and before.settings.get("untrained") and not suite.untrained:
-        lost.append("the untrained controls")
-    return lost
 
 
 class FinishedParts:
@@ -83,7 +79,7 @@ class FinishedParts:
             stored = json.loads(path.read_text(encoding="utf-8"))
             if stored["digest"] == digest:
                 return adapter.validate_python(stored["part"])
-        except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        except UNREADABLE:
             pass  # missing, from an older version or incomplete
         made = make()
         try:

@@ -92,8 +92,10 @@ def task_key(task: str) -> str:
     return Path(task).stem if _is_file(task) else task
 
 
-def load_suite(source: str | Path) -> Suite:
+def load_suite(source: str | Path | Suite) -> Suite:
     """Load a suite by name or from a YAML file; task files beside it come before those in the current folder."""
+    if isinstance(source, Suite):
+        return source
     path = shipped_file(source, data_folder("evals") / "suites", what="suite")
     raw = {"name": path.stem, **read_yaml(path)}
     with errors_in(f"{path}: "):
@@ -113,16 +115,18 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
         with errors_in(f"task {name!r}, with texts_per_pole={suite.texts_per_pole}: "):
             tasks[key] = task = drawn(task, suite.texts_per_pole, seed)
             Labelled(task.labels, task.split(seed), task.groups, seed).check()
-    for name in suite.steering.tasks if suite.steering else ():
+    if suite.steering is None:
+        return tasks
+    for name in suite.steering.tasks:
         if tasks[task_key(name)].steering is None:
             raise ConfigError(f"task {name!r} has no steering part; leave it out of steering.tasks.")
-    if suite.steering and suite.steering.behaviour:
-        asked = tasks[task_key(suite.steering.behaviour.task)]
+    if behaviour := suite.steering.behaviour:
+        asked = tasks[task_key(behaviour.task)]
         part = asked.steering
         if not (part and part.chat and part.scorer and part.scorer.kind == "prefixes"):
             needed = "a refusal task (chat prompts, a scorer of kind prefixes)"
             raise ConfigError(f"steering.behaviour.task={asked.name!r} must be {needed}; use 'refusal'.")
-        if suite.steering.behaviour.questions:
+        if behaviour.questions:
             require_lm_eval()
     return tasks
 

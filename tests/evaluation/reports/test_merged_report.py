@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 
@@ -23,13 +24,12 @@ def test_the_same_sae_is_one_unless_its_numbers_differ() -> None:
     assert merged.tasks[0].name == "gender (result 1)", "another split is another measurement"
 
 
-def test_one_name_for_different_weights_is_refused() -> None:
+def test_one_name_for_different_weights_is_refused(tmp_path: Path) -> None:
     first, second = results_document(), results_document()
     second.saes["topk"].weights_sha256 = "f" * 64
-    with pytest.raises(
-        ConfigError, match=r"a\.json and b\.json both have an SAE 'topk'.*sha256 000000000000.*ffffffffffff"
-    ):
-        merge_results([first, second], sources=["a.json", "b.json"])
+    first.write(tmp_path / "a.json")
+    with pytest.raises(ConfigError, match=r"a\.json and result 2 both have an SAE 'topk'.*sha256 000000000.*fffffffff"):
+        merge_results([tmp_path / "a.json", second])
     first.saes["topk"].weights_sha256 = second.saes["topk"].weights_sha256 = None
     second.saes["topk"].folder = "release/other"
     with pytest.raises(ConfigError, match=r"result 1 and result 2 .*release/other"):

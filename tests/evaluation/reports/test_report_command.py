@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.reports.report_files import csv_report
 from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
-from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
+from sae_lens_abstopk.evaluation.reports.report_terminal import coverage_gain, print_report
 from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.results.records import Interval
 from tests.evaluation.reports.markdown_tables import markdown_of
@@ -109,6 +109,12 @@ def test_an_evaluation_prints_its_verdict_first_and_its_tables_on_request(
     ]
     assert ("Pole coverage on test" in lines) == full == (len(lines) > 5)
     assert max(map(len, lines)) <= 80
+
+
+def test_coverage_in_a_file_without_controls_is_compared_with_one_pole() -> None:
+    found = results_document().tasks["gender"].saes["topk"]
+    found.coverage_controls, found.best_coverage.coverage = {}, Interval(value=0.75, low=0.625, high=0.8, n_units=7)
+    assert coverage_gain(found) == 0.25
 
 
 def test_the_command_answers_a_mistake_in_one_sentence_and_writes_nothing(tmp_path: Path) -> None:
