@@ -36,15 +36,11 @@ def patched_texts(
     Continue prompts greedily with one model, whose activations are :func:`patched` from the other.
 
     The other model reads the same tokens. Of the tuned model, this removes what the fine-tune changed along the unit
-    vector; to the base model, it brings only that.
+    vector at the hook; to the base model, it brings only that.
 
     Args:
-        pair: The models.
-        prompts: Texts to continue.
-        unit: Unit vector at the hook.
         of: The model that writes.
         token_filter: Tokens that are patched; a limit of their norm does not count.
-        max_new_tokens: Longest continuation.
         options: Keyword arguments of :class:`~sae_lens_abstopk.model.generation.TextModel`.
     """
     hook, read = pair.spec.hook_name, list[Tensor]()

@@ -10,7 +10,7 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.diffs.diff_files import Diff
-from sae_lens_abstopk.diffs.diff_results import DiffContexts, DiffLatentRecord, DiffWriting, LatentWriting
+from sae_lens_abstopk.diffs.diff_results import DiffContexts, DiffPoleRecord, DiffWriting, LatentWriting
 from sae_lens_abstopk.diffs.patched_texts import patched_texts
 from sae_lens_abstopk.evaluation.steering.steer import steering_edit, written_by
 from sae_lens_abstopk.model.activation_edits import Edit, intervene
@@ -38,25 +38,20 @@ def with_writing(
     """
     Add to the contexts what the latents promote, and what both models write with and without the first of them.
 
-    Args:
-        diff: A comparison of the models.
-        pair: The models.
-        sae: The SAE that is shown.
-        token_filter: Tokens that latents are added at.
-        prompts: By default, held-out text up to where the models part most.
-        chat: Whether ``prompts`` are user turns.
-        n_latents: Number of latents that models write with.
+    ``sae`` is the one that is shown, and ``token_filter`` says at which tokens latents are added. Without ``prompts``,
+    held-out text up to where the models part most is continued; ``chat`` makes ``prompts`` a user's turns.
     """
     contexts = _with_promoted(diff.contexts, pair, sae)
-    given = list(prompts) or prompts_where_they_part(contexts)
+    given = list(prompts) or _prompts_where_they_part(contexts)
     if given:
         of_text = {"prepend_bos": False} if not prompts else {"chat": chat}
         write = Writer(pair, token_filter, given, of_text)
         base, tuned = write(pair.base), write(pair.tuned)
         latents = []
         for record in diff.results.latents[:n_latents]:
-            side = 1 if share_of(record, 1) >= share_of(record, -1) else -1
-            scale = side * (record.positive if side > 0 else record.negative).scale
+            pole = max(record.positive, record.negative, key=_share)
+            side = 1 if pole is record.positive else -1
+            scale = side * pole.scale
             added = steering_edit(sae, latent=record.latent, strength=scale, operator="add", scale=1.0)
             texts = write(pair.base, added), write.patched(written_by(sae, record.latent), of="tuned")
             latents.append(
@@ -68,15 +63,14 @@ def with_writing(
     return Diff(diff.results, contexts)
 
 
-def prompts_where_they_part(contexts: DiffContexts) -> list[str]:
+def _prompts_where_they_part(contexts: DiffContexts) -> list[str]:
     """Return held-out text up to the tokens of highest KL, of those with text before them."""
     long = [each for each in contexts.parting if each.at >= LEAST_BEFORE]
     return ["".join(each.tokens[: each.at + 1]) for each in (long or contexts.parting)[:PROMPTS]]
 
 
-def share_of(record: DiffLatentRecord, side: int) -> float:
+def _share(pole: DiffPoleRecord) -> float:
     """Return the KL share of a pole, measured or else estimated."""
-    pole = record.positive if side > 0 else record.negative
     return pole.kl_estimate if pole.kl_share is None or pole.kl_share.value is None else pole.kl_share.value
 
 
