@@ -191,9 +191,9 @@ def label(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.labelling.labeler import ANSWERS, Labeler
         from sae_lens_abstopk.pairs.labelling import PAIRS, excerpts, label_axes
+        from sae_lens_abstopk.pairs.page import write_views
         from sae_lens_abstopk.pairs.pair_files import read_fit
         from sae_lens_abstopk.pairs.tables import axes_table, summary
-        from sae_lens_abstopk.pairs.views import write_views
         from sae_lens_abstopk.system.terminal import passes_bar
 
         fitted = read_fit(folder)

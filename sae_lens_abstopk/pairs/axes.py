@@ -17,13 +17,13 @@ from sae_lens_abstopk.model.answer_vectors import Answer, Reading
 from sae_lens_abstopk.model.model_spec import resolve_device
 from sae_lens_abstopk.pairs.fit_axes import fit_axes
 from sae_lens_abstopk.pairs.fitting import require_sizes, require_width
+from sae_lens_abstopk.pairs.page import write_views
 from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER, write_codes
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet, Turn
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_arrays, differences_of_texts
 from sae_lens_abstopk.pairs.split import components, held_out_rows
 from sae_lens_abstopk.pairs.tables import axes_table
-from sae_lens_abstopk.pairs.views import write_views
 from sae_lens_abstopk.system.errors import ConfigError, require_given, require_one
 from sae_lens_abstopk.system.files import require_empty
 from sae_lens_abstopk.system.shown import Facts, Shown

@@ -14,8 +14,8 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.equivalents.gauge import canonical_gauge
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
-from sae_lens_abstopk.pairs.describing import Coded, describe, surface_differences
-from sae_lens_abstopk.pairs.fitting import config_of, note_origin, train_axes
+from sae_lens_abstopk.pairs.describing import describe
+from sae_lens_abstopk.pairs.fitting import config_of, train_axes
 from sae_lens_abstopk.pairs.measuring import codes_of, fit_record
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
@@ -74,11 +74,11 @@ def fit_axes(
     turned = _rarely_preferred(codes[~test], pairs.preferred[~test])
     codes = np.where(turned & (codes != 0), -codes, codes)
     sae = canonical_gauge(sae, torch.from_numpy(np.stack([~turned, turned])).float())
-    note_origin(sae, origin)
+    for key, value in origin.items():  # `steer` finds the hook by them
+        sae.cfg.metadata["model_name" if key == "model" else key] = value
     fits = {kind: fit_record(of_kind, differences, group, seed=seed) for kind, of_kind in saes.items()}
-    coded = Coded(pairs, differences, codes, group, test, surface_differences(pairs))
     of_axes = stability.found[best] if seeds > 1 else None
-    preference, axes = describe(coded, of_axes, seed=seed)
+    preference, axes = describe(pairs, differences, codes, group, of_axes, seed=seed)
     signed = fits.pop("signed")
     results = PairResults(
         **origin_facts(device),

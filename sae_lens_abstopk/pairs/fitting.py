@@ -1,6 +1,5 @@
 """Train the SAEs of a set of differences in one pass: signed ones of several seeds, and one-sided ones beside them."""
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -83,9 +82,3 @@ def train_axes(cfg: TrainingConfig, differences: Differences, *, console: Consol
         scaled = {"normalize_activations": "constant_norm_rescale"}
         saes = {name: derive(type(sae), type(sae.cfg), sae, sae.state_dict(), **scaled) for name, sae in saes.items()}
     return by_kind(saes)
-
-
-def note_origin(sae: SAE[Any], origin: Mapping[str, Any]) -> None:
-    """Write into the metadata of an SAE what its vectors are, so that ``steer`` finds the hook."""
-    for key, value in origin.items():
-        sae.cfg.metadata[{"model": "model_name"}.get(key, key)] = value

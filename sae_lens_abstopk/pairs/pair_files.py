@@ -14,7 +14,7 @@ from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.reading import read_pairs
 from sae_lens_abstopk.system.errors import ConfigError, require_given, require_range
-from sae_lens_abstopk.system.files import files_sha256, reading, whole_file, write_whole
+from sae_lens_abstopk.system.files import files_sha256, reading, whole_file
 
 RESULTS, AXES, CODES, SAE_FOLDER = "pairs.json", "axes.csv", "codes.parquet", "sae"
 _ORIGIN = b"pairs"
@@ -27,12 +27,6 @@ class Fitted(NamedTuple):
     codes: Float[np.ndarray, "n F"]
     """Positive where A has more of the positive pole."""
     results: PairResults
-
-
-def write_results(folder: Path, results: PairResults) -> None:
-    """Write ``pairs.json`` and ``axes.csv``."""
-    write_whole(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
-    write_whole(folder / AXES, results.csv())
 
 
 def write_codes(folder: Path, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> None:
