@@ -101,22 +101,6 @@ def write_rows(work: Work, rows: range, path: Path, on_progress: PassProgress | 
     return n_empty
 
 
-def write_file(work: Work, path: Path, on_progress: PassProgress | None = None) -> Written:
-    """Compute all rows into one new file."""
-    n_rows = work.rows.n_rows
-    n_empty = write_rows(work, range(n_rows), path, on_progress)
-    return Written(path, n_rows, path.stat().st_size, n_rows, n_empty)
-
-
-def write_shard(work: Work, shard: Shard, folder: Path, on_progress: PassProgress | None = None) -> Written:
-    """Compute one share into its file in ``folder``, unless it is there."""
-    rows, path = shard.rows(work.rows.n_rows), folder / shard.file_name
-    made, n_empty = bool(missing_parts(work, [shard], folder)), 0
-    if made:
-        n_empty = write_rows(work, rows, path, on_progress)
-    return Written(path, len(rows), path.stat().st_size, made * len(rows), n_empty)
-
-
 def missing_parts(work: Work, shards: list[Shard], folder: Path) -> list[Shard]:
     """
     Return the shards whose file is not yet in ``folder``, which is made.

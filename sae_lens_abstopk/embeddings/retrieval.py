@@ -125,7 +125,7 @@ def retrieval_rows(
 
     def measured(stored: Compressed, sae: str | None = None) -> RetrievalRow:
         blocks = stored.blocks() if similarity == "dot" else map(_unit_rows, stored.blocks())
-        metrics = ranking_metrics(rank(stored.queries, blocks).documents, relevant)
+        metrics = ranking_metrics(rank(stored.queries, blocks), relevant)
         return RetrievalRow(
             method=stored.method,
             sae=sae,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +35,9 @@ class RowFile:
     read: Callable[[range, list[str]], Iterator[pa.Table]]
     """Yield tables of at most ``ROW_BLOCK`` rows which together are consecutive rows, with some columns."""
 
+    def __post_init__(self) -> None:
+        require_given(f"a row of {self.name}", self.n_rows, "give a file that is not empty")
+
     def require_columns(self, columns: Sequence[str]) -> None:
         """Raise a :class:`ConfigError` if a column is missing."""
         for column in columns:
@@ -46,12 +49,6 @@ class RowFile:
             return only_column_of_vectors(self.schema, self.name)
         self.require_columns([column])
         return column
-
-
-class _RowGroup(NamedTuple):
-    file: str
-    number: int
-    n_rows: int
 
 
 def open_rows(spec: VectorSpec) -> RowFile:
@@ -69,17 +66,17 @@ def open_rows(spec: VectorSpec) -> RowFile:
         if all(file.endswith(".parquet") for file in files):
             return _rows_of_parquet(spec.dataset_path, files)
     table = open_dataset(str(path), name=spec.dataset_name, split=spec.split, streaming=False)
-    return _not_empty(RowFile(f"dataset_path={spec.dataset_path!r}", *_opened(cast(Dataset, table))))
+    return _rows_of_dataset(cast(Dataset, table), f"dataset_path={spec.dataset_path!r}")
 
 
 def rows_of_vectors(vectors: Vectors) -> RowFile:
     """View open vectors as rows: the column ``VECTOR``, and the other columns of their data set."""
-    others = None if vectors.table is None else _opened(vectors.table)
-    fields = [field for field in (others[0] if others else []) if field.name != VECTOR]
+    others = None if vectors.table is None else _rows_of_dataset(vectors.table, vectors.name)
+    fields = [field for field in (others.schema if others else []) if field.name != VECTOR]
 
     def read(rows: range, columns: list[str]) -> Iterator[pa.Table]:
         besides = [column for column in columns if column != VECTOR]
-        tables = others[2](rows, besides) if others and besides else None
+        tables = others.read(rows, besides) if others and besides else None
         for start in range(rows.start, rows.stop, ROW_BLOCK):
             found = vectors.rows(torch.arange(start, min(start + ROW_BLOCK, rows.stop)))
             table = pa.table({VECTOR: lists_of(found)}) if tables is None else next(tables)
@@ -97,8 +94,7 @@ def lists_of(rows: Float[Tensor, "n d_in"], kind: pa.DataType | None = None) -> 
     )
 
 
-def _opened(table: Dataset) -> tuple[pa.Schema, int, Callable[[range, list[str]], Iterator[pa.Table]]]:
-    """Return schema, number of rows and reader of a data set."""
+def _rows_of_dataset(table: Dataset, name: str) -> RowFile:
     arrow: Any = table.with_format("arrow")
 
     def read(rows: range, columns: list[str]) -> Iterator[pa.Table]:
@@ -106,18 +102,18 @@ def _opened(table: Dataset) -> tuple[pa.Schema, int, Callable[[range, list[str]]
         for start in range(rows.start, rows.stop, ROW_BLOCK):
             yield selected[start : min(start + ROW_BLOCK, rows.stop)]
 
-    return table.data.schema, len(table), read
+    return RowFile(name, table.data.schema, len(table), read)
 
 
 def _rows_of_parquet(path: str, files: list[str]) -> RowFile:
     """Open Parquet files without the copy that datasets would make of them."""
-    groups: list[_RowGroup] = []
+    groups: list[tuple[str, int, int]] = []  # file, number of the row group, rows
     schema: pa.Schema | None = None
     with text_errors(path):
         for file in files:
             with pq.ParquetFile(file) as opened:
                 sizes = [opened.metadata.row_group(i).num_rows for i in range(opened.num_row_groups)]
-                groups += [_RowGroup(file, i, n) for i, n in enumerate(sizes)]
+                groups += [(file, i, n) for i, n in enumerate(sizes)]
                 if schema is not None and not schema.equals(opened.schema_arrow):
                     raise ConfigError(f"dataset_path={path!r}: {file} has other columns than {files[0]}.")
                 schema = schema or opened.schema_arrow
@@ -136,9 +132,4 @@ def _rows_of_parquet(path: str, files: list[str]) -> RowFile:
                     at += len(batch)
 
     assert schema is not None
-    return _not_empty(RowFile(f"dataset_path={path!r}", schema, sum(group.n_rows for group in groups), read))
-
-
-def _not_empty(rows: RowFile) -> RowFile:
-    require_given(f"a row of {rows.name}", rows.n_rows, "give a file that is not empty")
-    return rows
+    return RowFile(f"dataset_path={path!r}", schema, sum(n for _, _, n in groups), read)

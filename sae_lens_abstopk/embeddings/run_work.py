@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written, write_file, write_shard
+from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written, missing_parts, write_rows
 from sae_lens_abstopk.system.errors import require_one
 from sae_lens_abstopk.system.files import require_new, require_no_file
 from sae_lens_abstopk.system.terminal import passes_bar
@@ -43,11 +43,13 @@ def run_work(
         written = run_on_ray(title, make, out, n_workers=ray_workers, console=console)
     else:
         work = make()
+        rows, path, is_there = range(work.rows.n_rows), out, False
+        if shard is not None:
+            rows, path = shard.rows(work.rows.n_rows), out / shard.file_name
+            is_there = not missing_parts(work, [shard], out)
         with passes_bar(console, title) as on_progress:
-            if shard is None:
-                written = write_file(work, out, on_progress)
-            else:
-                written = write_shard(work, shard, out, on_progress)
+            n_empty = 0 if is_there else write_rows(work, rows, path, on_progress)
+        written = Written(path, len(rows), path.stat().st_size, 0 if is_there else len(rows), n_empty)
     if written.n_empty:
         share = f"{written.n_empty:,} of {written.n_made:,}"
         console.print(f"{share} texts are empty; they were embedded like any text", style="dim")

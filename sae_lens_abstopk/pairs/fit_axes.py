@@ -55,8 +55,7 @@ def fit_axes(
     Train on the differences of pairs, and measure on those that are held out.
 
     Args:
-        pairs: The pairs, in the order of ``differences``.
-        differences: Vectors of A minus B, and which are held out.
+        differences: Vectors of A minus B of ``pairs``, and which are held out.
         group: Component of each pair; intervals resample components.
         origin: What the vectors are, for the record and the SAE's metadata.
         score: Of a signed SAE, by which a seed is chosen; by default the mean stability of its axes.

@@ -9,7 +9,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.loading import load_sae
-from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.errors import require_range
 from sae_lens_abstopk.system.terminal import only_bars
 from sae_lens_abstopk.system.threads import one_thread
 from sae_lens_abstopk.training.config.config_file import load_config
@@ -51,11 +51,8 @@ def config_of(
     """
     preset = load_config("pairs", {"data": "pairs", "sae.d_in": 1, "training_steps": 1})
     n_train = int((~differences.held_out).sum())
+    require_range("pairs to train on", n_train, at_least=int(1 / LARGEST_BATCH), remedy=f" ({differences.name})")
     batch = min(preset.train_batch_size_tokens, int(n_train * LARGEST_BATCH))
-    if batch < 1:
-        raise ConfigError(
-            f"{differences.name}: {n_train} pairs are too few to train on; give at least {1 / LARGEST_BATCH:g}."
-        )
     overrides: dict[str, Any] = {
         "sae.d_sae": d_sae,
         "sae.k": k,

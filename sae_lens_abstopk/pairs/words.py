@@ -165,10 +165,8 @@ def presence_at_one_rate(
     """
     Return the probability 1 - exp(-r n) that a text of length n has each word, at the rate r that explains its count.
 
-    Args:
-        texts: Number of texts that have each word; fewer than all.
-        lengths: Length of the texts of each group.
-        sizes: Number of texts of each group.
+    ``texts`` is the number of texts that have each word, fewer than all; ``lengths`` and ``sizes`` are the length and
+    the number of the texts of each group.
     """
 
     def presence(log_rate: Float[np.ndarray, " V"]) -> Float[np.ndarray, "groups V"]:

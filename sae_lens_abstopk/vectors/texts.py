@@ -1,7 +1,6 @@
 """Texts to embed: a column of strings in a file or data set, read by row."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -33,16 +32,11 @@ class Texts:
         found = self.table.select_columns([self.column])[rows.start : rows.stop]
         return [text or "" for text in found[self.column]]
 
-    def blocks(self) -> Iterator[list[str]]:
-        """Yield all texts in order, a block at a time."""
-        for start in range(0, len(self), TEXT_BLOCK):
-            yield self.read(range(start, min(start + TEXT_BLOCK, len(self))))
-
     def digest(self) -> tuple[str, int]:
         """Read all texts once; return the SHA-256 of their contents and how many are empty."""
         digest, n_empty = hashlib.sha256(), 0
-        for block in self.blocks():
-            for text in block:
+        for start in range(0, len(self), TEXT_BLOCK):
+            for text in self.read(range(start, min(start + TEXT_BLOCK, len(self)))):
                 content = text.encode("utf-8", errors="surrogatepass")
                 digest.update(f"{len(content)} ".encode() + content)
                 n_empty += not text.strip()
