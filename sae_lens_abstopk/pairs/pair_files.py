@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -66,9 +66,11 @@ def read_fit(folder: Path) -> Fitted:
     if "sha256" in source and path.exists() and files_sha256(path) != source["sha256"]:
         raise ConfigError(f"{path} has changed since {folder} was written; fit the pairs again.")
     columns = {key: each for key, each in origin["columns"].items() if each is not None}
+    if columns.pop("chosen_first"):
+        columns["chosen"], columns["rejected"] = columns.pop("a"), columns.pop("b")
     pairs = read_pairs(
         source["dataset_path"],
-        columns=_as_named(columns),
+        columns=columns,
         name=source.get("dataset_name"),
         split=source["split"],
         seed=results.seed,
@@ -81,12 +83,6 @@ def read_fit(folder: Path) -> Fitted:
     rows = np.arange(len(pairs)).repeat(np.diff(indices.offsets))
     codes[rows, indices.flatten()] = values.flatten()
     return Fitted(pairs, codes, results)
-
-
-def _as_named(columns: dict[str, Any]) -> dict[str, str]:
-    """Return recorded columns with the keys of :func:`~.reading.read_pairs`."""
-    keys = {"a": "chosen", "b": "rejected"} if columns.pop("chosen_first") else {}
-    return {keys.get(key, key): str(column) for key, column in columns.items()}
 
 
 def pairs_of_axis(

@@ -103,10 +103,10 @@ def steer_prompts(
     every = tuple(sorted({0.0, *strengths, *(-each for each in strengths)}))
     options: dict[str, Any] = {"operator": operator, "chat": chat, "max_new_tokens": max_new_tokens}
     with steered.running():
-        texts = steered_texts(steered.model, sae.to(spec.device), {latent: scale}, prompts, strengths=every, **options)[
-            latent
-        ]
-    return SteeredPrompts(f"{spec.model_name} with {adapter}" if adapter else spec.model_name, scale, every, texts)
+        moved = sae.to(spec.device)
+        texts = steered_texts(steered.model, moved, {latent: scale}, prompts, strengths=every, **options)
+    name = f"{spec.model_name} with {adapter}" if adapter else spec.model_name
+    return SteeredPrompts(name, scale, every, texts[latent])
 
 
 def _recorded_scale(folder: Path, latent: int) -> float | None:
