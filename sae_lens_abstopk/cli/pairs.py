@@ -234,8 +234,7 @@ def concepts(
         if model is None:
             model = str(quickstart_model(lambda sentence: console.progress.print(sentence, style="dim")))
         vectors = TextVectors.of(model, layer=layer, device=device)
-        if (width := vectors.width()) is not None:
-            require_width(d_sae, width)
+        require_width(d_sae, vectors.width())
         results = fit_concepts(vectors, out=out, d_sae=d_sae, k=k, seed=seed, console=console.progress)
         console.print(results.table())
         console.out(out / "concepts.json")

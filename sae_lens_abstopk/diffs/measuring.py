@@ -45,17 +45,13 @@ def measure(
     Measure SAEs of several kinds and seeds, and describe the latents of the most stable one of a kind.
 
     Args:
-        pair: The models that ``held_out`` was read from.
         saes: Of each kind, the SAEs of its seeds, for inference.
         kind: The kind to show.
-        k: Active latents of a token, as trained.
-        data: Name of the text.
-        training: Facts to record.
+        k: Active latents of a token, as trained; recorded, as are ``data`` and ``training``.
         halves: SAEs of that kind trained on disjoint halves of the text.
         n_latents: The KL of as many latents is measured, those of the largest estimate.
         tokens_of_latents: It is measured on the first contexts, with as many tokens or a few more.
         seed: Seed of the intervals.
-        on_progress: Called after each pass.
     """
     stability = stability_of(saes[kind])
     shown = stability.best_seed

@@ -167,10 +167,8 @@ def run_work(
     """
     Write the result of work to a new file, or its parts to a folder.
 
-    Args:
-        title: Title of the progress bar.
-        make: Loads models and opens the rows; it is called again on each worker of Ray.
-        out: A new .parquet file; with ``shard`` or ``ray_workers`` a folder.
+    ``make`` loads models and opens the rows; it is called again on each worker of Ray. ``out`` is a new .parquet file,
+    or with ``shard`` or ``ray_workers`` a folder.
 
     Raises:
         ConfigError: before anything is computed, if ``make`` raises or ``out`` cannot be used.

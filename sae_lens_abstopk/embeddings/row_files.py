@@ -156,11 +156,7 @@ def open_vector_rows(
     """
     Open vectors, or with ``model_name`` texts, which are embedded block by block as they are read.
 
-    Args:
-        data: Vectors or texts in the column ``column_name``.
-        model_name: A sentence-transformers model.
-        device: Device of the model.
-        cached_for: Embed all texts now, through the cache, and show it on this console.
+    With ``cached_for``, all texts are embedded now, through the cache, which is shown on this console.
 
     Raises:
         ConfigError: the data, the column or the model is missing or cannot be used.

@@ -25,12 +25,8 @@ def rank(queries: Matrix, documents: Matrix | Iterable[Matrix], *, top: int = TO
     """
     Return the numbers [n_queries, top] of the documents of largest dot product with each query, or of all if fewer.
 
-    The best come first; of equal ones, the earlier document.
-
-    Args:
-        queries: Rows [n_queries, d].
-        documents: Rows [n_documents, d], or consecutive blocks of them; either all dense or all sparse, as ``queries``.
-        top: Documents to keep.
+    The best come first; of equal ones, the earlier document. ``documents`` [n_documents, d], or consecutive blocks of
+    them, are dense or sparse as ``queries`` [n_queries, d] are.
     """
     parts = list(row_blocks(queries, QUERIES))
     best = [np.empty((n_rows(part), 0), dtype=np.int64) for part in parts]

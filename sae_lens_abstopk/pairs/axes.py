@@ -107,8 +107,7 @@ class PairAxes(Shown):
             vectors = TextVectors.of(
                 model, layer=layer, hook_name=hook_name, reading=reading, max_tokens=max_tokens, device=device
             )
-            if (width := vectors.width()) is not None:
-                require_width(d_sae, width)
+            require_width(d_sae, vectors.width())
             differences = differences_of_texts(pairs, vectors, test, console=console)
             origin = vectors.facts()
         differences.require_sound()

@@ -49,9 +49,10 @@ def require_sizes(*, d_sae: int, k: float, seeds: int) -> None:
     require_range("k", k, at_least=1, at_most=d_sae, remedy=" (d_sae)")
 
 
-def require_width(d_sae: int, width: int) -> None:
-    """Raise a :class:`ConfigError` if vectors of this width have too few dimensions for so many axes."""
-    require_range("d_sae", d_sae, at_most=MOST_WIDTHS * width, remedy=f", {MOST_WIDTHS} times the width of the vectors")
+def require_width(d_sae: int, width: int | None) -> None:
+    """Raise a :class:`ConfigError` if vectors of this width, where it is known, are too narrow for so many axes."""
+    most = None if width is None else MOST_WIDTHS * width
+    require_range("d_sae", d_sae, at_most=most, remedy=f", {MOST_WIDTHS} times the width of the vectors")
 
 
 def config_of(

@@ -9,7 +9,6 @@ from datasets import Dataset
 from sae_lens_abstopk.system.errors import require_choice
 from sae_lens_abstopk.text.documents import open_dataset
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
-from sae_lens_abstopk.vectors.vectors import column_of, rows_of_part
 
 # texts embedded, hashed and stored at a time
 TEXT_BLOCK = 2048
@@ -41,11 +40,6 @@ class Texts:
                 digest.update(f"{len(content)} ".encode() + content)
                 n_empty += not text.strip()
         return digest.hexdigest(), n_empty
-
-    def train_rows(self, spec: VectorSpec) -> int:
-        """Return the number of rows to train on; raise a :class:`ConfigError` if there are none."""
-        group = None if spec.group is None else column_of(self.table, spec.group, self.name)
-        return len(rows_of_part(self.name, len(self), group, spec.held_out_every, "train"))
 
 
 def open_texts(spec: VectorSpec) -> Texts:
