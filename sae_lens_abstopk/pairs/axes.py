@@ -129,13 +129,13 @@ class PairAxes(Shown):
         Raises:
             ConfigError: the axes were fitted to arrays; take ``axes.sae.encode(a_vectors - b_vectors)``.
         """
-        if self.vectors is None:
-            raise ConfigError("these axes were fitted to arrays: use axes.sae.encode(vectors of A - vectors of B).")
+        remedy = "use axes.sae.encode(vectors of A - vectors of B)"
+        vectors = require_given("the model of axes that were fitted to arrays", self.vectors, remedy)
         if not len(a) == len(b) == len(a if prompts is None else prompts):
             raise ConfigError(f"a has {len(a)} texts and b {len(b)}; give as many of each, and as many prompts.")
         before = [(("user", each),) if isinstance(each, str) else each for each in prompts or [()] * len(a)]
         answers = [Answer(turns, text) for side in (a, b) for turns, text in zip(before, side, strict=True)]
-        found = self.vectors.read(answers).rows(torch.arange(len(answers)))
+        found = vectors.read(answers).rows(torch.arange(len(answers)))
         return self.sae.encode((found[: len(a)] - found[len(a) :]).to(self.sae.W_enc))
 
     def direction(self, axis: int) -> Float[torch.Tensor, " d_in"]:
