@@ -172,8 +172,10 @@ def differences_of_arrays(
             f"the vectors of A are [{len(first)}, {first.d_in}] and those of B [{len(second)}, {second.d_in}]; they "
             "must have one shape."
         )
-    n_rows = int(rows.max(initial=-1)) + 1
-    require_range("rows of the pairs", n_rows, at_most=len(first), remedy=f", the rows of {first.name}")
+    if len(rows) and rows.max() >= len(first):
+        raise ConfigError(
+            f"{first.name} has {len(first):,} rows, and the pairs have {rows.max() + 1:,}; give one for each."
+        )
     both = Vectors(f"{first.name} and {second.name}", first.chunks + second.chunks, mapped=first.mapped + second.mapped)
     a, b = rows + len(first) * swapped, rows + len(first) * ~swapped
     return _differences(f"{first.name} - {second.name}", both, a, b, held_out)
