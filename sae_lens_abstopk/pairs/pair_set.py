@@ -60,7 +60,8 @@ class RowNames(Sequence[str]):
 
     @override
     def __getitem__(self, row: Any) -> Any:
-        return f"row {range(self.n)[row]} of {self.side}"
+        found = range(self.n)[row]
+        return [self[each] for each in found] if isinstance(found, range) else f"row {found} of {self.side}"
 
 
 @dataclass(frozen=True, repr=False)
