@@ -58,7 +58,7 @@ def choose(reading: Reading, vary: list[str], *, d_sae: int, k: float, n_seeds: 
         changes = dict(zip(keys, map(json.loads, values), strict=True))
         with tempfile.TemporaryDirectory() as folder:
             saes = trained(x, Path(folder) / "run", d_sae=d_sae, k=k, n_seeds=n_seeds, baselines=True, **changes)
-        fvu = {kind: [round(rebuilt(sae, rest).reconstruction.fvu, 4) for sae in of] for kind, of in saes.items()}
+        fvu = {kind: [round(rebuilt(sae, rest)[0].fvu, 4) for sae in of] for kind, of in saes.items()}
         print(changes, fvu, flush=True)
 
 

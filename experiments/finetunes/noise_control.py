@@ -8,10 +8,12 @@ are in both: of noise, nothing should be found in another seed.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from rich.console import Console
 from typing_extensions import override
 
@@ -20,8 +22,8 @@ from sae_lens_abstopk.diffs.comparing import TOKENS, read_held_out
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.diff_results import DiffResults
 from sae_lens_abstopk.diffs.fitting import RUN, fit_difference
+from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.diffs.measuring import measure
-from sae_lens_abstopk.diffs.noise_control import noise_like, with_noise
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
@@ -30,6 +32,18 @@ from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 from sae_lens_abstopk.training.difference_run import DifferenceRun
 from sae_lens_abstopk.training.source.difference_source import DifferenceSource
 from sae_lens_abstopk.training.source.language_model_source import RawBatch
+
+
+def noise_like(x: Float[torch.Tensor, "n d_in"], *, seed: int) -> Float[torch.Tensor, "n d_in"]:
+    """Return isotropic noise, each row of which has the norm of that row of ``x``."""
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
+    return noise * (x.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True))
+
+
+def with_noise(pair: ModelPair, held_out: HeldOut, *, seed: int) -> tuple[ModelPair, HeldOut]:
+    """Return the base model beside itself, and the contexts with noise in place of the differences of kept tokens."""
+    equal = ModelPair(pair.spec, pair.d_in, pair.base_model, pair.base_model)
+    return equal, replace(held_out, tuned=held_out.moved(noise_like(held_out.x, seed=seed)))
 
 
 class NoiseSource(DifferenceSource):

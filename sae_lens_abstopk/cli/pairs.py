@@ -191,9 +191,9 @@ def label(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.labelling.labeler import ANSWERS, Labeler
         from sae_lens_abstopk.pairs.labelling import PAIRS, excerpts, label_axes
+        from sae_lens_abstopk.pairs.page import write_views
         from sae_lens_abstopk.pairs.pair_files import read_fit
         from sae_lens_abstopk.pairs.tables import axes_table, summary
-        from sae_lens_abstopk.pairs.views import write_views
         from sae_lens_abstopk.system.terminal import passes_bar
 
         fitted = read_fit(folder)
@@ -234,8 +234,7 @@ def concepts(
         if model is None:
             model = str(quickstart_model(lambda sentence: console.progress.print(sentence, style="dim")))
         vectors = TextVectors.of(model, layer=layer, device=device)
-        if (width := vectors.width()) is not None:
-            require_width(d_sae, width)
+        require_width(d_sae, vectors.width())
         results = fit_concepts(vectors, out=out, d_sae=d_sae, k=k, seed=seed, console=console.progress)
         console.print(results.table())
         console.out(out / "concepts.json")

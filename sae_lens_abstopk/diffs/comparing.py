@@ -1,7 +1,6 @@
 """From fitted SAEs to everything that is written about a comparison of two models."""
 
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.diffs.diff_files import SAE_FOLDER, Diff
 from sae_lens_abstopk.diffs.fit_measures import ROWS
-from sae_lens_abstopk.diffs.fitting import FittedDifference
-from sae_lens_abstopk.diffs.half_runs import train_halves
+from sae_lens_abstopk.diffs.fitting import FittedDifference, train_halves
 from sae_lens_abstopk.diffs.held_out import HeldOut
-from sae_lens_abstopk.diffs.measuring import MEASURED, measure, n_passes
+from sae_lens_abstopk.diffs.measuring import MEASURED, measure
 from sae_lens_abstopk.diffs.page import write_page
 from sae_lens_abstopk.diffs.writing import with_writing
 from sae_lens_abstopk.equivalents.gauge import canonical_gauge
@@ -40,6 +38,8 @@ def compare_models(
     """
     Measure fitted SAEs on held-out text, and write the SAE that is shown, both records and the page.
 
+    Of signed SAEs, the pole of more energy becomes the positive one.
+
     Args:
         fitted: From :func:`~.fitting.fit_difference`.
         out: The folder.
@@ -53,54 +53,23 @@ def compare_models(
     Raises:
         ConfigError: there is too little held-out text.
     """
-    of_halves = train_halves(fitted.cfg, kind, console=only_bars(console)) if halves else []
-    console.print("reading held-out text with both models", style="dim")
-    return measure_fitted(
-        fitted,
-        read_held_out(fitted, n_tokens),
-        out,
-        kind=kind,
-        n_latents=n_latents,
-        halves=of_halves,
-        prompts=prompts,
-        console=console,
-    )
-
-
-def read_held_out(fitted: FittedDifference, n_tokens: int) -> HeldOut:
-    """Read held-out text with the filters of training."""
-    widest = max(sae.cfg.d_sae for saes in fitted.saes.values() for sae in saes)
-    return HeldOut.read(fitted.pair, fitted.text_spec, n_tokens, token_filter=fitted.token_filter, d_sae=widest)
-
-
-def measure_fitted(
-    fitted: FittedDifference,
-    held_out: HeldOut,
-    out: Path,
-    *,
-    kind: str = SIGNED,
-    n_latents: int = MEASURED,
-    halves: Sequence[SAE[Any]] = (),
-    prompts: Sequence[str] = (),
-    console: Console,
-) -> Diff:
-    """Measure and write as :func:`compare_models`; signed SAEs get the pole of more energy positive."""
     cfg = fitted.cfg
+    of_halves = train_halves(cfg, kind, console=only_bars(console)) if halves else []
+    console.print("reading held-out text with both models", style="dim")
+    held_out = read_held_out(fitted, n_tokens)
     saes = fitted.saes | {SIGNED: [_in_gauge(sae, held_out) for sae in fitted.saes[SIGNED]]}
-    n_latents = min(n_latents, saes[kind][0].cfg.d_sae)
     training = {"tokens": cfg.training_tokens, "batch": cfg.train_batch_size_tokens, "lr": cfg.lr}
     with passes_bar(console, "measuring on held-out text") as on_progress:
-        done, total = count(1), n_passes(saes, held_out, n_latents=n_latents)
         found = measure(
             *(fitted.pair, saes, held_out),
             kind=kind,
             k=cfg.sae.k,
             data=without_path(cfg.dataset_path),
             training=training | {"seeds": len(saes[kind])},
-            halves=halves,
+            halves=of_halves,
             n_latents=n_latents,
             seed=cfg.seed,
-            on_pass=lambda: on_progress(next(done), total),
+            on_progress=on_progress,
         )
     shown = saes[kind][found.results.shown_seed]
     shown.save_model(out / SAE_FOLDER)
@@ -110,6 +79,12 @@ def measure_fitted(
     found.write(out)
     write_page(found, out)
     return found
+
+
+def read_held_out(fitted: FittedDifference, n_tokens: int) -> HeldOut:
+    """Read held-out text with the filters of training."""
+    widest = max(sae.cfg.d_sae for saes in fitted.saes.values() for sae in saes)
+    return HeldOut.read(fitted.pair, fitted.text_spec, n_tokens, token_filter=fitted.token_filter, d_sae=widest)
 
 
 @torch.no_grad()

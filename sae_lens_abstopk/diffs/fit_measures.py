@@ -1,7 +1,7 @@
 """How well SAEs rebuild held-out differences, and the codes of the one that is shown."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,17 +19,9 @@ from sae_lens_abstopk.saes.signed import is_signed
 ROWS = 4096
 
 
-class Rebuilt(NamedTuple):
-    """One SAE on the kept held-out tokens."""
-
-    reconstruction: Reconstruction
-    errors: Float[np.ndarray, " n"]
-    """Squared error of each."""
-
-
 @torch.no_grad()
-def rebuilt(sae: SAE[Any], x: Float[torch.Tensor, "n d_in"]) -> Rebuilt:
-    """Encode and decode differences."""
+def rebuilt(sae: SAE[Any], x: Float[torch.Tensor, "n d_in"]) -> tuple[Reconstruction, Float[np.ndarray, " n"]]:
+    """Encode and decode the differences of the kept tokens; return the sums, and the squared error of each."""
     sums, errors = ReconstructionSums(), []
     for block in x.split(ROWS):
         block = block.to(sae.W_dec.device)
@@ -37,7 +29,7 @@ def rebuilt(sae: SAE[Any], x: Float[torch.Tensor, "n d_in"]) -> Rebuilt:
         x_hat = sae.decode(codes).to(block)
         sums.update(block, x_hat, codes)
         errors.append((block - x_hat).square().sum(1).cpu().double())
-    return Rebuilt(sums.result(None), torch.cat(errors).numpy())
+    return sums.result(None), torch.cat(errors).numpy()
 
 
 def stability_of(saes: Sequence[SAE[Any]]) -> SeedStability:
@@ -50,23 +42,22 @@ def fit_record(
 ) -> DiffFitRecord:
     """Measure SAEs of several seeds; their KL recovered is known."""
     x = held_out.x
-    found = [rebuilt(sae, x) for sae in saes]
+    found, every_error = zip(*(rebuilt(sae, x) for sae in saes), strict=True)
     about_mean = (x - held_out.mean).square().sum(1).double().numpy()
-    errors = np.mean([each.errors for each in found], axis=0)
+    errors = np.mean(every_error, axis=0)
     fvu = ratio_estimates(errors[:, None], about_mean[:, None], groups=held_out.documents_of_kept, seed=seed)
-    each = [one.reconstruction for one in found]
-    live = np.stack([one.pole_counts.sum(0).numpy() > 0 for one in each])
+    live = np.stack([each.pole_counts.sum(0).numpy() > 0 for each in found])
     stability = stability_of(saes).found
     return DiffFitRecord(
         d_sae=saes[0].cfg.d_sae,
         fvu=fvu[0],
-        l0=float(np.mean([one.l0 for one in each])),
-        dead_latents=float(np.mean([one.dead_latents for one in each])),
-        dead_poles=float(np.mean([one.poles.dead_poles for one in each])),
-        two_sidedness=float(np.mean([one.poles.mean_two_sidedness for one in each])),
+        l0=float(np.mean([each.l0 for each in found])),
+        dead_latents=float(np.mean([each.dead_latents for each in found])),
+        dead_poles=float(np.mean([each.poles.dead_poles for each in found])),
+        two_sidedness=float(np.mean([each.poles.mean_two_sidedness for each in found])),
         kl_recovered=recovered,
         stability=float(stability[live].mean()) if len(saes) > 1 and live.any() else None,
-        fvu_seeds=[one.fvu for one in each],
+        fvu_seeds=[each.fvu for each in found],
         kl_recovered_seeds=recovered_seeds,
     )
 

@@ -35,9 +35,7 @@ class HeldOut:
         """
         Run both models up to the hook on at least ``n_tokens`` held-out tokens, or all there are.
 
-        Args:
-            token_filter: Its norm limit is for the base model.
-            d_sae: Width of the codes that have to fit in a pass.
+        The norm limit of ``token_filter`` is for the base model. Codes of width ``d_sae`` have to fit in a pass.
 
         Raises:
             ConfigError: there is too little text, no token is kept, or an activation is not finite.

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from sae_lens import SAE
-from torch import nn
+from torch import Tensor, nn
+from transformers import DynamicCache
 
 from sae_lens_abstopk.diffs.diff_files import Diff
-from sae_lens_abstopk.diffs.diff_results import DiffContexts, DiffLatentRecord, DiffWriting, LatentWriting
-from sae_lens_abstopk.diffs.patched_texts import patched_texts
+from sae_lens_abstopk.diffs.diff_results import DiffContexts, DiffPoleRecord, DiffWriting, LatentWriting
 from sae_lens_abstopk.evaluation.steering.steer import steering_edit, written_by
 from sae_lens_abstopk.model.activation_edits import Edit, intervene
-from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.generation import TextModel, TokenBatch
 from sae_lens_abstopk.model.logit_lens import token_effects
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -38,25 +40,20 @@ def with_writing(
     """
     Add to the contexts what the latents promote, and what both models write with and without the first of them.
 
-    Args:
-        diff: A comparison of the models.
-        pair: The models.
-        sae: The SAE that is shown.
-        token_filter: Tokens that latents are added at.
-        prompts: By default, held-out text up to where the models part most.
-        chat: Whether ``prompts`` are user turns.
-        n_latents: Number of latents that models write with.
+    ``sae`` is the one that is shown, and ``token_filter`` says at which tokens latents are added. Without ``prompts``,
+    held-out text up to where the models part most is continued; ``chat`` makes ``prompts`` a user's turns.
     """
     contexts = _with_promoted(diff.contexts, pair, sae)
-    given = list(prompts) or prompts_where_they_part(contexts)
+    given = list(prompts) or _prompts_where_they_part(contexts)
     if given:
         of_text = {"prepend_bos": False} if not prompts else {"chat": chat}
         write = Writer(pair, token_filter, given, of_text)
         base, tuned = write(pair.base), write(pair.tuned)
         latents = []
         for record in diff.results.latents[:n_latents]:
-            side = 1 if share_of(record, 1) >= share_of(record, -1) else -1
-            scale = side * (record.positive if side > 0 else record.negative).scale
+            pole = max(record.positive, record.negative, key=_share)
+            side = 1 if pole is record.positive else -1
+            scale = side * pole.scale
             added = steering_edit(sae, latent=record.latent, strength=scale, operator="add", scale=1.0)
             texts = write(pair.base, added), write.patched(written_by(sae, record.latent), of="tuned")
             latents.append(
@@ -68,15 +65,14 @@ def with_writing(
     return Diff(diff.results, contexts)
 
 
-def prompts_where_they_part(contexts: DiffContexts) -> list[str]:
+def _prompts_where_they_part(contexts: DiffContexts) -> list[str]:
     """Return held-out text up to the tokens of highest KL, of those with text before them."""
     long = [each for each in contexts.parting if each.at >= LEAST_BEFORE]
     return ["".join(each.tokens[: each.at + 1]) for each in (long or contexts.parting)[:PROMPTS]]
 
 
-def share_of(record: DiffLatentRecord, side: int) -> float:
+def _share(pole: DiffPoleRecord) -> float:
     """Return the KL share of a pole, measured or else estimated."""
-    pole = record.positive if side > 0 else record.negative
     return pole.kl_estimate if pole.kl_share is None or pole.kl_share.value is None else pole.kl_share.value
 
 
@@ -118,3 +114,61 @@ def _with_promoted(contexts: DiffContexts, pair: ModelPair, sae: SAE[Any]) -> Di
         for each, raised, lowered in zip(contexts.latents, up, down, strict=True)
     ]
     return contexts.model_copy(update={"latents": latents})
+
+
+def patched(x: Float[Tensor, "... d"], other: Float[Tensor, "... d"], unit: Float[Tensor, " d"]) -> Tensor:
+    """Return x with the projection of ``other`` on a unit vector in place of its own."""
+    return x + ((other - x) @ unit)[..., None] * unit
+
+
+@torch.no_grad()
+def patched_texts(
+    pair: ModelPair,
+    prompts: list[str],
+    unit: Float[Tensor, " d"],
+    *,
+    of: Literal["base", "tuned"],
+    token_filter: TokenFilter,
+    max_new_tokens: int,
+    **options: Any,
+) -> list[str]:
+    """
+    Continue prompts greedily with one model, whose activations are :func:`patched` from the other.
+
+    The other model reads the same tokens. Of the tuned model, this removes what the fine-tune changed along the unit
+    vector at the hook; to the base model, it brings only that.
+
+    Args:
+        of: The model that writes.
+        token_filter: Tokens that are patched; a limit of their norm does not count.
+        options: Keyword arguments of :class:`~sae_lens_abstopk.model.generation.TextModel`.
+    """
+    hook, read = pair.spec.hook_name, list[Tensor]()
+    # both models' rows have to be those of the same tokens
+    kept = replace(token_filter, max_norm=None)
+    writer, reader = (pair.base, pair.tuned) if of == "base" else (pair.tuned, pair.base)
+    caches = DynamicCache(), DynamicCache()
+
+    def keep(x: Tensor) -> Tensor:
+        read.append(x)
+        return x
+
+    def patch(x: Tensor) -> Tensor:
+        return patched(x.float(), read.pop().to(x.device).float(), unit.to(x.device)).to(x.dtype)
+
+    with reader() as model:
+        read_by = TextModel(model, **options)
+    with writer() as model:
+        written_by = TextModel(model, **options)
+    batch = written_by.encode(prompts)
+    start = batch.ids.shape[1]
+    for _ in range(max_new_tokens):
+        with reader() as model, intervene(model, hook, keep, token_filter=kept):
+            # two whole models may be on two devices
+            read_by.next_logits(TokenBatch(*(each.to(read_by.device) for each in batch)), cache=caches[0])
+        with writer() as model, intervene(model, hook, patch, token_filter=kept):
+            chosen = written_by.next_logits(batch, cache=caches[1]).argmax(-1, keepdim=True)
+        batch = TokenBatch(torch.cat([batch.ids, chosen], 1), torch.cat([batch.mask, torch.ones_like(chosen)], 1))
+    text_of = TokenText(pair.tokenizer)
+    rows = (takewhile(lambda token: token not in written_by.ends, row) for row in batch.ids[:, start:].tolist())
+    return [text_of.joined(list(row)) for row in rows]

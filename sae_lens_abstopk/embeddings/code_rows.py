@@ -1,8 +1,7 @@
 """Codes of vectors as sparse rows of scipy, a block at a time; what is stored of them in 8 bits, and its bytes."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,39 +18,31 @@ LEVELS = 255
 """Magnitudes of a value in 8 bits, 1 to 255; an active latent is never 0."""
 
 
-@dataclass(frozen=True)
-class StoredCodes:
+class StoredCodes(NamedTuple):
     """Codes of documents as an index holds them: values are multiples of 1 / 255 of the largest of their latent."""
 
     blocks: tuple[csr_array, ...]
     """Consecutive documents, each [n, d_sae]."""
-    bits_per_entry: int
-    """Of an active latent: its index, a sign bit if ``signed``, 8 bits of magnitude."""
-    bits_of_count: int
-    """Of the number of active latents; 0 if all documents have the same number."""
+    bytes: float
+    """Mean bytes of a document; each takes whole bytes."""
+    active: float
+    """Mean active latents of a document."""
 
     @classmethod
     def of(cls, blocks: Iterable[csr_array], *, signed: bool) -> "StoredCodes":
-        """Quantise codes; the scale of each latent is shared by all documents."""
+        """
+        Quantise codes; the scale of each latent is shared by all documents.
+
+        An active latent takes the bits of its index, a sign bit if ``signed``, and 8 bits of magnitude. The number of
+        active latents takes bits too, unless all documents have the same.
+        """
         found = tuple(blocks)
         scale = np.maximum.reduce([abs(block).max(axis=0).toarray().ravel() for block in found]) / LEVELS
         counts = np.concatenate([_counts(block) for block in found])
-        return cls(
-            tuple(_quantised(block, scale) for block in found),
-            bits_per_entry=_bits(len(scale)) + signed + 8,
-            bits_of_count=0 if (counts == counts[0]).all() else _bits(int(counts.max()) + 1),
-        )
-
-    @property
-    def bytes(self) -> float:
-        """Mean bytes of a document; each takes whole bytes."""
-        counts = np.concatenate([_counts(block) for block in self.blocks])
-        return float(np.ceil((self.bits_of_count + counts * self.bits_per_entry) / 8).mean())
-
-    @property
-    def active(self) -> float:
-        """Mean active latents of a document."""
-        return float(np.mean(np.concatenate([_counts(block) for block in self.blocks])))
+        of_count = 0 if (counts == counts[0]).all() else _bits(int(counts.max()) + 1)
+        bits = of_count + counts * (_bits(len(scale)) + signed + 8)
+        quantised = tuple(_quantised(block, scale) for block in found)
+        return cls(quantised, float(np.ceil(bits / 8).mean()), float(counts.mean()))
 
 
 def code_rows(sae: SAE[Any], x: Float[Tensor, "n D"]) -> csr_array:

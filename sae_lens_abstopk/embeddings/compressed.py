@@ -99,19 +99,17 @@ def of_codes(sae: SAE[Any], queries: Dense, documents: Vectors) -> list[Compress
     the decoded document; ``mirror``, of signed SAEs only, by that of the codes [relu(z), relu(-z)], which lacks the
     negative terms of the signed product: a latent that is positive in one and negative in the other adds 0.
     """
-    codes_of_queries = code_rows(sae, _tensor(queries))
+    codes_of_queries = code_rows(sae, Vectors.of_array(queries).chunks[0])
     rows = [code_rows(sae, block) for block in documents.blocks()]
     signed = is_signed(sae) and bool(signed_latents(sae).any())
     stored = StoredCodes.of(rows, signed=signed)
+
+    def decoded() -> Iterator[Dense]:
+        return (decoded_rows(sae, block) for block in stored.blocks)
+
     found = [
         Compressed("codes", codes_of_queries, partial(iter, stored.blocks), stored.bytes, stored.active),
-        Compressed(
-            "decoded",
-            queries,
-            lambda: (decoded_rows(sae, block) for block in stored.blocks),
-            stored.bytes,
-            stored.active,
-        ),
+        Compressed("decoded", queries, decoded, stored.bytes, stored.active),
     ]
     if signed:
         both = StoredCodes.of(map(mirrored, rows), signed=False)
@@ -119,10 +117,6 @@ def of_codes(sae: SAE[Any], queries: Dense, documents: Vectors) -> list[Compress
             Compressed("mirror", mirrored(codes_of_queries), partial(iter, both.blocks), both.bytes, both.active)
         )
     return found
-
-
-def _tensor(rows: Dense) -> Any:
-    return Vectors.of_array(rows).chunks[0]
 
 
 def _arrays(documents: Vectors) -> Iterator[Dense]:

@@ -14,9 +14,8 @@ from rich.console import Console
 from sae_lens import SAE
 
 from sae_lens_abstopk.embeddings.code_rows import code_rows
-from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written
-from sae_lens_abstopk.embeddings.run_work import run_work
-from sae_lens_abstopk.embeddings.vector_rows import open_vector_rows
+from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written, run_work
+from sae_lens_abstopk.embeddings.row_files import open_vector_rows
 from sae_lens_abstopk.evaluation.results.facts import config_facts
 from sae_lens_abstopk.model.model_spec import require_device, resolve_device
 from sae_lens_abstopk.saes.loading import Source, load_sae, origin_of
@@ -78,7 +77,7 @@ def encode_work(
     device: str,
     cached_for: Console | None = None,
 ) -> Work:
-    """Load all that encoding needs, and check it; ``cached_for`` as in :func:`~.vector_rows.open_vector_rows`."""
+    """Load all that encoding needs, and check it; ``cached_for`` as in :func:`~.row_files.open_vector_rows`."""
     loaded = sae_on(sae, device)
     code_rows(loaded, torch.zeros(1, loaded.cfg.d_in))  # raises for other architectures
     found = open_vector_rows(data, model_name=model_name, device=device, cached_for=cached_for)

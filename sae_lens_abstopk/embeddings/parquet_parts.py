@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.console import Console
 
 from sae_lens_abstopk.embeddings.row_files import RowFile
-from sae_lens_abstopk.system.errors import ConfigError, require_distinct, require_range
-from sae_lens_abstopk.system.files import whole_file
+from sae_lens_abstopk.system.errors import ConfigError, require_distinct, require_one, require_range
+from sae_lens_abstopk.system.files import require_new, require_no_file, whole_file
 from sae_lens_abstopk.system.provenance import __version__
-from sae_lens_abstopk.system.terminal import PassProgress
+from sae_lens_abstopk.system.terminal import PassProgress, passes_bar
 
 RECORD = b"sae_lens_abstopk"
 """Key of the schema's metadata under which a file says what it is, as JSON."""
@@ -101,22 +102,6 @@ def write_rows(work: Work, rows: range, path: Path, on_progress: PassProgress | 
     return n_empty
 
 
-def write_file(work: Work, path: Path, on_progress: PassProgress | None = None) -> Written:
-    """Compute all rows into one new file."""
-    n_rows = work.rows.n_rows
-    n_empty = write_rows(work, range(n_rows), path, on_progress)
-    return Written(path, n_rows, path.stat().st_size, n_rows, n_empty)
-
-
-def write_shard(work: Work, shard: Shard, folder: Path, on_progress: PassProgress | None = None) -> Written:
-    """Compute one share into its file in ``folder``, unless it is there."""
-    rows, path = shard.rows(work.rows.n_rows), folder / shard.file_name
-    made, n_empty = bool(missing_parts(work, [shard], folder)), 0
-    if made:
-        n_empty = write_rows(work, rows, path, on_progress)
-    return Written(path, len(rows), path.stat().st_size, made * len(rows), n_empty)
-
-
 def missing_parts(work: Work, shards: list[Shard], folder: Path) -> list[Shard]:
     """
     Return the shards whose file is not yet in ``folder``, which is made.
@@ -168,3 +153,46 @@ def _count_empty(block: pa.Array) -> int:
 def _same_output(there: pa.Schema, wanted: pa.Schema) -> bool:
     records = [{**record_of(schema), "version": None} for schema in (there, wanted)]
     return records[0] == records[1] and there.equals(wanted)
+
+
+def run_work(
+    title: str,
+    make: Callable[[], Work],
+    out: Path,
+    *,
+    shard: Shard | None,
+    ray_workers: int | None,
+    console: Console | None,
+) -> Written:
+    """
+    Write the result of work to a new file, or its parts to a folder.
+
+    ``make`` loads models and opens the rows; it is called again on each worker of Ray. ``out`` is a new .parquet file,
+    or with ``shard`` or ``ray_workers`` a folder.
+
+    Raises:
+        ConfigError: before anything is computed, if ``make`` raises or ``out`` cannot be used.
+    """
+    console = console or Console(quiet=True)
+    require_one({"--shard": shard, "--ray": ray_workers}, or_none=True)
+    if shard is None and ray_workers is None:
+        require_new(out, ".parquet")
+    else:
+        require_no_file(out)
+    if ray_workers is not None:
+        from sae_lens_abstopk.embeddings.ray_jobs import run_on_ray
+
+        written = run_on_ray(title, make, out, n_workers=ray_workers, console=console)
+    else:
+        work = make()
+        rows, path, is_there = range(work.rows.n_rows), out, False
+        if shard is not None:
+            rows, path = shard.rows(work.rows.n_rows), out / shard.file_name
+            is_there = not missing_parts(work, [shard], out)
+        with passes_bar(console, title) as on_progress:
+            n_empty = 0 if is_there else write_rows(work, rows, path, on_progress)
+        written = Written(path, len(rows), path.stat().st_size, 0 if is_there else len(rows), n_empty)
+    if written.n_empty:
+        share = f"{written.n_empty:,} of {written.n_made:,}"
+        console.print(f"{share} texts are empty; they were embedded like any text", style="dim")
+    return written

@@ -14,7 +14,7 @@ from rich.console import Console
 from sae_lens_abstopk.embeddings.ranking_metrics import Relevant
 from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
 from sae_lens_abstopk.evaluation.tasks.task_rows import ENDINGS, column, file_rows
-from sae_lens_abstopk.system.errors import ConfigError, require_distinct, require_same_width
+from sae_lens_abstopk.system.errors import ConfigError, require_distinct, require_given, require_same_width
 from sae_lens_abstopk.text.documents import open_dataset
 from sae_lens_abstopk.vectors.embedding import embedded_texts, require_sentence_transformers
 from sae_lens_abstopk.vectors.texts import Texts, open_texts
@@ -148,24 +148,15 @@ def _relevant(
     found: dict[int, dict[int, float]] = {}
     unknown = 0
     for number, row in enumerate(rows):
-        judged = _judgement(row, f"{where}, row {number}")
-        query, document = queries.get(judged[QUERY]), documents.get(judged[DOCUMENT])
+        asked, answer, score = (column(row, name, f"{where}, row {number}") for name in (QUERY, DOCUMENT, SCORE))
+        try:
+            score = float(score)
+        except ValueError:
+            raise ConfigError(f"{where}, row {number}: the score {score!r} is not a number.") from None
+        query, document = queries.get(str(asked)), documents.get(str(answer))
         if query is None or document is None:
             unknown += 1
-            continue
-        if judged[SCORE] > 0:
-            found.setdefault(query, {})[document] = judged[SCORE]
-    if not found:
-        raise ConfigError(
-            f"{where}: no query has a relevant document: {unknown:,} judgements are of ids that are in no column {ID}, "
-            "and no other score is above 0."
-        )
-    return found, unknown
-
-
-def _judgement(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    query, document, score = (column(row, name, where) for name in (QUERY, DOCUMENT, SCORE))
-    try:
-        return {QUERY: str(query), DOCUMENT: str(document), SCORE: float(score)}
-    except ValueError:
-        raise ConfigError(f"{where}: the score {score!r} is not a number.") from None
+        elif score > 0:
+            found.setdefault(query, {})[document] = score
+    remedy = f"{unknown:,} judgements are of ids that are in no column {ID}, and no other score is above 0"
+    return require_given(f"{where}: a relevant document of any query", found, remedy), unknown

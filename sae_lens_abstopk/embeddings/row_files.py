@@ -1,22 +1,26 @@
-"""Rows of files in order, a block at a time: arrays, Parquet and data sets, none of them read into memory."""
+"""Rows of files in order, a block at a time, none of them read into memory: as tables, and as vectors."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
 from jaxtyping import Float
+from rich.console import Console
 from torch import Tensor
 
+from sae_lens_abstopk.model.model_spec import require_device, resolve_device
 from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_given
 from sae_lens_abstopk.text.documents import open_dataset, text_errors
 from sae_lens_abstopk.text.text_files import local_files, was_saved
+from sae_lens_abstopk.vectors.embedding import Embedder, embedded
+from sae_lens_abstopk.vectors.texts import require_text_column
 from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorSpec
-from sae_lens_abstopk.vectors.vectors import Vectors, only_column_of_vectors, open_vectors
+from sae_lens_abstopk.vectors.vectors import Vectors, only_column_of_vectors, open_vectors, rows_of_arrow
 
 # rows read, computed and written at a time
 ROW_BLOCK = 8192
@@ -35,6 +39,9 @@ class RowFile:
     read: Callable[[range, list[str]], Iterator[pa.Table]]
     """Yield tables of at most ``ROW_BLOCK`` rows which together are consecutive rows, with some columns."""
 
+    def __post_init__(self) -> None:
+        require_given(f"a row of {self.name}", self.n_rows, "give a file that is not empty")
+
     def require_columns(self, columns: Sequence[str]) -> None:
         """Raise a :class:`ConfigError` if a column is missing."""
         for column in columns:
@@ -46,12 +53,6 @@ class RowFile:
             return only_column_of_vectors(self.schema, self.name)
         self.require_columns([column])
         return column
-
-
-class _RowGroup(NamedTuple):
-    file: str
-    number: int
-    n_rows: int
 
 
 def open_rows(spec: VectorSpec) -> RowFile:
@@ -69,17 +70,17 @@ def open_rows(spec: VectorSpec) -> RowFile:
         if all(file.endswith(".parquet") for file in files):
             return _rows_of_parquet(spec.dataset_path, files)
     table = open_dataset(str(path), name=spec.dataset_name, split=spec.split, streaming=False)
-    return _not_empty(RowFile(f"dataset_path={spec.dataset_path!r}", *_opened(cast(Dataset, table))))
+    return _rows_of_dataset(cast(Dataset, table), f"dataset_path={spec.dataset_path!r}")
 
 
 def rows_of_vectors(vectors: Vectors) -> RowFile:
     """View open vectors as rows: the column ``VECTOR``, and the other columns of their data set."""
-    others = None if vectors.table is None else _opened(vectors.table)
-    fields = [field for field in (others[0] if others else []) if field.name != VECTOR]
+    others = None if vectors.table is None else _rows_of_dataset(vectors.table, vectors.name)
+    fields = [field for field in (others.schema if others else []) if field.name != VECTOR]
 
     def read(rows: range, columns: list[str]) -> Iterator[pa.Table]:
         besides = [column for column in columns if column != VECTOR]
-        tables = others[2](rows, besides) if others and besides else None
+        tables = others.read(rows, besides) if others and besides else None
         for start in range(rows.start, rows.stop, ROW_BLOCK):
             found = vectors.rows(torch.arange(start, min(start + ROW_BLOCK, rows.stop)))
             table = pa.table({VECTOR: lists_of(found)}) if tables is None else next(tables)
@@ -97,8 +98,7 @@ def lists_of(rows: Float[Tensor, "n d_in"], kind: pa.DataType | None = None) -> 
     )
 
 
-def _opened(table: Dataset) -> tuple[pa.Schema, int, Callable[[range, list[str]], Iterator[pa.Table]]]:
-    """Return schema, number of rows and reader of a data set."""
+def _rows_of_dataset(table: Dataset, name: str) -> RowFile:
     arrow: Any = table.with_format("arrow")
 
     def read(rows: range, columns: list[str]) -> Iterator[pa.Table]:
@@ -106,18 +106,18 @@ def _opened(table: Dataset) -> tuple[pa.Schema, int, Callable[[range, list[str]]
         for start in range(rows.start, rows.stop, ROW_BLOCK):
             yield selected[start : min(start + ROW_BLOCK, rows.stop)]
 
-    return table.data.schema, len(table), read
+    return RowFile(name, table.data.schema, len(table), read)
 
 
 def _rows_of_parquet(path: str, files: list[str]) -> RowFile:
     """Open Parquet files without the copy that datasets would make of them."""
-    groups: list[_RowGroup] = []
+    groups: list[tuple[str, int, int]] = []  # file, number of the row group, rows
     schema: pa.Schema | None = None
     with text_errors(path):
         for file in files:
             with pq.ParquetFile(file) as opened:
                 sizes = [opened.metadata.row_group(i).num_rows for i in range(opened.num_row_groups)]
-                groups += [_RowGroup(file, i, n) for i, n in enumerate(sizes)]
+                groups += [(file, i, n) for i, n in enumerate(sizes)]
                 if schema is not None and not schema.equals(opened.schema_arrow):
                     raise ConfigError(f"dataset_path={path!r}: {file} has other columns than {files[0]}.")
                 schema = schema or opened.schema_arrow
@@ -136,9 +136,49 @@ def _rows_of_parquet(path: str, files: list[str]) -> RowFile:
                     at += len(batch)
 
     assert schema is not None
-    return _not_empty(RowFile(f"dataset_path={path!r}", schema, sum(group.n_rows for group in groups), read))
+    return RowFile(f"dataset_path={path!r}", schema, sum(n for _, _, n in groups), read)
 
 
-def _not_empty(rows: RowFile) -> RowFile:
-    require_given(f"a row of {rows.name}", rows.n_rows, "give a file that is not empty")
-    return rows
+@dataclass(frozen=True)
+class VectorRows:
+    """Rows of a file, and how the vectors come from one of its columns."""
+
+    rows: RowFile
+    column: str
+    d_in: int
+    vectors: Callable[[pa.Array, int], Float[Tensor, "n d_in"]]
+    """Convert a block of the column to float32; the number of its first row is for errors."""
+
+
+def open_vector_rows(
+    data: VectorSpec, *, model_name: str | None = None, device: str = "auto", cached_for: Console | None = None
+) -> VectorRows:
+    """
+    Open vectors, or with ``model_name`` texts, which are embedded block by block as they are read.
+
+    With ``cached_for``, all texts are embedded now, through the cache, which is shown on this console.
+
+    Raises:
+        ConfigError: the data, the column or the model is missing or cannot be used.
+    """
+    if model_name is None:
+        return _of_vectors(open_rows(data), data.column_name)
+    device = resolve_device("device", device)
+    require_device("device", device)
+    if cached_for is not None:
+        vectors = embedded(data, model_name, device=device, console=cached_for)
+        return _of_vectors(rows_of_vectors(vectors), VECTOR)
+    rows = open_rows(data)
+    require_text_column(rows.schema, data.column_name, rows.name)
+    embed = Embedder(model_name, device=device)
+    return VectorRows(
+        rows, data.column_name, embed.d_in, lambda texts, _: embed([text or "" for text in texts.to_pylist()])
+    )
+
+
+def _of_vectors(rows: RowFile, named: str) -> VectorRows:
+    column = rows.vector_column(named)
+    name = f"column {column!r} of {rows.name}"
+    first = next(rows.read(range(1), [column])).column(column).combine_chunks()
+    d_in = rows_of_arrow(first, name, 0).shape[1]
+    return VectorRows(rows, column, d_in, lambda block, start: rows_of_arrow(block, name, start).float())

@@ -1,7 +1,7 @@
 """Exact search by dot product: the best documents of each query, with one block of scores in memory."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,29 +15,18 @@ QUERIES, DOCUMENTS = 256, 16_384
 """Most queries and documents of one block of scores: 16 MiB of them."""
 
 
-class Ranking(NamedTuple):
-    """The best documents of each query, best first; of equal scores, the earlier document."""
-
-    documents: npt.NDArray[np.int64]
-    """Numbers of documents [queries, top]."""
-    scores: npt.NDArray[np.float32]
-    """Their scores [queries, top]."""
-
-
 def scores(queries: Matrix, documents: Matrix | csc_array) -> npt.NDArray[np.float32]:
     """Return the dot products [n_queries, n_documents] of queries [n_queries, d] and documents [n_documents, d]."""
     products: Any = queries @ documents.T
     return products if isinstance(products, np.ndarray) else products.toarray()
 
 
-def rank(queries: Matrix, documents: Matrix | Iterable[Matrix], *, top: int = TOP) -> Ranking:
+def rank(queries: Matrix, documents: Matrix | Iterable[Matrix], *, top: int = TOP) -> npt.NDArray[np.int64]:
     """
-    Return the ``top`` documents of each query by dot product, or all if there are fewer.
+    Return the numbers [n_queries, top] of the documents of largest dot product with each query, or of all if fewer.
 
-    Args:
-        queries: Rows [n_queries, d].
-        documents: Rows [n_documents, d], or consecutive blocks of them; either all dense or all sparse, as ``queries``.
-        top: Documents to keep.
+    The best come first; of equal ones, the earlier document. ``documents`` [n_documents, d], or consecutive blocks of
+    them, are dense or sparse as ``queries`` [n_queries, d] are.
     """
     parts = list(row_blocks(queries, QUERIES))
     best = [np.empty((n_rows(part), 0), dtype=np.int64) for part in parts]
@@ -51,7 +40,7 @@ def rank(queries: Matrix, documents: Matrix | Iterable[Matrix], *, top: int = TO
             best[index] = np.partition(keys, keys.shape[1] - kept, axis=1)[:, keys.shape[1] - kept :]
         first += n_rows(block)
     found = np.flip(np.sort(np.concatenate(best), axis=1), axis=1)
-    return Ranking(_LAST - (found & _LAST), _floats((found >> 32).astype(np.int32)))
+    return _LAST - (found & _LAST)
 
 
 def row_blocks(matrix: Matrix, size: int) -> Iterator[Matrix]:
@@ -77,8 +66,3 @@ def _keys(found: npt.NDArray[np.float32], first: int) -> npt.NDArray[np.int64]:
     keys <<= 32
     keys |= _LAST - np.arange(first, first + found.shape[1])
     return keys
-
-
-def _floats(ordered: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """Undo the order of :func:`_keys`."""
-    return np.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered).astype(np.int32).view(np.float32)

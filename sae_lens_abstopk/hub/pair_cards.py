@@ -8,7 +8,6 @@ from sae_lens_abstopk.hub.manifest import ConceptResult, NumberWithInterval, Pub
 from sae_lens_abstopk.pairs.concepts import CONCEPTS, ConceptRecord, ConceptResults
 from sae_lens_abstopk.pairs.pair_files import RESULTS, SAE_FOLDER
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
-from sae_lens_abstopk.pairs.pole_names import pole_names
 
 
 def pair_results_beside(folders: Mapping[str, Path]) -> dict[str, PublishedResults]:
@@ -46,7 +45,7 @@ def _published(pairs: PairResults, concepts: list[ConceptRecord]) -> PublishedRe
 
 def _axis(axis: AxisRecord) -> PublishedAxis:
     won = axis.win_rate and _number(axis.win_rate)
-    return PublishedAxis(axis.latent, *pole_names(axis), axis.share_active, axis.stability, won)
+    return PublishedAxis(axis.latent, *axis.pole_names(), axis.share_active, axis.stability, won)
 
 
 def _concept(concept: ConceptRecord) -> ConceptResult:

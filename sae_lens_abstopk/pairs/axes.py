@@ -15,15 +15,14 @@ from typing_extensions import override
 
 from sae_lens_abstopk.model.answer_vectors import Answer, Reading
 from sae_lens_abstopk.model.model_spec import resolve_device
-from sae_lens_abstopk.pairs.fit_axes import fit_axes
-from sae_lens_abstopk.pairs.fitting import require_sizes, require_width
+from sae_lens_abstopk.pairs.fitting import fit_axes, require_sizes, require_width
+from sae_lens_abstopk.pairs.page import write_views
 from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER, write_codes
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet, Turn
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_arrays, differences_of_texts
 from sae_lens_abstopk.pairs.split import components, held_out_rows
 from sae_lens_abstopk.pairs.tables import axes_table
-from sae_lens_abstopk.pairs.views import write_views
 from sae_lens_abstopk.system.errors import ConfigError, require_given, require_one
 from sae_lens_abstopk.system.files import require_empty
 from sae_lens_abstopk.system.shown import Facts, Shown
@@ -108,8 +107,7 @@ class PairAxes(Shown):
             vectors = TextVectors.of(
                 model, layer=layer, hook_name=hook_name, reading=reading, max_tokens=max_tokens, device=device
             )
-            if (width := vectors.width()) is not None:
-                require_width(d_sae, width)
+            require_width(d_sae, vectors.width())
             differences = differences_of_texts(pairs, vectors, test, console=console)
             origin = vectors.facts()
         differences.require_sound()
@@ -131,13 +129,13 @@ class PairAxes(Shown):
         Raises:
             ConfigError: the axes were fitted to arrays; take ``axes.sae.encode(a_vectors - b_vectors)``.
         """
-        if self.vectors is None:
-            raise ConfigError("these axes were fitted to arrays: use axes.sae.encode(vectors of A - vectors of B).")
+        remedy = "use axes.sae.encode(vectors of A - vectors of B)"
+        vectors = require_given("the model of axes that were fitted to arrays", self.vectors, remedy)
         if not len(a) == len(b) == len(a if prompts is None else prompts):
             raise ConfigError(f"a has {len(a)} texts and b {len(b)}; give as many of each, and as many prompts.")
         before = [(("user", each),) if isinstance(each, str) else each for each in prompts or [()] * len(a)]
         answers = [Answer(turns, text) for side in (a, b) for turns, text in zip(before, side, strict=True)]
-        found = self.vectors.read(answers).rows(torch.arange(len(answers)))
+        found = vectors.read(answers).rows(torch.arange(len(answers)))
         return self.sae.encode((found[: len(a)] - found[len(a) :]).to(self.sae.W_enc))
 
     def direction(self, axis: int) -> Float[torch.Tensor, " d_in"]:

@@ -1,7 +1,6 @@
 """Test whether groups of pairs, such as annotators, disagree about an axis."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -10,32 +9,22 @@ from scipy.sparse import csr_array
 from scipy.stats import chi2
 
 from sae_lens_abstopk.evaluation.results.bootstrap import ratio_estimates
-from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.effects import false_discovery
-from sae_lens_abstopk.pairs.preferences import Preferences
-from sae_lens_abstopk.pairs.win_rates import RESAMPLES
+from sae_lens_abstopk.pairs.pair_results import DisagreementRecord
+from sae_lens_abstopk.pairs.preferences import RESAMPLES, Preferences
 
 FEWEST_COMPONENTS = 20
 """A group with fewer components on which the axis is active is left out."""
 
 
-class Disagreement(NamedTuple):
-    """Test of one axis: equal win rates in all groups."""
-
-    p: float
-    """NaN, as is ``q``, where fewer than two groups have enough pairs."""
-    q: float
-    """Benjamini-Hochberg over the axes."""
-    groups: tuple[str, str] | None
-    """The groups of the lowest and of the highest win rate."""
-    win_rates: tuple[Interval, Interval] | None
-    """Win rates in ``groups``."""
-
-
 def disagreements(
     pairs: Preferences, groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[Disagreement]:
-    """Test for each axis whether groups prefer it equally often; ``groups`` [n] are those of ``pairs``."""
+) -> list[DisagreementRecord | None]:
+    """
+    Test for each axis whether groups prefer it equally often; ``groups`` [n] are those of ``pairs``.
+
+    None where fewer than two groups have enough pairs. Records name the groups of the lowest and highest win rate.
+    """
     names, of_pair = np.unique(np.asarray(groups), return_inverse=True)
     components = np.unique(pairs.components, return_inverse=True)[1]
     p = np.full(pairs.codes.shape[1], np.nan)
@@ -53,12 +42,16 @@ def disagreements(
     active = np.stack([(pairs.codes[:, axis] != 0) & (of_pair == group) for axis, group in columns] or [of_pair < 0], 1)
     won = active & (pairs.codes[:, [axis for axis, _ in columns] or [0]] > 0)
     rates = iter(ratio_estimates(won, active, groups=components.tolist(), resamples=resamples, seed=seed))
-    found = []
-    for axis, q in enumerate(false_discovery(p)):
-        pair = extremes.get(axis)
-        named = pair and (str(names[pair[0]]), str(names[pair[1]]))
-        found.append(Disagreement(float(p[axis]), float(q), named, pair and (next(rates), next(rates))))
-    return found
+    return [
+        DisagreementRecord(
+            q=q,
+            groups=(str(names[extremes[axis][0]]), str(names[extremes[axis][1]])),
+            win_rates=(next(rates), next(rates)),
+        )
+        if axis in extremes
+        else None
+        for axis, q in enumerate(false_discovery(p).tolist())
+    ]
 
 
 def homogeneity_p(won: Bool[np.ndarray, " n"], group: Int[np.ndarray, " n"], component: Int[np.ndarray, " n"]) -> float:

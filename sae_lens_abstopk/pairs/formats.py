@@ -2,29 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from sae_lens_abstopk.pairs.pair_set import PairColumns
 from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_distinct
 
-
-class Format(NamedTuple):
-    """Columns of the two texts, in lower case."""
-
-    a: str
-    b: str
-    chosen_first: bool = False
-    """Whether the text in ``a`` was always preferred."""
-
-
 FORMATS = (
-    Format("chosen", "rejected", chosen_first=True),  # TRL
-    Format("response_a", "response_b"),  # What's In My Human Feedback?
-    Format("output_1", "output_2"),  # AlpacaEval
-    Format("conversation_a", "conversation_b"),  # Chatbot Arena
-    Format("a", "b"),
+    PairColumns("chosen", "rejected", chosen_first=True),  # TRL
+    PairColumns("response_a", "response_b"),  # What's In My Human Feedback?
+    PairColumns("output_1", "output_2"),  # AlpacaEval
+    PairColumns("conversation_a", "conversation_b"),  # Chatbot Arena
+    PairColumns("a", "b"),
 )
-"""Recognised formats; the first whose columns are there is taken."""
+"""Recognised formats, in lower case; the first whose columns are there is taken."""
 LABELS = ("label", "preference", "winner")
 PROMPTS = ("prompt", "instruction", "conversations")  # the last in ShareGPT's format
 KEYS = ("a", "b", "chosen", "rejected", "label", "prompt", "group")
@@ -84,13 +73,17 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], where: str) -> 
 
 def _recognised(names: Sequence[str], where: str) -> PairColumns:
     by_lower = {name.lower(): name for name in reversed(names)}
-    for a, b, chosen_first in FORMATS:
-        if a in by_lower and b in by_lower:
-            label = next((by_lower[each] for each in LABELS if each in by_lower and not chosen_first), None)
-            prompt = next((by_lower[each] for each in PROMPTS if each in by_lower), None)
-            return PairColumns(by_lower[a], by_lower[b], label, prompt, chosen_first=chosen_first)
+    for each in FORMATS:
+        if each.a in by_lower and each.b in by_lower:
+            label = None if each.chosen_first else _first(LABELS, by_lower)
+            a, b, prompt = by_lower[each.a], by_lower[each.b], _first(PROMPTS, by_lower)
+            return replace(each, a=a, b=b, label=label, prompt=prompt)
     known = ", ".join(f"{each.a} and {each.b}" for each in FORMATS)
     raise ConfigError(
         f"{where}: no pairs are recognised among its columns {', '.join(names)}; known are {known}. For others, set "
         f"columns: {WAYS}"
     )
+
+
+def _first(names: Sequence[str], by_lower: Mapping[str, str]) -> str | None:
+    return next((by_lower[name] for name in names if name in by_lower), None)

@@ -22,12 +22,8 @@ CHARACTERS = 600
 
 def excerpts(fitted: Fitted, most: int) -> dict[int, Sides]:
     """Return excerpts of the strongest pairs of the first axes of the table, at most so many; of active ones only."""
-    found = {}
-    for axis in ordered(fitted.results.axes)[:most]:
-        sides = _sides(axis, fitted.pairs, fitted.codes)
-        if sides.negative:
-            found[axis.latent] = sides
-    return found
+    of_axes = {axis.latent: _sides(axis, fitted.pairs, fitted.codes) for axis in ordered(fitted.results.axes)[:most]}
+    return {latent: sides for latent, sides in of_axes.items() if sides.negative}
 
 
 def label_axes(

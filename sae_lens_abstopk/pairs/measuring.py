@@ -1,6 +1,6 @@
 """Codes of differences, and how well SAEs reconstruct those that are held out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,8 +67,8 @@ def errors_of(sae: SAE[Any], differences: Differences, rows: Int[Tensor, " n"]) 
     whole: list[np.ndarray] = []
     even: list[np.ndarray] = []
     energy: list[np.ndarray] = []
-    for block in _blocks(differences, rows):
-        x = block.to(device)
+    for part in rows.split(ROWS):
+        x = differences.rows(part).to(device)
         codes = sae.encode(torch.cat([x, -x]))
         error, back = (sae.decode(codes) - torch.cat([x, -x])).chunk(2)
         whole.append(_squared_norm(error) / 2 + _squared_norm(back) / 2)
@@ -77,11 +77,6 @@ def errors_of(sae: SAE[Any], differences: Differences, rows: Int[Tensor, " n"]) 
         active += int((codes != 0).sum())
     parts = (np.concatenate(each) for each in (whole, even, energy))
     return Errors(*parts, l0=active / (2 * len(rows)))
-
-
-def _blocks(differences: Differences, rows: Int[Tensor, " n"]) -> Iterator[Float[Tensor, "b d_in"]]:
-    for part in rows.split(ROWS):
-        yield differences.rows(part)
 
 
 def _squared_norm(rows: Float[Tensor, "n d_in"]) -> Float[np.ndarray, " n"]:

@@ -1,7 +1,7 @@
 """
-The page of the axes of a set of pairs: one file that opens from disk and loads nothing.
+The results of a fit in its folder, among them the page: one file that opens from disk and loads nothing.
 
-It has the frame of the explorer. Its data are JSON inside the page; its scripts put texts only into
+The page has the frame of the explorer. Its data are JSON inside the page; its scripts put texts only into
 text nodes.
 """
 
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from sae_lens_abstopk.evaluation.figures.style import paper_style
 from sae_lens_abstopk.evaluation.results.records import Interval
-from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER
+from sae_lens_abstopk.pairs.pair_figure import effects_figure
+from sae_lens_abstopk.pairs.pair_files import AXES, RESULTS, SAE_FOLDER
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, DisagreementRecord, PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
-from sae_lens_abstopk.pairs.pole_names import pole_names
 from sae_lens_abstopk.pairs.word_difference import differing_words
+from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.system.pages import short, write_one_file
 
 EXAMPLES = 20
@@ -26,6 +28,16 @@ CHARACTERS = 4000
 ALL_CHARACTERS = 12_000_000
 """Most characters of all texts; with many axes, each text gets fewer."""
 _SCRIPTS = ("axis.js", "axes.js")
+
+
+def write_views(folder: Path, results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> Path:
+    """Write ``pairs.json``, ``axes.csv``, the page, and with preferences ``effects.svg``; return the page."""
+    write_whole(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
+    write_whole(folder / AXES, results.csv())
+    if results.preference is not None:
+        with paper_style():
+            effects_figure(results).savefig(folder / "effects.svg", metadata={"Date": None})
+    return write_page(results, pairs, codes, folder)
 
 
 def write_page(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"], folder: Path) -> Path:
@@ -87,7 +99,7 @@ def _axis(axis: AxisRecord) -> dict[str, Any]:
     return {
         "latent": axis.latent,
         "scale": short(axis.scale),
-        "names": pole_names(axis),
+        "names": axis.pole_names(),
         "relation": axis.label and axis.label.relation,
         "words": [axis.words_positive, axis.words_negative],
         "stability": short(axis.stability),

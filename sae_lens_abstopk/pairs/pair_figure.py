@@ -4,7 +4,6 @@ from matplotlib.figure import Figure
 
 from sae_lens_abstopk.evaluation.figures.style import GREY, PANEL_WIDTH, POLE_COLOURS, legend_below, panel
 from sae_lens_abstopk.pairs.pair_results import PairResults
-from sae_lens_abstopk.pairs.pole_names import pole_names
 from sae_lens_abstopk.system.errors import require_given
 
 _ROW, _FRAME = 0.17, 0.6  # inches
@@ -42,7 +41,7 @@ def effects_figure(results: PairResults) -> Figure:
         ("s", "none", "mostly surface"),
     ):
         axes.plot([], [], marker, color=GREY, markerfacecolor=fill, label=label)
-    names = [pole_names(axis) for axis, _, _ in measured]
+    names = [axis.pole_names() for axis, _, _ in measured]
     axes.axvline(0, color=GREY, linewidth=0.6, zorder=0)
     axes.set_ylim(-0.6, len(measured) - 0.4)
     axes.set_yticks(range(len(measured)), [negative for _, negative in names])

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.reading import read_pairs
 from sae_lens_abstopk.system.errors import ConfigError, require_given, require_range
-from sae_lens_abstopk.system.files import files_sha256, reading, whole_file, write_whole
+from sae_lens_abstopk.system.files import files_sha256, reading, whole_file
 
 RESULTS, AXES, CODES, SAE_FOLDER = "pairs.json", "axes.csv", "codes.parquet", "sae"
 _ORIGIN = b"pairs"
@@ -27,12 +27,6 @@ class Fitted(NamedTuple):
     codes: Float[np.ndarray, "n F"]
     """Positive where A has more of the positive pole."""
     results: PairResults
-
-
-def write_results(folder: Path, results: PairResults) -> None:
-    """Write ``pairs.json`` and ``axes.csv``."""
-    write_whole(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
-    write_whole(folder / AXES, results.csv())
 
 
 def write_codes(folder: Path, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> None:
@@ -72,9 +66,11 @@ def read_fit(folder: Path) -> Fitted:
     if "sha256" in source and path.exists() and files_sha256(path) != source["sha256"]:
         raise ConfigError(f"{path} has changed since {folder} was written; fit the pairs again.")
     columns = {key: each for key, each in origin["columns"].items() if each is not None}
+    if columns.pop("chosen_first"):
+        columns["chosen"], columns["rejected"] = columns.pop("a"), columns.pop("b")
     pairs = read_pairs(
         source["dataset_path"],
-        columns=_as_named(columns),
+        columns=columns,
         name=source.get("dataset_name"),
         split=source["split"],
         seed=results.seed,
@@ -87,12 +83,6 @@ def read_fit(folder: Path) -> Fitted:
     rows = np.arange(len(pairs)).repeat(np.diff(indices.offsets))
     codes[rows, indices.flatten()] = values.flatten()
     return Fitted(pairs, codes, results)
-
-
-def _as_named(columns: dict[str, Any]) -> dict[str, str]:
-    """Return recorded columns with the keys of :func:`~.reading.read_pairs`."""
-    keys = {"a": "chosen", "b": "rejected"} if columns.pop("chosen_first") else {}
-    return {keys.get(key, key): str(column) for key, column in columns.items()}
 
 
 def pairs_of_axis(

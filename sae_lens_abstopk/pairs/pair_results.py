@@ -10,6 +10,10 @@ from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
 from sae_lens_abstopk.evaluation.results.records import Interval, Number, OriginRecord, Record
 
 FALSE_DISCOVERIES = 0.05
+WORDS = 3
+"""Words in the name of a pole."""
+NAMELESS = "no telling words"
+INTERVAL_COLUMNS = {"": "value", "_low": "low", "_high": "high"}
 
 
 class FitRecord(Record):
@@ -78,6 +82,17 @@ class AxisRecord(Record):
     examples_negative: list[int]
     label: LabelRecord | None = Field(default=None, description="Only after `abstopk pairs label`.")
 
+    def pole_names(self) -> tuple[str, str]:
+        """Name the positive and the negative pole: by labels, or first words, or else by the surface feature."""
+        if self.label:
+            return self.label.positive or NAMELESS, self.label.negative or NAMELESS
+        amounts = ("more", "less") if self.mostly is None or self.surface[self.mostly] > 0 else ("less", "more")
+        positive, negative = (
+            " · ".join(words[:WORDS]) or (f"{amount} {self.mostly}" if self.mostly else NAMELESS)
+            for words, amount in zip((self.words_positive, self.words_negative), amounts, strict=True)
+        )
+        return positive, negative
+
 
 class PairResults(OriginRecord):
     """The axes of a set of pairs, with the measurements of a fit."""
@@ -103,30 +118,21 @@ class PairResults(OriginRecord):
 
     def csv(self) -> str:
         """Return one line an axis."""
-        written = io.StringIO()
-        lines = csv.writer(written, lineterminator="\n")
-        measured = [f"{name}{end}" for name in ("win_rate", "effect", "effect_train") for end in ("", "_low", "_high")]
-        features = list(self.axes[0].surface) if self.axes else []
-        lines.writerow(
-            [
-                *("latent", "stability", "share_active", "words_positive", "words_negative", "mostly"),
-                *(*measured, "q", "confirmed", "disagreement_q", *features),
-                *("label_positive", "label_negative", "relation"),
-            ]
-        )
+        rows = []
         for axis in self.axes:
-            found = (getattr(axis, name) for name in ("win_rate", "effect", "effect_train"))
-            numbers = [
-                number for each in found for number in ((each.value, each.low, each.high) if each else [None] * 3)
-            ]
-            words = (" ".join(axis.words_positive), " ".join(axis.words_negative))
+            row = {key: getattr(axis, key) for key in ("latent", "stability", "share_active")}
+            row |= {f"words_{pole}": " ".join(getattr(axis, f"words_{pole}")) for pole in ("positive", "negative")}
+            row["mostly"] = axis.mostly
+            for name in ("win_rate", "effect", "effect_train"):
+                found = getattr(axis, name)
+                row |= {f"{name}{end}": found and getattr(found, key) for end, key in INTERVAL_COLUMNS.items()}
+            row |= {"q": axis.q, "confirmed": axis.confirmed}
+            row["disagreement_q"] = axis.disagreement and axis.disagreement.q
             label = axis.label
-            named = (label.positive, label.negative, label.relation) if label else [None] * 3
-            lines.writerow(
-                [
-                    *(axis.latent, axis.stability, axis.share_active, *words, axis.mostly),
-                    *(*numbers, axis.q, axis.confirmed, axis.disagreement and axis.disagreement.q),
-                    *(*(axis.surface[name] for name in features), *named),
-                ]
-            )
+            row |= axis.surface | {f"label_{pole}": label and getattr(label, pole) for pole in ("positive", "negative")}
+            rows.append(row | {"relation": label and label.relation})
+        written = io.StringIO()
+        table = csv.DictWriter(written, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
         return written.getvalue()

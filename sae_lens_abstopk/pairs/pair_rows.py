@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -89,26 +90,19 @@ def row_writer(path: Path, ending: str, dataset: Dataset) -> Iterator[Write]:
             yield lambda rows: file.writelines(_line(row) for row in rows)
         else:
             file.write("[")
-            yield _array_writer(file)
+            before = chain(["\n"], repeat(",\n"))
+            yield lambda rows: file.writelines(next(before) + _json(values_of(row)) for row in rows)
             file.write("\n]\n")
 
 
 def _line(row: Row) -> str:
     if isinstance(row, str):
         return row if row.endswith("\n") else f"{row}\n"
-    return json.dumps(row, ensure_ascii=False, default=_plain) + "\n"
+    return f"{_json(row)}\n"
 
 
-def _array_writer(file: io.TextIOBase) -> Write:
-    before = "\n"
-
-    def write(rows: Sequence[Row]) -> None:
-        nonlocal before
-        for row in rows:
-            file.write(before + json.dumps(values_of(row), ensure_ascii=False, default=_plain))
-            before = ",\n"
-
-    return write
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, default=_plain)
 
 
 def _plain(value: Any) -> str:

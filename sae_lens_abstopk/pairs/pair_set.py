@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -58,12 +58,8 @@ class RowNames(Sequence[str]):
     def __len__(self) -> int:
         return self.n
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
     @override
-    def __getitem__(self, row: int | slice) -> str | list[str]:
+    def __getitem__(self, row: Any) -> Any:
         found = range(self.n)[row]
         return [self[each] for each in found] if isinstance(found, range) else f"row {found} of {self.side}"
 

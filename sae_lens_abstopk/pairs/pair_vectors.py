@@ -3,12 +3,12 @@
 import hashlib
 import importlib.util
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from datasets import Dataset
 from jaxtyping import Bool, Int
@@ -140,17 +140,16 @@ def differences_of_texts(
     pairs: PairSet, vectors: TextVectors, held_out: Bool[np.ndarray, " n"], *, unit: bool = False, console: Console
 ) -> Differences:
     """Read each distinct text of ``pairs`` once, and return the differences A - B."""
+    prompts = [()] * len(pairs) if vectors.hook_name is None else pairs.prompts
     numbers: dict[Answer, int] = {}
-    with_prompt = vectors.hook_name is not None
-    a, b = (
-        _numbers(
-            [Answer(turns if with_prompt else (), text) for turns, text in zip(pairs.prompts, side, strict=True)],
-            numbers,
-        )
-        for side in (pairs.a, pairs.b)
-    )
+
+    def numbered(texts: Sequence[str]) -> Int[np.ndarray, " n"]:
+        answers = map(Answer, prompts, texts)
+        return np.array([numbers.setdefault(answer, len(numbers)) for answer in answers], dtype=np.int64)
+
+    a, b = numbered(pairs.a), numbered(pairs.b)
     found = vectors.read(list(numbers), console=console)
-    return replace(_differences(pairs.name, found, a, b, held_out), unit=unit)
+    return _differences(pairs.name, found, a, b, held_out, unit=unit)
 
 
 def differences_of_arrays(
@@ -160,13 +159,9 @@ def differences_of_arrays(
     held_out: Bool[np.ndarray, " n"],
 ) -> Differences:
     """
-    Return the differences of the rows of two arrays.
+    Return the differences of two arrays, the vectors of the first and of the second texts of all rows.
 
-    Args:
-        arrays: Vectors of the first and of the second texts of all rows.
-        rows: Rows that are pairs.
-        swapped: Which pairs have the second text as A.
-        held_out: Which pairs are held out.
+    ``rows`` are the numbers of the rows that are pairs; of ``swapped`` ones, the second text is A.
 
     Raises:
         ConfigError: the arrays differ in shape, or lack rows.
@@ -187,7 +182,13 @@ def differences_of_arrays(
 
 
 def _differences(
-    name: str, vectors: Vectors, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], held_out: npt.NDArray[np.bool_]
+    name: str,
+    vectors: Vectors,
+    a: Int[np.ndarray, " n"],
+    b: Int[np.ndarray, " n"],
+    held_out: Bool[np.ndarray, " n"],
+    *,
+    unit: bool = False,
 ) -> Differences:
     return Differences(
         f"differences of {name}",
@@ -196,11 +197,8 @@ def _differences(
         a=torch.from_numpy(a),
         b=torch.from_numpy(b),
         held_out=torch.from_numpy(held_out),
+        unit=unit,
     )
-
-
-def _numbers(answers: list[Answer], numbers: dict[Answer, int]) -> npt.NDArray[np.int64]:
-    return np.array([numbers.setdefault(answer, len(numbers)) for answer in answers], dtype=np.int64)
 
 
 def _digest(answers: list[Answer]) -> str:

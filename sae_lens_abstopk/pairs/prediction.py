@@ -1,55 +1,41 @@
 """How well codes, vectors and lengths predict which text is preferred."""
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from sae_lens_abstopk.evaluation.results.bootstrap import Statistic, bootstrap
-from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.logistic import fit_cross_validated
-from sae_lens_abstopk.pairs.preferences import Preferences
-from sae_lens_abstopk.pairs.win_rates import RESAMPLES
+from sae_lens_abstopk.pairs.pair_results import PreferenceRecord
+from sae_lens_abstopk.pairs.preferences import RESAMPLES, Preferences
 
 MOST_PAIRS = 20_000
 """Pairs that are fitted, and pairs that are scored: evenly spaced ones where there are more."""
 
 
-class Prediction(NamedTuple):
-    """AUC of preferences on held-out pairs."""
-
-    auc_codes: Interval
-    """From the codes of all axes."""
-    auc_vector: Interval
-    """From all of the difference of the vectors."""
-    auc_length: Interval
-    """From the difference of the log lengths."""
-    share_kept: Interval
-    """(auc_codes - 1/2) / (auc_vector - 1/2): how much of what the vector knows the codes keep."""
-
-
 def predict_preferences(
     train: Preferences,
     held_out: Preferences,
-    differences: Float[np.ndarray, "N D"],
+    differences: Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n D"]],
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Prediction:
+) -> PreferenceRecord:
     """
     Fit logistic regressions without an intercept on ``train``, and measure them on ``held_out``.
 
-    ``differences`` are of all pairs, vectors of A minus B, and may be memory-mapped. Both parts have at least two
-    components. Intervals resample components.
+    ``differences`` returns rows of the vectors of A minus B, by their numbers among all pairs. Both parts have at least
+    two components. Intervals resample components.
     """
-    fitted, scored = train.evenly(MOST_PAIRS), held_out.evenly(MOST_PAIRS)
+    both = fitted, scored = train.evenly(MOST_PAIRS), held_out.evenly(MOST_PAIRS)
 
     def auc(of_train: np.ndarray, of_held_out: np.ndarray) -> Statistic:
         weights = fit_cross_validated(of_train, fitted.components)
         return turned_auroc(of_held_out @ weights)
 
     codes = auc(fitted.codes, scored.codes)
-    vector = auc(fitted.turned(differences), scored.turned(differences))
+    vector = auc(*(differences(each.rows).astype(np.float32) * each.signs.astype(np.float32)[:, None] for each in both))
     length = auc(fitted.log_length[:, None], scored.log_length[:, None])
 
     def kept(draws: np.ndarray) -> np.ndarray:
@@ -57,12 +43,12 @@ def predict_preferences(
         return np.divide(codes(draws) - 0.5, known, out=np.full(len(known), np.nan), where=known > 0)
 
     groups = scored.components.tolist()
-    return Prediction(
-        *(
-            bootstrap(statistic, len(scored), groups=groups, resamples=resamples, seed=seed)
-            for statistic in (codes, vector, length, kept)
-        )
-    )
+    statistics = {"auc_codes": codes, "auc_vector": vector, "auc_length": length, "share_kept": kept}
+    intervals = {
+        name: bootstrap(statistic, len(scored), groups=groups, resamples=resamples, seed=seed)
+        for name, statistic in statistics.items()
+    }
+    return PreferenceRecord(n_train=len(train), n_held_out=len(held_out), **intervals)
 
 
 def turned_auroc(margins: Float[np.ndarray, " n"]) -> Statistic:

@@ -6,6 +6,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
+from sae_lens_abstopk.evaluation.results.bootstrap import ratio_estimates
+from sae_lens_abstopk.evaluation.results.records import Interval
+
+RESAMPLES = 2000
+
 
 @dataclass(frozen=True, eq=False)
 class Preferences:
@@ -54,10 +59,6 @@ class Preferences:
         """Number of components."""
         return len(np.unique(self.components))
 
-    def turned(self, differences: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "n D"]:
-        """Turn ``differences``, A minus B, of all pairs; float32."""
-        return differences[self.rows].astype(np.float32) * self.signs.astype(np.float32)[:, None]
-
     def evenly(self, most: int) -> "Preferences":
         """Return at most ``most`` pairs, evenly spaced."""
         kept = np.arange(len(self)) if len(self) <= most else np.linspace(0, len(self) - 1, most).astype(int)
@@ -68,3 +69,8 @@ class Preferences:
         """Return the sums of ``values`` [n, columns] over each component."""
         unit = np.unique(self.components, return_inverse=True)[1]
         return csr_array((np.ones(len(unit)), (unit, np.arange(len(unit))))) @ values
+
+    def win_rates(self, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Interval]:
+        """Return for each axis how often the text with more of it won, among the pairs on which it is active."""
+        groups = self.components.tolist()
+        return ratio_estimates(self.codes > 0, self.codes != 0, groups=groups, resamples=resamples, seed=seed)

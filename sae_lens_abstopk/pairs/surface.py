@@ -6,7 +6,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -98,21 +97,13 @@ def surface_features(texts: Sequence[str]) -> Float[np.ndarray, "n features"]:
     return np.array(read).reshape(-1, len(FEATURES))[[rows[text] for text in texts]]
 
 
-class Surface(NamedTuple):
-    """How surface features go along with axes."""
-
-    correlations: Float[np.ndarray, "F features"]
-    """See :func:`surface_correlations`; NaN on fewer than ``FEWEST_PAIRS`` pairs, or without differences."""
-
-    def named(self, axis: int) -> list[tuple[str, float]]:
-        """Return the features that describe an axis, strongest first: above 0, its positive pole has more of it."""
-        found = [(name, float(rho)) for name, rho in zip(FEATURES, self.correlations[axis], strict=True)]
-        return sorted((each for each in found if abs(each[1]) >= NAMED), key=lambda each: -abs(each[1]))
-
-
-def surface_correlations(codes: Float[np.ndarray, "n F"], differences: Float[np.ndarray, "n features"]) -> Surface:
+def surface_correlations(
+    codes: Float[np.ndarray, "n F"], differences: Float[np.ndarray, "n features"]
+) -> Float[np.ndarray, "F features"]:
     """
     Correlate codes with differences of features, both of A minus B, on the pairs on which an axis is active.
+
+    NaN on fewer than ``FEWEST_PAIRS`` pairs, or without differences.
 
     This is Spearman's correlation with each pair counted in both orders, so it does not depend on which text is A. With
     signed ranks r(x) = sign(x) (rank of |x| - 1/2), it is sum r(z) r(d) / sqrt(sum r(z)^2 sum r(d)^2). Pairs with z = 0
@@ -125,7 +116,13 @@ def surface_correlations(codes: Float[np.ndarray, "n F"], differences: Float[np.
             of_code, of_features = _signed_ranks(code[rows]), _signed_ranks(differences[rows])
             scale = np.sqrt((of_code**2).sum() * (of_features**2).sum(0))
             found[axis] = np.divide(of_code @ of_features, scale, out=found[axis], where=scale > 0)
-    return Surface(found)
+    return found
+
+
+def main_feature(correlations: Float[np.ndarray, " features"]) -> str | None:
+    """Return the feature that describes an axis: that of the largest correlation, if it reaches ``NAMED``."""
+    strength = np.nan_to_num(np.abs(correlations))
+    return list(FEATURES)[strength.argmax()] if strength.max() >= NAMED else None
 
 
 def _signed_ranks(values: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:

@@ -5,7 +5,6 @@ from rich.text import Text
 
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
-from sae_lens_abstopk.pairs.pole_names import pole_names
 
 WIDTH_OF_WORDS, WIDTH_OF_LABELS = 22, 16
 MOST_AXES, MOST_DISAGREEMENTS = 16, 3
@@ -38,7 +37,7 @@ def axes_table(results: PairResults) -> Table:
         mark = "*" if axis.confirmed else " "
         effect = [f"{_value(axis.effect):+.3f}{mark}"] if with_preference else []
         stable = "-" if axis.stability is None else f"{axis.stability:.0%}"
-        positive, negative = map(Text, pole_names(axis))
+        positive, negative = map(Text, axis.pole_names())
         relation = [axis.label.relation if axis.label else "-"] if labelled else []
         drawn.add_row(str(axis.latent), negative, positive, *relation, f"{axis.share_active:.0%}", *effect, stable)
     return drawn

@@ -41,10 +41,6 @@ class PoleWord(NamedTuple):
     word: str
     z: float
     """Log-odds ratio by its standard error; above ``Z``."""
-    pairs: int
-    """Pairs in which only the text of this pole has the word."""
-    opposite_pairs: int
-    """Pairs in which only the text of the other pole has it."""
 
 
 class AxisWords(NamedTuple):
@@ -92,18 +88,18 @@ def pole_words(
     found = []
     for code, rows in zip(codes.T, strongest, strict=True):
         place = np.searchsorted(read, rows)
-        sides, of_rows = np.sign(code[rows]), corpus.differences[place]
         _, of_row, counts = np.unique(components[rows], return_inverse=True, return_counts=True)
-        weight = sides / counts[of_row]
-        z = log_odds_z(*_counts_by_side(of_rows, weight), share, _share_by_length(corpus, place, weight))
-        more, less = _counts_by_side(of_rows, sides)
+        weight = np.sign(code[rows]) / counts[of_row]
+        z = log_odds_z(
+            *_counts_by_side(corpus.differences[place], weight), share, _share_by_length(corpus, place, weight)
+        )
         positive, negative = (
             [
-                PoleWord(corpus.words[word], float(pole_z[word]), int(own[word]), int(opposite[word]))
+                PoleWord(corpus.words[word], float(pole_z[word]))
                 for word in np.argsort(-np.nan_to_num(pole_z), kind="stable")[:most].tolist()
                 if pole_z[word] > Z
             ]
-            for pole_z, own, opposite in ((z, more, less), (-z, less, more))
+            for pole_z in (z, -z)
         )
         found.append(AxisWords(positive, negative))
     return found
@@ -169,10 +165,8 @@ def presence_at_one_rate(
     """
     Return the probability 1 - exp(-r n) that a text of length n has each word, at the rate r that explains its count.
 
-    Args:
-        texts: Number of texts that have each word; fewer than all.
-        lengths: Length of the texts of each group.
-        sizes: Number of texts of each group.
+    ``texts`` is the number of texts that have each word, fewer than all; ``lengths`` and ``sizes`` are the length and
+    the number of the texts of each group.
     """
 
     def presence(log_rate: Float[np.ndarray, " V"]) -> Float[np.ndarray, "groups V"]:

@@ -14,7 +14,7 @@ from sae_lens_abstopk.system.files import sampled_digest
 from sae_lens_abstopk.vectors.row_cache import Reader, cached_rows
 from sae_lens_abstopk.vectors.texts import Texts, open_texts
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
-from sae_lens_abstopk.vectors.vectors import Vectors, open_vectors
+from sae_lens_abstopk.vectors.vectors import Vectors, column_of, open_vectors, rows_of_part
 
 EmbeddingType = Literal["float32", "float16"]
 # texts in a batch: on a CPU, 128 were a third slower
@@ -24,10 +24,6 @@ BATCH_ON_CPU, BATCH_ON_GPU = 32, 256
 class Embedder:
     """
     A sentence-transformers model that embeds texts, in bfloat16 autocast on a GPU or on a CPU that is fast at it.
-
-    Args:
-        model_name: Local folder or Hub id.
-        device: ``auto`` takes a GPU if there is one.
 
     Raises:
         ConfigError: sentence-transformers is missing, or the model cannot be loaded.
@@ -82,7 +78,10 @@ def rows_and_width(spec: VectorSpec) -> tuple[int, int]:
     """Return the number of rows to train on and their width, without embedding the texts."""
     if spec.model_name:
         require_sentence_transformers()
-        return open_texts(spec).train_rows(spec), Embedder(spec.model_name, device="cpu").d_in
+        texts = open_texts(spec)
+        group = None if spec.group is None else column_of(texts.table, spec.group, texts.name)
+        rows = rows_of_part(texts.name, len(texts), group, spec.held_out_every, "train")
+        return len(rows), Embedder(spec.model_name, device="cpu").d_in
     vectors = open_vectors(spec)
     return len(vectors.part(spec, "train")), vectors.d_in
 

@@ -1,7 +1,6 @@
 """Texts to embed: a column of strings in a file or data set, read by row."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,7 +9,6 @@ from datasets import Dataset
 from sae_lens_abstopk.system.errors import require_choice
 from sae_lens_abstopk.text.documents import open_dataset
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
-from sae_lens_abstopk.vectors.vectors import column_of, rows_of_part
 
 # texts embedded, hashed and stored at a time
 TEXT_BLOCK = 2048
@@ -33,25 +31,15 @@ class Texts:
         found = self.table.select_columns([self.column])[rows.start : rows.stop]
         return [text or "" for text in found[self.column]]
 
-    def blocks(self) -> Iterator[list[str]]:
-        """Yield all texts in order, a block at a time."""
-        for start in range(0, len(self), TEXT_BLOCK):
-            yield self.read(range(start, min(start + TEXT_BLOCK, len(self))))
-
     def digest(self) -> tuple[str, int]:
         """Read all texts once; return the SHA-256 of their contents and how many are empty."""
         digest, n_empty = hashlib.sha256(), 0
-        for block in self.blocks():
-            for text in block:
+        for start in range(0, len(self), TEXT_BLOCK):
+            for text in self.read(range(start, min(start + TEXT_BLOCK, len(self)))):
                 content = text.encode("utf-8", errors="surrogatepass")
                 digest.update(f"{len(content)} ".encode() + content)
                 n_empty += not text.strip()
         return digest.hexdigest(), n_empty
-
-    def train_rows(self, spec: VectorSpec) -> int:
-        """Return the number of rows to train on; raise a :class:`ConfigError` if there are none."""
-        group = None if spec.group is None else column_of(self.table, spec.group, self.name)
-        return len(rows_of_part(self.name, len(self), group, spec.held_out_every, "train"))
 
 
 def open_texts(spec: VectorSpec) -> Texts:

@@ -51,9 +51,8 @@ class Vectors:
         """
         if isinstance(array, Vectors):
             return array
-        if not isinstance(array, np.ndarray):
-            return cls(name, (_require_matrix(torch.as_tensor(array), name),))
-        return cls(name, (_require_matrix(_as_tensor(array, name), name),), mapped=_maps_of(array))
+        tensor = _as_tensor(array, name) if isinstance(array, np.ndarray) else torch.as_tensor(array)
+        return cls(name, (_require_matrix(tensor, name),), mapped=_maps_of(array))
 
     def __len__(self) -> int:
         return sum(len(chunk) for chunk in self.chunks)
@@ -168,7 +167,10 @@ def open_vectors(spec: VectorSpec) -> Vectors:
     """
     path = Path(spec.dataset_path).expanduser()
     if path.suffix == ".npy":
-        return _open_npy(path)
+        name = f"dataset_path={str(path)!r}"
+        with reading(name, "save it as an array of floats"):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return Vectors.of_array(array, name=name)
     if path.suffix == ".safetensors":
         return _open_safetensors(path, spec.column_name)
     table = open_dataset(str(path), name=spec.dataset_name, split=spec.split, streaming=False)
@@ -189,14 +191,7 @@ def open_vectors(spec: VectorSpec) -> Vectors:
     return Vectors(name, tuple(chunks), table)
 
 
-def _open_npy(path: Path) -> Vectors:
-    name = f"dataset_path={str(path)!r}"
-    with reading(name, "save it as an array of floats"):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return Vectors.of_array(array, name=name)
-
-
-def _maps_of(array: np.ndarray) -> tuple[mmap.mmap, ...]:
+def _maps_of(array: Any) -> tuple[mmap.mmap, ...]:
     """Return the map of a large file of which ``array`` is a view; not of mode ``c``, whose changes are in memory."""
     if not isinstance(array, np.memmap) or array.mode == "c" or array.nbytes <= KEPT_BYTES:
         return ()

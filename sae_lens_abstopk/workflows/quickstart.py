@@ -32,12 +32,8 @@ def quickstart(
     """
     Find the axes of the shipped concepts, and write and print what :func:`~.concepts.fit_concepts` found.
 
-    Args:
-        model: A language model or a sentence-transformers model; by default SmolLM2-135M-Instruct is fetched.
-        layer: Layer of a language model; the middle one by default.
-        out: Folder, new or empty; by default the first free one of ``runs/quickstart``, ``runs/quickstart-2``, ...
-        console: Shows the table and what to run next.
-        progress: Shows progress.
+    By default SmolLM2-135M-Instruct is fetched, its middle ``layer`` is read, and ``out`` is the first free folder of
+    ``runs/quickstart``, ``runs/quickstart-2``, ... ``console`` shows the table and what to run next.
     """
     require_one_process("abstopk quickstart")
     started = time.perf_counter()

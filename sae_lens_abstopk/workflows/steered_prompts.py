@@ -101,27 +101,21 @@ def steer_prompts(
     else:
         steered = SteeredModel.load(spec, unread, adapter=adapter, d_in=sae.cfg.d_in)
     every = tuple(sorted({0.0, *strengths, *(-each for each in strengths)}))
+    options: dict[str, Any] = {"operator": operator, "chat": chat, "max_new_tokens": max_new_tokens}
     with steered.running():
-        options: dict[str, Any] = {
-            "strengths": every,
-            "operator": operator,
-            "chat": chat,
-            "max_new_tokens": max_new_tokens,
-        }
-        texts = steered_texts(steered.model, sae.to(spec.device), {latent: scale}, prompts, **options)[latent]
-    return SteeredPrompts(f"{spec.model_name} with {adapter}" if adapter else spec.model_name, scale, every, texts)
+        moved = sae.to(spec.device)
+        texts = steered_texts(steered.model, moved, {latent: scale}, prompts, strengths=every, **options)
+    name = f"{spec.model_name} with {adapter}" if adapter else spec.model_name
+    return SteeredPrompts(name, scale, every, texts[latent])
 
 
 def _recorded_scale(folder: Path, latent: int) -> float | None:
     """Return the scale of a latent in the record beside the SAE, if there is one."""
-    found: float | None = None
     if (record := folder.parent / OF_PAIRS).is_file():
         of_pairs = PairResults.model_validate_json(record.read_text(encoding="utf-8"))
-        found = next(each.scale for each in of_pairs.axes if each.latent == latent)
-    elif (record := folder.parent / OF_DIFF).is_file():
+        return next(each.scale for each in of_pairs.axes if each.latent == latent) or None
+    if (record := folder.parent / OF_DIFF).is_file():
         of_diff = DiffResults.model_validate_json(record.read_text(encoding="utf-8"))
-        poles = next((each.positive, each.negative) for each in of_diff.latents if each.latent == latent)
-        found = max(pole.scale for pole in poles)
-    else:
-        return None
-    return found or None
+        found = next(each for each in of_diff.latents if each.latent == latent)
+        return max(found.positive.scale, found.negative.scale) or None
+    return None

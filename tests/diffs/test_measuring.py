@@ -10,13 +10,13 @@ import torch
 from rich.console import Console
 from sae_lens import SAE, TopKSAEConfig
 
+from experiments.finetunes.noise_control import noise_like, with_noise
 from sae_lens_abstopk import train
 from sae_lens_abstopk.diffs.diff_files import RESULTS, Diff
 from sae_lens_abstopk.diffs.fit_measures import stability_of
 from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.diffs.latent_kl import estimated_rises, measured_rises
 from sae_lens_abstopk.diffs.measuring import measure
-from sae_lens_abstopk.diffs.noise_control import noise_like, with_noise
 from sae_lens_abstopk.diffs.patching import BASE, divergences, reconstruction
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.saes.loading import load_sae

@@ -16,7 +16,6 @@ from sae_lens_abstopk.pairs.disagreement import disagreements, homogeneity_p
 from sae_lens_abstopk.pairs.effects import Effects, false_discovery, preference_effects
 from sae_lens_abstopk.pairs.prediction import predict_preferences, turned_auroc
 from sae_lens_abstopk.pairs.preferences import Preferences
-from sae_lens_abstopk.pairs.win_rates import win_rates
 from tests.pairs.planted import LENGTH_AXIS, planted_effects, planted_pairs
 from tests.pairs.turning import negated, swaps
 
@@ -42,10 +41,10 @@ def everything(swap: np.ndarray) -> str:
     effects = preference_effects(everywhere)
     return repr(
         (
-            win_rates(everywhere, resamples=50),
+            everywhere.win_rates(resamples=50),
             (effects.effects, effects.p.tolist(), effects.q.tolist()),
             disagreements(everywhere, [str(row % 2) for row in everywhere.rows], resamples=50),
-            predict_preferences(train, held_out, negated(VECTORS, swap), resamples=50),
+            predict_preferences(train, held_out, negated(VECTORS, swap).__getitem__, resamples=50),
         )
     )
 
@@ -60,7 +59,7 @@ def test_nothing_depends_on_which_text_is_a(swap: np.ndarray) -> None:
 
 def test_win_rates_count_the_pairs_in_which_the_side_with_more_won() -> None:
     pairs = Preferences.of(PREFERRED, codes=CODES, log_length=LENGTH, components=COMPONENTS)
-    for axis, found in enumerate(win_rates(pairs)):
+    for axis, found in enumerate(pairs.win_rates()):
         judged = np.flatnonzero((np.abs(PREFERRED) == 1) & (CODES[:, axis] != 0))
         won = np.sign(CODES[judged, axis]) == PREFERRED[judged]
         drawn = [RNG.choice(30, 30) for _ in range(2000)]
@@ -112,7 +111,7 @@ def test_planted_effects_lie_in_their_intervals_and_few_axes_are_false() -> None
         chosen = effects.q <= 0.05
         false_shares.append((chosen & (truth == 0)).sum() / max(chosen.sum(), 1))
         found += chosen[truth != 0].sum()
-        length_wins += win_rates(pairs, resamples=100)[LENGTH_AXIS].low > 0.5
+        length_wins += pairs.win_rates(resamples=100)[LENGTH_AXIS].low > 0.5
     assert inside >= binom.ppf(0.01, draws * len(truth), 0.95)
     assert np.mean(false_shares) <= 0.05 + 2 * np.std(false_shares) / draws**0.5
     assert found >= 1.8 * draws
@@ -168,7 +167,7 @@ def test_predictions_rank_vectors_codes_and_lengths_by_what_they_know() -> None:
         Preferences.of(preferred, codes=vectors[:, :1], log_length=vectors[:, 1], components=components, among=part)
         for part in (components < 600, components >= 600)
     )
-    found = predict_preferences(train, held_out, vectors)
+    found = predict_preferences(train, held_out, vectors.__getitem__)
     both = np.r_[held_out.signs, -held_out.signs]
 
     def best(scores: np.ndarray) -> float:

@@ -42,11 +42,9 @@ def test_negated_codes_swap_the_poles() -> None:
     assert [(axis.negative, axis.positive) for axis in negative] == [tuple(axis) for axis in found]
 
 
-def test_planted_words_are_found_with_their_counts() -> None:
+def test_planted_words_are_found() -> None:
     planted = pole_words(CODES, A, B, components=PROMPTS)[0]
-    n = np.count_nonzero(CODES[:, 0])
-    assert [(word.word, word.pairs, word.opposite_pairs) for word in planted.positive[:1]] == [("sure", n, 0)]
-    assert [(word.word, word.pairs, word.opposite_pairs) for word in planted.negative[:1]] == [("don't", n, 0)]
+    assert [pole[0].word for pole in planted] == ["sure", "don't"]
     assert all(word.z > Z for pole in planted for word in pole)
 
 
