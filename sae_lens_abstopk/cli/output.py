@@ -67,10 +67,13 @@ class FormConsole(PrintableConsole):
     @override
     def print(self, *objects: Any, **options: Any) -> None:
         for each in objects or ("",):
-            if isinstance(each, Table):
-                self._add(each)
-            else:
+            if not isinstance(each, Table):
                 self.out(each.plain if isinstance(each, Text) else each)
+            elif self._form == "md":
+                self._write(markdown(each))
+            else:
+                self._tables.append({"title": _plain(each.title) or None, "rows": list(rows(each))})
+                self._lines += [_plain(each.caption)] if each.caption else []
 
     @override
     def out(self, *objects: Any, **options: Any) -> None:
@@ -78,13 +81,6 @@ class FormConsole(PrintableConsole):
             self._lines += [line for each in objects for line in str(each).splitlines() if line.strip()]
         else:
             self._write(" ".join(map(str, objects)))
-
-    def _add(self, table: Table) -> None:
-        if self._form == "md":
-            self._write(markdown(table))
-        else:
-            self._tables.append({"title": _plain(table.title) or None, "rows": list(rows(table))})
-            self._lines += [_plain(table.caption)] if table.caption else []
 
     def close(self) -> None:
         """Write the JSON document: ``tables``, each with ``title`` and ``rows``, and all other ``lines``."""
@@ -114,14 +110,15 @@ def print_page(table: Table, sentences: Iterable[str], page: Path, console: Cons
 
 def rows(table: Table) -> Iterator[dict[str, str | float | None]]:
     """Yield each row by heading; a number is a number, a percentage a share, and - is None."""
-    for cells in _cells(table):
-        yield dict(zip(_headings(table), map(_value, cells), strict=True))
+    headings, *lines = _cells(table)
+    for cells in lines:
+        yield dict(zip(headings, map(_value, cells), strict=True))
 
 
 def markdown(table: Table) -> str:
     """Return the table in Markdown between empty lines, with its title above and its caption below."""
-    right = [":--" if column.justify == "left" else "--:" for column in table.columns]
-    lines = [_headings(table), right, *_cells(table)]
+    lines = _cells(table)
+    lines.insert(1, [":--" if column.justify == "left" else "--:" for column in table.columns])
     parts = (
         f"**{_plain(table.title)}**" if table.title else "",
         "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines),
@@ -130,13 +127,10 @@ def markdown(table: Table) -> str:
     return "\n" + "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _headings(table: Table) -> list[str]:
-    return [_plain(column.header) for column in table.columns]
-
-
-def _cells(table: Table) -> Iterator[list[str]]:
-    for cells in zip(*(column.cells for column in table.columns), strict=True):
-        yield [_plain(cell) for cell in cells]
+def _cells(table: Table) -> list[list[str]]:
+    """Return the headings, and the cells of each row."""
+    columns = ([column.header, *column.cells] for column in table.columns)
+    return [[_plain(cell) for cell in cells] for cells in zip(*columns, strict=True)]
 
 
 def _plain(cell: Any) -> str:

@@ -7,13 +7,12 @@ from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sae_lens import SAE
 from typing_extensions import override
 
-from sae_lens_abstopk.evaluation.steering.steer import Operator
 from sae_lens_abstopk.evaluation.steering.steered_model import SteeredModel, tuned_model_of
 from sae_lens_abstopk.evaluation.subjects.sae_specs import run_configs, specs_of_sae
 from sae_lens_abstopk.evaluation.subjects.vector_subjects import is_of_vectors
@@ -41,7 +40,7 @@ class SteeringRequest(BaseModel):
     prompt: str = Field(min_length=1, max_length=2_000)
     strength: float = Field(gt=0, le=16)
     scale: float = Field(gt=0)
-    operator: Operator
+    operator: Literal["add", "cap"]
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
