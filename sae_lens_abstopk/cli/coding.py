@@ -1,15 +1,16 @@
-"""Subcommands from texts to vectors, from vectors to codes, and back."""
+"""Subcommands from texts to vectors, from vectors to codes, and back; and retrieval with codes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.filesize import decimal
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, app, refuse_without
+from sae_lens_abstopk.cli.app import Device, NewFolder, app, named, refuse_without
 from sae_lens_abstopk.cli.errors import errors_as_sentences
+from sae_lens_abstopk.cli.output import prints_tables
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.embeddings.parquet_parts import Written
@@ -114,6 +115,55 @@ def decode(
         from sae_lens_abstopk.embeddings.decoding import decode_file
 
         _show(decode_file(sae, codes, out, device=device, console=console.progress), console)
+
+
+@app.command()
+@prints_tables
+def retrieval(
+    saes: Annotated[list[str], Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE sets its name.")],
+    queries: Annotated[
+        str,
+        Option(
+            metavar="PATH[,...]",
+            help="Queries, with _id and text or vectors: a file or Hub id (BeIR/scifact), with ,name=X ,split=X "
+            ",column=X if needed.",
+        ),
+    ],
+    documents: Annotated[
+        str, Option(metavar="PATH[,...]", help="Documents, with _id, text or vectors, and an optional title.")
+    ],
+    qrels: Annotated[
+        str, Option(metavar="PATH[,...]", help="Judgements, with query-id, corpus-id and score: a file or Hub id.")
+    ],
+    model: Annotated[
+        str | None, Option(help="sentence-transformers model that embeds the texts; without it, rows have vectors.")
+    ] = None,
+    similarity: Annotated[
+        Literal["cosine", "dot"], Option(help="Score documents by cosine or by dot product.")
+    ] = "cosine",
+    device: Device = "auto",
+    seed: Annotated[int, Option(help="Seed of the intervals.", min=0, max=2**32 - 1)] = 0,
+    out: NewFolder = Path("retrieval"),
+) -> None:
+    """Compare retrieval with codes to vectors, int8 and PCA, by bytes per document."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.embeddings.retrieval import retrieval as run_retrieval
+
+        results = run_retrieval(
+            named(saes),
+            queries=queries,
+            documents=documents,
+            qrels=qrels,
+            out=out,
+            model=model,
+            similarity=similarity,
+            device=device,
+            seed=seed,
+            console=console.progress,
+        )
+        console.print(results.table())
+        console.print(results.note(), style="dim")
+        console.out(out / "retrieval.json")
 
 
 def _spec(file: str, column: str | None) -> "VectorSpec":

@@ -8,7 +8,7 @@ from typer import Argument, Option
 
 from sae_lens_abstopk.cli.app import Device, FitGroup, app, refuse_without
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
-from sae_lens_abstopk.cli.output import prints_tables
+from sae_lens_abstopk.cli.output import continuations, print_page, prints_tables
 
 diff = typer.Typer(cls=FitGroup, no_args_is_help=True)
 app.add_typer(
@@ -124,10 +124,7 @@ def fit(
             prompts=prompt or (),
             console=console.progress,
         )
-        console.print(latents_table(found))
-        for sentence in summary(found.results):
-            console.print(sentence, style="dim")
-        console.out(out / "index.html")
+        print_page(latents_table(found), summary(found.results), out / "index.html", console)
 
 
 @diff.command()
@@ -145,16 +142,16 @@ def report(
         from sae_lens_abstopk.diffs.page import REPORTED, write_page, write_report
         from sae_lens_abstopk.evaluation.labelling.labeler import ANSWERS, Labeler
         from sae_lens_abstopk.explorer.judging import LATENTS
+        from sae_lens_abstopk.system.errors import require_given
         from sae_lens_abstopk.system.terminal import passes_bar
         from sae_lens_abstopk.workflows.diff_labels import excerpts, label_latents
 
+        found = Diff.read(folder)
         if not labeler:
             refuse_without("--labeler", "labeler_model", "yes", context=context)
-        elif not labeler_model:
-            raise config_error(f"--labeler {labeler} needs a model; add --labeler-model NAME.")
-        found = Diff.read(folder)
-        if labeler and labeler_model:
-            judge = Labeler(labeler, labeler_model, question=LATENTS, cache=folder / ANSWERS)
+        else:
+            name = require_given("--labeler-model", labeler_model, "add --labeler-model NAME")
+            judge = Labeler(labeler, name, question=LATENTS, cache=folder / ANSWERS)
             of_latents = excerpts(found, REPORTED)
             if not (yes or typer.confirm(f"{judge.estimate(of_latents)} Continue?")):
                 return
@@ -177,16 +174,13 @@ def patch(
 ) -> None:
     """Show what both models write, and what each writes with the other's activations along a latent."""
     with errors_as_sentences() as console:
-        from rich.table import Table
-        from rich.text import Text
-
         from sae_lens_abstopk.diffs.patched_prompts import patch_prompts
 
         for each in patch_prompts(folder, latent, prompt, chat=chat, max_new_tokens=tokens, device=device):
-            title = Text(each.prompt)
-            table = Table("model", "continuation", title=title, box=None, pad_edge=False, title_justify="left")
-            table.add_row("base", Text(repr(each.base)))
-            table.add_row(f"base with tuned's {latent}", Text(repr(each.base_patched)))
-            table.add_row("tuned", Text(repr(each.tuned)))
-            table.add_row(f"tuned with base's {latent}", Text(repr(each.tuned_patched)))
-            console.print(table)
+            texts = {
+                "base": each.base,
+                f"base with tuned's {latent}": each.base_patched,
+                "tuned": each.tuned,
+                f"tuned with base's {latent}": each.tuned_patched,
+            }
+            console.print(continuations(each.prompt, "model", texts))

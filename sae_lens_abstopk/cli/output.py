@@ -2,14 +2,15 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from decimal import Decimal
-from enum import StrEnum
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from typer import Option
@@ -22,15 +23,8 @@ UNLIMITED = 100_000
 NUMBER = re.compile(r"([-+]?)((?:\d[\d,]*)?\.?\d+(?:e[-+]?\d+)?)(%?)")
 
 
-class Form(StrEnum):
-    """Form of the tables on standard output."""
-
-    text = "text"
-    md = "md"
-    json = "json"
-
-
-FORM = ContextVar("FORM", default=Form.text)
+Form = Literal["text", "md", "json"]
+FORM: ContextVar[Form] = ContextVar("FORM", default="text")
 FormOption = Annotated[Form, Option("--format", help="Tables as text, Markdown (md) or JSON.")]
 JsonOption = Annotated[bool, Option("--json", help="The same as --format json.")]
 
@@ -40,27 +34,25 @@ def prints_tables(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_form(*args: Any, form: Form, as_json: bool, **options: Any) -> None:
-        before = FORM.set(Form.json if as_json else form)
+        before = FORM.set("json" if as_json else form)
         try:
             command(*args, **options)
         finally:
             FORM.reset(before)
 
-    added = {"form": (FormOption, Form.text), "as_json": (JsonOption, False)}
-    given = signature(command)
-    parameters = [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in added.items()
+    added = [
+        Parameter("form", Parameter.KEYWORD_ONLY, default="text", annotation=FormOption),
+        Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption),
     ]
-    with_form.__signature__ = given.replace(parameters=[*given.parameters.values(), *parameters])  # type: ignore[attr-defined]
-    with_form.__annotations__ = {**command.__annotations__, **{name: each for name, (each, _) in added.items()}}
+    given = signature(command)
+    with_form.__signature__ = given.replace(parameters=[*given.parameters.values(), *added])  # type: ignore[attr-defined]
     return with_form
 
 
 def output_console(**options: Any) -> PrintableConsole:
     """Make the console of standard output in the form that the command was given."""
     form = FORM.get()
-    return PrintableConsole(**options) if form is Form.text else FormConsole(form, **options)
+    return PrintableConsole(**options) if form == "text" else FormConsole(form, **options)
 
 
 class FormConsole(PrintableConsole):
@@ -75,28 +67,24 @@ class FormConsole(PrintableConsole):
     @override
     def print(self, *objects: Any, **options: Any) -> None:
         for each in objects or ("",):
-            if isinstance(each, Table):
-                self._add(each)
-            else:
+            if not isinstance(each, Table):
                 self.out(each.plain if isinstance(each, Text) else each)
+            elif self._form == "md":
+                self._write(markdown(each))
+            else:
+                self._tables.append({"title": _plain(each.title) or None, "rows": list(rows(each))})
+                self._lines += [_plain(each.caption)] if each.caption else []
 
     @override
     def out(self, *objects: Any, **options: Any) -> None:
-        if self._form is Form.json:
+        if self._form == "json":
             self._lines += [line for each in objects for line in str(each).splitlines() if line.strip()]
         else:
             self._write(" ".join(map(str, objects)))
 
-    def _add(self, table: Table) -> None:
-        if self._form is Form.md:
-            self._write(markdown(table))
-        else:
-            self._tables.append({"title": _plain(table.title) or None, "rows": list(rows(table))})
-            self._lines += [_plain(table.caption)] if table.caption else []
-
     def close(self) -> None:
         """Write the JSON document: ``tables``, each with ``title`` and ``rows``, and all other ``lines``."""
-        if self._form is Form.json:
+        if self._form == "json":
             document = {"tables": self._tables, "lines": self._lines}
             self._write(json.dumps(document, ensure_ascii=False, indent=2))
 
@@ -104,16 +92,33 @@ class FormConsole(PrintableConsole):
         super().print(text, soft_wrap=True, markup=False, emoji=False)
 
 
+def continuations(prompt: str, heading: str, texts: Mapping[str, str]) -> Table:
+    """Return a table of a prompt's continuations, by what is under ``heading``."""
+    table = Table(heading, "continuation", title=Text(prompt), box=None, pad_edge=False, title_justify="left")
+    for by, text in texts.items():
+        table.add_row(by, Text(repr(text)))
+    return table
+
+
+def print_page(table: Table, sentences: Iterable[str], page: Path, console: Console) -> None:
+    """Print a table, sentences about it, and the path of its page."""
+    console.print(table)
+    for sentence in sentences:
+        console.print(sentence, style="dim")
+    console.out(page)
+
+
 def rows(table: Table) -> Iterator[dict[str, str | float | None]]:
     """Yield each row by heading; a number is a number, a percentage a share, and - is None."""
-    for cells in _cells(table):
-        yield dict(zip(_headings(table), map(_value, cells), strict=True))
+    headings, *lines = _cells(table)
+    for cells in lines:
+        yield dict(zip(headings, map(_value, cells), strict=True))
 
 
 def markdown(table: Table) -> str:
     """Return the table in Markdown between empty lines, with its title above and its caption below."""
-    right = [":--" if column.justify == "left" else "--:" for column in table.columns]
-    lines = [_headings(table), right, *_cells(table)]
+    lines = _cells(table)
+    lines.insert(1, [":--" if column.justify == "left" else "--:" for column in table.columns])
     parts = (
         f"**{_plain(table.title)}**" if table.title else "",
         "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines),
@@ -122,13 +127,10 @@ def markdown(table: Table) -> str:
     return "\n" + "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _headings(table: Table) -> list[str]:
-    return [_plain(column.header) for column in table.columns]
-
-
-def _cells(table: Table) -> Iterator[list[str]]:
-    for cells in zip(*(column.cells for column in table.columns), strict=True):
-        yield [_plain(cell) for cell in cells]
+def _cells(table: Table) -> list[list[str]]:
+    """Return the headings, and the cells of each row."""
+    columns = ([column.header, *column.cells] for column in table.columns)
+    return [[_plain(cell) for cell in cells] for cells in zip(*columns, strict=True)]
 
 
 def _plain(cell: Any) -> str:

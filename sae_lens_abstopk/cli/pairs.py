@@ -1,15 +1,14 @@
 """The subcommand ``pairs``: what differs between the texts of pairs, and which way."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, FitGroup, Layer, TextModel, app, refuse_without
+from sae_lens_abstopk.cli.app import Device, FitGroup, Layer, NewFolder, TextModel, app, refuse_without
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
-from sae_lens_abstopk.cli.output import prints_tables
+from sae_lens_abstopk.cli.output import print_page, prints_tables
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.vectors.vectors import Vectors
@@ -22,20 +21,6 @@ app.add_typer(
     help="Find what differs between the texts of pairs, and what preferences reward.\n\n"
     "The options of `abstopk pairs` are those of its command `fit`.",
 )
-
-
-class Read(StrEnum):
-    """The part of a text to read."""
-
-    mean = "mean"
-    last = "last"
-
-
-class Side(StrEnum):
-    """Pole of an axis."""
-
-    positive = "+"
-    negative = "-"
 
 
 @pairs.command()
@@ -53,7 +38,9 @@ def fit(
     model: TextModel = None,
     layer: Layer = None,
     hook: Annotated[str | None, Option(help="Another module to read, in place of a layer.")] = None,
-    reading: Annotated[Read, Option(help="Read the mean over a text's tokens, or its last token.")] = Read.mean,
+    reading: Annotated[
+        Literal["mean", "last"], Option(help="Read the mean over a text's tokens, or its last token.")
+    ] = "mean",
     arrays: Annotated[
         str | None, Option(metavar="A.npy,B.npy", help="Vectors of both texts of every row, in place of a model.")
     ] = None,
@@ -61,7 +48,7 @@ def fit(
         str | None,
         Option(metavar="a=X,b=Y,...", help="Columns, if they are not recognised: of a, b, label, prompt and group."),
     ] = None,
-    out: Annotated[Path, Option("--out", "-o", help="Output folder, new or empty.")] = Path("pairs"),
+    out: NewFolder = Path("pairs"),
     d_sae: Annotated[int, Option(help="Number of axes.", min=1)] = 32,
     k: Annotated[float, Option(help="Mean number of active axes of a pair.", min=1)] = 4,
     seeds: Annotated[int, Option(help="SAEs to train from other initial weights, to say what is stable.", min=1)] = 5,
@@ -110,7 +97,7 @@ def fit(
             model=model,
             layer=layer,
             hook_name=hook,
-            reading=reading.value,
+            reading=reading,
             arrays=opened,
             d_sae=d_sae,
             k=k,
@@ -122,11 +109,7 @@ def fit(
             device=device,
             console=console.progress,
         )
-        page = axes.report(out)
-        console.print(axes.table())
-        for sentence in summary(axes.results):
-            console.print(sentence, style="dim")
-        console.out(page)
+        print_page(axes.table(), summary(axes.results), axes.report(out), console)
 
 
 def _opened(arrays: str, **instead: object) -> tuple["Vectors", "Vectors"]:
@@ -146,30 +129,31 @@ def _opened(arrays: str, **instead: object) -> tuple["Vectors", "Vectors"]:
 
 Folder = Annotated[Path, Argument(metavar="DIR", help="Output folder of `abstopk pairs`.")]
 Axis = Annotated[int, Option(help="Number of the axis.", min=0)]
+Side = Literal["+", "-"]
 OfSide = Annotated[Side, Option(help="Pairs whose preferred text has more of this pole.")]
 Above = Annotated[float, Option(help="Only pairs whose code is larger than this in magnitude.", min=0)]
 NewData = Annotated[Path, Option("--out", "-o", help="New .jsonl, .json, .csv or .parquet file.")]
 
 
 @pairs.command()
-def flip(folder: Folder, axis: Axis, out: NewData, side: OfSide = Side.positive, above: Above = 0) -> None:
+def flip(folder: Folder, axis: Axis, out: NewData, side: OfSide = "+", above: Above = 0) -> None:
     """Write a copy of the data in which the preference of some pairs is swapped."""
     _curate("flip", folder, axis, side, above, out)
 
 
 @pairs.command()
-def drop(folder: Folder, axis: Axis, out: NewData, side: OfSide = Side.positive, above: Above = 0) -> None:
+def drop(folder: Folder, axis: Axis, out: NewData, side: OfSide = "+", above: Above = 0) -> None:
     """Write the data anew without some pairs."""
     _curate("drop", folder, axis, side, above, out)
 
 
-def _curate(change: Any, folder: Path, axis: int, side: Side, above: float, out: Path) -> None:
+def _curate(change: Literal["flip", "drop"], folder: Path, axis: int, side: Side, above: float, out: Path) -> None:
     with errors_as_sentences() as console:
         from sae_lens_abstopk.pairs.curate import curate
         from sae_lens_abstopk.pairs.pair_files import pairs_of_axis, read_fit
 
         fitted = read_fit(folder)
-        chosen, reason = pairs_of_axis(fitted, axis, side.value, above)
+        chosen, reason = pairs_of_axis(fitted, axis, side, above)
         done = curate(fitted.pairs, change, chosen, out, reason=reason)
         what = {"flip": "flipped", "drop": "dropped"}[change]
         console.print(f"{done.n_changed:,} of {fitted.results.counts['read']:,} rows {what}: {reason}", soft_wrap=True)
@@ -204,10 +188,7 @@ def label(
         with passes_bar(console.progress, "labelling") as on_progress:
             results = label_axes(fitted.results, judge, of_axes, on_progress=on_progress)
         page = write_views(folder, results, fitted.pairs, fitted.codes)
-        console.print(axes_table(results))
-        for sentence in summary(results):
-            console.print(sentence, style="dim")
-        console.out(page)
+        print_page(axes_table(results), summary(results), page, console)
 
 
 @pairs.command()
@@ -218,7 +199,7 @@ def concepts(
     d_sae: Annotated[int, Option(help="Number of axes.", min=1)] = 24,
     k: Annotated[float, Option(help="Mean number of active axes of a pair.", min=1)] = 5,
     seed: Annotated[int, Option(help="Seed of the first SAE.", min=0, max=2**31 - 1)] = 0,
-    out: Annotated[Path, Option("--out", "-o", help="Output folder, new or empty.")] = Path("concepts"),
+    out: NewFolder = Path("concepts"),
     device: Device = "auto",
 ) -> None:
     """Train on the twelve shipped concepts: does one latent tell both texts of a template apart?"""

@@ -2,26 +2,18 @@
 
 import re
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import typer
 from typer import Argument, Option
 from typer.core import TyperCommand
 from typing_extensions import override
 
-from sae_lens_abstopk.cli.app import Out, Overrides, app, pairs
+from sae_lens_abstopk.cli.app import Layer, Out, Overrides, TextModel, app, pairs, refuse_without
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 from sae_lens_abstopk.cli.evaluation import show_reports
 from sae_lens_abstopk.cli.output import prints_tables
-
-
-class Launcher(StrEnum):
-    """Place where the runs of a sweep train."""
-
-    local = "local"
-    print = "print"
-    submitit = "submitit"
 
 
 class ResumableCommand(TyperCommand):
@@ -37,8 +29,25 @@ class ResumableCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+@app.command()
+@prints_tables
+def quickstart(
+    model: TextModel = None,
+    layer: Layer = None,
+    out: Annotated[
+        Path | None, Option("--out", "-o", help="Output folder, new or empty; by default one in runs/.")
+    ] = None,
+) -> None:
+    """Find axes such as he / she in a small model, beside a one-sided SAE: a table, and a page with both poles."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.workflows.quickstart import quickstart as run_quickstart
+
+        run_quickstart(model=model, layer=layer, out=out, console=console, progress=console.progress)
+
+
 @app.command(cls=ResumableCommand)
 def train(
+    context: typer.Context,
     config: Annotated[
         str,
         Argument(help="YAML file or preset, with /VARIANT if wanted (pythia-70m/topk); `abstopk configs` lists both."),
@@ -85,12 +94,12 @@ def train(
         if cfg.output_path is None:
             name = re.sub(r"[/\\:]+", "-", re.sub(r"\.ya?ml(?=/|$)", "", config)).strip("-.")
             cfg.output_path = str(Path("runs") / name)
-        if allow_changes is not None:
-            if resume is None:
-                raise config_error("--allow-changes applies to a resumed run; give --resume too.")
-            cfg.resume_allows_changes = [key.strip() for key in allow_changes.split(",")]
-        if resume is not None:
+        if resume is None:
+            refuse_without("--resume", "allow_changes", context=context)
+        else:
             cfg.resume_from_checkpoint = resume
+            if allow_changes is not None:
+                cfg.resume_allows_changes = [key.strip() for key in allow_changes.split(",")]
             if is_finished(cfg):
                 console.out(f"the run in {cfg.output_path} is finished")
                 return
@@ -116,10 +125,10 @@ def configs(
 ) -> None:
     """List the presets, or show one of them."""
     with errors_as_sentences() as console:
+        from sae_lens_abstopk.system.errors import require_one
         from sae_lens_abstopk.training.config.keys import keys_table, preset_text, presets_table
 
-        if keys and name is not None:
-            raise config_error("--keys lists the keys of every config; leave the name out, or --keys.")
+        require_one({"a name": name, "--keys": keys or None}, or_none=True)
         if name is not None:
             sys.stdout.write(preset_text(name))
         else:
@@ -143,12 +152,12 @@ def sweep(
     out: Annotated[Path, Option("--out", "-o", help="Folder of the runs.")] = Path("runs"),
     dry_run: Annotated[bool, Option("--dry-run", help="Only list the runs.")] = False,
     launcher: Annotated[
-        Launcher,
+        Literal["local", "print", "submitit"],
         Option(
             help="local: train here, one run after another. print: one command per line, to start elsewhere. submitit: "
             "one Slurm job per run (pip install 'sae-lens-abstopk\\[slurm]')."
         ),
-    ] = Launcher.local,
+    ] = "local",
     cluster: Annotated[str | None, Option(help="With submitit: slurm, local or debug.")] = None,
     parameters: Annotated[
         list[str] | None,
@@ -158,19 +167,17 @@ def sweep(
     """Train every combination in a sweep file; finished runs are skipped and interrupted ones resumed."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.system.yaml_files import yaml_value
-        from sae_lens_abstopk.training.sweeps.sweep import load_sweep, run_sweep, unfinished
+        from sae_lens_abstopk.training.sweeps.sweep import load_sweep, run_sweep, submit_sweep, unfinished
 
         runs = load_sweep(file, overrides or [])
-        if launcher is not Launcher.submitit and (cluster or parameters):
+        if launcher != "submitit" and (cluster or parameters):
             raise config_error("--cluster and --job are for --launcher submitit.")
-        if launcher is Launcher.local or dry_run:
+        if launcher == "local" or dry_run:
             run_sweep(runs, out, console=console if dry_run else console.progress, dry_run=dry_run)
-        elif launcher is Launcher.print:
+        elif launcher == "print":
             for run in unfinished(runs, out):
                 sys.stdout.write(run.command(out) + "\n")
         else:
-            from sae_lens_abstopk.training.sweeps.sweep import submit_sweep
-
             given = pairs(parameters or [], "--job", "KEY=VALUE")
             values = {key: yaml_value(value) for key, value in given.items()}
             submit_sweep(runs, out, console=console, cluster=cluster, parameters=values)
@@ -200,8 +207,5 @@ def compare(
             load_suite(suite or comparison.suite)
             run_comparison(comparison, console=console, dry_run=True)
             return
-        results, folder = (
-            run_and_evaluate(file, overrides or [], out=out, suite=suite, console=console.progress),
-            out / "results",
-        )
-        show_reports(merge_results([results]), folder, console)
+        results = run_and_evaluate(file, overrides or [], out=out, suite=suite, console=console.progress)
+        show_reports(merge_results([results]), out / "results", console)

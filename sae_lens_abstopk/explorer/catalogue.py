@@ -14,25 +14,19 @@ from typing_extensions import override
 from sae_lens_abstopk.evaluation.labelling.labeler import Judgement
 from sae_lens_abstopk.explorer.collection import Collector
 from sae_lens_abstopk.explorer.directions import AxisMatches
-from sae_lens_abstopk.explorer.labels import CLOSED, WORDS, TopToken, label_of, top_tokens
-from sae_lens_abstopk.explorer.latents import (
-    Cofiring,
-    Effect,
-    Latent,
-    Neighbour,
-    Pole,
-    ShownContext,
-    SteeredText,
-)
-from sae_lens_abstopk.explorer.row_words import RowWords
+from sae_lens_abstopk.explorer.labels import CLOSED, WORDS, RowWords, TopToken, label_of, top_tokens
+from sae_lens_abstopk.explorer.latents import Cofiring, Effect, Latent, Neighbour, Pole, ShownContext, SteeredText
 from sae_lens_abstopk.explorer.verdicts import (
+    BOTH,
     COVERS,
     LEAST_FIRINGS,
+    ONE,
+    SILENT,
+    UNCLEAR,
     WordControl,
     own_coverage,
     rank,
     usual_words,
-    verdict_of_poles,
 )
 from sae_lens_abstopk.model.contexts import Context
 from sae_lens_abstopk.model.logit_lens import TokenEffects
@@ -91,10 +85,9 @@ class Catalogue(Shown):
     def _facts(self) -> Facts:
         counts, tokens = self.collected.pole_counts, self.collected.n_tokens
         facts = {"SAE": self.name, "FVU": f"{self.collected.sums.fvu():.4f}"}
-        silent = f"{int((counts.sum(0) == 0).sum()):,} of {len(self):,} latents"
-        return [
-            facts | {"L0": f"{int(counts.sum()) / max(tokens, 1):.1f}", f"did not fire on {tokens:,} tokens": silent}
-        ]
+        facts["L0"] = f"{int(counts.sum()) / max(tokens, 1):.1f}"
+        facts[f"did not fire on {tokens:,} tokens"] = f"{int((counts.sum(0) == 0).sum()):,} of {len(self):,} latents"
+        return [facts]
 
     @cached_property
     def _nearest(self) -> NearestDecoders:
@@ -123,10 +116,10 @@ class Catalogue(Shown):
         control = WordControl(usual_words(self.collected, self._text_of))
         found = []
         for i in range(len(self)):
-            words = tuple([self._text_of(token) for token, _ in self._sampled_firings(i, pole)] for pole in (0, 1))
-            sizes, own = map(len, words), own_coverage((words[0], words[1]))
+            words = [[self._text_of(token) for token, _ in self._sampled_firings(i, pole)] for pole in (0, 1)]
             positive, negative = (
-                share - control.coverage(n) if n >= LEAST_FIRINGS else -1.0 for n, share in zip(sizes, own, strict=True)
+                share - control.coverage(len(own)) if len(own) >= LEAST_FIRINGS else -1.0
+                for own, share in zip(words, own_coverage(words), strict=True)
             )
             found.append((positive, negative))
         return found
@@ -137,9 +130,9 @@ class Catalogue(Shown):
             return relation
         if index in self.covered:
             return COVERS + self.covered[index]
-        positive, negative = (bool(count) for count in self.collected.pole_counts[:, index])
-        clear = (self.clarity[index][0] > 0, self.clarity[index][1] > 0)
-        return verdict_of_poles(clear, (positive, negative))
+        if not self.collected.pole_counts[:, index].any():
+            return SILENT
+        return (UNCLEAR, ONE, BOTH)[sum(share > 0 for share in self.clarity[index])]
 
     def suggested(self, n: int) -> list[int]:
         """
@@ -148,10 +141,8 @@ class Catalogue(Shown):
         Ordered by verdict, by the clarity of the less clear pole, and by :meth:`PoleContexts.suggested`.
         """
 
-        def key(index: int) -> tuple[int, float]:
-            return rank(self.verdict(index)), -min(self.clarity[index])
-
-        return sorted(self.collected.suggested(len(self)), key=key)[:n]
+        by_strength = self.collected.strongest.suggested(len(self))
+        return sorted(by_strength, key=lambda index: (rank(self.verdict(index)), -min(self.clarity[index])))[:n]
 
     def __len__(self) -> int:
         return self.d_sae

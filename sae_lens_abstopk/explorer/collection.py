@@ -69,10 +69,6 @@ class Collector:
     def n_tokens(self) -> int:
         return self.strongest.n_tokens
 
-    def suggested(self, n: int) -> list[int]:
-        """Return the ``n`` latents to look at first, ranked by :meth:`PoleContexts.suggested`."""
-        return self.strongest.suggested(n)
-
     def update(self, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
         """Add codes [n, d_sae] of the tokens at ``where`` [n, 2] (row and position) in ``tokens`` [batch, context]."""
         # seeded by the batch number, so that a resumed pass draws the same sample

@@ -134,11 +134,8 @@ class CofiringSample:
 
     def top(self, n: int) -> Iterator[list[Cofiring]]:
         """Return for each latent the ``n`` others of largest overlap, with at least 5 joint firings; ties by index."""
-        rows, latents, positive = (
-            torch.cat(parts).numpy() if parts else np.empty(0, dtype=np.int32)
-            for parts in (self._rows, self._latents, self._positive)
-        )
-        shape = (max(self.tokens_seen, 1), self.d_sae)
+        rows, latents, positive = (torch.cat(parts).numpy() for parts in (self._rows, self._latents, self._positive))
+        shape = (self.tokens_seen, self.d_sae)
         on = csr_array((np.ones(len(rows), dtype=np.float32), (rows, latents)), shape=shape)
         signs = csr_array((np.where(positive, 1, -1).astype(np.float32), (rows, latents)), shape=shape)
         fires = np.asarray(on.sum(axis=0)).ravel()

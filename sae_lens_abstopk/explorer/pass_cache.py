@@ -56,9 +56,13 @@ class PassCache:
             for name, tensor in sorted(sae.state_dict().items()):
                 weights.update(name.encode())
                 weights.update(_bytes(tensor))
+        if isinstance(passes, RowPasses):
+            model = passes.identity()
+        else:
+            model = [_sampled_weights(passes.model), passes.autocast, passes.hook_name]
         identity = {
             "saes": [list(saes), weights.hexdigest(), [config_facts(sae) for sae in saes.values()]],
-            "model": _identity(passes),
+            "model": model,
             "kept tokens": repr(token_filter),
             "settings": asdict(settings),
             "code": [CODE_DIGEST, environment(next(iter(saes.values())).device)],
@@ -144,13 +148,6 @@ def _unpack(saved: Any, into: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     attributes = into if isinstance(into, dict) else vars(into)
     attributes.update({name: _unpack(each, attributes[name], tensors) for name, each in saved.items()})
     return into
-
-
-def _identity(passes: Passes) -> list[Any]:
-    """Return everything that decides the activations of a token."""
-    if isinstance(passes, RowPasses):
-        return passes.identity()
-    return [_sampled_weights(passes.model), passes.autocast, passes.hook_name]
 
 
 def _sampled_weights(model: nn.Module) -> str:

@@ -26,15 +26,12 @@ def snippet(source: str, about: Provenance) -> str:
         kind = "transformers"  # has a module at this hook
     else:
         kind = "bridge"
-    rendered = (
-        templates("explorer", autoescape=False)
-        .get_template("snippet.py.j2")
-        .render(
-            kind=kind,
-            load=f"load_from_disk({_quoted(source)})" if in_folder else f"from_pretrained({release!r}, {sae_id!r})",
-            model=_quoted(about.model_source if kind == "hooked" else name_on_hub(about.model_source)),
-            options="".join(f", {key}={value!r}" for key, value in about.loaded_with.items()),
-        )
+    template = templates("explorer", autoescape=False).get_template("snippet.py.j2")
+    rendered = template.render(
+        kind=kind,
+        load=f"load_from_disk({_quoted(source)})" if in_folder else f"from_pretrained({release!r}, {sae_id!r})",
+        model=_quoted(about.model_source if kind == "hooked" else name_on_hub(about.model_source)),
+        options="".join(f", {key}={value!r}" for key, value in about.loaded_with.items()),
     )
     return f"from os.path import expanduser\n\n{rendered}" if "expanduser(" in rendered else rendered
 

@@ -1,32 +1,28 @@
 """Serve a site with its model, so that a page can steer: on this machine only, with a token in the address."""
 
 import json
-import math
 import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sae_lens import SAE
 from typing_extensions import override
 
-from sae_lens_abstopk.evaluation.steering.steer import Operator, steer
 from sae_lens_abstopk.evaluation.steering.steered_model import SteeredModel, tuned_model_of
 from sae_lens_abstopk.evaluation.subjects.sae_specs import run_configs, specs_of_sae
 from sae_lens_abstopk.evaluation.subjects.vector_subjects import is_of_vectors
 from sae_lens_abstopk.explorer.serve import PrivateHandler, bind
-from sae_lens_abstopk.explorer.steered import NEW_TOKENS
-from sae_lens_abstopk.model.generation import TextModel
-from sae_lens_abstopk.model.token_filter import TokenSelection
+from sae_lens_abstopk.explorer.steered import steered_texts
 from sae_lens_abstopk.saes.loading import load_sae, require_all_heads
 from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.files import reason_of
 
-MOST_BYTES, MOST_CHARACTERS = 16_384, 2_000
-MOST_STRENGTH = 16.0
-OPERATORS: tuple[Operator, ...] = ("add", "cap")
+MOST_BYTES = 16_384
 # tells the page that it can steer; a page of one file may load nothing, and is allowed to ask the server
 SERVED = {
     b"</head>": b'<meta name="served" content="steer">\n</head>',
@@ -34,33 +30,25 @@ SERVED = {
 }
 
 
-class SteeringRequest(NamedTuple):
+class SteeringRequest(BaseModel):
     """A latent of one of the site's SAEs, a prompt, and how far to steer to either side."""
 
-    sae: int
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    sae: int = Field(ge=0)
     latent: int
-    prompt: str
-    strength: float
-    scale: float
-    operator: Operator
+    prompt: str = Field(min_length=1, max_length=2_000)
+    strength: float = Field(gt=0, le=16)
+    scale: float = Field(gt=0)
+    operator: Literal["add", "cap"]
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
         """Read a request in JSON; ValueError says what is wrong with it."""
-        values = json.loads(content)
-        if not isinstance(values, dict) or set(values) != set(cls._fields):
-            raise ValueError(f"a request has {', '.join(cls._fields)}")
-        found = cls(**values)
-        if not (type(found.sae) is type(found.latent) is int and found.sae >= 0):
-            raise ValueError("sae and latent must be whole numbers")
-        for name, value, most in (("strength", found.strength, MOST_STRENGTH), ("scale", found.scale, math.inf)):
-            if not (type(value) in (int, float) and math.isfinite(value) and 0 < value <= most):
-                raise ValueError(f"{name} must be above 0" + (f" and at most {most:g}" if most < math.inf else ""))
-        if not (isinstance(found.prompt, str) and 0 < len(found.prompt) <= MOST_CHARACTERS):
-            raise ValueError(f"prompt must have 1 to {MOST_CHARACTERS:,} characters")
-        if found.operator not in OPERATORS:
-            raise ValueError(f"operator must be {' or '.join(OPERATORS)}")
-        return found
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            raise ValueError(f"the request must be right: {reason_of(error)}") from None
 
 
 class Steerer:
@@ -90,17 +78,17 @@ class Steerer:
     def texts(self, asked: SteeringRequest) -> Mapping[str, str]:
         """Return greedy continuations of the prompt: ``negative``, ``unsteered`` and ``positive``."""
         require_range("sae", asked.sae, below=len(self._saes), remedy=", the number of SAEs of this site")
-        sae = self._saes[asked.sae]
-        model = self._steered.model
-        text_model = TextModel(model, prepend_bos=TokenSelection.of_sae(sae).prepend_bos)
-        prompt = text_model.encode([asked.prompt])
-        found = {}
+        strengths = {"negative": -asked.strength, "unsteered": 0.0, "positive": asked.strength}
         with self._lock, self._steered.running():
-            for name, sign in (("negative", -1), ("unsteered", 0), ("positive", 1)):
-                how: Any = {"latent": asked.latent, "operator": asked.operator, "scale": asked.scale}
-                with steer(model, sae, strength=sign * asked.strength, **how):
-                    (found[name],) = text_model.greedy(prompt, NEW_TOKENS)
-        return found
+            found = steered_texts(
+                self._steered.model,
+                self._saes[asked.sae],
+                {asked.latent: asked.scale},
+                [asked.prompt],
+                strengths=list(strengths.values()),
+                operator=asked.operator,
+            )
+        return dict(zip(strengths, found[asked.latent][0].texts, strict=True))
 
 
 class _SteeringHandler(PrivateHandler):
@@ -141,7 +129,7 @@ class _SteeringHandler(PrivateHandler):
             return self._say(413, f"a request has at most {MOST_BYTES:,} bytes")
         try:
             found = self._steerer.texts(SteeringRequest.parse(self.rfile.read(int(length))))
-        except (ValueError, RecursionError) as error:  # a ConfigError is a ValueError
+        except ValueError as error:  # a ConfigError is a ValueError
             return self._say(400, str(error))
         return self._answer(200, json.dumps(found).encode(), "application/json")
 

@@ -57,7 +57,7 @@ def usual_words(collected: Collector, text_of: Callable[[int], str]) -> dict[str
     return found
 
 
-def own_coverage(firings: tuple[Sequence[str], Sequence[str]]) -> tuple[float, float]:
+def own_coverage(firings: Sequence[Sequence[str]]) -> tuple[float, float]:
     """
     Return the coverage of both poles by their own words.
 
@@ -74,13 +74,6 @@ def own_coverage(firings: tuple[Sequence[str], Sequence[str]]) -> tuple[float, f
         )
         found.append(sum(own) / sizes[pole])
     return found[0], found[1]
-
-
-def verdict_of_poles(clear: tuple[bool, bool], fires: tuple[bool, bool]) -> str:
-    """Return the verdict from which poles are clear."""
-    if not any(fires):
-        return SILENT
-    return (UNCLEAR, ONE, BOTH)[sum(clear)]
 
 
 def rank(verdict: str) -> int:

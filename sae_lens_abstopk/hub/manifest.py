@@ -1,5 +1,6 @@
 """``abstopk.json``: the SAEs of a release, the hash of every file, and the numbers on the card."""
 
+import json
 import platform
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter
 from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_FILENAME
 
+from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.saes.poles import POLE_ACTIVITY_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.files import file_sha256, leads_up, reading
@@ -29,6 +31,13 @@ class NumberWithInterval:
     value: float
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def of(cls, interval: Interval | None) -> Self | None:
+        """Return the number in a results file; None where nothing was measured."""
+        if interval is None or interval.value is None:
+            return None
+        return cls(interval.value, interval.low, interval.high)
 
 
 @dataclass(frozen=True)
@@ -139,13 +148,6 @@ class PublishedSAE:
 
 
 @dataclass(frozen=True)
-class _Head:
-    """Part of a manifest that every format version has."""
-
-    format: int = FORMAT
-
-
-@dataclass(frozen=True)
 class Manifest:
     """A whole release; the card is made from it."""
 
@@ -172,7 +174,7 @@ class Manifest:
             ConfigError: it is damaged, has a newer format, or names files that are not an SAE's.
         """
         with reading(where, "publish again"):
-            given = TypeAdapter(_Head).validate_json(text).format
+            given = json.loads(text).get("format", FORMAT)
             require_range(f"{where}: format", given, at_most=FORMAT, remedy="; install a newer sae-lens-abstopk")
             found = TypeAdapter(cls).validate_json(text)
         for sae_id, sae in found.saes.items():

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.hub.manifest import ConceptResult, NumberWithInterval, PublishedAxis, PublishedResults
 from sae_lens_abstopk.pairs.concepts import CONCEPTS, ConceptRecord, ConceptResults
 from sae_lens_abstopk.pairs.pair_files import RESULTS, SAE_FOLDER
@@ -34,7 +33,7 @@ def _published(pairs: PairResults, concepts: list[ConceptRecord]) -> PublishedRe
         held_out=True,
         numbers={
             "l0": NumberWithInterval(pairs.fit.l0),
-            **{name: number for name, fit in fits.items() if (number := _number(fit.fvu)) is not None},
+            **{name: number for name, fit in fits.items() if (number := NumberWithInterval.of(fit.fvu)) is not None},
         },
         concepts=tuple(_concept(each) for each in concepts),
         axes=tuple(_axis(axis) for axis in pairs.axes),
@@ -44,7 +43,7 @@ def _published(pairs: PairResults, concepts: list[ConceptRecord]) -> PublishedRe
 
 
 def _axis(axis: AxisRecord) -> PublishedAxis:
-    won = axis.win_rate and _number(axis.win_rate)
+    won = NumberWithInterval.of(axis.win_rate)
     return PublishedAxis(axis.latent, *axis.pole_names(), axis.share_active, axis.stability, won)
 
 
@@ -58,7 +57,3 @@ def _concept(concept: ConceptRecord) -> ConceptResult:
         test_groups=concept.n_test,
         numbers={name: NumberWithInterval(getattr(signed, name)) for name in ("auroc", "coverage")},
     )
-
-
-def _number(interval: Interval) -> NumberWithInterval | None:
-    return None if interval.value is None else NumberWithInterval(interval.value, interval.low, interval.high)

@@ -107,8 +107,10 @@ def publish(
     if dry_run_folder is not None:
         require_empty(Path(dry_run_folder))
     folders = {sae_id: Path(source) for sae_id, source in saes.items() if not isinstance(source, SAE)}
-    beside = results_beside(folders) | pair_results_beside(folders)
-    known, poles = results_by_id(one_or_more(results), saes) if results else beside, poles or {}
+    if results:
+        known = results_by_id(one_or_more(results), saes)
+    else:
+        known = results_beside(folders) | pair_results_beside(folders)
     if measure:
         if in_memory := saes.keys() - folders.keys():
             raise ConfigError(
@@ -122,14 +124,14 @@ def publish(
         measured, activity = measure_saes(
             folders, model_name=model_name, text=text, n_tokens=n_tokens, device=device, on_progress=on_progress
         )
-        poles = {**activity, **poles}
+        poles = activity | dict(poles or {})
         for sae_id, found in measured.items():
             own = known.get(sae_id, found)
             known[sae_id] = replace(own, examples=own.examples or found.examples)
     with TemporaryDirectory(prefix="abstopk-publish-") as temporary:
         folder = Path(temporary) / "release"  # other users cannot read the outer folder
         folder.mkdir()
-        staged = stage(saes, folder, with_mirror=with_mirror, results=known, poles=poles, base_model=base_model)
+        staged = stage(saes, folder, with_mirror=with_mirror, results=known, poles=poles or {}, base_model=base_model)
         if dry_run_folder is not None:
             paths = _with_card(Manifest({}), staged, folder, repo_id, revision, license=license)
             shutil.copytree(folder, dry_run_folder, dirs_exist_ok=True)

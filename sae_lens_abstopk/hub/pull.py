@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +86,15 @@ def files_tree(repo_id: str, files: Mapping[str, PublishedFile]) -> Tree:
     """Make a tree of the files of a release, with their sizes."""
     total = sum(file.size for file in files.values())
     tree = Tree(f"{repo_id}  {decimal(total)}")
-    folders: dict[str, Tree] = {"": tree}
+
+    @cache
+    def branch(folder: str) -> Tree:
+        above, _, name = folder.rpartition("/")
+        return branch(above).add(f"{name}/") if folder else tree
+
     for path, file in sorted(files.items()):
-        *parents, name = path.split("/")
-        for depth, parent in enumerate(parents, 1):
-            place = "/".join(parents[:depth])
-            if place not in folders:
-                folders[place] = folders["/".join(parents[: depth - 1])].add(f"{parent}/")
-        folders["/".join(parents)].add(f"{name}  {decimal(file.size)}")
+        folder, _, name = path.rpartition("/")
+        branch(folder).add(f"{name}  {decimal(file.size)}")
     return tree
 
 

@@ -191,11 +191,7 @@ def results_in_gauge(results: PublishedResults, flipped: torch.Tensor) -> Publis
 
 
 def _concept(task: str, about: TaskRecord, found: SAETaskRecord, steering: SteeringRecord | None) -> ConceptResult:
-    probes = {
-        "auroc": SINGLE,
-        "untrained": SINGLE + UNTRAINED,
-        "difference_in_means": DIFFERENCE_IN_MEANS,
-    }
+    probes = {"auroc": SINGLE, "untrained": SINGLE + UNTRAINED, "difference_in_means": DIFFERENCE_IN_MEANS}
     intervals = {name: found.probes[probe].auroc for name, probe in probes.items() if probe in found.probes}
     intervals |= {"coverage": found.latent.coverage}
     steered, unmatched = steering.interventions.get("latent") if steering else None, ()
@@ -211,9 +207,7 @@ def _concept(task: str, about: TaskRecord, found: SAETaskRecord, steering: Steer
         steered_latent=steering.latent if steering else None,
         test_groups=about.test_groups,
         numbers={
-            name: NumberWithInterval(each.value, each.low, each.high)
-            for name, each in intervals.items()
-            if each is not None and each.value is not None
+            name: number for name, each in intervals.items() if (number := NumberWithInterval.of(each)) is not None
         },
         unmatched=unmatched,
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sae_lens_abstopk.evaluation.labelling.labeler import Judgement
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.explorer.verdicts import BOTH, ORDER, SILENT, WordControl, own_coverage, rank, verdict_of_poles
+from sae_lens_abstopk.explorer.verdicts import BOTH, ORDER, SILENT, WordControl, own_coverage, rank
 from tests.explorer.planted import PLANTED, QUIET
 
 WORDS = {f"word{i}": 1 / (i + 1) for i in range(200)}
@@ -53,12 +53,3 @@ def test_the_first_list_is_by_verdict(exploration: Exploration) -> None:
     judged.covered = {6: "gender"}
     assert judged.suggested(2) == [5, 6]
     assert replace(exploration, saes={"signed": judged}).suggested(2) == [5, 6]
-
-
-def test_verdicts_of_poles() -> None:
-    assert [verdict_of_poles(clear, (True, False)) for clear in ((True, True), (False, True), (False, False))] == [
-        "both clear",
-        "one clear",
-        "unclear",
-    ]
-    assert verdict_of_poles((False, False), (False, False)) == SILENT
