@@ -1,6 +1,7 @@
 """A training run over a source of activations: several SAEs a pass, exact resume and a run folder."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ class Run(ABC):
     checkpoints: RunCheckpoints
     held_out: HeldOut | None = None
     """Set on the first rank, if the run measures what is held out."""
+    save_final_sae: Callable[[TrainingSAE[Any], str, torch.Tensor | None], None]
+    """Writes the files of a finished SAE as SAELens's runner does."""
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
         cfg = cfg.checked_again()
@@ -83,12 +86,8 @@ class Run(ABC):
         require_room(cfg, self.saes)
         self.source = self._open_source()
         torch.manual_seed(cfg.seed)
-        if self.leads and self._measures:
+        if self.leads and cfg.measures:
             self.held_out = self._open_held_out()
-
-    @property
-    def _measures(self) -> bool:
-        return bool(self.cfg.perf_log_freq and self.cfg.held_out_every)
 
     @abstractmethod
     def _check_source(self) -> None:
@@ -101,12 +100,6 @@ class Run(ABC):
     @abstractmethod
     def _open_held_out(self) -> HeldOut:
         """Open what the run measures on."""
-
-    @abstractmethod
-    def save_final_sae(
-        self, sae: TrainingSAE[Any], output_path: str, log_feature_sparsity: torch.Tensor | None = None
-    ) -> None:
-        """Write the files of a finished SAE as SAELens's runner does."""
 
     def run(self) -> TrainingSAE[Any]:
         """Train, write the run folder, and return the first SAE."""
@@ -187,7 +180,7 @@ class Run(ABC):
             position = self.checkpoints.restore(self.resumed)
             with passes_bar(self.console, "reading up to the checkpoint") as on_progress:
                 self.source.go_to(position, on_progress)
-        self._set_sae_metadata()
+        note_run(self.saes, cfg, self.source.metadata())
         for name, sae in self.saes.items():
             if isinstance(sae, SparseTrainingSAE) and sae.cfg.sparse_backend != "dense" and not sae.takes_sparse_step():
                 self._say(
@@ -197,9 +190,6 @@ class Run(ABC):
                 )
         if self.leads:
             write_config(self.output, self.written_cfg)
-
-    def _set_sae_metadata(self) -> None:
-        note_run(self.saes, self.cfg, self.source.metadata())
 
     def _save_final(self, name: str) -> None:
         folder = self.folder(name)

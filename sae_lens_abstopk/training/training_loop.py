@@ -82,7 +82,7 @@ class TrainingLoop:
                 last = step == cfg.total_training_steps
                 if step == 1 and (warning := massive_norms_warning(batch, cfg)):
                     self.console.print(warning, markup=False, soft_wrap=True)
-                measures = self._measures and not last and step % cfg.perf_log_freq == 0
+                measures = cfg.measures and not last and step % cfg.perf_log_freq == 0
                 logs = measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0
                 taken: dict[str, StepResult] = {}
                 for name in self.state.trainers:  # a comprehension would keep the run alive in an error's traceback
@@ -141,7 +141,7 @@ class TrainingLoop:
             return
         held_out: dict[str, Reconstruction] = {}
         try:
-            if self._measures:
+            if self.cfg.measures:
                 with passes_bar(self.console, "measuring on what is held out") as show:
                     passes = count(1)
 
@@ -155,10 +155,6 @@ class TrainingLoop:
             taken, speed = self._last
             self._log(taken, held_out, self.cfg.total_training_steps, speed)
         self.raise_if_asked()
-
-    @property
-    def _measures(self) -> bool:
-        return bool(self.cfg.perf_log_freq and self.cfg.held_out_every)
 
     def _log(
         self,
@@ -185,7 +181,7 @@ class TrainingLoop:
         try:
             if self.held_out is not None:
                 with self.batches.paused():  # a prefetching thread runs the same model
-                    results = self.held_out.measure(self.state.trainers, on_pass=on_pass)
+                    results = self.held_out.measure(self.state.trainers, on_pass)
         except Interrupted:
             pass  # the run stops before the next step
         except Exception as error:

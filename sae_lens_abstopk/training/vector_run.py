@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import require_same_width
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.metrics import HeldOutVectors
+from sae_lens_abstopk.training.metrics import HeldOut, HeldOutBatches
 from sae_lens_abstopk.training.run import Run
 from sae_lens_abstopk.training.source.vector_source import VectorSource
 from sae_lens_abstopk.vectors.embedding import open_rows
@@ -39,9 +39,7 @@ class VectorRun(Run):
         width, remedy = self._vectors.d_in, f"set sae.d_in={self._vectors.d_in}, or leave it out"
         require_same_width(cfg.dataset_path, width, "the SAE", cfg.sae.d_in, remedy=remedy)
         self._train_rows = self._vectors.part(spec, "train")
-        self._held_out_rows = (
-            self._vectors.part(spec, "held_out") if self._measures else torch.empty(0, dtype=torch.long)
-        )
+        self._held_out_rows = self._vectors.part(spec, "held_out") if cfg.measures else torch.empty(0, dtype=torch.long)
         self._vectors.require_sound()
 
     @override
@@ -59,9 +57,10 @@ class VectorRun(Run):
         )
 
     @override
-    def _open_held_out(self) -> HeldOutVectors:
-        rows = self._held_out_rows[: self.cfg.perf_tokens]
-        return HeldOutVectors(self._vectors, rows, batch_size=self.cfg.train_batch_size_tokens)
+    def _open_held_out(self) -> HeldOut:
+        vectors, rows = self._vectors, self._held_out_rows[: self.cfg.perf_tokens]
+        batches = rows.split(self.cfg.train_batch_size_tokens)
+        return HeldOutBatches(len(batches), lambda _: map(vectors.rows, batches))
 
     @override
     def save_final_sae(

@@ -92,7 +92,7 @@ def check_config(cfg: "TrainingConfig") -> None:
     require_range("activations_mixing_fraction", cfg.activations_mixing_fraction, at_least=0, at_most=1)
     require_range("divergence_factor", cfg.divergence_factor, above=1, remedy=", or null to stop only at NaN")
     require_range("early_stopping_patience", cfg.early_stopping_patience, at_least=1, remedy=", or null")
-    if not (cfg.perf_log_freq and cfg.held_out_every):
+    if not cfg.measures:
         require_default(cfg, "early_stopping_patience", "it counts measurements of perf_log_freq and held_out_every")
     require_choice("b_dec_init_method", cfg.b_dec_init_method, get_args(BDecInitMethod))
     require_choice("lr_scheduler_name", cfg.lr_scheduler_name, SCHEDULERS)

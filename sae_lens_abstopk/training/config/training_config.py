@@ -191,6 +191,11 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         return {"sae": self.sae, **self.companions}
 
     @property
+    def measures(self) -> bool:
+        """Whether the run measures SAEs on what is held out."""
+        return bool(self.perf_log_freq and self.held_out_every)
+
+    @property
     def model_spec(self) -> ModelSpec:
         """The language model and the hook."""
         return from_keys(ModelSpec, vars(self) | {"device": self.llm_device or self.device})
