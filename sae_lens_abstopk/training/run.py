@@ -207,17 +207,7 @@ class Run(ABC):
         if not self.console.is_terminal:
             loggers.append(ConsoleLogger(self.console, self.label(name), self.cfg.total_training_steps))
         trainer = self.state.trainers[name]
-        of_run: dict[str, Any] = {key: {} for key in ("companions", "lr_multiples", "weight_seeds")}
-        config = self.cfg.to_dict() | {"sae": self.saes[name].cfg.to_dict()} | of_run
-        loggers += open_trackers(
-            self.cfg.logger,
-            self.label(name),
-            self.folder(name),
-            several=len(self.saes) > 1,
-            first_step=trainer.n_training_steps + 1,
-            config=config | {"lr": trainer.cfg.lr, "lr_end": trainer.cfg.lr_end},
-            warn=self._say,
-        )
+        loggers += open_trackers(self.cfg, trainer, self.label(name), self.folder(name), self._say)
         return Loggers(loggers, self._say)
 
     def _say(self, text: str) -> None:

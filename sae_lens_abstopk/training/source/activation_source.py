@@ -54,11 +54,9 @@ class ActivationSource(Protocol):
 
     def go_to(self, position: SourcePosition, on_progress: Callable[[int, int], None] = ...) -> None:
         """Move a new source to the position of an earlier one with the same settings."""
-        ...
 
     def close(self) -> None:
         """Stop threads and write pending data."""
-        ...
 
 
 class NoBatchError(Exception):
