@@ -1,14 +1,13 @@
 """A training run over a source of activations: several SAEs a pass, exact resume and a run folder."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
-from sae_lens import TrainingSAE
+from sae_lens import LanguageModelSAETrainingRunner, TrainingSAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.saes.load_note import write_load_note
@@ -53,8 +52,6 @@ class Run(ABC):
     checkpoints: RunCheckpoints
     held_out: HeldOut | None = None
     """Set on the first rank, if the run measures what is held out."""
-    save_final_sae: Callable[[TrainingSAE[Any], str, torch.Tensor | None], None]
-    """Writes the files of a finished SAE as SAELens's runner does."""
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
         cfg = cfg.checked_again()
@@ -141,7 +138,7 @@ class Run(ABC):
                     try:
                         loop.log_last_step()
                     except Interrupted as cut:  # the run is complete, and nothing follows
-                        raise StoppedAfterTraining({name: self.folder(name) for name in self.saes}) from cut
+                        raise StoppedAfterTraining(self.folders) from cut
             except DivergedError as error:
                 raise DivergedError(self.checkpoints.advice(error)) from None
             finally:
@@ -150,13 +147,10 @@ class Run(ABC):
                     logger.close()
         return self.saes["sae"]
 
-    def folder(self, name: str) -> Path:
-        """Return the folder of the SAE ``name``: the run folder, or a companion's subfolder."""
-        return sae_folder(self.output, name)
-
-    def label(self, name: str) -> str:
-        """Return the name on screen of the SAE ``name``."""
-        return self.saes[name].cfg.metadata.label or name
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Folders by SAE name: the run folder, and a subfolder for each companion."""
+        return {name: sae_folder(self.output, name) for name in self.saes}
 
     def _prepare(self) -> None:
         """Make the trainers, restore a checkpoint or start anew, and write the config."""
@@ -168,7 +162,7 @@ class Run(ABC):
         }
         watch, early = DivergenceWatch(cfg.divergence_factor), EarlyStopping(cfg.early_stopping_patience)
         self.state = TrainingState(trainers, controllers, watch, early)
-        metrics = {name: self.folder(name) / METRICS_FILENAME for name in self.saes}
+        metrics = {name: folder / METRICS_FILENAME for name, folder in self.folders.items()}
         self.checkpoints = RunCheckpoints(self.written_cfg, self.state, metrics, self.console)
         if self.resumed is None:
             self.checkpoints.start_anew()
@@ -181,20 +175,21 @@ class Run(ABC):
             with passes_bar(self.console, "reading up to the checkpoint") as on_progress:
                 self.source.go_to(position, on_progress)
         note_run(self.saes, cfg, self.source.metadata())
-        for name, sae in self.saes.items():
+        for sae in self.saes.values():
             if isinstance(sae, SparseTrainingSAE) and sae.cfg.sparse_backend != "dense" and not sae.takes_sparse_step():
                 self._say(
-                    f"{self.label(name)} trains on SAELens's dense step, several times as slow as the sparse kernels: "
-                    f"these are for float32 and float64 (sae.dtype is {sae.cfg.dtype}), and for unchanged losses and "
-                    "selections"
+                    f"{sae.cfg.metadata.label} trains on SAELens's dense step, several times as slow as the sparse "
+                    f"kernels: these are for float32 and float64 (sae.dtype is {sae.cfg.dtype}), and for unchanged "
+                    "losses and selections"
                 )
         if self.leads:
             write_config(self.output, self.written_cfg)
 
     def _save_final(self, name: str) -> None:
-        folder = self.folder(name)
+        folder = self.folders[name]
         with all_at_once(folder, last=SAE_WEIGHTS_FILENAME) as staging:
-            self.save_final_sae(self.saes[name], str(staging), self.state.trainers[name].log_feature_sparsity)
+            sparsity, saelens_runner = self.state.trainers[name].log_feature_sparsity, LanguageModelSAETrainingRunner
+            saelens_runner.save_final_sae(cast(Any, self), self.saes[name], str(staging), sparsity)
             (staging / "README.md").unlink(missing_ok=True)  # the SAE's own has the name of the staging folder
             if not (folder / "README.md").exists():  # the user's own
                 architecture = self.saes[name].cfg.get_inference_config_class().architecture()
@@ -203,11 +198,12 @@ class Run(ABC):
     def _loggers(self, name: str) -> Loggers:
         if not self.leads:
             return Loggers([], self._say)
-        loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
+        folder, trainer = self.folders[name], self.state.trainers[name]
+        label = str(trainer.sae.cfg.metadata.label)
+        loggers: list[MetricLogger] = [CsvLogger(folder / METRICS_FILENAME)]
         if not self.console.is_terminal:
-            loggers.append(ConsoleLogger(self.console, self.label(name), self.cfg.total_training_steps))
-        trainer = self.state.trainers[name]
-        loggers += open_trackers(self.cfg, trainer, self.label(name), self.folder(name), self._say)
+            loggers.append(ConsoleLogger(self.console, label, self.cfg.total_training_steps))
+        loggers += open_trackers(self.cfg, trainer, label, folder, self._say)
         return Loggers(loggers, self._say)
 
     def _say(self, text: str) -> None:

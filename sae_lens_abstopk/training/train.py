@@ -82,4 +82,4 @@ def train(cfg: TrainingConfig, *, vectors: Any = None, console: Console | None =
     for sae in run.saes.values():
         vars(sae).pop("training_forward_pass", None)  # a trainer's, which holds the model and Adam's moments
         sae.eval()
-    return TrainingResult(folders={name: run.folder(name) for name in run.saes}, saes=run.saes)
+    return TrainingResult(folders=run.folders, saes=run.saes)

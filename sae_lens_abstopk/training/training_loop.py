@@ -87,7 +87,8 @@ class TrainingLoop:
                 taken: dict[str, StepResult] = {}
                 for name in self.state.trainers:  # a comprehension would keep the run alive in an error's traceback
                     taken[name] = self._step(name, batch, logs=logs)
-                self.state.watch.note({self._variant(name): result.loss for name, result in taken.items()}, step)
+                variants = {name: trainer.sae.cfg.metadata.variant for name, trainer in self.state.trainers.items()}
+                self.state.watch.note({variants[name] or name: result.loss for name, result in taken.items()}, step)
                 progress.advance_to(first.n_training_samples)
                 held_out: dict[str, Reconstruction] = {}
                 if measures:
@@ -143,32 +144,22 @@ class TrainingLoop:
         try:
             if self.cfg.measures:
                 with passes_bar(self.console, "measuring on what is held out") as show:
-                    passes = count(1)
+                    n_passes, passes = self.held_out.n_passes if self.held_out else 0, count(1)
 
                     def on_pass() -> None:
                         self.raise_if_asked()
                         show(next(passes), n_passes)
 
-                    n_passes = 0 if self.held_out is None else self.held_out.n_passes
                     held_out = self._measure_held_out(on_pass)
         finally:
             taken, speed = self._last
             self._log(taken, held_out, self.cfg.total_training_steps, speed)
         self.raise_if_asked()
 
-    def _log(
-        self,
-        taken: Mapping[str, StepResult],
-        held_out: Mapping[str, Reconstruction],
-        step: int,
-        tokens_per_second: float,
-    ) -> None:
-        for name in self.state.trainers:
-            metrics = taken[name].metrics | (held_out_metrics(held_out[name]) if name in held_out else {})
-            self.loggers[name].log(metrics | {"tokens_per_second": tokens_per_second}, step)
-
-    def _variant(self, name: str) -> str:
-        return self.state.trainers[name].sae.cfg.metadata.variant or name
+    def _log(self, taken: dict[str, StepResult], held_out: dict[str, Reconstruction], step: int, speed: float) -> None:
+        for name, result in taken.items():
+            metrics = result.metrics | (held_out_metrics(held_out[name]) if name in held_out else {})
+            self.loggers[name].log(metrics | {"tokens_per_second": speed}, step)
 
     def _measure_held_out(self, on_pass: Callable[[], None]) -> dict[str, Reconstruction]:
         """

@@ -1,14 +1,9 @@
 """A training run on vectors in a file or data set."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from sae_lens import TrainingSAE
-from sae_lens.constants import RUNNER_CFG_FILENAME, SPARSITY_FILENAME
-from safetensors.torch import save_file
 from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import require_same_width
@@ -61,12 +56,3 @@ class VectorRun(Run):
         vectors, rows = self._vectors, self._held_out_rows[: self.cfg.perf_tokens]
         batches = rows.split(self.cfg.train_batch_size_tokens)
         return HeldOutBatches(len(batches), lambda _: map(vectors.rows, batches))
-
-    @override
-    def save_final_sae(
-        self, sae: TrainingSAE[Any], output_path: str, log_feature_sparsity: torch.Tensor | None = None
-    ) -> None:
-        sae.save_inference_model(output_path)
-        if log_feature_sparsity is not None:
-            save_file({"sparsity": log_feature_sparsity}, Path(output_path) / SPARSITY_FILENAME)
-        (Path(output_path) / RUNNER_CFG_FILENAME).write_text(json.dumps(self.cfg.to_dict()), encoding="utf-8")
