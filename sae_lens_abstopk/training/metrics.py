@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from sae_lens import SAE, SAETrainer
@@ -84,19 +84,6 @@ def held_out_metrics(found: Reconstruction) -> dict[str, float]:
     return row
 
 
-class HeldOut(Protocol):
-    """Protocol of a measurement of SAEs in training on what is held out."""
-
-    @property
-    def n_passes(self) -> int:
-        """Number of calls of ``on_pass`` in the next measurement."""
-        ...
-
-    def measure(self, trainers: Trainers, on_pass: Callable[[], None]) -> dict[str, Reconstruction]:
-        """Measure the SAEs as they are now, by name; what ``on_pass`` raises ends the measurement."""
-        ...
-
-
 @contextmanager
 def codecs_of(trainers: Trainers) -> Iterator[dict[str, ScaledCodec]]:
     """Hold SAEs in training in evaluation mode, and provide them as codecs of raw activations, by name."""
@@ -117,6 +104,7 @@ class HeldOutBatches:
     """Measurement of SAEs in training on the ``n_passes`` batches [n, d_in] that ``read`` yields for the first SAE."""
 
     n_passes: int
+    """Number of calls of ``on_pass`` in a measurement; what that raises ends the measurement."""
     read: Callable[[SAE[Any]], Iterable[torch.Tensor]]
 
     @torch.no_grad()
@@ -167,6 +155,9 @@ class HeldOutLoss:
             )
         self.reference = results["sae"].loss
         return results
+
+
+HeldOut = HeldOutBatches | HeldOutLoss
 
 
 def massive_norms_warning(x: torch.Tensor, cfg: TrainingConfig) -> str | None:

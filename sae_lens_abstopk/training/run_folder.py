@@ -23,7 +23,6 @@ def sae_folder(folder: Path, name: str) -> Path:
 
 
 def checkpoint_root(cfg: TrainingConfig) -> Path:
-    """Return the folder of the run's checkpoints."""
     return Path(cfg.checkpoint_path or Path(cfg.output_path or "") / "checkpoints")
 
 

@@ -67,7 +67,6 @@ class TrainingRun(Run, LanguageModelSAETrainingRunner):
                 self, cfg, override_dataset=no_text, override_model=model, override_sae=self.saes["sae"]
             )
             self.activations_store = store = kind.for_training(self.model, cfg, self._documents, **own)
-        self._set_sae_metadata()
         return store
 
     @override

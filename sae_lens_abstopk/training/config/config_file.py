@@ -72,12 +72,10 @@ def one_sided_companions(cfg: TrainingConfig) -> dict[str, Any]:
 
 
 def preset_names() -> list[str]:
-    """Return the presets that :func:`load_config` accepts by name."""
     return sorted(path.stem for path in data_folder("training_configs").glob("*.yaml"))
 
 
 def variant_names() -> list[str]:
-    """Return the variants that can follow the name of a preset."""
     return sorted(path.stem for path in (data_folder("training_configs") / "variants").glob("*.yaml"))
 
 
@@ -189,7 +187,10 @@ def _build(raw: dict[str, Any], vectors: Vectors | None) -> TrainingConfig:
     elif vectors is not None:
         raise ConfigError("vectors are given; set source: vectors too, as the preset vectors does.")
     elif sae_section.get("d_in") is None:
-        sae_section["d_in"] = _width_of_model(raw)
+        require_given("model_name", name := raw.get("model_name", ""), "the config has to name it")
+        model_class = raw.get("model_class_name", TrainingConfig.model_class_name)
+        options = raw.get("model_from_pretrained_kwargs")
+        sae_section["d_in"] = model_shape(os.path.expanduser(name), model_class, options).width
     sae = build_sae_config(sae_section)  # first, so that companions inherit keys that exist
     companions = {}
     for name, changes in raw.pop("companions", {}).items():
@@ -229,12 +230,6 @@ def _fill_from_vectors(raw: dict[str, Any], sae_section: dict[str, Any], batch: 
     if epochs is not None:
         require_range("epochs", epochs, above=0)
         raw["training_tokens"] = math.ceil(epochs * n_rows / batch) * batch
-
-
-def _width_of_model(raw: Mapping[str, Any]) -> int:
-    require_given("model_name", name := raw.get("model_name", ""), "the config has to name it")
-    model_class = raw.get("model_class_name", TrainingConfig.model_class_name)
-    return model_shape(os.path.expanduser(name), model_class, raw.get("model_from_pretrained_kwargs")).width
 
 
 def dump_config(cfg: TrainingConfig) -> str:

@@ -147,7 +147,6 @@ def annotate(text: str) -> str:
 
 
 def keys_table() -> Table:
-    """Return a table of all keys for the terminal."""
     import_architectures()
     table = Table(Column("key", no_wrap=True), Column("type, default and meaning"), box=None, pad_edge=False)
     for doc in key_docs().values():

@@ -14,11 +14,7 @@ from sae_lens_abstopk.model.model_spec import ModelSpec, resolve_device
 from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_package, require_range
 from sae_lens_abstopk.system.typed_values import from_keys, require_default, require_types
 from sae_lens_abstopk.text.text_spec import TextSpec
-from sae_lens_abstopk.training.config.checks import (
-    LOGGER_WITHOUT_EFFECT,
-    check_config,
-    section_of,
-)
+from sae_lens_abstopk.training.config.checks import LOGGER_WITHOUT_EFFECT, check_config, section_of
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 
 PATHS = (

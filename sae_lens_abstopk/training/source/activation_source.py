@@ -60,11 +60,7 @@ class ActivationSource(Protocol):
 
 
 class NoBatchError(Exception):
-    """There is no next batch because of ``error``; the run is between two steps."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
+    """There is no next batch because of the error in ``args``; the run is between two steps."""
 
 
 class BatchStream(Iterator[torch.Tensor]):
@@ -111,7 +107,6 @@ class BatchStream(Iterator[torch.Tensor]):
         return self._source.paused() if isinstance(self._source, PrefetchingIterator) else nullcontext()
 
     def position(self) -> SourcePosition:
-        """Return the position of the next batch."""
         with self.paused():
             position = self._origin.position()
             if self._ready:
@@ -121,7 +116,6 @@ class BatchStream(Iterator[torch.Tensor]):
             return position
 
     def close(self) -> None:
-        """Stop reading."""
         if isinstance(self._source, PrefetchingIterator):
             self._source.close()
         self._origin.close()

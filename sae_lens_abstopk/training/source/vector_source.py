@@ -44,8 +44,7 @@ class VectorSource:
 
         @lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
         def order(epoch: int) -> torch.Tensor:
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-            return torch.randperm(len(rows), generator=generator)
+            return torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
         @lru_cache(maxsize=2)
         def signs(epoch: int) -> torch.Tensor:

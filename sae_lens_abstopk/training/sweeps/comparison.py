@@ -99,7 +99,7 @@ class Comparison:
         return saes, groups
 
 
-def load_comparison(source: str, overrides: Sequence[str], *, out: Path) -> Comparison:
+def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) -> Comparison:
     """
     Read and check a comparison file, or one of ``training_configs/comparisons``, for runs in the folder ``out``.
 

@@ -98,12 +98,11 @@ def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = Fal
 
 def _require_models(configs: Iterable[TrainingConfig]) -> None:
     """Check each model, tokenizer and hook once."""
-    checked: dict[Any, TrainingConfig] = {}
-    for cfg in configs:
-        model = (cfg.model_name, cfg.model_class_name, str(cfg.model_from_pretrained_kwargs))
-        model = (*model, cfg.tuned_model, cfg.adapter)
-        checked[(*model, cfg.hook_name, cfg.sae.d_in, cfg.use_chat_formatting, cfg.is_dataset_tokenized)] = cfg
-    for cfg in checked.values():
+    keys = (
+        *("model_name", "model_class_name", "model_from_pretrained_kwargs", "tuned_model", "adapter", "hook_name"),
+        *("use_chat_formatting", "is_dataset_tokenized"),
+    )
+    for cfg in {str([cfg.sae.d_in, *(getattr(cfg, key) for key in keys)]): cfg for cfg in configs}.values():
         if cfg.source == "model_difference":
             check_pair(cfg.pair_spec, cfg.text_spec, d_in=cfg.sae.d_in)
             continue
