@@ -113,11 +113,7 @@ class Run(ABC):
                 goes_on, config = self.resumed is not None, self.cfg.to_dict()
                 stack.enter_context(wandb_run(self.cfg.logger, self.output, config, goes_on=goes_on, warn=self._say))
             loggers = {name: self._loggers(name) for name in self.saes}
-            console = self.console  # self in the message would keep the run and its model in a cycle
-            signals = StopSignals(
-                lambda name: console.print(f"{name}: stopping after this step; send it again to stop immediately")
-            )
-            prefetch = int(self.cfg.prefetch_llm_batches)
+            signals, prefetch = StopSignals(self.console), int(self.cfg.prefetch_llm_batches)
             batches = BatchStream(self.source, prefetch=prefetch, before_each=signals.raise_if_asked)
             loop = TrainingLoop(
                 cfg=self.cfg,
@@ -162,8 +158,7 @@ class Run(ABC):
         }
         watch, early = DivergenceWatch(cfg.divergence_factor), EarlyStopping(cfg.early_stopping_patience)
         self.state = TrainingState(trainers, controllers, watch, early)
-        metrics = {name: folder / METRICS_FILENAME for name, folder in self.folders.items()}
-        self.checkpoints = RunCheckpoints(self.written_cfg, self.state, metrics, self.console)
+        self.checkpoints = RunCheckpoints(self.written_cfg, self.state, self.console)
         if self.resumed is None:
             self.checkpoints.start_anew()
             take_scales(trainers, self.starts)

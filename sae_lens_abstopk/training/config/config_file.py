@@ -203,17 +203,19 @@ def _build(raw: dict[str, Any], vectors: Vectors | None) -> TrainingConfig:
 
 def _resolve_layer(raw: dict[str, Any]) -> None:
     """Fill ``layer`` into the keys that have a place for it."""
-    layer, used = raw.pop("layer", None), False
-    for key in ("hook_name", "activation_cache"):
-        if "{layer}" in str(raw.get(key)):
-            if layer is None:
-                raise ConfigError(f"{key}={raw[key]!r} has a place for a layer; set layer=N.")
-            raw[key], used = raw[key].replace("{layer}", str(layer)), True
-    if layer is not None and not used:
-        raise ConfigError(
+    layer, problem = raw.pop("layer", None), ""
+    places = [key for key in ("hook_name", "activation_cache") if "{layer}" in str(raw.get(key))]
+    for key in places:
+        if layer is None:
+            problem = f"{key}={raw[key]!r} has a place for a layer; set layer=N."
+        raw[key] = raw[key].replace("{layer}", str(layer))
+    if layer is not None and not places:
+        problem = (
             f"layer={layer} has no effect, since hook_name={raw.get('hook_name')!r} has no '{{layer}}' in it; write "
             "{layer} there, or leave layer out."
         )
+    if problem:
+        raise ConfigError(problem)
 
 
 def _fill_from_vectors(raw: dict[str, Any], sae_section: dict[str, Any], batch: int, vectors: Vectors | None) -> None:
