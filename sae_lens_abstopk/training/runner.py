@@ -1,12 +1,11 @@
-"""Training runs on a language model, or on the differences of two: SAELens's runner with several SAEs a pass."""
+"""Training runs on the activations of a language model, or on the differences of two."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
-from datasets import Dataset
 from rich.console import Console
-from sae_lens import SAE, LanguageModelSAETrainingRunner
+from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
 
@@ -27,13 +26,13 @@ from sae_lens_abstopk.training.source.language_model_source import LanguageModel
 S = TypeVar("S", bound=LanguageModelSource)
 
 
-class TrainingRun(Run, LanguageModelSAETrainingRunner):
-    """A run on activations of a language model; the model, the metadata and the final files are SAELens's."""
+class TrainingRun(Run):
+    """A run on activations of a language model."""
 
-    cfg: TrainingConfig  # type: ignore[assignment]
+    model: HookedRootModule
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
-        Run.__init__(self, cfg, console=console)
+        super().__init__(cfg, console=console)
         self._say(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
 
     @override
@@ -58,16 +57,12 @@ class TrainingRun(Run, LanguageModelSAETrainingRunner):
         return self._open_store(model, LanguageModelSource)
 
     def _open_store(self, model: HookedRootModule, kind: type[S], **own: Any) -> S:
-        """Set up SAELens's runner with ``model``, and open its source of activations."""
-        cfg = self.cfg
+        """Open the source of activations of ``model``, compiled if wanted."""
+        self.model = model
+        if self.cfg.compile_llm:  # the method that the source calls
+            model.run_with_cache = torch.compile(model.run_with_cache, mode=self.cfg.llm_compilation_mode)
         with saelens_notes_off():
-            # for SAELens's own store, which the source replaces
-            no_text = Dataset.from_dict({"text": [""], "messages": [""]})
-            LanguageModelSAETrainingRunner.__init__(
-                self, cfg, override_dataset=no_text, override_model=model, override_sae=self.saes["sae"]
-            )
-            self.activations_store = store = kind.for_training(self.model, cfg, self._documents, **own)
-        return store
+            return kind.for_training(model, self.cfg, self._documents, **own)
 
     @override
     def _open_held_out(self) -> HeldOut:
