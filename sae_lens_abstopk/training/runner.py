@@ -26,6 +26,14 @@ from sae_lens_abstopk.training.source.language_model_source import LanguageModel
 S = TypeVar("S", bound=LanguageModelSource)
 
 
+def require_hook(cfg: TrainingConfig) -> None:
+    """Raise a :class:`ConfigError` if a model does not fit the config, before its weights are read."""
+    if cfg.source == "model_difference":
+        check_pair(cfg.pair_spec, cfg.text_spec, d_in=cfg.sae.d_in)
+    else:
+        check_hook(cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
+
+
 class TrainingRun(Run):
     """A run on activations of a language model."""
 
@@ -38,16 +46,12 @@ class TrainingRun(Run):
     @override
     def _check_source(self) -> None:
         cfg = self.cfg
-        self._check_hook()
+        require_hook(cfg)
         self._documents = load_text(cfg.text_spec, "train")
         if cfg.measures:
             load_text(cfg.text_spec, "held_out")  # report too little text before the model is loaded
         if cfg.activation_cache is not None:
             ActivationCache.of_run(cfg).require_room(cfg)
-
-    def _check_hook(self) -> None:
-        """Raise a :class:`ConfigError` if the model does not fit the config, before its weights are read."""
-        check_hook(self.cfg.model_spec, d_in=self.cfg.sae.d_in, context_size=self.cfg.context_size)
 
     @override
     def _open_source(self) -> LanguageModelSource:
@@ -71,10 +75,6 @@ class TrainingRun(Run):
 
 class DifferenceRun(TrainingRun):
     """A run on h_tuned - h_base; each training token is read by both models."""
-
-    @override
-    def _check_hook(self) -> None:
-        check_pair(self.cfg.pair_spec, self.cfg.text_spec, d_in=self.cfg.sae.d_in)
 
     @override
     def _open_source(self) -> DifferenceSource:
