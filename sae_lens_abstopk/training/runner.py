@@ -30,7 +30,7 @@ def require_hook(cfg: TrainingConfig) -> None:
     """Raise a :class:`ConfigError` if a model does not fit the config, before its weights are read."""
     if cfg.source == "model_difference":
         check_pair(cfg.pair_spec, cfg.text_spec, d_in=cfg.sae.d_in)
-    else:
+    elif cfg.source == "tokens":
         check_hook(cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
 
 
