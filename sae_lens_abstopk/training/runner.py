@@ -1,11 +1,12 @@
-"""Training runs on the activations of a language model, or on the differences of two."""
+"""Training runs on a language model, or on the differences of two: SAELens's runner with several SAEs a pass."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
+from datasets import Dataset
 from rich.console import Console
-from sae_lens import SAE
+from sae_lens import SAE, LanguageModelSAETrainingRunner
 from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
 
@@ -34,13 +35,13 @@ def require_hook(cfg: TrainingConfig) -> None:
         check_hook(cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
 
 
-class TrainingRun(Run):
-    """A run on activations of a language model."""
+class TrainingRun(Run, LanguageModelSAETrainingRunner):
+    """A run on activations of a language model; the model, the metadata and the final files are SAELens's."""
 
-    model: HookedRootModule
+    cfg: TrainingConfig  # type: ignore[assignment]
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
-        super().__init__(cfg, console=console)
+        Run.__init__(self, cfg, console=console)
         self._say(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
 
     @override
@@ -61,12 +62,16 @@ class TrainingRun(Run):
         return self._open_store(model, LanguageModelSource)
 
     def _open_store(self, model: HookedRootModule, kind: type[S], **own: Any) -> S:
-        """Open the source of activations of ``model``, compiled if wanted."""
-        self.model = model
-        if self.cfg.compile_llm:  # the method that the source calls
-            model.run_with_cache = torch.compile(model.run_with_cache, mode=self.cfg.llm_compilation_mode)
+        """Set up SAELens's runner with ``model``, and open its source of activations."""
+        cfg = self.cfg
         with saelens_notes_off():
-            return kind.for_training(model, self.cfg, self._documents, **own)
+            # for SAELens's own store, which the source replaces
+            no_text = Dataset.from_dict({"text": [""], "messages": [""]})
+            LanguageModelSAETrainingRunner.__init__(
+                self, cfg, override_dataset=no_text, override_model=model, override_sae=self.saes["sae"]
+            )
+            self.activations_store = store = kind.for_training(self.model, cfg, self._documents, **own)
+        return store
 
     @override
     def _open_held_out(self) -> HeldOut:

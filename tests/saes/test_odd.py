@@ -100,7 +100,7 @@ def test_a_one_sided_sae_beside_an_odd_one_keeps_its_biases(raw_config: dict[str
     raw_config["sae"] |= {"odd": True}
     run = run_of(raw_config, companions={"topk": {"architecture": "topk"}})
     run.run()
-    assert not run.saes["sae"].b_dec.any()
+    assert not run.sae.b_dec.any()
     assert run.saes["topk"].b_dec.any()
     raw_config["sae"]["architecture"] = "topk"
     with pytest.raises(ConfigError, match=r"sae\.odd is not a key of the architecture topk, but of abstopk, batch_abs"):

@@ -39,7 +39,7 @@ def one_epoch(run: TrainingRun) -> torch.Tensor:
     batches: list[torch.Tensor] = []
     with suppress(StopIteration):
         while True:
-            batches.append(run.source.get_batch_tokens(raise_at_epoch_end=True))
+            batches.append(run.activations_store.get_batch_tokens(raise_at_epoch_end=True))
     return torch.cat(batches).flatten()
 
 
@@ -93,9 +93,9 @@ def final_state(run: TrainingRun) -> dict[str, Any]:
     state["controllers"] = {name: controller.state() for name, controller in run.state.controllers.items()}
     state["losses"] = run.state.watch.state()
     state["text"] = [
-        run.source.n_blocks,
-        run.source.max_norm,
-        run.source.generator.get_state(),
+        run.activations_store.n_blocks,
+        run.activations_store.max_norm,
+        run.activations_store.generator.get_state(),
     ]
     state["random"] = torch.get_rng_state()
     return state

@@ -85,7 +85,7 @@ def test_ranks_share_out_the_documents_that_are_not_held_out_and_mix_by_numbers_
 
     def work() -> tuple[set[int], torch.Tensor]:
         run = run_of(raw_config, dataset_path=str(tmp_path / "a.jsonl"), perf_log_freq=0)
-        numbers = run.source.position().generator
+        numbers = run.activations_store.position().generator
         return {int(i) for i in re.findall(r"<(\d+)>", str(tokenizer.decode(one_epoch(run))))}, numbers
 
     (first, numbers), (second, other_numbers) = on_ranks(2, work, tmp_path / "a")

@@ -95,9 +95,9 @@ def test_the_saved_weights_do_on_raw_activations_what_the_last_measurement_says(
 def test_the_seed_decides_the_first_weights_and_how_activations_are_mixed(raw_config: dict[str, Any]) -> None:
     raw_config |= {"shuffle": False, "perf_log_freq": 0}
     one, again, other = (run_of(raw_config | {"seed": seed}) for seed in (1, 1, 0))
-    assert torch.equal(one.saes["sae"].W_enc, again.saes["sae"].W_enc)
-    assert not torch.equal(one.saes["sae"].W_enc, other.saes["sae"].W_enc)
-    mixing, again_mixing, other_mixing = (run.source.position().generator for run in (one, again, other))
+    assert torch.equal(one.sae.W_enc, again.sae.W_enc)
+    assert not torch.equal(one.sae.W_enc, other.sae.W_enc)
+    mixing, again_mixing, other_mixing = (run.activations_store.position().generator for run in (one, again, other))
     assert torch.equal(mixing, again_mixing)
     assert not torch.equal(mixing, other_mixing)
 
@@ -132,7 +132,7 @@ def test_bad_activations_stop_the_run_and_keep_the_last_good_state(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(raw_config | {"training_tokens": 6400})
-    original = run.source.get_raw_llm_batch
+    original = run.activations_store.get_raw_llm_batch
 
     def poisoned(raise_on_epoch_end: bool = False) -> Any:
         activations, tokens = original(raise_on_epoch_end)
@@ -140,7 +140,7 @@ def test_bad_activations_stop_the_run_and_keep_the_last_good_state(
             activations[5] = float("inf")
         return activations, tokens
 
-    monkeypatch.setattr(run.source, "get_raw_llm_batch", poisoned)
+    monkeypatch.setattr(run.activations_store, "get_raw_llm_batch", poisoned)
     with pytest.raises(NonFiniteActivationsError, match=r"1 of \d+ activations of model.layers.2 are NaN or infinite"):
         run.run()
     checkpoint = next((run.output / "checkpoints").iterdir())
@@ -216,14 +216,14 @@ def test_a_model_in_autocast_is_cast_once_for_several_batches(
 
     counts = []
     for n_batches in (1, BATCHES_PER_CAST, BATCHES_PER_CAST + 1):
-        blocks = run.source._iterate_filtered_activations()
+        blocks = run.activations_store._iterate_filtered_activations()
         with CountCasts() as casts:
             for _ in range(n_batches):
                 next(blocks)
         counts.append(casts.n)
         assert not torch.is_autocast_enabled("cpu")
     assert counts == [counts[0], counts[0], 2 * counts[0]] != [0, 0, 0]
-    shared, separate = (run_of(raw_config, autocast_lm=True).source for _ in range(2))
+    shared, separate = (run_of(raw_config, autocast_lm=True).activations_store for _ in range(2))
     blocks = shared._iterate_filtered_activations()
     for _ in range(BATCHES_PER_CAST + 1):
         assert torch.equal(next(blocks), separate.get_filtered_llm_batch())

@@ -144,14 +144,14 @@ def test_text_that_ends_in_an_error_loses_no_step(
     raw_config |= {"perf_log_freq": 0}
     whole = state_of(raw_config | {"output_path": f"{raw_config['output_path']}-whole"})
     run = run_of(raw_config)
-    original = run.source.get_raw_llm_batch
+    original = run.activations_store.get_raw_llm_batch
 
     def broken(raise_on_epoch_end: bool = False) -> Any:
         if run.state.trainers["sae"].n_training_steps >= 3:
             raise error
         return original(raise_on_epoch_end)
 
-    monkeypatch.setattr(run.source, "get_raw_llm_batch", broken)
+    monkeypatch.setattr(run.activations_store, "get_raw_llm_batch", broken)
     with pytest.raises(type(error), match=str(error)):
         run.run()
     (checkpoint,) = (run.output / "checkpoints").iterdir()

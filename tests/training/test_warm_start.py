@@ -37,13 +37,13 @@ def test_a_checkpoint_starts_a_new_run_from_its_weights(
     again = raw_config | {"from_pretrained_path": str(source), "output_path": str(tmp_path / "again")}
     again["sae"] = again["sae"] | {"k": 7, "aux_loss_coefficient": 0.5}  # of the new run, not of the checkpoint
     run = run_of(again)
-    assert (run.saes["sae"].cfg.k, run.saes["sae"].cfg.aux_loss_coefficient) == (7, 0.5)
-    assert run.saes["sae"].b_dec.any()
-    for count in {"pole_counts", "topk_threshold"} & dict(run.saes["sae"].named_buffers()).keys():
-        assert not getattr(run.saes["sae"], count).any(), f"{count} is of the other run, and of its k"
-    before = run.saes["sae"].b_dec.detach().clone()
+    assert (run.sae.cfg.k, run.sae.cfg.aux_loss_coefficient) == (7, 0.5)
+    assert run.sae.b_dec.any()
+    for count in {"pole_counts", "topk_threshold"} & dict(run.sae.named_buffers()).keys():
+        assert not getattr(run.sae, count).any(), f"{count} is of the other run, and of its k"
+    before = run.sae.b_dec.detach().clone()
     run.run()
-    assert torch.dist(run.saes["sae"].b_dec, before) < torch.dist(torch.zeros_like(before), before)
+    assert torch.dist(run.sae.b_dec, before) < torch.dist(torch.zeros_like(before), before)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_checkpoint_of_saelens_own_trainer_starts_a_run_of_the_same_sae(
     raw_config["sae"] |= {"architecture": ours}
     run = run_of(raw_config, from_pretrained_path=str(tmp_path / "stock"))
     for name, weight in written.state_dict().items():
-        assert torch.equal(run.saes["sae"].state_dict()[name], weight), name
+        assert torch.equal(run.sae.state_dict()[name], weight), name
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_finished_sae_starts_a_run_as_the_function_that_it_was(
     first.run()
     saved, x = SAE.load_from_disk(first.output), torch.randn(64, 32)
     again = run_of(raw_config, sae=sae, from_pretrained_path=str(first.output), output_path=str(tmp_path / "again"))
-    trained: Any = again.saes["sae"].eval()
+    trained: Any = again.sae.eval()
     if architecture == "batch_abstopk":
         assert trained.topk_threshold == 0, "the first batch sets it"
         trained.topk_threshold.fill_(saved.threshold[0])

@@ -72,7 +72,7 @@ def test_the_text_is_gone_on_with_in_a_later_epoch(
     raw = raw_config | {"dataset_path": str(text), "training_tokens": 64 * 110, "perf_log_freq": 0}
     whole = run_of(raw)
     whole.run()
-    assert whole.source.n_dataset_processed > 2 * 13
+    assert whole.activations_store.n_dataset_processed > 2 * 13
     raw["output_path"] = str(tmp_path / "stopped")
     stop_after(71)
     with pytest.raises(KeyboardInterrupt):

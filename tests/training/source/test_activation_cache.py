@@ -43,8 +43,8 @@ def test_runs_that_fill_and_that_read_a_cache_end_at_the_same_weights(
     assert len(shards) > 1
     monkeypatch.setattr("sae_lens.ActivationsStore.get_activations", lambda *_: pytest.fail("the model was run"))
     reading = train(raw, tmp_path / "b")
-    assert torch.equal(filling.saes["sae"].W_dec, reading.saes["sae"].W_dec)
-    assert reading.source.max_norm == filling.source.max_norm
+    assert torch.equal(filling.sae.W_dec, reading.sae.W_dec)
+    assert reading.activations_store.max_norm == filling.activations_store.max_norm
     assert sorted(path.name for path in (tmp_path / "cache").glob("*.safetensors")) == shards
 
 
@@ -53,12 +53,12 @@ def test_a_longer_run_goes_on_where_the_cache_ends(raw_config: dict[str, Any], t
     train(raw, tmp_path / "short", activation_cache=str(tmp_path / "cache"))
     extended = train(raw, tmp_path / "a", activation_cache=str(tmp_path / "cache"), training_tokens=1280)
     whole = train(raw, tmp_path / "b", activation_cache=str(tmp_path / "other"), training_tokens=1280)
-    assert torch.equal(extended.saes["sae"].W_dec, whole.saes["sae"].W_dec)
+    assert torch.equal(extended.sae.W_dec, whole.sae.W_dec)
 
 
 def test_without_a_cache_the_run_is_the_same_but_for_the_rounding(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    cached = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache")).saes["sae"].W_dec
-    plain = train(raw_config, tmp_path / "b").saes["sae"].W_dec
+    cached = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache")).sae.W_dec
+    plain = train(raw_config, tmp_path / "b").sae.W_dec
     torch.testing.assert_close(cached, plain, rtol=0.02, atol=0.02)
     assert not torch.equal(cached, plain)
 

@@ -88,7 +88,7 @@ def test_tokens_that_the_config_excludes_are_left_out(
     ids = [tokenizer.vocab[token] for token in ([".", ","] if named else ["<s>", "</s>"])]
     raw_config |= {"exclude_special_tokens": ids if named else True, "seqpos_slice": [0, None], "perf_log_freq": 0}
     raw_config |= {"sequence_separator_token": "eos", "store_batch_size_prompts": 16}
-    store, plain = (run_of(raw_config).source for _ in range(2))
+    store, plain = (run_of(raw_config).activations_store for _ in range(2))
     activations, tokens = plain.get_raw_llm_batch()
     assert set(ids) < set(tokens.tolist())
     assert torch.equal(store.get_filtered_llm_batch(), activations[~torch.isin(tokens, torch.tensor(ids))])
@@ -104,13 +104,13 @@ def test_special_tokens_are_left_out_of_cached_activations_that_have_their_ids(
         Dataset.from_dict(column | ids, features=Features(kinds)).save_to_disk(tmp_path / name)
     raw_config |= {"use_cached_activations": True, "held_out_every": None, "seqpos_slice": [None]}
     raw_config |= {"exclude_special_tokens": [1], "cached_activations_path": str(tmp_path / "with")}
-    assert len(run_of(raw_config).source.get_filtered_llm_batch()) == 4 * 31
+    assert len(run_of(raw_config).activations_store.get_filtered_llm_batch()) == 4 * 31
     with pytest.raises(ConfigError, match="holds no token_ids, which exclude_special_tokens needs"):
         run_of(raw_config | {"cached_activations_path": str(tmp_path / "without")})
 
 
 def test_massive_tokens_are_left_out(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    store, everything = (run_of(raw_config, **keys).source for keys in ({"max_norm_multiple": 1.05}, {}))
+    store, everything = (run_of(raw_config, **keys).activations_store for keys in ({"max_norm_multiple": 1.05}, {}))
     assert store.max_norm == pytest.approx(1.05 * everything.median_norm())
     kept, all_norms = (torch.cat([next(each).norm(dim=-1) for _ in range(4)]) for each in (store, everything))
     assert kept.max() <= store.max_norm < all_norms.max()
