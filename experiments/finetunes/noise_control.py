@@ -29,7 +29,7 @@ from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
-from sae_lens_abstopk.training.difference_run import DifferenceRun
+from sae_lens_abstopk.training.runner import DifferenceRun
 from sae_lens_abstopk.training.source.difference_source import DifferenceSource
 from sae_lens_abstopk.training.source.language_model_source import RawBatch
 

@@ -27,7 +27,7 @@ from experiments.speed.recording import ROOT, command, environment, write_record
 from sae_lens_abstopk.model.check_hook import chosen_hook
 from sae_lens_abstopk.model.hook_places import without_adapter
 from sae_lens_abstopk.training.config.config_file import load_config
-from sae_lens_abstopk.training.difference_run import DifferenceRun
+from sae_lens_abstopk.training.runner import DifferenceRun
 
 TEXT = ROOT / "training_configs" / "text" / "smollm2_samples.jsonl.gz"
 LAYERS = 16

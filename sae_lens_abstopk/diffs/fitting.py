@@ -21,8 +21,8 @@ from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED, by_kind, seeds_and_baselines
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.difference_run import DifferenceRun
 from sae_lens_abstopk.training.run_folder import sae_folder
+from sae_lens_abstopk.training.runner import DifferenceRun
 from sae_lens_abstopk.training.train import train
 
 RUN = "run"

@@ -39,7 +39,7 @@ def ranks_started(cfg: TrainingConfig) -> Iterator[None]:
         yield
         return
     require_shareable(cfg, launched_ranks())
-    on_gpus = "cuda" in _devices(cfg).values()
+    on_gpus = "cuda" in cfg.devices.values()
     if on_gpus:
         torch.cuda.set_device(_local_rank())
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=TIMEOUT)
@@ -73,10 +73,10 @@ def _problems(cfg: TrainingConfig, n: int) -> Iterator[str]:
     for key, allowed in (("activation_cache", None), ("use_cached_activations", False), ("compile_sae", False)):
         if getattr(cfg, key) != allowed:
             yield f"{key} is for one process; set it to {'null' if allowed is None else 'false'}"
-    for key, device in _devices(cfg).items():
+    for key, device in cfg.devices.items():
         if device.startswith("cuda:"):
             yield f"{key}={device!r} names one GPU; use cuda or auto, and each rank takes its own"
-    if "cuda" in _devices(cfg).values() and _local_rank() >= torch.cuda.device_count():
+    if "cuda" in cfg.devices.values() and _local_rank() >= torch.cuda.device_count():
         yield f"this machine has {torch.cuda.device_count()} GPUs; lower --nproc-per-node"
     for name, sae in cfg.all_saes.items():
         is_sparse = getattr(sae, "sparse_backend", "dense") == "sparse" and sae.dtype in ("float32", "float64")
@@ -92,7 +92,7 @@ def of_this_rank(cfg: TrainingConfig) -> TrainingConfig:
     if n_ranks() == 1:
         return cfg
     own = copy.copy(cfg)
-    for key, device in _devices(cfg).items():
+    for key, device in cfg.devices.items():
         if device == "cuda":
             setattr(own, key, f"cuda:{_local_rank()}")
     return own
@@ -103,11 +103,6 @@ def command_prefix() -> str:
     if n_ranks() == 1:
         return "abstopk"
     return f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', n_ranks())} -m sae_lens_abstopk"
-
-
-def _devices(cfg: TrainingConfig) -> dict[str, str]:
-    keys = ("device", "llm_device", "act_store_device", "tuned_device")
-    return {key: str(device) for key in keys if (device := getattr(cfg, key)) is not None}
 
 
 def _local_rank() -> int:

@@ -3,10 +3,12 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+
+from rich.console import Console
 
 from sae_lens_abstopk.system.errors import causes
 
@@ -33,15 +35,15 @@ def caused_by_signal(error: BaseException | None) -> bool:
 
 class StopSignals:
     """
-    Handler of stop signals; calls ``on_first`` with the name of the first one.
+    Handler of stop signals; prints a line on ``console`` at the first one.
 
     The first Ctrl-C, SIGTERM or SIGHUP (unless ``nohup`` ignores it) is only noted, because half a step cannot be
     resumed; a second one raises ``KeyboardInterrupt`` at once. In a submitit job, its requeue signal is noted instead
     of SIGTERM, and passed on to submitit once the run has stopped.
     """
 
-    def __init__(self, on_first: Callable[[str], None]) -> None:
-        self._on_first = on_first
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._name: str | None = None
         self._received_at = 0.0
 
@@ -58,7 +60,7 @@ class StopSignals:
         def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
             if self._name is None:
                 self._name, self._received_at = signal.Signals(number).name, time.monotonic()
-                self._on_first(self._name)
+                self._console.print(f"{self._name}: stopping after this step; send it again to stop immediately")
             elif number != requeue and time.monotonic() - self._received_at > ECHO:
                 raise KeyboardInterrupt
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from sae_lens import SAETrainer, TrainingSAE
+from sae_lens import SAE, SAETrainer
 from sae_lens.saes.sae import TrainStepOutput
 
+from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.model.reconstruction import (
     LossRecovered,
     Reconstruction,
@@ -23,8 +26,8 @@ from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.saes.traits import sparsity_coefficient
 from sae_lens_abstopk.system.ranks import averaged, n_ranks, summed
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.vectors.vectors import Vectors
 
+Trainers = Mapping[str, SAETrainer[Any, Any]]
 # multiple of the median norm that ordinary tokens stay below
 MASSIVE = 20
 
@@ -81,23 +84,8 @@ def held_out_metrics(found: Reconstruction) -> dict[str, float]:
     return row
 
 
-class HeldOut(Protocol):
-    """Protocol of a measurement of SAEs in training on what is held out."""
-
-    @property
-    def n_passes(self) -> int:
-        """Number of calls of ``on_pass`` in the next measurement."""
-        ...
-
-    def measure(
-        self, trainers: Mapping[str, SAETrainer[Any, Any]], *, on_pass: Callable[[], None] = ...
-    ) -> dict[str, Reconstruction]:
-        """Measure the SAEs as they are now, by name; what ``on_pass`` raises ends the measurement."""
-        ...
-
-
 @contextmanager
-def codecs_of(trainers: Mapping[str, SAETrainer[Any, Any]]) -> Iterator[dict[str, ScaledCodec]]:
+def codecs_of(trainers: Trainers) -> Iterator[dict[str, ScaledCodec]]:
     """Hold SAEs in training in evaluation mode, and provide them as codecs of raw activations, by name."""
     with ExitStack() as stack:
         for trainer in trainers.values():
@@ -111,59 +99,51 @@ def codecs_of(trainers: Mapping[str, SAETrainer[Any, Any]]) -> Iterator[dict[str
                 trainer.sae.train()
 
 
-@torch.no_grad()
-def reconstruct(
-    trainers: Mapping[str, SAETrainer[Any, Any]], batches: Iterable[torch.Tensor], on_pass: Callable[[], None]
-) -> dict[str, Reconstruction]:
-    """Measure SAEs in training on batches [n, d_in], by name; ``on_pass`` is called after each batch."""
-    sums = {name: ReconstructionSums() for name in trainers}
-    with codecs_of(trainers) as codecs:
-        for x in batches:
-            for name, codec in codecs.items():
-                codes = codec.encode(x)
-                sums[name].update(x, codec.decode(codes).to(x), codes)
-            on_pass()
-    return {name: total.result(None) for name, total in sums.items()}
+@dataclass
+class HeldOutBatches:
+    """Measurement of SAEs in training on the ``n_passes`` batches [n, d_in] that ``read`` yields for the first SAE."""
+
+    n_passes: int
+    """Number of calls of ``on_pass`` in a measurement; what that raises ends the measurement."""
+    read: Callable[[SAE[Any]], Iterable[torch.Tensor]]
+
+    @torch.no_grad()
+    @casts_shared()
+    def measure(self, trainers: Trainers, on_pass: Callable[[], None]) -> dict[str, Reconstruction]:
+        sums = {name: ReconstructionSums() for name in trainers}
+        with codecs_of(trainers) as codecs:
+            for x in self.read(trainers["sae"].sae):
+                for name, codec in codecs.items():
+                    codes = codec.encode(x)
+                    sums[name].update(x, codec.decode(codes).to(x), codes)
+                on_pass()
+        return {name: total.result(None) for name, total in sums.items()}
 
 
-class HeldOutVectors:
-    """Measurement of SAEs in training on the first ``perf_tokens`` held-out vectors."""
-
-    def __init__(self, vectors: Vectors, rows: torch.Tensor, *, batch_size: int) -> None:
-        self._vectors, self._batches = vectors, rows.split(batch_size)
-        self.n_passes = len(self._batches)
-
-    def measure(
-        self, trainers: Mapping[str, SAETrainer[Any, Any]], *, on_pass: Callable[[], None] = lambda: None
-    ) -> dict[str, Reconstruction]:
-        return reconstruct(trainers, map(self._vectors.rows, self._batches), on_pass)
+def held_out_tokens(model: Any, spec: ModelSpec, cfg: TrainingConfig, *, with_logits: bool) -> list[torch.Tensor]:
+    """Return ``perf_tokens`` held-out token ids or a few more, in batches [batch, context_size]."""
+    d_sae = max(sae.d_sae for sae in cfg.all_saes.values())
+    n = cfg.perf_tokens
+    return token_batches(model, spec, cfg.text_spec, n, part="held_out", d_sae=d_sae, with_logits=with_logits)
 
 
 class HeldOutLoss:
-    """Measurement of SAEs in training on ``perf_tokens`` held-out tokens; raises ConfigError if there are fewer."""
+    """Measurement of SAEs in training in their language model; no other thread may run the model meanwhile."""
 
     reference: LossRecovered | None = None
     """An earlier result; its clean and ablated losses are reused."""
 
-    def __init__(self, model: Any, cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> None:
+    def __init__(self, model: Any, cfg: TrainingConfig) -> None:
         self.model, self.cfg = model, cfg
-        self._n_saes = len(saes)
-        d_sae = max(sae.cfg.d_sae for sae in saes.values())
-        self.batches = token_batches(
-            model, cfg.model_spec, cfg.text_spec, cfg.perf_tokens, part="held_out", d_sae=d_sae, with_logits=True
-        )
-        """Token ids, each [batch, context_size]."""
+        self.batches = held_out_tokens(model, cfg.model_spec, cfg, with_logits=True)
 
     @property
     def n_passes(self) -> int:
         """Number of passes of the language model that the next measurement takes."""
         ablations = 0 if self.reference is not None else 2
-        return len(self.batches) * (1 + ablations + self._n_saes)
+        return len(self.batches) * (1 + ablations + len(self.cfg.all_saes))
 
-    def measure(
-        self, trainers: Mapping[str, SAETrainer[Any, Any]], *, on_pass: Callable[[], None] = lambda: None
-    ) -> dict[str, Reconstruction]:
-        """Measure the SAEs as they are now, by name; no other thread may run the model meanwhile."""
+    def measure(self, trainers: Trainers, on_pass: Callable[[], None]) -> dict[str, Reconstruction]:
         with codecs_of(trainers) as codecs:
             results = evaluate_reconstruction(
                 ModelPasses.of_spec(self.model, self.cfg.model_spec, d_in=self.cfg.sae.d_in),
@@ -175,6 +155,9 @@ class HeldOutLoss:
             )
         self.reference = results["sae"].loss
         return results
+
+
+HeldOut = HeldOutBatches | HeldOutLoss
 
 
 def massive_norms_warning(x: torch.Tensor, cfg: TrainingConfig) -> str | None:

@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
-from sae_lens import TrainingSAE
+from sae_lens import LanguageModelSAETrainingRunner, TrainingSAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.saes.load_note import write_load_note
@@ -83,12 +83,8 @@ class Run(ABC):
         require_room(cfg, self.saes)
         self.source = self._open_source()
         torch.manual_seed(cfg.seed)
-        if self.leads and self._measures:
+        if self.leads and cfg.measures:
             self.held_out = self._open_held_out()
-
-    @property
-    def _measures(self) -> bool:
-        return bool(self.cfg.perf_log_freq and self.cfg.held_out_every)
 
     @abstractmethod
     def _check_source(self) -> None:
@@ -101,12 +97,6 @@ class Run(ABC):
     @abstractmethod
     def _open_held_out(self) -> HeldOut:
         """Open what the run measures on."""
-
-    @abstractmethod
-    def save_final_sae(
-        self, sae: TrainingSAE[Any], output_path: str, log_feature_sparsity: torch.Tensor | None = None
-    ) -> None:
-        """Write the files of a finished SAE as SAELens's runner does."""
 
     def run(self) -> TrainingSAE[Any]:
         """Train, write the run folder, and return the first SAE."""
@@ -123,11 +113,7 @@ class Run(ABC):
                 goes_on, config = self.resumed is not None, self.cfg.to_dict()
                 stack.enter_context(wandb_run(self.cfg.logger, self.output, config, goes_on=goes_on, warn=self._say))
             loggers = {name: self._loggers(name) for name in self.saes}
-            console = self.console  # self in the message would keep the run and its model in a cycle
-            signals = StopSignals(
-                lambda name: console.print(f"{name}: stopping after this step; send it again to stop immediately")
-            )
-            prefetch = int(self.cfg.prefetch_llm_batches)
+            signals, prefetch = StopSignals(self.console), int(self.cfg.prefetch_llm_batches)
             batches = BatchStream(self.source, prefetch=prefetch, before_each=signals.raise_if_asked)
             loop = TrainingLoop(
                 cfg=self.cfg,
@@ -148,7 +134,7 @@ class Run(ABC):
                     try:
                         loop.log_last_step()
                     except Interrupted as cut:  # the run is complete, and nothing follows
-                        raise StoppedAfterTraining({name: self.folder(name) for name in self.saes}) from cut
+                        raise StoppedAfterTraining(self.folders) from cut
             except DivergedError as error:
                 raise DivergedError(self.checkpoints.advice(error)) from None
             finally:
@@ -157,13 +143,10 @@ class Run(ABC):
                     logger.close()
         return self.saes["sae"]
 
-    def folder(self, name: str) -> Path:
-        """Return the folder of the SAE ``name``: the run folder, or a companion's subfolder."""
-        return sae_folder(self.output, name)
-
-    def label(self, name: str) -> str:
-        """Return the name on screen of the SAE ``name``."""
-        return self.saes[name].cfg.metadata.label or name
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Folders by SAE name: the run folder, and a subfolder for each companion."""
+        return {name: sae_folder(self.output, name) for name in self.saes}
 
     def _prepare(self) -> None:
         """Make the trainers, restore a checkpoint or start anew, and write the config."""
@@ -175,8 +158,7 @@ class Run(ABC):
         }
         watch, early = DivergenceWatch(cfg.divergence_factor), EarlyStopping(cfg.early_stopping_patience)
         self.state = TrainingState(trainers, controllers, watch, early)
-        metrics = {name: self.folder(name) / METRICS_FILENAME for name in self.saes}
-        self.checkpoints = RunCheckpoints(self.written_cfg, self.state, metrics, self.console)
+        self.checkpoints = RunCheckpoints(self.written_cfg, self.state, self.console)
         if self.resumed is None:
             self.checkpoints.start_anew()
             take_scales(trainers, self.starts)
@@ -187,24 +169,22 @@ class Run(ABC):
             position = self.checkpoints.restore(self.resumed)
             with passes_bar(self.console, "reading up to the checkpoint") as on_progress:
                 self.source.go_to(position, on_progress)
-        self._set_sae_metadata()
-        for name, sae in self.saes.items():
+        note_run(self.saes, cfg, self.source.metadata())
+        for sae in self.saes.values():
             if isinstance(sae, SparseTrainingSAE) and sae.cfg.sparse_backend != "dense" and not sae.takes_sparse_step():
                 self._say(
-                    f"{self.label(name)} trains on SAELens's dense step, several times as slow as the sparse kernels: "
-                    f"these are for float32 and float64 (sae.dtype is {sae.cfg.dtype}), and for unchanged losses and "
-                    "selections"
+                    f"{sae.cfg.metadata.label} trains on SAELens's dense step, several times as slow as the sparse "
+                    f"kernels: these are for float32 and float64 (sae.dtype is {sae.cfg.dtype}), and for unchanged "
+                    "losses and selections"
                 )
         if self.leads:
             write_config(self.output, self.written_cfg)
 
-    def _set_sae_metadata(self) -> None:
-        note_run(self.saes, self.cfg, self.source.metadata())
-
     def _save_final(self, name: str) -> None:
-        folder = self.folder(name)
+        folder = self.folders[name]
         with all_at_once(folder, last=SAE_WEIGHTS_FILENAME) as staging:
-            self.save_final_sae(self.saes[name], str(staging), self.state.trainers[name].log_feature_sparsity)
+            sparsity, saelens_runner = self.state.trainers[name].log_feature_sparsity, LanguageModelSAETrainingRunner
+            saelens_runner.save_final_sae(cast(Any, self), self.saes[name], str(staging), sparsity)
             (staging / "README.md").unlink(missing_ok=True)  # the SAE's own has the name of the staging folder
             if not (folder / "README.md").exists():  # the user's own
                 architecture = self.saes[name].cfg.get_inference_config_class().architecture()
@@ -213,21 +193,12 @@ class Run(ABC):
     def _loggers(self, name: str) -> Loggers:
         if not self.leads:
             return Loggers([], self._say)
-        loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
+        folder, trainer = self.folders[name], self.state.trainers[name]
+        label = str(trainer.sae.cfg.metadata.label)
+        loggers: list[MetricLogger] = [CsvLogger(folder / METRICS_FILENAME)]
         if not self.console.is_terminal:
-            loggers.append(ConsoleLogger(self.console, self.label(name), self.cfg.total_training_steps))
-        trainer = self.state.trainers[name]
-        of_run: dict[str, Any] = {key: {} for key in ("companions", "lr_multiples", "weight_seeds")}
-        config = self.cfg.to_dict() | {"sae": self.saes[name].cfg.to_dict()} | of_run
-        loggers += open_trackers(
-            self.cfg.logger,
-            self.label(name),
-            self.folder(name),
-            several=len(self.saes) > 1,
-            first_step=trainer.n_training_steps + 1,
-            config=config | {"lr": trainer.cfg.lr, "lr_end": trainer.cfg.lr_end},
-            warn=self._say,
-        )
+            loggers.append(ConsoleLogger(self.console, label, self.cfg.total_training_steps))
+        loggers += open_trackers(self.cfg, trainer, label, folder, self._say)
         return Loggers(loggers, self._say)
 
     def _say(self, text: str) -> None:

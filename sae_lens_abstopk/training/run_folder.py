@@ -23,7 +23,6 @@ def sae_folder(folder: Path, name: str) -> Path:
 
 
 def checkpoint_root(cfg: TrainingConfig) -> Path:
-    """Return the folder of the run's checkpoints."""
     return Path(cfg.checkpoint_path or Path(cfg.output_path or "") / "checkpoints")
 
 
@@ -38,14 +37,13 @@ OWN = ("training_architecture", "training_architecture_details", "label", "varia
 """Metadata that differ between the SAEs of a run."""
 
 
-def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, source: Mapping[str, Any]) -> None:
+def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, source: dict[str, Any]) -> None:
     """Add the metadata of ``source`` to those of the first SAE, and copy them to the others."""
     common = saes["sae"].cfg.metadata
-    for key, value in source.items():
+    n_tokens = cfg.total_training_steps * cfg.train_batch_size_tokens
+    of_run = {"training_tokens": n_tokens, "train_batch_size_tokens": cfg.train_batch_size_tokens, "seed": cfg.seed}
+    for key, value in (source | of_run).items():
         common[key] = value
-    common.training_tokens = cfg.total_training_steps * cfg.train_batch_size_tokens
-    for key in ("train_batch_size_tokens", "seed"):
-        common[key] = getattr(cfg, key)
     for name, sae in saes.items():
         for key, value in common.items():
             if key not in OWN:

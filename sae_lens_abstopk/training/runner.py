@@ -1,25 +1,38 @@
-"""A training run on a language model: SAELens's runner with several SAEs a pass, exact resume and a run folder."""
+"""Training runs on a language model, or on the differences of two: SAELens's runner with several SAEs a pass."""
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
 from datasets import Dataset
 from rich.console import Console
-from sae_lens import LanguageModelSAETrainingRunner, TrainingSAE
+from sae_lens import SAE, LanguageModelSAETrainingRunner
 from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
 
 from sae_lens_abstopk.model.check_hook import check_activations, check_hook
+from sae_lens_abstopk.model.check_pair import check_pair
 from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.text_store import saelens_notes_off
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.metrics import HeldOut, HeldOutLoss
+from sae_lens_abstopk.training.metrics import HeldOut, HeldOutBatches, HeldOutLoss, held_out_tokens
 from sae_lens_abstopk.training.run import Run
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
+from sae_lens_abstopk.training.source.difference_source import DifferenceSource
 from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
 
 S = TypeVar("S", bound=LanguageModelSource)
+
+
+def require_hook(cfg: TrainingConfig) -> None:
+    """Raise a :class:`ConfigError` if a model does not fit the config, before its weights are read."""
+    if cfg.source == "model_difference":
+        check_pair(cfg.pair_spec, cfg.text_spec, d_in=cfg.sae.d_in)
+    elif cfg.source == "tokens":
+        check_hook(cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
 
 
 class TrainingRun(Run, LanguageModelSAETrainingRunner):
@@ -34,16 +47,12 @@ class TrainingRun(Run, LanguageModelSAETrainingRunner):
     @override
     def _check_source(self) -> None:
         cfg = self.cfg
-        self._check_hook()
+        require_hook(cfg)
         self._documents = load_text(cfg.text_spec, "train")
-        if self._measures:
+        if cfg.measures:
             load_text(cfg.text_spec, "held_out")  # report too little text before the model is loaded
         if cfg.activation_cache is not None:
             ActivationCache.of_run(cfg).require_room(cfg)
-
-    def _check_hook(self) -> None:
-        """Raise a :class:`ConfigError` if the model does not fit the config, before its weights are read."""
-        check_hook(self.cfg.model_spec, d_in=self.cfg.sae.d_in, context_size=self.cfg.context_size)
 
     @override
     def _open_source(self) -> LanguageModelSource:
@@ -66,15 +75,28 @@ class TrainingRun(Run, LanguageModelSAETrainingRunner):
 
     @override
     def _open_held_out(self) -> HeldOut:
-        return HeldOutLoss(self.model, self.cfg, self.saes)
+        return HeldOutLoss(self.model, self.cfg)
+
+
+class DifferenceRun(TrainingRun):
+    """A run on h_tuned - h_base; each training token is read by both models."""
 
     @override
-    def _set_sae_metadata(self) -> None:
-        LanguageModelSAETrainingRunner._set_sae_metadata(self)
-        super()._set_sae_metadata()
+    def _open_source(self) -> DifferenceSource:
+        pair = self.pair = ModelPair.load(self.cfg.pair_spec, self.cfg.text_spec, d_in=self.cfg.sae.d_in)
+        return self._open_store(pair.base_model, DifferenceSource, pair=pair)
 
     @override
-    def save_final_sae(
-        self, sae: TrainingSAE[Any], output_path: str, log_feature_sparsity: torch.Tensor | None = None
-    ) -> None:
-        LanguageModelSAETrainingRunner.save_final_sae(self, sae, output_path, log_feature_sparsity)
+    def _open_held_out(self) -> HeldOut:
+        pair = self.pair  # self in the function would keep the run and its models in a cycle
+        batches = held_out_tokens(pair.base_model, pair.spec, self.cfg, with_logits=False)
+
+        def read(sae: SAE[Any]) -> Iterator[torch.Tensor]:
+            token_filter, n_tokens = TokenFilter.of_sae(sae, pair.tokenizer), 0
+            for tokens in batches:
+                x = pair.read(tokens, token_filter).x
+                n_tokens += len(x)
+                yield x
+            token_filter.require_any(n_tokens)
+
+        return HeldOutBatches(len(batches), read)

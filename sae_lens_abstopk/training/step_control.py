@@ -74,7 +74,6 @@ class DivergenceWatch:
         return {name: list(losses) for name, losses in self._losses.items()}
 
     def load(self, state: Mapping[str, list[float]]) -> None:
-        """Continue from the :meth:`state` of another watch."""
         self._losses = {name: deque(losses, maxlen=WINDOW + LASTING) for name, losses in state.items()}
 
 
@@ -128,7 +127,6 @@ class L0Controller:
 
     @torch.no_grad()
     def update(self, output: TrainStepOutput) -> None:
-        """Correct the coefficient after a step."""
         l0 = averaged(output.feature_acts.count_nonzero().double()).item() / len(output.sae_in)
         self.running_l0 = l0 if self.running_l0 is None else (1 - NEWEST_WEIGHT) * self.running_l0 + NEWEST_WEIGHT * l0
         log_ratio = math.log(max(self.running_l0, 1e-3) / self.target)
@@ -145,5 +143,4 @@ class L0Controller:
         return {"running_l0": self.running_l0, "drift": self.drift, "start": self.start}
 
     def load(self, state: dict[str, float]) -> None:
-        """Continue from another controller's :meth:`state`."""
         self.running_l0, self.drift, self.start = state["running_l0"], state["drift"], state["start"]

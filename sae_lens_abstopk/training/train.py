@@ -13,9 +13,8 @@ from typing_extensions import override
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped, causes
 from sae_lens_abstopk.system.shown import Facts, Shown
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.difference_run import DifferenceRun
 from sae_lens_abstopk.training.distributed import ranks_started
-from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.runner import DifferenceRun, TrainingRun
 from sae_lens_abstopk.training.vector_run import VectorRun
 from sae_lens_abstopk.vectors.vectors import Vectors
 
@@ -83,4 +82,4 @@ def train(cfg: TrainingConfig, *, vectors: Any = None, console: Console | None =
     for sae in run.saes.values():
         vars(sae).pop("training_forward_pass", None)  # a trainer's, which holds the model and Adam's moments
         sae.eval()
-    return TrainingResult(folders={name: run.folder(name) for name in run.saes}, saes=run.saes)
+    return TrainingResult(folders=run.folders, saes=run.saes)

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from traceback import clear_frames
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -26,13 +26,8 @@ from sae_lens_abstopk.training.source.activation_source import BatchStream, NoBa
 from sae_lens_abstopk.training.tracking.loggers import Loggers
 from sae_lens_abstopk.training.trainers import estimate_scales, fold_scale
 
-
-class StepResult(NamedTuple):
-    """The small part of a step's output; the codes of a dense SAE may be gigabytes and are dropped."""
-
-    loss: torch.Tensor
-    metrics: dict[str, float]
-    """Metrics; empty unless the step logs."""
+Metrics = dict[str, dict[str, float]]
+"""Metrics of a step by SAE; empty unless the step logs."""
 
 
 @dataclass
@@ -49,8 +44,8 @@ class TrainingLoop:
     """Set on the first rank, if the run measures what is held out."""
     raise_if_asked: Callable[[], None]
     """Raises :class:`.Interrupted` once a signal has asked the run to stop."""
-    _last: tuple[dict[str, StepResult], float] | None = None
-    """Results of the last step, which are not logged yet, and the speed of training."""
+    _last: tuple[Metrics, float] | None = None
+    """Metrics of the last step, which are not logged yet, and the speed of training."""
 
     def run(self) -> None:
         """Take the remaining steps; when interrupted, save progress first."""
@@ -62,7 +57,8 @@ class TrainingLoop:
         except NoBatchError as stopped:
             if self._first.n_training_steps:
                 self.checkpoints.save_and_say(self.batches.position())
-            raise stopped.error from stopped.error.__cause__
+            (error,) = stopped.args
+            raise error from error.__cause__
 
     @property
     def _first(self) -> SAETrainer[Any, Any]:
@@ -82,12 +78,14 @@ class TrainingLoop:
                 last = step == cfg.total_training_steps
                 if step == 1 and (warning := massive_norms_warning(batch, cfg)):
                     self.console.print(warning, markup=False, soft_wrap=True)
-                measures = self._measures and not last and step % cfg.perf_log_freq == 0
+                measures = cfg.measures and not last and step % cfg.perf_log_freq == 0
                 logs = measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0
-                taken: dict[str, StepResult] = {}
-                for name in self.state.trainers:  # a comprehension would keep the run alive in an error's traceback
-                    taken[name] = self._step(name, batch, logs=logs)
-                self.state.watch.note({self._variant(name): result.loss for name, result in taken.items()}, step)
+                losses: dict[str, torch.Tensor] = {}
+                metrics: Metrics = {}
+                for name, trainer in self.state.trainers.items():
+                    loss, metrics[name] = self._step(name, batch, logs=logs)
+                    losses[trainer.sae.cfg.metadata.variant or name] = loss
+                self.state.watch.note(losses, step)
                 progress.advance_to(first.n_training_samples)
                 held_out: dict[str, Reconstruction] = {}
                 if measures:
@@ -97,11 +95,11 @@ class TrainingLoop:
                 if logs:
                     for name, trainer in self.state.trainers.items():
                         label = trainer.sae.cfg.metadata.label or name
-                        progress.show(label, taken[name].metrics, d_sae=trainer.sae.cfg.d_sae)
+                        progress.show(label, metrics[name], d_sae=trainer.sae.cfg.d_sae)
                 if last:
-                    self._last = taken, progress.tokens_per_second
+                    self._last = metrics, progress.tokens_per_second
                 elif logs:
-                    self._log(taken, held_out, step, progress.tokens_per_second)
+                    self._log(metrics, held_out, step, progress.tokens_per_second)
                 if not last and not stops:
                     self.checkpoints.save_when_due(self.batches.position)
                 elif cfg.save_final_checkpoint:
@@ -122,7 +120,8 @@ class TrainingLoop:
             )
         return stops
 
-    def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> StepResult:
+    def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss and the metrics, without the codes, which may be gigabytes for a dense SAE."""
         trainer = self.state.trainers[name]
         # signed SAEs centre themselves, under SAELens's own runner too
         if trainer.n_training_steps == 0 and not isinstance(trainer.sae, SignedTrainingSAE):
@@ -133,7 +132,7 @@ class TrainingLoop:
             self.state.controllers[name].update(output)
         trainer.n_training_steps += 1
         # a copy: the next compiled step overwrites a loss in its graph
-        return StepResult(output.loss.detach().clone(), step_metrics(trainer, output) if logs else {})
+        return output.loss.detach().clone(), step_metrics(trainer, output) if logs else {}
 
     def log_last_step(self) -> None:
         """Measure the saved SAEs on held-out text and log the last step, without it if a signal raises Interrupted."""
@@ -141,38 +140,24 @@ class TrainingLoop:
             return
         held_out: dict[str, Reconstruction] = {}
         try:
-            if self._measures:
+            if self.cfg.measures:
                 with passes_bar(self.console, "measuring on what is held out") as show:
-                    passes = count(1)
+                    n_passes, passes = self.held_out.n_passes if self.held_out else 0, count(1)
 
                     def on_pass() -> None:
                         self.raise_if_asked()
                         show(next(passes), n_passes)
 
-                    n_passes = 0 if self.held_out is None else self.held_out.n_passes
                     held_out = self._measure_held_out(on_pass)
         finally:
-            taken, speed = self._last
-            self._log(taken, held_out, self.cfg.total_training_steps, speed)
+            metrics, speed = self._last
+            self._log(metrics, held_out, self.cfg.total_training_steps, speed)
         self.raise_if_asked()
 
-    @property
-    def _measures(self) -> bool:
-        return bool(self.cfg.perf_log_freq and self.cfg.held_out_every)
-
-    def _log(
-        self,
-        taken: Mapping[str, StepResult],
-        held_out: Mapping[str, Reconstruction],
-        step: int,
-        tokens_per_second: float,
-    ) -> None:
-        for name in self.state.trainers:
-            metrics = taken[name].metrics | (held_out_metrics(held_out[name]) if name in held_out else {})
-            self.loggers[name].log(metrics | {"tokens_per_second": tokens_per_second}, step)
-
-    def _variant(self, name: str) -> str:
-        return self.state.trainers[name].sae.cfg.metadata.variant or name
+    def _log(self, metrics: Metrics, held_out: Mapping[str, Reconstruction], step: int, speed: float) -> None:
+        for name, row in metrics.items():
+            on_held_out = held_out_metrics(held_out[name]) if name in held_out else {}
+            self.loggers[name].log(row | on_held_out | {"tokens_per_second": speed}, step)
 
     def _measure_held_out(self, on_pass: Callable[[], None]) -> dict[str, Reconstruction]:
         """
@@ -185,7 +170,7 @@ class TrainingLoop:
         try:
             if self.held_out is not None:
                 with self.batches.paused():  # a prefetching thread runs the same model
-                    results = self.held_out.measure(self.state.trainers, on_pass=on_pass)
+                    results = self.held_out.measure(self.state.trainers, on_pass)
         except Interrupted:
             pass  # the run stops before the next step
         except Exception as error:

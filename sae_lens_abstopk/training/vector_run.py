@@ -1,19 +1,14 @@
 """A training run on vectors in a file or data set."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from sae_lens import TrainingSAE
-from sae_lens.constants import RUNNER_CFG_FILENAME, SPARSITY_FILENAME
-from safetensors.torch import save_file
 from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import require_same_width
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.metrics import HeldOutVectors
+from sae_lens_abstopk.training.metrics import HeldOut, HeldOutBatches
 from sae_lens_abstopk.training.run import Run
 from sae_lens_abstopk.training.source.vector_source import VectorSource
 from sae_lens_abstopk.vectors.embedding import open_rows
@@ -39,9 +34,7 @@ class VectorRun(Run):
         width, remedy = self._vectors.d_in, f"set sae.d_in={self._vectors.d_in}, or leave it out"
         require_same_width(cfg.dataset_path, width, "the SAE", cfg.sae.d_in, remedy=remedy)
         self._train_rows = self._vectors.part(spec, "train")
-        self._held_out_rows = (
-            self._vectors.part(spec, "held_out") if self._measures else torch.empty(0, dtype=torch.long)
-        )
+        self._held_out_rows = self._vectors.part(spec, "held_out") if cfg.measures else torch.empty(0, dtype=torch.long)
         self._vectors.require_sound()
 
     @override
@@ -59,15 +52,7 @@ class VectorRun(Run):
         )
 
     @override
-    def _open_held_out(self) -> HeldOutVectors:
-        rows = self._held_out_rows[: self.cfg.perf_tokens]
-        return HeldOutVectors(self._vectors, rows, batch_size=self.cfg.train_batch_size_tokens)
-
-    @override
-    def save_final_sae(
-        self, sae: TrainingSAE[Any], output_path: str, log_feature_sparsity: torch.Tensor | None = None
-    ) -> None:
-        sae.save_inference_model(output_path)
-        if log_feature_sparsity is not None:
-            save_file({"sparsity": log_feature_sparsity}, Path(output_path) / SPARSITY_FILENAME)
-        (Path(output_path) / RUNNER_CFG_FILENAME).write_text(json.dumps(self.cfg.to_dict()), encoding="utf-8")
+    def _open_held_out(self) -> HeldOut:
+        vectors, rows = self._vectors, self._held_out_rows[: self.cfg.perf_tokens]
+        batches = rows.split(self.cfg.train_batch_size_tokens)
+        return HeldOutBatches(len(batches), lambda _: map(vectors.rows, batches))

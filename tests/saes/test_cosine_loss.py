@@ -97,5 +97,5 @@ def test_a_run_trains_on_the_cosine_and_logs_it(raw_config: dict[str, Any]) -> N
     run = run_of(raw_config | {"training_tokens": 64 * 30}, logger={"wandb_log_frequency": 1})
     run.run()
     for name in ("sae", "topk"):
-        logged = rows(run.folder(name))
+        logged = rows(run.folders[name])
         assert float(logged[-1]["loss"]) < float(logged[0]["loss"]) < 1.2

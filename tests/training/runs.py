@@ -88,8 +88,8 @@ def final_state(run: TrainingRun) -> dict[str, Any]:
             trainer.act_freq_scores,
             trainer.n_frac_active_samples,
         ]
-        state[f"{name} saved"] = (run.folder(name) / "sae_weights.safetensors").read_bytes()
-        state[f"{name} metrics"] = rows_without_speed(run.folder(name))
+        state[f"{name} saved"] = (run.folders[name] / "sae_weights.safetensors").read_bytes()
+        state[f"{name} metrics"] = rows_without_speed(run.folders[name])
     state["controllers"] = {name: controller.state() for name, controller in run.state.controllers.items()}
     state["losses"] = run.state.watch.state()
     state["text"] = [

@@ -18,7 +18,7 @@ from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.system.ranks import barrier, this_rank
 from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.config.config_file import build_config, load_config
-from sae_lens_abstopk.training.difference_run import DifferenceRun
+from sae_lens_abstopk.training.runner import DifferenceRun
 from tests.training.rank_processes import on_ranks
 from tests.training.runs import differences, final_state, signals_in
 

@@ -63,6 +63,13 @@ def test_the_command_trains_an_sae_that_takes_raw_vectors(
     assert metadata.model_name is None
 
 
+def test_a_sweep_trains_vectors(data: str, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("runs:\n- config: vectors\n  grid: {seed: [1, 2]}\n")
+    done = invoke("sweep", str(tmp_path / "s.yaml"), data, *SMALL, "epochs=1", "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "out").glob("*/sae_weights.safetensors"))) == 2
+
+
 def weights_of(cfg: Any, out: Path, **changes: Any) -> dict[str, torch.Tensor]:
     for key, value in (changes | {"output_path": str(out)}).items():
         setattr(cfg, key, value)

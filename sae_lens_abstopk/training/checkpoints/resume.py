@@ -60,7 +60,6 @@ def resume_if_started(cfg: TrainingConfig) -> None:
 def is_finished(cfg: TrainingConfig) -> bool:
     """Return whether the run folder holds the final weights of all SAEs."""
     output = Path(cfg.output_path or "")
-    _require_no_user_config(cfg)
     if _run_files(cfg):
         require_same_run(output, cfg)
     return all((sae_folder(output, name) / SAE_WEIGHTS_FILENAME).exists() for name in cfg.all_saes)
@@ -69,7 +68,6 @@ def is_finished(cfg: TrainingConfig) -> bool:
 def refuse_to_overwrite(cfg: TrainingConfig) -> None:
     """Require that the run folder can be written without loss."""
     output = Path(cfg.output_path or "")
-    _require_no_user_config(cfg)
     resumes, files = cfg.resume_from_checkpoint is not None, _run_files(cfg)
     place = f"output_path={str(output)!r}"
     other = f"name another folder, or resume it with --resume (resume_from_checkpoint={NEWEST!r} in Python)"
@@ -87,25 +85,24 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
 
 
 def _run_files(cfg: TrainingConfig) -> list[str]:
-    """List the SAE files and checkpoints in the run folder; empty before the first step."""
-    output = Path(cfg.output_path or "")
+    """
+    List the SAE files and checkpoints in the run folder; empty before the first step.
+
+    Raise if the run would overwrite a config.yaml that the user wrote: no other file of a run is beside it.
+    """
+    output, saved = Path(cfg.output_path or ""), checkpoints(checkpoint_root(cfg))
+    by_run = saved or any((output / name).exists() for name in (LOCK, METRICS_FILENAME, SAE_WEIGHTS_FILENAME))
+    if (output / CONFIG_FILENAME).is_file() and not by_run:
+        raise ConfigError(
+            f"output_path={str(output)!r} holds a {CONFIG_FILENAME} that no run wrote and the run would overwrite; "
+            "rename the file, or name another folder."
+        )
     files = []
     for name in cfg.all_saes:
         weights, metrics = (sae_folder(output, name) / file for file in (SAE_WEIGHTS_FILENAME, METRICS_FILENAME))
         took_step = metrics.is_file() and metrics.read_bytes().splitlines() not in ([], [",".join(COLUMNS).encode()])
         files += [path for path, exists in ((weights, weights.exists()), (metrics, took_step)) if exists]
-    return [str(path.relative_to(output)) for path in files] + ["checkpoints"] * bool(checkpoints(checkpoint_root(cfg)))
-
-
-def _require_no_user_config(cfg: TrainingConfig) -> None:
-    """Raise if the run would overwrite a config.yaml that the user wrote: no other file of a run is beside it."""
-    output = Path(cfg.output_path or "")
-    by_run = any((output / name).exists() for name in (LOCK, METRICS_FILENAME, SAE_WEIGHTS_FILENAME))
-    if (output / CONFIG_FILENAME).is_file() and not by_run and not checkpoints(checkpoint_root(cfg)):
-        raise ConfigError(
-            f"output_path={str(output)!r} holds a {CONFIG_FILENAME} that no run wrote and the run would overwrite; "
-            "rename the file, or name another folder."
-        )
+    return [str(path.relative_to(output)) for path in files] + ["checkpoints"] * bool(saved)
 
 
 def require_same_run(folder: Path, cfg: TrainingConfig) -> None:

@@ -35,19 +35,19 @@ from sae_lens_abstopk.training.checkpoints.training_state import (
 )
 from sae_lens_abstopk.training.config.training_config import NEWEST, TrainingConfig
 from sae_lens_abstopk.training.distributed import command_prefix
-from sae_lens_abstopk.training.run_folder import checkpoint_root, sae_folder, write_config
+from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, checkpoint_root, sae_folder, write_config
 from sae_lens_abstopk.training.source.activation_source import SourcePosition
 from sae_lens_abstopk.training.step_control import DivergedError
 
 
 class RunCheckpoints:
-    """The checkpoints of a run; ``metrics`` are the metrics files by SAE."""
+    """The checkpoints of a run."""
 
-    def __init__(
-        self, cfg: TrainingConfig, state: TrainingState, metrics: Mapping[str, Path], console: Console
-    ) -> None:
-        self.cfg, self.state, self.metrics, self.console = cfg, state, metrics, console
-        self.root = checkpoint_root(cfg)
+    def __init__(self, cfg: TrainingConfig, state: TrainingState, console: Console) -> None:
+        self.cfg, self.state, self.console = cfg, state, console
+        self.root, output = checkpoint_root(cfg), Path(cfg.output_path or "")
+        self.metrics = {name: sae_folder(output, name) / METRICS_FILENAME for name in state.trainers}
+        """Metrics files by SAE."""
         self._text_files = text_files(cfg.dataset_path)  # read now: they may be moved away during the run
         self._newest: Path | None = None
         """The checkpoint that was saved or restored last."""

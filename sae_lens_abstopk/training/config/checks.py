@@ -81,8 +81,6 @@ def require_sae_names(names: Iterable[str], *, where: str) -> None:
 
 def check_config(cfg: "TrainingConfig") -> None:
     """Raise a :class:`ConfigError` about the first wrong key, except those that the specs of text and model check."""
-    for key, instead in WITHOUT_EFFECT.items():
-        require_default(cfg, key, instead)
     for key, bound in AT_LEAST.items():
         require_range(key, getattr(cfg, key), at_least=bound)
     require_range("lr", cfg.lr, above=0)
@@ -92,40 +90,40 @@ def check_config(cfg: "TrainingConfig") -> None:
     require_range("activations_mixing_fraction", cfg.activations_mixing_fraction, at_least=0, at_most=1)
     require_range("divergence_factor", cfg.divergence_factor, above=1, remedy=", or null to stop only at NaN")
     require_range("early_stopping_patience", cfg.early_stopping_patience, at_least=1, remedy=", or null")
-    if not (cfg.perf_log_freq and cfg.held_out_every):
-        require_default(cfg, "early_stopping_patience", "it counts measurements of perf_log_freq and held_out_every")
     require_choice("b_dec_init_method", cfg.b_dec_init_method, get_args(BDecInitMethod))
     require_choice("lr_scheduler_name", cfg.lr_scheduler_name, SCHEDULERS)
     require_choice("dtype", cfg.dtype, tuple(DTYPE_MAP))
-    for what in ("sae", "llm"):
-        if not getattr(cfg, f"compile_{what}"):
-            require_default(cfg, f"{what}_compilation_mode", f"it is read with compile_{what}: true")
-    if not cfg.use_cached_activations:
-        instead = "sae.dtype is that of the SAE, model_from_pretrained_kwargs has that of the model"
-        require_default(cfg, "dtype", instead)
-        require_default(cfg, "cached_activations_path", "it is read with use_cached_activations: true")
     require_choice("source", cfg.source, SOURCES)
-    if cfg.source == "vectors":
-        for key in OF_TOKENS:
-            require_default(cfg, key, "it is a key of language models, and source is vectors")
-    else:
-        for key in ("group", "random_signs"):
-            require_default(cfg, key, "it is a key of source: vectors")
-    if cfg.source == "model_difference":
-        for key in ("compile_llm", "use_cached_activations"):
-            require_default(cfg, key, "it is for one model, and source is model_difference")
-    else:
-        for key in OF_DIFFERENCES:
-            require_default(cfg, key, "it is a key of source: model_difference")
+    for is_unread, keys, instead in _unread(cfg):
+        for key in keys if is_unread else ():
+            require_default(cfg, key, instead)
     _check_lengths(cfg)
     require_sae_names(cfg.companions, where="companions")
     if problem := next(chain(_cache_problems(cfg), _sae_problems(cfg), _target_problems(cfg)), None):
         raise ConfigError(problem)
+
+
+def _unread(cfg: "TrainingConfig") -> Iterator[tuple[bool, Iterable[str], str]]:
+    """Yield keys, whether this run does not read them, and what is read in their place."""
     saes = list(cfg.all_saes.values())
-    if all(isinstance(sae, SparseTrainingSAEConfig) and sae.sparse_backend == "sparse" for sae in saes):
-        require_default(cfg, "autocast", "SAEs on the sparse kernels train in float32 (autocast_lm is for the model)")
-    if all(isinstance(sae, SignedTrainingSAEConfig) for sae in saes):
-        require_default(cfg, "b_dec_init_method", "sae.b_dec_init_method is what a signed SAE is centred by")
+    sparse = all(isinstance(sae, SparseTrainingSAEConfig) and sae.sparse_backend == "sparse" for sae in saes)
+    signed = all(isinstance(sae, SignedTrainingSAEConfig) for sae in saes)
+    uncached, source = not cfg.use_cached_activations, cfg.source
+    for key, instead in WITHOUT_EFFECT.items():
+        yield True, [key], instead
+    measured = "it counts measurements of perf_log_freq and held_out_every"
+    yield not cfg.measures, ["early_stopping_patience"], measured
+    yield not cfg.compile_sae, ["sae_compilation_mode"], "it is read with compile_sae: true"
+    yield not cfg.compile_llm, ["llm_compilation_mode"], "it is read with compile_llm: true"
+    yield uncached, ["dtype"], "sae.dtype is that of the SAE, model_from_pretrained_kwargs has that of the model"
+    yield uncached, ["cached_activations_path"], "it is read with use_cached_activations: true"
+    yield source == "vectors", OF_TOKENS, "it is a key of language models, and source is vectors"
+    yield source != "vectors", ["group", "random_signs"], "it is a key of source: vectors"
+    of_one = ["compile_llm", "use_cached_activations"]
+    yield source == "model_difference", of_one, "it is for one model, and source is model_difference"
+    yield source != "model_difference", OF_DIFFERENCES, "it is a key of source: model_difference"
+    yield sparse, ["autocast"], "SAEs on the sparse kernels train in float32 (autocast_lm is for the model)"
+    yield signed, ["b_dec_init_method"], "sae.b_dec_init_method is what a signed SAE is centred by"
 
 
 def _check_lengths(cfg: "TrainingConfig") -> None:
@@ -215,9 +213,8 @@ def _target_problems(cfg: "TrainingConfig") -> Iterator[str]:
 
 def require_machine(cfg: "TrainingConfig") -> None:
     """Raise a :class:`ConfigError` if this machine lacks a device, or its torch a correct sparse step."""
-    for key in ("device", "llm_device", "act_store_device", "tuned_device"):
-        if (device := getattr(cfg, key)) is not None:
-            require_device(key, str(device))
+    for key, device in cfg.devices.items():
+        require_device(key, device)
     # before 2.10, the backward of embedding_bag on CUDA counts threads in 32 bits (pytorch/pytorch#165095)
     if torch.device(cfg.device).type != "cuda" or torch.__version__ >= "2.10":
         return

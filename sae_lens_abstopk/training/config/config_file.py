@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from sae_lens_abstopk.training.config.checks import OF_DIFFERENCES, OF_TOKENS, S
 from sae_lens_abstopk.training.config.sae_section import (
     NOT_IN_FILES,
     OUR_NAMES,
+    RENAMED,
     RUN_SHORTHANDS,
     apply_variant,
     build_sae_config,
@@ -33,9 +34,7 @@ from sae_lens_abstopk.vectors.vectors import Vectors
 YAML = (".yaml", ".yml")
 SHORTHANDS = {"layer": int | None, "training_steps": int, "epochs": float, "data": str, "column": str, "model": str}
 """Keys of a file that set keys of a config."""
-SECTIONS = {"sae": "sae.k=32", "logger": "logger.log_to_wandb=true", "companions": "companions.topk.architecture=topk"}
-"""Sections of a config file, each with an example of an override."""
-ONE_SIDED = {"sparse_abstopk": "sparse_topk", "batch_abstopk": "sparse_batchtopk"}
+ONE_SIDED = {"abstopk": "sparse_topk", "batch_abstopk": "sparse_batchtopk"}
 """The one-sided counterpart of a signed training architecture."""
 
 
@@ -66,20 +65,17 @@ def one_sided_companions(cfg: TrainingConfig) -> dict[str, Any]:
     Raises:
         ConfigError: the architecture has no one-sided counterpart.
     """
-    name = cfg.sae.architecture()
-    known = [each.removeprefix("sparse_") for each in ONE_SIDED]
-    require_choice("one-sided companions: sae.architecture", name.removeprefix("sparse_"), known)
-    changes = {"one_sided.architecture": ONE_SIDED[name], "one_sided_2F.architecture": ONE_SIDED[name]}
-    return {f"companions.{key}": value for key, value in (changes | {"one_sided_2F.d_sae": 2 * cfg.sae.d_sae}).items()}
+    name = cfg.sae.architecture().removeprefix("sparse_")
+    require_choice("one-sided companions: sae.architecture", name, ONE_SIDED)
+    keys = ("companions.one_sided.architecture", "companions.one_sided_2F.architecture")
+    return dict.fromkeys(keys, ONE_SIDED[name]) | {"companions.one_sided_2F.d_sae": 2 * cfg.sae.d_sae}
 
 
 def preset_names() -> list[str]:
-    """Return the presets that :func:`load_config` accepts by name."""
     return sorted(path.stem for path in data_folder("training_configs").glob("*.yaml"))
 
 
 def variant_names() -> list[str]:
-    """Return the variants that can follow the name of a preset."""
     return sorted(path.stem for path in (data_folder("training_configs") / "variants").glob("*.yaml"))
 
 
@@ -92,10 +88,9 @@ def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
         path = data_folder("training_configs") / f"{base}.yaml"
     elif not path.is_file():
         raise ConfigError(f"{path}: no such file. Presets: {', '.join(preset_names())}.")
-    if variant:
-        require_choice(f"config {str(source)!r}: the variant", variant, variant_names())
     raw = read_yaml(path)
     if variant:
+        require_choice(f"config {str(source)!r}: the variant", variant, variant_names())
         apply_variant(raw, read_yaml(data_folder("training_configs") / "variants" / f"{variant}.yaml"))
     return with_dataset_beside(path.parent, raw), str(source)
 
@@ -149,10 +144,8 @@ def _as_mapping(changes: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if hasattr(changes, "items"):  # also wandb.config, which is not a Mapping
         for key, value in deepcopy(dict(changes.items())).items():  # type: ignore[union-attr]
-            if key in ("sae", "logger") and isinstance(value, Mapping):
-                values |= {f"{key}.{inner}": each for inner, each in value.items()}
-            else:
-                values[str(key)] = value
+            in_section = key in ("sae", "logger") and isinstance(value, Mapping)
+            values |= {f"{key}.{inner}": each for inner, each in value.items()} if in_section else {str(key): value}
         return values
     for change in changes:
         key, equals, text = change.partition("=")
@@ -172,17 +165,15 @@ def build_config(raw: Mapping[str, Any], *, where: str = "config", vectors: Vect
 
 
 def _build(raw: dict[str, Any], vectors: Vectors | None) -> TrainingConfig:
-    types = field_types(TrainingConfig) | SHORTHANDS | dict.fromkeys(SECTIONS, dict[str, Any])
+    sections = dict.fromkeys(("sae", "logger", "companions"), dict[str, Any])
+    types = field_types(TrainingConfig) | SHORTHANDS | sections
     require_known_keys(raw, types)
-    for name, example in SECTIONS.items():
-        if not isinstance(raw.get(name, {}), dict):
-            raise ConfigError(f"{name}={raw[name]!r} must be a section of keys, such as {example} on the command line.")
     raw = {key: typed_value(key, value, types[key]) for key, value in raw.items()}
     sae_section, logger = raw.pop("sae", {}), raw.pop("logger", {})
     _resolve_layer(raw)
     for pair in RUN_SHORTHANDS:
         require_one({key: raw.get(key) for key in pair}, or_none=True)
-    for shorthand, key in (("data", "dataset_path"), ("column", "column_name"), ("model", "model_name")):
+    for shorthand, key in RENAMED.items():
         if shorthand in raw:
             raw[key] = raw.pop(shorthand)
     batch = raw.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
@@ -196,7 +187,10 @@ def _build(raw: dict[str, Any], vectors: Vectors | None) -> TrainingConfig:
     elif vectors is not None:
         raise ConfigError("vectors are given; set source: vectors too, as the preset vectors does.")
     elif sae_section.get("d_in") is None:
-        sae_section["d_in"] = _width_of_model(raw)
+        require_given("model_name", name := raw.get("model_name", ""), "the config has to name it")
+        model_class = raw.get("model_class_name", TrainingConfig.model_class_name)
+        options = raw.get("model_from_pretrained_kwargs")
+        sae_section["d_in"] = model_shape(os.path.expanduser(name), model_class, options).width
     sae = build_sae_config(sae_section)  # first, so that companions inherit keys that exist
     companions = {}
     for name, changes in raw.pop("companions", {}).items():
@@ -209,17 +203,19 @@ def _build(raw: dict[str, Any], vectors: Vectors | None) -> TrainingConfig:
 
 def _resolve_layer(raw: dict[str, Any]) -> None:
     """Fill ``layer`` into the keys that have a place for it."""
-    layer, used = raw.pop("layer", None), False
-    for key in ("hook_name", "activation_cache"):
-        if "{layer}" in str(raw.get(key)):
-            if layer is None:
-                raise ConfigError(f"{key}={raw[key]!r} has a place for a layer; set layer=N.")
-            raw[key], used = raw[key].replace("{layer}", str(layer)), True
-    if layer is not None and not used:
-        raise ConfigError(
+    layer, problem = raw.pop("layer", None), ""
+    places = [key for key in ("hook_name", "activation_cache") if "{layer}" in str(raw.get(key))]
+    for key in places:
+        if layer is None:
+            problem = f"{key}={raw[key]!r} has a place for a layer; set layer=N."
+        raw[key] = raw[key].replace("{layer}", str(layer))
+    if layer is not None and not places:
+        problem = (
             f"layer={layer} has no effect, since hook_name={raw.get('hook_name')!r} has no '{{layer}}' in it; write "
             "{layer} there, or leave layer out."
         )
+    if problem:
+        raise ConfigError(problem)
 
 
 def _fill_from_vectors(raw: dict[str, Any], sae_section: dict[str, Any], batch: int, vectors: Vectors | None) -> None:
@@ -238,12 +234,6 @@ def _fill_from_vectors(raw: dict[str, Any], sae_section: dict[str, Any], batch: 
         raw["training_tokens"] = math.ceil(epochs * n_rows / batch) * batch
 
 
-def _width_of_model(raw: Mapping[str, Any]) -> int:
-    require_given("model_name", name := raw.get("model_name", ""), "the config has to name it")
-    model_class = raw.get("model_class_name", TrainingConfig.model_class_name)
-    return model_shape(os.path.expanduser(name), model_class, raw.get("model_from_pretrained_kwargs")).width
-
-
 def dump_config(cfg: TrainingConfig) -> str:
     """Return YAML with every key; what follows ``device`` or ``lr`` is null, so that it follows a later change too."""
     left_out = NOT_IN_FILES | {"sae", "companions", "logger"}
@@ -255,8 +245,7 @@ def dump_config(cfg: TrainingConfig) -> str:
     plain |= {key: None for key in ("llm_device", "act_store_device") if plain[key] == cfg.device}
     if cfg.lr_end == cfg.lr / 10:
         plain["lr_end"] = None
-    logger = {f.name: getattr(cfg.logger, f.name) for f in fields(cfg.logger)}
-    document = {**plain, "logger": logger, "sae": _sae_document(cfg.sae)}
+    document = {**plain, "logger": asdict(cfg.logger), "sae": _sae_document(cfg.sae)}
     if cfg.companions:
         document["companions"] = {name: _sae_document(sae) for name, sae in cfg.companions.items()}
     return yaml_document(document)

@@ -86,11 +86,10 @@ class KeyDoc:
 def key_docs() -> dict[str, KeyDoc]:
     """Return every key of a config file that has an effect, by dotted name, sorted."""
     docs = {key: KeyDoc(key, *entry) for key, entry in EXTRA.items()}
-    sae_classes = [config_class for _, config_class in SAE_TRAINING_CLASS_REGISTRY.values()]
-    for prefix, classes in (("", [TrainingConfig]), ("sae.", sae_classes), ("logger.", [TrackingConfig])):
-        for config_class in classes:
-            for doc in _class_docs(config_class, prefix):
-                docs.setdefault(doc.name, doc)
+    of_saes = [("sae.", config_class) for _, config_class in SAE_TRAINING_CLASS_REGISTRY.values()]
+    for prefix, config_class in (("", TrainingConfig), *of_saes, ("logger.", TrackingConfig)):
+        for doc in _class_docs(config_class, prefix):
+            docs.setdefault(doc.name, doc)
     without_effect = {*WITHOUT_EFFECT, *(f"logger.{key}" for key in LOGGER_WITHOUT_EFFECT)}
     return {key: doc for key, doc in sorted(docs.items()) if key not in without_effect}
 
@@ -100,28 +99,18 @@ def _class_docs(config_class: type, prefix: str) -> Iterable[KeyDoc]:
     meanings: dict[str, str] = {}
     for ancestor in reversed(config_class.__mro__):
         for entry in docstring_parser.parse(ancestor.__doc__ or "").params:
-            meanings[entry.arg_name] = _first_sentence(entry.description or "")
+            first, *_ = re.split(r"(?<=[.?!])\s+(?=[A-Z])", " ".join((entry.description or "").split()))
+            meanings[entry.arg_name] = first.removesuffix(".") + "."
     for field in fields(config_class):
-        if field.name in NOT_IN_FILES:
-            continue
-        yield KeyDoc(
-            name=prefix + field.name,
-            type=_type_name(hints[field.name]),
-            default=_default(field),
-            meaning=meanings.get(field.name) or f"See {config_class.__name__} in SAELens.",
-        )
-
-
-def _first_sentence(text: str) -> str:
-    sentence = re.split(r"(?<=[.?!])\s+(?=[A-Z])", " ".join(text.split()))[0]
-    return sentence if sentence.endswith(".") else sentence + "."
+        if field.name not in NOT_IN_FILES:
+            meaning = meanings.get(field.name, f"See {config_class.__name__} in SAELens.")
+            yield KeyDoc(prefix + field.name, _type_name(hints[field.name]), _default(field), meaning)
 
 
 def _type_name(hint: Any) -> str:
     name = hint.__name__ if isinstance(hint, type) else str(hint)
-    name = re.sub(
-        r"Literal\[([^\]]*)\]", lambda m: m[1].replace("'", "").replace(", ", " | "), name.replace("typing.", "")
-    )
+    name = name.replace("typing.", "")
+    name = re.sub(r"Literal\[([^\]]*)\]", lambda m: m[1].replace("'", "").replace(", ", " | "), name)
     name = re.sub(r"Union\[(.*)\]", lambda m: m[1].replace(", ", " | ").replace("NoneType", "None"), name)
     return re.sub(r"\btuple\[int \| None, \.\.\.\]", "list", name).replace("None", "null")
 
@@ -158,7 +147,6 @@ def annotate(text: str) -> str:
 
 
 def keys_table() -> Table:
-    """Return a table of all keys for the terminal."""
     import_architectures()
     table = Table(Column("key", no_wrap=True), Column("type, default and meaning"), box=None, pad_edge=False)
     for doc in key_docs().values():
@@ -171,9 +159,8 @@ def presets_table() -> Table:
     """Return a table of the presets and the SAEs that they train."""
     # widths that leave room for the model
     columns = ("preset", Column("model", overflow="fold"), "layer", Column("architecture", max_width=13), "signed", "k")
-    usage = (
-        f"With a variant, after a preset or a file: {', '.join(variant_names())}, e.g. `abstopk train mine.yaml/topk`."
-    )
+    variants = ", ".join(variant_names())
+    usage = f"With a variant, after a preset or a file: {variants}, e.g. `abstopk train mine.yaml/topk`."
     table = Table(*columns, box=None, pad_edge=False, caption=usage, caption_justify="left")
     for name in preset_names():
         raw, _ = read_raw(name)

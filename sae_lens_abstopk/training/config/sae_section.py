@@ -28,9 +28,11 @@ OUR_NAMES = {"abstopk": "sparse_abstopk", "sae_lens_abstopk": "abstopk"}
 
 SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_expansion_factor": "signed_share"}
 """Shorthands that are multiples of ``d_in``, and the keys that they set."""
+RENAMED = {"data": "dataset_path", "column": "column_name", "model": "model_name"}
+"""Short names of keys of a run."""
 RUN_SHORTHANDS = (
     *(("training_steps", "training_tokens"), ("epochs", "training_tokens"), ("epochs", "training_steps")),
-    *(("data", "dataset_path"), ("column", "column_name"), ("model", "model_name")),
+    *RENAMED.items(),
 )
 """Pairs of keys of a run of which one stands for the other."""
 

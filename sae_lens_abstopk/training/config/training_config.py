@@ -13,11 +13,7 @@ from sae_lens_abstopk.model.model_spec import ModelPairSpec, ModelSpec, resolve_
 from sae_lens_abstopk.system.errors import ConfigError, errors_in, require_package, require_range
 from sae_lens_abstopk.system.typed_values import from_keys, require_default, require_types
 from sae_lens_abstopk.text.text_spec import TextSpec
-from sae_lens_abstopk.training.config.checks import (
-    LOGGER_WITHOUT_EFFECT,
-    check_config,
-    section_of,
-)
+from sae_lens_abstopk.training.config.checks import LOGGER_WITHOUT_EFFECT, check_config, section_of
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 
 PATHS = (
@@ -169,12 +165,9 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         for key in PATHS:
             if (path := getattr(self, key)) is not None:
                 setattr(self, key, os.path.expanduser(path))
-        self.device = resolve_device("device", self.device)
-        for key in ("llm_device", "tuned_device"):
-            if getattr(self, key) is not None:
-                setattr(self, key, resolve_device(key, getattr(self, key)))
-        if self.act_store_device not in (None, "with_model"):
-            self.act_store_device = resolve_device("act_store_device", self.act_store_device)
+        for key, device in self.devices.items():
+            if (key, device) != ("act_store_device", "with_model"):
+                setattr(self, key, resolve_device(key, device))
         # SAELens appends a random id to the path and names the run by its size; here each run has its own folder
         checkpoint_path, run_name = self.checkpoint_path, self.logger.run_name
         self.checkpoint_path = None
@@ -188,6 +181,17 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     def all_saes(self) -> dict[str, TrainingSAEConfig]:
         """SAE configs trained in one pass: ``sae`` first, then the companions by name."""
         return {"sae": self.sae, **self.companions}
+
+    @property
+    def devices(self) -> dict[str, str]:
+        """The devices that are set, by key."""
+        keys = ("device", "llm_device", "act_store_device", "tuned_device")
+        return {key: str(device) for key in keys if (device := getattr(self, key)) is not None}
+
+    @property
+    def measures(self) -> bool:
+        """Whether the run measures SAEs on what is held out."""
+        return bool(self.perf_log_freq and self.held_out_every)
 
     @property
     def model_spec(self) -> ModelSpec:

@@ -41,8 +41,6 @@ class CacheNotWrittenError(TrainingStopped):
 
 
 class Shard(BaseModel):
-    """One file of a cache."""
-
     file: str
     rows: list[NonNegativeInt]
     """Number of tokens of each LM batch."""
@@ -98,7 +96,6 @@ class ActivationCache:
 
     @classmethod
     def of_run(cls, cfg: TrainingConfig) -> "ActivationCache":
-        """Open the cache that ``cfg.activation_cache`` names."""
         assert cfg.activation_cache is not None
         return cls(Path(cfg.activation_cache), activation_facts(cfg))
 

@@ -54,19 +54,13 @@ class ActivationSource(Protocol):
 
     def go_to(self, position: SourcePosition, on_progress: Callable[[int, int], None] = ...) -> None:
         """Move a new source to the position of an earlier one with the same settings."""
-        ...
 
     def close(self) -> None:
         """Stop threads and write pending data."""
-        ...
 
 
 class NoBatchError(Exception):
-    """There is no next batch because of ``error``; the run is between two steps."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
+    """There is no next batch because of the error in ``args``; the run is between two steps."""
 
 
 class BatchStream(Iterator[torch.Tensor]):
@@ -113,7 +107,6 @@ class BatchStream(Iterator[torch.Tensor]):
         return self._source.paused() if isinstance(self._source, PrefetchingIterator) else nullcontext()
 
     def position(self) -> SourcePosition:
-        """Return the position of the next batch."""
         with self.paused():
             position = self._origin.position()
             if self._ready:
@@ -123,7 +116,6 @@ class BatchStream(Iterator[torch.Tensor]):
             return position
 
     def close(self) -> None:
-        """Stop reading."""
         if isinstance(self._source, PrefetchingIterator):
             self._source.close()
         self._origin.close()

@@ -26,14 +26,11 @@ class DifferenceSource(LanguageModelSource):
         read = (slice(None), slice(*self.seqpos_slice))
         tokens, base, x = (each[read].flatten(0, 1).to(self.device) for each in (tokens, found.base, found.difference))
         if not self._differs and not x.any():
-            raise ConfigError(f"nothing differs at {self.hook_name}: {self._why_not()}")
+            raise ConfigError(
+                f"nothing differs at {self.hook_name}: all differences of the first {self.store_batch_size_prompts} "
+                f"contexts are 0. The fine-tune {self.pair.spec.tuned!r} changed nothing up to there; take a later "
+                "layer, or give another fine-tune."
+            )
         self._differs = True
         batch = RawBatch(x, unmarked(tokens), base.float().norm(dim=-1))
         return batch.rows(tokens >= 0) if self.marks_template else batch
-
-    def _why_not(self) -> str:
-        spec = self.pair.spec
-        return (
-            f"all differences of the first {self.store_batch_size_prompts} contexts are 0. The fine-tune "
-            f"{spec.tuned!r} changed nothing up to there; take a later layer, or give another fine-tune."
-        )

@@ -192,7 +192,6 @@ class LanguageModelSource(TextStore):
         self.iterable_sequences = self._iterate_tokenized_sequences()
 
     def position(self) -> SourcePosition:
-        """Return the state between two batches."""
         assert self.generator is not None
         served, waiting = (torch.empty(0, 0),) * 2 if self._buffer is None else self._buffer.rows()
         return SourcePosition(self.n_blocks, self.max_norm, served, waiting, self.generator.get_state())

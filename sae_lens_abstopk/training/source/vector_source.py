@@ -19,13 +19,8 @@ class VectorSource:
     Epochs follow one another without a gap: batch i holds the i-th ``batch_size`` rows of all epochs, whose orders
     depend on ``seed`` and the number of the epoch only. So the number of batches is the whole state.
 
-    Args:
-        vectors: The vectors.
-        rows: Numbers [n] of the rows to train on.
-        batch_size: Rows of a batch, over all ranks; each rank gets its share.
-        seed: Seed of the orders and signs.
-        random_signs: Whether each epoch multiplies each row by 1 or -1, drawn anew.
-        recorded: Result of :meth:`metadata`.
+    ``rows`` are numbers [n] of rows; ``batch_size`` is over all ranks, and each rank gets its share. ``random_signs``
+    multiplies each row by 1 or -1, drawn anew in each epoch.
 
     Raises:
         ConfigError: there are fewer rows than a batch has.
@@ -49,8 +44,7 @@ class VectorSource:
 
         @lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
         def order(epoch: int) -> torch.Tensor:
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-            return torch.randperm(len(rows), generator=generator)
+            return torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
         @lru_cache(maxsize=2)
         def signs(epoch: int) -> torch.Tensor:
@@ -60,7 +54,6 @@ class VectorSource:
         self._order, self._signs = order, signs
 
     def metadata(self) -> dict[str, Any]:
-        """Return metadata that identify the vectors."""
         return self._recorded
 
     def batches(self) -> Iterator[torch.Tensor]:
@@ -83,12 +76,10 @@ class VectorSource:
         return torch.cat(found)
 
     def position(self) -> SourcePosition:
-        """Return the state between two batches."""
         nothing = torch.empty(0, self.d_in)
         return SourcePosition(self._n_batches, None, nothing, nothing, torch.Generator().get_state())
 
     def go_to(self, position: SourcePosition, on_progress: Callable[[int, int], None] = lambda *_: None) -> None:  # noqa: ARG002
-        """Move to the position of an earlier source with the same settings."""
         self._n_batches = position.n_blocks
 
     def close(self) -> None:

@@ -40,15 +40,11 @@ class Variant(BaseModel):
     lr_multiple: Factor | None = None
     """Multiple of the config's ``lr``."""
 
-    @property
-    def sae_keys(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
     @model_validator(mode="after")
     def _check_keys(self) -> Self:
-        if given := {"k", "k_fraction", "target_l0"} & self.sae_keys.keys():
+        if given := {"k", "k_fraction", "target_l0"} & self.model_fields_set:
             raise ValueError(f"{min(given)} is the same for all variants; set k of the comparison.")
-        if "times_wider" in self.model_fields_set and (given := {"d_sae", "expansion_factor"} & self.sae_keys.keys()):
+        if "times_wider" in self.model_fields_set and (given := {"d_sae", "expansion_factor"} & self.model_fields_set):
             raise ValueError(f"give times_wider or {min(given)}, not both.")
         return self
 
@@ -81,7 +77,6 @@ class ComparisonRun:
     config: TrainingConfig
 
     def folders(self) -> dict[str, Path]:
-        """Return the folder of each variant."""
         output = Path(self.config.output_path or "")
         return {str(sae.metadata.variant): sae_folder(output, name) for name, sae in self.config.all_saes.items()}
 
@@ -156,7 +151,7 @@ def with_variants(
     for name, variant in variants.items():
         key, place = name if saes else "sae", f"{where}: variants.{name}"
         keys: dict[str, Any] = {"d_in": base.sae.d_in, "d_sae": round(base.sae.d_sae * variant.times_wider)}
-        keys |= variant.sae_keys
+        keys |= variant.model_extra or {}
         config_class = sae_config_class(str(keys.get("architecture", "abstopk")), where=place)
         if issubclass(config_class, SignedTrainingSAEConfig):
             keys.setdefault("b_dec_init_method", base.b_dec_init_method)

@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from sae_lens_abstopk.model.check_hook import check_hook
-from sae_lens_abstopk.model.check_pair import check_pair
 from sae_lens_abstopk.model.language_model import require_tokenizer
 from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError, TrainingStopped, errors_in
 from sae_lens_abstopk.system.typed_values import parsed
@@ -17,6 +15,7 @@ from sae_lens_abstopk.system.yaml_files import read_yaml
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.interruption import caused_by_signal
+from sae_lens_abstopk.training.runner import require_hook
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache, activation_facts
 from sae_lens_abstopk.training.train import train
 
@@ -98,17 +97,14 @@ def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = Fal
 
 def _require_models(configs: Iterable[TrainingConfig]) -> None:
     """Check each model, tokenizer and hook once."""
-    checked: dict[Any, TrainingConfig] = {}
-    for cfg in configs:
-        model = (cfg.model_name, cfg.model_class_name, str(cfg.model_from_pretrained_kwargs))
-        model = (*model, cfg.tuned_model, cfg.adapter)
-        checked[(*model, cfg.hook_name, cfg.sae.d_in, cfg.use_chat_formatting, cfg.is_dataset_tokenized)] = cfg
-    for cfg in checked.values():
-        if cfg.source == "model_difference":
-            check_pair(cfg.pair_spec, cfg.text_spec, d_in=cfg.sae.d_in)
-            continue
-        check_hook(cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
-        require_tokenizer(cfg.model_spec, cfg.text_spec)
+    keys = (
+        *("model_name", "model_class_name", "model_from_pretrained_kwargs", "tuned_model", "adapter", "hook_name"),
+        *("use_chat_formatting", "is_dataset_tokenized"),
+    )
+    for cfg in {str([cfg.sae.d_in, *(getattr(cfg, key) for key in keys)]): cfg for cfg in configs}.values():
+        require_hook(cfg)
+        if cfg.source == "tokens":
+            require_tokenizer(cfg.model_spec, cfg.text_spec)
 
 
 def raise_if_failed(names: list[str], n_runs: int) -> None:

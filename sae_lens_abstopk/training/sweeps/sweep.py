@@ -110,10 +110,9 @@ def _require_effect(override: str, grid: Mapping[str, Sequence[Any]], path: Path
     if whole == "hook_name" and "{layer}" not in value:
         replaced.append("layer")
     problem = "would give all runs one folder; name the folder of all with --out" if whole == "output_path" else ""
-    for name in replaced:
-        if name in grid:
-            values = ", ".join(map(str, grid[name]))
-            problem = f"would replace {name}, which the grid of {path} sets to {values}; change the file"
+    for name in [name for name in replaced if name in grid]:
+        values = ", ".join(map(str, grid[name]))
+        problem = f"would replace {name}, which the grid of {path} sets to {values}; change the file"
     if problem:
         raise ConfigError(f"{override!r} {problem}.")
 
@@ -171,12 +170,7 @@ class SweepJob:
 
 
 def submit_sweep(
-    runs: Sequence[SweepRun],
-    out: Path,
-    *,
-    console: Console,
-    cluster: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
+    runs: Sequence[SweepRun], out: Path, *, console: Console, cluster: str | None, parameters: Mapping[str, Any]
 ) -> None:
     """
     Check every config, then submit a job for each unfinished run and print a line for each.
@@ -195,7 +189,7 @@ def submit_sweep(
     waiting = unfinished(runs, out)
     try:
         executor = submitit.AutoExecutor(folder=out.absolute() / "jobs", cluster=cluster or "slurm")
-        executor.update_parameters(name="abstopk", **(parameters or {}))
+        executor.update_parameters(name="abstopk", **parameters)
     except (ValueError, TypeError, NameError, RuntimeError, AssertionError) as error:
         raise ConfigError(f"submitit refuses --cluster={cluster or 'slurm'} or a --job parameter: {error}") from error
     jobs = []

@@ -83,27 +83,25 @@ class Loggers:
         self._failures: dict[int, int] = {}
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        for number in range(len(self._loggers)):
-            self._try(number, lambda logger: logger.log(metrics, step))
+        self._try(lambda logger: logger.log(metrics, step))
 
     def close(self) -> None:
-        for number in range(len(self._loggers)):
-            self._try(number, lambda logger: logger.close())
+        self._try(lambda logger: logger.close())
 
-    def _try(self, number: int, call: Callable[[MetricLogger], None]) -> None:
-        logger = self._loggers[number]
-        # each call of a tracker may wait for a lost server
-        if self._failures.get(number, 0) >= GIVE_UP and not isinstance(logger, CsvLogger | ConsoleLogger):
-            return
-        try:
-            call(logger)
-        except Exception as error:  # any error of a server or a full disk
-            if number not in self._failures:
-                self._warn(failure_note(type(logger).__name__, error))
-            self._failures[number] = self._failures.get(number, 0) + 1
-        else:
-            if number in self._failures:
-                self._failures[number] = 0
+    def _try(self, call: Callable[[MetricLogger], None]) -> None:
+        for number, logger in enumerate(self._loggers):
+            # each call of a tracker may wait for a lost server
+            if self._failures.get(number, 0) >= GIVE_UP and not isinstance(logger, CsvLogger | ConsoleLogger):
+                continue
+            try:
+                call(logger)
+            except Exception as error:  # any error of a server or a full disk
+                if number not in self._failures:
+                    self._warn(failure_note(type(logger).__name__, error))
+                self._failures[number] = self._failures.get(number, 0) + 1
+            else:
+                if number in self._failures:
+                    self._failures[number] = 0
 
 
 def failure_note(logger: str, error: Exception) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import wandb
-from sae_lens import LoggingConfig
+from sae_lens import LoggingConfig, SAETrainer
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.system.yaml_files import flat_keys
-from sae_lens_abstopk.training.config.training_config import TrackingConfig
+from sae_lens_abstopk.training.config.training_config import TrackingConfig, TrainingConfig
 from sae_lens_abstopk.training.interruption import caused_by_signal
 from sae_lens_abstopk.training.tracking.loggers import COLUMNS, MetricLogger, failure_note
 
@@ -140,33 +140,29 @@ class TensorBoardLogger:
 
 
 def open_trackers(
-    cfg: TrackingConfig,
-    label: str,
-    folder: Path,
-    *,
-    several: bool,
-    first_step: int,
-    config: Mapping[str, Any],
-    warn: Callable[[str], object],
+    cfg: TrainingConfig, trainer: SAETrainer[Any, Any], label: str, folder: Path, warn: Callable[[str], object]
 ) -> list[MetricLogger]:
     """Open the trackers of one SAE, by its ``label`` and ``folder``; warn about those that cannot be opened."""
+    of_sae = {"sae": trainer.sae.cfg.to_dict(), "lr": trainer.cfg.lr, "lr_end": trainer.cfg.lr_end}
+    config = cfg.to_dict() | {key: {} for key in ("companions", "lr_multiples", "weight_seeds")} | of_sae
     wanted: dict[str, Callable[[], MetricLogger]] = {}
-    run_name = _run_name(cfg, Path(config["output_path"]))
-    if cfg.log_to_wandb and wandb.run is not None:
-        artifact = f"sae_{run_name}_{label}_{Path(config['model_name']).name}_{config['hook_name']}"
-        prefix = f"{label}/" if several else ""
-        wanted["WandbLogger"] = lambda: WandbLogger(cfg, folder, artifact=artifact, prefix=prefix)
-    if cfg.log_to_mlflow:
-        of_sae = f"{run_name}/{label}" if several else run_name
-        wanted["MlflowLogger"] = lambda: MlflowLogger(cfg, of_sae, folder, config, goes_on=first_step > 1)
-    if cfg.log_to_tensorboard:
-        wanted["TensorBoardLogger"] = lambda: TensorBoardLogger(folder, config, first_step)
+    logger, steps = cfg.logger, trainer.n_training_steps
+    run_name = _run_name(logger, Path(cfg.output_path or ""))
+    if logger.log_to_wandb and wandb.run is not None:
+        artifact = f"sae_{run_name}_{label}_{Path(cfg.model_name).name}_{cfg.hook_name}"
+        prefix = f"{label}/" if cfg.companions else ""
+        wanted["WandbLogger"] = lambda: WandbLogger(logger, folder, artifact=artifact, prefix=prefix)
+    if logger.log_to_mlflow:
+        name = f"{run_name}/{label}" if cfg.companions else run_name
+        wanted["MlflowLogger"] = lambda: MlflowLogger(logger, name, folder, config, goes_on=steps > 0)
+    if logger.log_to_tensorboard:
+        wanted["TensorBoardLogger"] = lambda: TensorBoardLogger(folder, config, first_step=steps + 1)
     opened = []
-    for name, open_one in wanted.items():
+    for kind, open_one in wanted.items():
         try:
             opened.append(open_one())
         except Exception as error:  # an unreachable server must not stop a run
-            warn(failure_note(name, error))
+            warn(failure_note(kind, error))
     return opened
 
 
