@@ -1,7 +1,6 @@
 """Retrieval with codes in place of vectors, beside vectors of as many bytes."""
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +69,8 @@ def retrieval(
     require_empty(out)
     require_choice("similarity", similarity, SIMILARITIES)
     require_device("device", device)
-    loaded, origins = load_named(saes)
-    for name, sae in loaded.items():
+    named = load_named(saes)
+    for name, sae in named.saes.items():
         require_decoder(name, sae)
     found = open_retrieval_set(
         queries,
@@ -79,10 +78,10 @@ def retrieval(
         qrels,
         model=model,
         device=device,
-        widths={name: sae.cfg.d_in for name, sae in loaded.items()},
+        widths={name: sae.cfg.d_in for name, sae in named.saes.items()},
         console=console,
     )
-    loaded = {name: sae if str(sae.device) == device else deepcopy(sae).to(device) for name, sae in loaded.items()}
+    loaded = named.copied_to(device)
     vectors = found.queries, found.documents, found.relevant
     with passes_bar(console or Console(quiet=True), "measuring") as on_progress:
         rows = retrieval_rows(loaded, *vectors, similarity=similarity, seed=seed, on_progress=on_progress)
@@ -99,7 +98,7 @@ def retrieval(
         similarity=similarity,
         encoding=ENCODING,
         seed=seed,
-        saes={name: sae_record(sae, origins[name]) for name, sae in loaded.items()},
+        saes={name: sae_record(sae, named.sources[name]) for name, sae in loaded.items()},
         rows=rows,
     )
     _write(results, out)
