@@ -172,7 +172,6 @@ def require_codes(sae: SAE[Any]) -> None:
     """Raise unless ``sae`` codes single tokens of the model's own activations; an SAE in training may."""
     if not isinstance(sae, TrainingSAE):
         require_measurable(sae, where="this SAE")
-        return
     require_scale(sae, where="this SAE")
     require_per_token(sae, "this SAE")
 
