@@ -152,7 +152,16 @@ def _score(
 ) -> Iterator[tuple[Floats, ...]]:
     fires = np.asarray(codes.any(0))
     fires[:2] = True  # numpy rounds the sums of a single column in another order
-    codes = np.compress(fires, codes, axis=1)
+    for scores in _score_firing(np.compress(fires, codes, axis=1), labellings):
+        whole = [np.full(len(fires), silent) for silent in _SILENT]
+        for column, found in zip(whole, scores, strict=True):
+            column[fires] = found
+        yield tuple(whole)
+
+
+def _score_firing(
+    codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArray[np.integer]]
+) -> Iterator[tuple[Floats, ...]]:
     spread = codes.std(0, dtype=np.float64)
     for labels, aurocs in zip(labellings, column_auroc(codes, labellings), strict=True):
         a, b = codes[labels == 0], codes[labels == 1]
@@ -160,7 +169,4 @@ def _score(
         standardised = np.divide(difference, spread, out=np.zeros_like(spread), where=spread > 0)
         coverage = ((a < 0).mean(0) + (b > 0).mean(0)) / 2
         flipped = ((a > 0).mean(0) + (b < 0).mean(0)) / 2
-        whole = [np.full(len(fires), silent) for silent in _SILENT]
-        for column, found in zip(whole, (*aurocs, standardised, coverage, flipped), strict=True):
-            column[fires] = found
-        yield tuple(whole)
+        yield *aurocs, standardised, coverage, flipped

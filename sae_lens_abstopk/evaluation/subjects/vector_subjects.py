@@ -48,6 +48,7 @@ class VectorSubjects(NamedSAEs):
 
     has_model = False
     kept_tokens = None
+    hook_name = RowPasses.hook_name
     token_filter = TokenFilter()
 
     def with_model(self) -> "VectorSubjects":
@@ -57,10 +58,6 @@ class VectorSubjects(NamedSAEs):
     @property
     def passes(self) -> RowPasses:
         return RowPasses(self.vectors, self.spec, self.device)
-
-    @property
-    def hook_name(self) -> str:
-        return RowPasses.hook_name
 
     @property
     def model_name(self) -> str:
