@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +16,7 @@ from sae_lens_abstopk.evaluation.steering.steer import steering_filter
 from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 from sae_lens_abstopk.model.activation_edits import intervene
-from sae_lens_abstopk.model.generation import TextModel, answer_ids
+from sae_lens_abstopk.model.generation import TextModel, TokenBatch, answer_ids
 from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -114,7 +115,7 @@ class DoseMeter:
         )
         self._sae, self._filter = sae, token_filter or steering_filter(model, sae)
         self._tokens = first_tokens(self._model.tokenizer, part.tokens, chat=part.chat)
-        self._prompts, self._neutral = self._model.encode(prompts), self._model.encode(NEUTRAL_TEXTS, chat=False)
+        self._prompts = self._model.encode(prompts)
         self._scorer, self._options, self._seed, self._on_dose = part.scorer, options or DoseOptions(), seed, on_dose
 
     def measure(self, intervention: Intervention | None, strength: float = 0.0) -> Dose:
@@ -148,6 +149,10 @@ class DoseMeter:
         """Nats per token of each neutral text; cheap compared with :meth:`measure`."""
         with self._steered(intervention, strength):
             return tuple(self._model.nll(self._neutral).tolist())
+
+    @cached_property
+    def _neutral(self) -> TokenBatch:
+        return self._model.encode(NEUTRAL_TEXTS, chat=False)
 
     def _steered(self, intervention: Intervention | None, strength: float) -> AbstractContextManager[None]:
         if intervention is None:

@@ -18,7 +18,7 @@ from sae_lens_abstopk.evaluation.tasks.task_rows import (
     word_span,
 )
 from sae_lens_abstopk.evaluation.tasks.task_schema import Rows, RowSource, TaskFile
-from sae_lens_abstopk.system.errors import ConfigError, require_given
+from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import inside
 
 # warn above this share of texts in both poles: without them the task is easier
@@ -60,10 +60,10 @@ def _opened(part: RowSource, folder: Path, local: Path | None) -> tuple[Iterable
 def _file_of_split(folder: Path, part: RowSource) -> Path:
     """Return the file in ``folder`` that replaces a split of the Hub, and has its name."""
     candidates = [inside(folder, f"{part.split}{ending}", where="split") for ending in ENDINGS]
-    found = next((path for path in candidates if path.is_file()), None)
+    if found := next((path for path in candidates if path.is_file()), None):
+        return found
     names = ", ".join(path.name for path in candidates)
-    missing = f"local={str(folder)!r}: the file of the split {part.split!r} of {part.hub}"
-    return require_given(missing, found, f"put one of {names} there")
+    raise ConfigError(f"local={str(folder)!r} has no file for the split {part.split!r} of {part.hub}: {names}.")
 
 
 def _examples(task: TaskFile, rows: Rows, part: RowSource, row: Row, where: str, name: str) -> Iterator[Example]:
