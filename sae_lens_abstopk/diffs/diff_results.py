@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
+from sae_lens_abstopk.evaluation.labelling.labeler import LabelRecord
 from sae_lens_abstopk.evaluation.results.records import Interval, Number, OriginRecord, Record
 
 

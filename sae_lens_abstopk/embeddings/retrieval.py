@@ -13,7 +13,6 @@ from scipy.sparse.linalg import norm as sparse_norms
 
 from sae_lens_abstopk.embeddings.code_rows import require_decoder
 from sae_lens_abstopk.embeddings.compressed import ENCODING, Compressed, fit_pca, float32, int8, of_codes, pca_int8
-from sae_lens_abstopk.embeddings.encoding import sae_on
 from sae_lens_abstopk.embeddings.ranking_metrics import Relevant, ranking_metrics
 from sae_lens_abstopk.embeddings.retrieval_results import MEASURES, RetrievalResults, RetrievalRow, Similarity
 from sae_lens_abstopk.embeddings.retrieval_set import open_retrieval_set
@@ -71,8 +70,8 @@ def retrieval(
     require_empty(out)
     require_choice("similarity", similarity, SIMILARITIES)
     require_device("device", device)
-    loaded, origins = load_named(saes)
-    for name, sae in loaded.items():
+    named = load_named(saes)
+    for name, sae in named.saes.items():
         require_decoder(name, sae)
     found = open_retrieval_set(
         queries,
@@ -80,10 +79,10 @@ def retrieval(
         qrels,
         model=model,
         device=device,
-        widths={name: sae.cfg.d_in for name, sae in loaded.items()},
+        widths={name: sae.cfg.d_in for name, sae in named.saes.items()},
         console=console,
     )
-    loaded = {name: sae_on(sae, device) for name, sae in loaded.items()}
+    loaded = named.copied_to(device)
     vectors = found.queries, found.documents, found.relevant
     with passes_bar(console or Console(quiet=True), "measuring") as on_progress:
         rows = retrieval_rows(loaded, *vectors, similarity=similarity, seed=seed, on_progress=on_progress)
@@ -100,7 +99,7 @@ def retrieval(
         similarity=similarity,
         encoding=ENCODING,
         seed=seed,
-        saes={name: sae_record(sae, origins[name]) for name, sae in loaded.items()},
+        saes={name: sae_record(sae, named.sources[name]) for name, sae in loaded.items()},
         rows=rows,
     )
     _write(results, out)

@@ -100,13 +100,8 @@ def merge_antipodal(
         require_activations(activations, sae.cfg.d_in)
     old = _threshold_form(sae, activations)
     first, second, cosine = _disjoint(antipodal_pairs(old.W_dec, threshold=threshold))
-    d_sae = sae.cfg.d_sae
-    one_sided = torch.ones(d_sae, dtype=torch.bool)
-    one_sided[second] = False
-    positive = one_sided.nonzero().squeeze(1)
-    place = torch.full((d_sae,), -1)
-    place[positive] = torch.arange(len(positive))
-    latent = place[first]
+    positive = torch.tensor(sorted({*range(sae.cfg.d_sae)} - {*second.tolist()}))
+    latent = torch.searchsorted(positive, first)
     negative = torch.full_like(positive, -1)
     negative[latent] = second
     made = _signed(sae, old, positive, negative)
@@ -166,10 +161,10 @@ def _signed(sae: SAE[Any], old: _Latents, positive: torch.Tensor, negative: torc
     above[paired] = (old.threshold[i] * norm_i - shift).clamp(min=0)
     below[paired] = (old.threshold[j] * norm_j - shift).clamp(min=0)
     weights = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": sae.b_dec}
+    weights |= {"threshold": above, "negative_threshold": below}
     label = sae.cfg.metadata.label
     metadata = metadata_of_other_latents(sae.cfg.metadata, label=label and label.removesuffix(MIRROR_END))
     metadata["merged_antipodal_pairs"] = int(paired.sum())
-    weights |= {"threshold": above, "negative_threshold": below}
     cfg: dict[str, Any] = {"d_sae": len(positive), "pole_thresholds": True, "metadata": metadata}
     return derive(SignedJumpReLUSAE, SignedJumpReLUSAEConfig, sae, weights, **cfg)
 

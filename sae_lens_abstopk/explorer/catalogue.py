@@ -11,7 +11,7 @@ import torch
 from sae_lens import SAE
 from typing_extensions import override
 
-from sae_lens_abstopk.evaluation.labelling.labeler import Judgement
+from sae_lens_abstopk.evaluation.labelling.labeler import LabelRecord
 from sae_lens_abstopk.explorer.collection import Collector
 from sae_lens_abstopk.explorer.directions import AxisMatches
 from sae_lens_abstopk.explorer.labels import CLOSED, WORDS, RowWords, TopToken, label_of, top_tokens
@@ -77,7 +77,7 @@ class Catalogue(Shown):
         self._steered: Mapping[int, tuple[SteeredText, ...]] = {}
         self._words = RowWords(text_of) if isinstance(text_of, RowText) else None
         self._neighbours, self._device = min(NEIGHBOURS, self.d_sae - 1), sae.W_dec.device
-        self.judgements: Mapping[int, Judgement] = {}
+        self.judgements: Mapping[int, LabelRecord] = {}
         self.covered: Mapping[int, str] = {}
         """Concepts that a latent covers better than the controls of an evaluation."""
 
@@ -174,7 +174,7 @@ class Catalogue(Shown):
         found._steered = texts
         return found
 
-    def judged(self, judgements: Mapping[int, Judgement]) -> Self:
+    def judged(self, judgements: Mapping[int, LabelRecord]) -> Self:
         """Return the same latents with a judge's names."""
         renamed = copy.copy(self)
         renamed.judgements = {**self.judgements, **judgements}
@@ -187,7 +187,8 @@ class Catalogue(Shown):
     def label(self, index: int, pole: int, tokens: Sequence[TopToken]) -> str:
         """Return the judge's name of a pole, or a label from its :meth:`pole_tokens`."""
         fires = bool(self.collected.pole_counts[pole, index])
-        judged = self.judgements[index][pole] if fires and index in self.judgements else ""
+        found = self.judgements.get(index) if fires else None
+        judged = (found.positive, found.negative)[pole] if found else ""
         if judged or self.closed[pole, index]:
             return judged or CLOSED
         if self._words is None or not fires:

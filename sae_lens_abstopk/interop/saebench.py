@@ -64,11 +64,9 @@ def run_saebench(
         out: Folder of the results; earlier ones of the same SAE are replaced.
         evals: One or several of core, sparse_probing, sparse_probing_sae_probes, tpp, scr and absorption.
         as_is: Use a signed SAE without the mirror; not for evaluations that misread signed codes.
-        model_name: Model to run instead of the recorded one.
         text: Text for ``core`` instead of the run's held-out text.
         tasks: One or several tasks whose texts replace SAEBench's data sets in sparse probing and TPP.
         n_tokens: Tokens for ``core``.
-        seed: SAEBench's seed.
         device: Device of the SAE and the model; ``"auto"`` is CUDA if available, else the CPU.
         on_eval: Called with the name of each evaluation before it runs.
 

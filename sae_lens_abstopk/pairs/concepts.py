@@ -13,7 +13,7 @@ from rich.table import Table
 from sae_lens import SAE
 from scipy.stats import rankdata
 
-from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
+from sae_lens_abstopk.evaluation.labelling.labeler import LabelRecord
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.results.records import OriginRecord, Record
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task, task_names

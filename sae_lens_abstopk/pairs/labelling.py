@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Float
 
 from sae_lens_abstopk.evaluation.labelling.labeler import Labeler, Question, Sides
-from sae_lens_abstopk.evaluation.labelling.pole_labels import label_poles
 from sae_lens_abstopk.pairs.page import strongest_pairs
 from sae_lens_abstopk.pairs.pair_files import Fitted
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
@@ -29,8 +28,8 @@ def excerpts(fitted: Fitted, most: int) -> dict[int, Sides]:
 def label_axes(
     results: PairResults, labeler: Labeler, of_axes: dict[int, Sides], *, on_progress: PassProgress | None = None
 ) -> PairResults:
-    """Return the results with labels of the axes ``of_axes`` in place of all earlier ones, by :func:`label_poles`."""
-    labels, judge = label_poles(labeler, of_axes, name="axes", on_progress=on_progress)
+    """Return the results with labels of the axes ``of_axes`` in place of all earlier ones."""
+    labels, judge = labeler.label(of_axes, name="axes", on_progress=on_progress)
     axes = [axis.model_copy(update={"label": labels.get(axis.latent)}) for axis in results.axes]
     return results.model_copy(update={"axes": axes, "judge": judge})
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
+from sae_lens_abstopk.evaluation.labelling.labeler import LabelRecord
 from sae_lens_abstopk.evaluation.results.records import Interval, Number, OriginRecord, Record
 
 FALSE_DISCOVERIES = 0.05

@@ -2,7 +2,6 @@
 
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.evaluation.labelling.labeler import Labeler, Sides
-from sae_lens_abstopk.evaluation.labelling.pole_labels import label_poles
 from sae_lens_abstopk.explorer.judging import EXCERPTS, excerpt
 from sae_lens_abstopk.system.terminal import PassProgress
 
@@ -19,7 +18,7 @@ def excerpts(diff: Diff, most: int) -> dict[int, Sides]:
 def label_latents(
     diff: Diff, labeler: Labeler, of_latents: dict[int, Sides], *, on_progress: PassProgress | None = None
 ) -> Diff:
-    """Return the comparison with labels of ``of_latents`` in place of all earlier ones, by :func:`label_poles`."""
-    labels, judge = label_poles(labeler, of_latents, on_progress=on_progress)
+    """Return the comparison with labels of ``of_latents`` in place of all earlier ones."""
+    labels, judge = labeler.label(of_latents, on_progress=on_progress)
     latents = [each.model_copy(update={"label": labels.get(each.latent)}) for each in diff.results.latents]
     return diff._replace(results=diff.results.model_copy(update={"latents": latents, "judge": judge}))

@@ -2,7 +2,7 @@
 
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.diff_results import DiffContext, DiffWriting, LatentWriting
-from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
+from sae_lens_abstopk.evaluation.labelling.labeler import LabelRecord
 from tests.diffs.diff_example import NAN, example
 
 HTML = "<script>alert(1)</script><img src=x onerror=alert(2)> </script><!-- <script>"

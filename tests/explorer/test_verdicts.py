@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_lens_abstopk.evaluation.labelling.labeler import Judgement
+from sae_lens_abstopk.evaluation.labelling.labeler import LabelRecord
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.verdicts import BOTH, ORDER, SILENT, WordControl, own_coverage, rank
 from tests.explorer.planted import PLANTED, QUIET
@@ -46,7 +46,8 @@ def test_the_first_list_is_by_verdict(exploration: Exploration) -> None:
     keys = [(rank(signed.verdict(index)), -min(signed.clarity[index])) for index in signed.suggested(len(signed))]
     assert keys == sorted(keys)
     assert len(set(keys)) > len(ORDER)
-    judged = signed.judged({5: Judgement("a", "b", "opposites"), PLANTED: Judgement("a", "b", "one-sided")})
+    relations = {5: "opposites", PLANTED: "one-sided"}
+    judged = signed.judged({i: LabelRecord(positive="a", negative="b", relation=r) for i, r in relations.items()})
     assert judged.suggested(1) == [5]
     assert judged.verdict(PLANTED) == "one-sided"
     assert ORDER.index("one-sided") > ORDER.index(BOTH)

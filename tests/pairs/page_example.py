@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from sae_lens_abstopk.evaluation.labelling.pole_labels import LabelRecord
+from sae_lens_abstopk.evaluation.labelling.labeler import LabelRecord
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.pair_results import (
     AxisRecord,

@@ -15,8 +15,10 @@ import httpx
 import yaml
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import Field
 from typing_extensions import override
 
+from sae_lens_abstopk.evaluation.results.records import Record
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.terminal import PassProgress
 
@@ -32,12 +34,12 @@ RETRIES, TIMEOUT = 3, 120.0
 BUSY = (429, 500, 502, 503, 504)
 
 
-class Judgement(NamedTuple):
-    """A judge's names of the poles and their relation: opposites, related, unrelated or one-sided."""
+class LabelRecord(Record):
+    """Names of the poles of a latent by a language model, and how the poles relate."""
 
     positive: str
     negative: str
-    relation: str
+    relation: str = Field(description="opposites, related, unrelated, or one-sided.")
 
 
 class Sides(NamedTuple):
@@ -119,7 +121,19 @@ class Labeler:
         tokens = sum(len(prompt) for prompt in new) / CHARACTERS_PER_TOKEN
         return AskingCost(len(new), len(prompts) - len(new), round(tokens), ANSWER_TOKENS * len(new))
 
-    def judge(self, latents: Mapping[int, Sides], *, on_progress: PassProgress | None = None) -> dict[int, Judgement]:
+    def label(
+        self, latents: Mapping[int, Sides], *, name: str = "latents", on_progress: PassProgress | None = None
+    ) -> tuple[dict[int, LabelRecord], str]:
+        """
+        Name the poles of latents after a :meth:`check`; return the labels, and who labelled how many, in words.
+
+        ``name`` is what the results call latents. Errors as in :meth:`judge`.
+        """
+        score = self.check()
+        labels = self.judge(latents, on_progress=on_progress)
+        return labels, f"{len(labels)} {name} labelled by {self.model}, {score}"
+
+    def judge(self, latents: Mapping[int, Sides], *, on_progress: PassProgress | None = None) -> dict[int, LabelRecord]:
         """Judge latents by number, without those with an unreadable answer; ConfigError if the endpoint fails."""
         found = {}
         for number, (index, sides) in enumerate(latents.items(), start=1):
@@ -142,7 +156,7 @@ class Labeler:
     def _key(self, prompt: str) -> str:
         return hashlib.sha256(f"{self.endpoint}\n{self.model}\n{prompt}".encode(errors="replace")).hexdigest()
 
-    def _ask(self, prompt: str) -> Judgement | None:
+    def _ask(self, prompt: str) -> LabelRecord | None:
         """Return the judgement on ``prompt``; only readable answers are cached."""
         key = self._key(prompt)
         if key in self._answers:
@@ -179,7 +193,7 @@ class Labeler:
             ) from error
 
 
-def _read(answer: str) -> Judgement | None:
+def _read(answer: str) -> LabelRecord | None:
     """Parse the last JSON object in an answer that is a judgement."""
     decoder, found = json.JSONDecoder(), None
     for brace in re.finditer(r"\{", answer):
@@ -188,11 +202,11 @@ def _read(answer: str) -> Judgement | None:
     return found
 
 
-def _judgement(value: Any) -> Judgement | None:
+def _judgement(value: Any) -> LabelRecord | None:
     if not isinstance(value, Mapping) or value.get("relation") not in RELATIONS or not {"a", "b"} <= value.keys():
         return None
     names = [value[side] or "" for side in ("b", "a")]  # a side without excerpts may have no name
     if not all(isinstance(name, str) for name in names) or not any(name.strip() for name in names):
         return None
     positive, negative = (" ".join(name.split())[:80] for name in names)
-    return Judgement(positive, negative, value["relation"])
+    return LabelRecord(positive=positive, negative=negative, relation=value["relation"])

@@ -19,7 +19,7 @@ from sae_lens_abstopk.evaluation.probing.probe_score import (
 )
 from sae_lens_abstopk.evaluation.results.records import PCARecord, ProbeRecord
 from sae_lens_abstopk.model.representations import Representations
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_given
 from sae_lens_abstopk.system.shown import Facts, Shown
 
 # rows of x in one step of the streaming fit and of the scores
@@ -102,8 +102,9 @@ class DifferenceInMeansFitter:
     @property
     def result(self) -> DifferenceInMeans:
         """The fit to everything seen; a ConfigError if a pole has no example yet."""
-        if self._sums is None or 0 in self.n:
-            raise ConfigError(f"an example of pole {'AB'[self.n.index(0)]} is missing; update with examples of each.")
+        for pole, n in zip("AB", self.n, strict=True):
+            require_given(f"an example of pole {pole}", n, "update with examples of each")
+        assert self._sums is not None
         mean_a, mean_b = self._sums[0] / self.n[0], self._sums[1] / self.n[1]
         difference = mean_b - mean_a
         direction = difference / difference.norm().clamp(min=torch.finfo(torch.float64).tiny)

@@ -15,8 +15,6 @@ from sae_lens_abstopk.saes.signed import open_poles
 _CHUNK_BYTES = 64 * 2**20
 # share by which the L0 of a control may differ
 UNLIKE = 0.1
-_ENCODER_BIASES = ("b_enc", "b_gate", "b_mag")
-_POLE_THRESHOLDS = ("threshold", "negative_threshold")
 
 
 @torch.no_grad()
@@ -46,14 +44,14 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
     if sae.cfg.apply_b_dec_to_input:
         centre = torch.zeros_like(centre)
     parameters = dict(fresh.named_parameters())
-    for name in parameters.keys() & set(_ENCODER_BIASES):
+    for name in parameters.keys() & {"b_enc", "b_gate", "b_mag"}:
         parameters[name].add_(centre)
     l0 = _l0(sae, x)
     gate_bias = "b_gate" if "b_gate" in parameters else "b_enc" if sae.cfg.architecture() == "standard" else None
     if "threshold" in parameters:
         poles = open_poles(sae)
         level = _level(fresh, x, l0, centre=centre, poles=poles)
-        for name, is_open in zip(_POLE_THRESHOLDS, poles, strict=True):
+        for name, is_open in zip(("threshold", "negative_threshold"), poles, strict=True):
             if name in parameters:
                 parameters[name].fill_(level).masked_fill_(~is_open, torch.inf)
     elif gate_bias is not None:  # a latent is on where u + bias > 0

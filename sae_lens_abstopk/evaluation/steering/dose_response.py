@@ -127,12 +127,9 @@ def dose_response(
     the budget. Prompts are the test half of the split; nothing is chosen by the model's answers to them.
 
     Args:
-        model: As for :func:`steer`.
-        sae: The SAE.
         part: Prompts, token sets and scorer of the concept: ``task.steering``.
         interventions: See :func:`equal_norm_interventions`; their names must differ.
         options: Strengths, budget and how much is generated.
-        tokenizer: By default the model's own.
         seed: Of the split of the prompts, the sampling and the bootstrap.
         autocast: See :class:`TextModel`.
         token_filter: Tokens to steer; the SAE's by default.

@@ -22,7 +22,7 @@ from sae_lens_abstopk.system.typed_values import one_or_more
 Operator = Literal["add", "clamp", "cap", "ablate"]
 Pole = Literal["positive", "negative"]
 Scale = float | Callable[[int], float]
-Gain = Callable[[torch.Tensor], torch.Tensor]
+Gain = Callable[[torch.Tensor], torch.Tensor | float]
 
 # position 0 holds a massive activation in most models
 _WITHOUT_SAE = TokenFilter(seqpos_slice=(1, None))
@@ -101,9 +101,7 @@ def steering_filter(model: nn.Module, sae: SAE[Any]) -> TokenFilter:
     kinds = ("bos", "eos", "pad", "sep", "decoder_start")
     ids = [getattr(each, f"{kind}_token_id", None) for each in (config, of_text) for kind in kinds]
     # some models list several ends
-    return replace(
-        found, special_tokens=tuple({int(i) for value in ids if value is not None for i in one_or_more(value)})
-    )
+    return replace(found, special_tokens=tuple({i for value in ids if value is not None for i in one_or_more(value)}))
 
 
 def steering_edit(
@@ -143,8 +141,7 @@ def steering_edit(
             raise ConfigError("the direction is zero or not finite.")
         size = 1.0 if scale is None else scale
         assert not callable(size), "a direction has no scale of its own"
-        gain = _gain_of(sae) if sae is not None and by_gain else None
-        return _add(vector / vector.norm() * (strength * size), gain)
+        return _add(vector / vector.norm() * (strength * size), _gain_of(sae if by_gain else None))
     assert sae is not None
     assert latent is not None
     require_codes(sae)
@@ -155,12 +152,9 @@ def steering_edit(
             "or scale=1 for a strength in codes."
         )
     amount = strength * float(scale(latent) if callable(scale) else 1.0 if scale is None else scale)
-    written = written_by(sae, latent)
-    if operator == "add":
-        return _add(amount * written, _gain_of(sae))
-    if operator == "cap":
-        return _cap(sae, amount, written)
-    return _set_code(sae, latent, amount, written, operator, pole)
+    if operator == "add" or (operator == "cap" and not amount):
+        return _add(amount * written_by(sae, latent), _gain_of(sae))
+    return _move(sae, latent, amount, operator, pole)
 
 
 def written_by(sae: SAE[Any], latent: int) -> torch.Tensor:
@@ -178,63 +172,48 @@ def require_codes(sae: SAE[Any]) -> None:
     """Raise unless ``sae`` codes single tokens of the model's own activations; an SAE in training may."""
     if not isinstance(sae, TrainingSAE):
         require_measurable(sae, where="this SAE")
-        return
     require_scale(sae, where="this SAE")
     require_per_token(sae, "this SAE")
 
 
-def _add(added: torch.Tensor, gain: Gain | None) -> Edit:
+def _add(added: torch.Tensor, gain: Gain) -> Edit:
     if not added.any():
         return lambda x: x
 
     def edit(x: torch.Tensor) -> torch.Tensor:
         flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
-        change = added.to(flat)
-        return (flat + (change if gain is None else gain(flat) * change)).view(x.shape)
+        return (flat + gain(flat) * added.to(flat)).view(x.shape)
 
     return edit
 
 
-def _cap(sae: SAE[Any], amount: float, written: torch.Tensor) -> Edit:
-    if amount == 0:
-        return lambda x: x
-    gain, origin = _gain_of(sae), sae.b_dec.detach().float()
+def _move(sae: SAE[Any], latent: int, amount: float, operator: Operator, pole: Pole | None) -> Edit:
+    """``clamp``, ``cap`` or ``ablate``; a token that does not move keeps every bit."""
+    gain, written, origin = _gain_of(sae), written_by(sae, latent), sae.b_dec.detach().float()
+
+    def change(x: torch.Tensor, unscaled: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+        if operator == "cap":
+            missing = amount - (unscaled - origin.to(d)) @ d / d.square().sum()
+            return missing.clamp(min=0) if amount > 0 else missing.clamp(max=0)
+        codes = with_flat_heads(sae).encode(x.flatten(1).to(sae.W_dec.device))
+        code = (codes.to_dense() if codes.is_sparse else codes)[:, latent].float().to(x.device)
+        if operator == "clamp":
+            return amount - code
+        return -amount * {"positive": code.clamp(min=0), "negative": code.clamp(max=0)}.get(pole or "", code)
 
     def edit(x: torch.Tensor) -> torch.Tensor:
         flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
-        size = 1.0 if gain is None else gain(flat)
-        d = written.to(flat)
-        missing = amount - (flat / size - origin.to(flat)) @ d / d.square().sum()
-        steps = (missing.clamp(min=0) if amount > 0 else missing.clamp(max=0))[:, None] * size
+        size, d = gain(flat), written.to(flat)
+        steps = change(x, flat / size, d)[:, None] * size
         return torch.where(steps != 0, flat + steps * d, flat).view(x.shape)
 
     return edit
 
 
-def _set_code(
-    sae: SAE[Any], latent: int, amount: float, written: torch.Tensor, operator: Operator, pole: Pole | None
-) -> Edit:
-    gain = _gain_of(sae)
-
-    def edit(x: torch.Tensor) -> torch.Tensor:
-        codes = with_flat_heads(sae).encode(x.flatten(1).to(sae.W_dec.device))
-        code = (codes.to_dense() if codes.is_sparse else codes)[:, latent].float().to(x.device)
-        if operator == "clamp":
-            change = amount - code
-        else:
-            change = -amount * {"positive": code.clamp(min=0), "negative": code.clamp(max=0)}.get(pole or "", code)
-        flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
-        steps = change[:, None] * (1.0 if gain is None else gain(flat))
-        # a token whose code does not change keeps every bit
-        return torch.where(steps != 0, flat + steps * written.to(flat), flat).view(x.shape)
-
-    return edit
-
-
-def _gain_of(sae: SAE[Any]) -> Gain | None:
+def _gain_of(sae: SAE[Any] | None) -> Gain:
     """The factor [n, 1] by which ``sae`` multiplies each reconstruction, if it normalises activations as it runs."""
     gains: dict[str, Gain] = {
         "layer_norm": lambda x: x.std(-1, keepdim=True),
         "constant_norm_rescale": lambda x: x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5,
     }
-    return gains.get(sae.cfg.normalize_activations)
+    return gains.get("none" if sae is None else sae.cfg.normalize_activations, lambda _: 1.0)

@@ -33,9 +33,9 @@ def load_measured(
     Raises:
         ConfigError: SAEs of vectors are mixed with others, an option is for SAEs of the other kind, or as there.
     """
-    named = saes, origins = load_named(sources)
-    of_vectors = [name for name, sae in saes.items() if is_of_vectors(sae)]
-    others = [name for name in saes if name not in of_vectors]
+    named = load_named(sources)
+    of_vectors = [name for name, sae in named.saes.items() if is_of_vectors(sae)]
+    others = [name for name in named.saes if name not in of_vectors]
     if of_vectors and others:
         raise ConfigError(
             f"SAEs trained on vectors ({', '.join(of_vectors)}) and on a language model ({', '.join(others)}) cannot "
@@ -49,5 +49,5 @@ def load_measured(
             f"{kinds[1]}; leave it out."
         )
     if of_vectors:
-        return vector_subjects(saes, origins, data=data, show=show, device=device)
+        return vector_subjects(named, data=data, show=show, device=device)
     return load_subject_saes(named, model=model, text=text, device=device)

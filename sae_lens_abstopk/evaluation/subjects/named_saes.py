@@ -1,9 +1,12 @@
 """Load SAEs from folders, releases and memory, each with a name of its own."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.saes.loading import Source, is_release, load_sae, origin_of
@@ -11,11 +14,27 @@ from sae_lens_abstopk.system.errors import require_distinct
 from sae_lens_abstopk.system.typed_values import one_or_more
 
 
-class NamedSAEs(NamedTuple):
-    """SAEs by name, and the folder, or release and id, of each; for one in memory, its name in errors."""
+@dataclass(frozen=True)
+class NamedSAEs:
+    """SAEs by name."""
 
     saes: dict[str, SAE[Any]]
-    origins: dict[str, str]
+    sources: dict[str, str]
+    """Folder, or release and id, of each SAE; for one in memory, its name in errors."""
+
+    @property
+    def d_in(self) -> int:
+        return next(iter(self.saes.values())).cfg.d_in
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.saes.values())).W_dec.device
+
+    def copied_to(self, device: torch.device | str) -> dict[str, SAE[Any]]:
+        """Return the SAEs, each copied to ``device`` unless it is there."""
+        device = torch.empty(0, device=device).device  # cuda is cuda:0
+        copied = {name: deepcopy(sae).to(device) for name, sae in self.saes.items() if sae.W_dec.device != device}
+        return self.saes | copied
 
 
 def load_named(sources: Source | Sequence[Source] | Mapping[str, Source]) -> NamedSAEs:
@@ -29,8 +48,7 @@ def load_named(sources: Source | Sequence[Source] | Mapping[str, Source]) -> Nam
     loaded = [load_sae(source) for source in listed]
     names = list(sources) if isinstance(sources, Mapping) else _names(listed, loaded)
     require_distinct("the SAE", names)
-    origins = map(origin_of, listed)
-    return NamedSAEs(dict(zip(names, loaded, strict=True)), dict(zip(names, origins, strict=True)))
+    return NamedSAEs(dict(zip(names, loaded, strict=True)), dict(zip(names, map(origin_of, listed), strict=True)))
 
 
 def _names(sources: Sequence[Source], saes: Sequence[SAE[Any]]) -> list[str]:

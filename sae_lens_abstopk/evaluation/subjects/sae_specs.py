@@ -64,15 +64,10 @@ def specs_of_sae(
     """
     Return the model and the text of an SAE: its run's, or those in its metadata.
 
-    Args:
-        folder: Folder of the SAE; for a Hub release, its name.
-        sae: The SAE; the config of a run at another hook is ignored.
-        model_name: Model to run instead of the recorded one.
-        text: Data set or file to read instead of the run's: ``PATH``, or
-            ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these. A named column is read as plain
-            text, as is the column ``text`` if the text lacks the run's column.
-        device: Device of the model, instead of the run's.
-        is_loaded: Whether the model is in memory, so that loading options do not matter.
+    ``folder`` is that of the SAE; for a Hub release, its name. The config of a run at another hook is ignored.
+    ``model_name``, ``text`` and ``device`` replace the recorded ones. ``text`` is a data set or file: ``PATH``, or
+    ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these. A named column is read as plain text, as is
+    the column ``text`` if the text lacks the run's column. A model that ``is_loaded`` needs no loading options.
 
     Raises:
         ConfigError: model, hook or text is unknown, or the metadata would run code that comes with the model.
@@ -81,14 +76,15 @@ def specs_of_sae(
     for path, raw in run_configs(folder):
         if "hook_name" not in raw:
             continue
-        keys = _resolved(raw)
-        if model_name:
-            keys["model_name"] = os.path.expanduser(model_name)
+        keys = raw | {"model_name": model_name or raw.get("model_name"), "shuffle": False}
+        for key in ("model_name", "dataset_path"):
+            keys[key] = os.path.expanduser(str(keys.get(key) or ""))
+        if keys.get("layer") is not None:
+            keys["hook_name"] = str(keys["hook_name"]).replace("{layer}", str(keys["layer"]))
         if keys.get("use_cached_activations"):  # cached activations are of all documents
             keys["held_out_every"] = None
         if text:
             keys |= _text_instead(text, keys)
-        keys["shuffle"] = False
         if metadata.hook_name in (None, keys["hook_name"]):
             started_elsewhere = keys.get("from_pretrained_path") is not None
             with errors_in(f"{path}: "):
@@ -134,16 +130,6 @@ def was_held_out(text: TextSpec, source: str | Path, sae: SAE[Any]) -> bool:
     except ConfigError:  # the training text is unknown
         return False
     return not own.started_elsewhere and all(getattr(own.text, key) == getattr(text, key) for key in HELD_OUT_BY)
-
-
-def _resolved(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a config with layer and home folders filled in."""
-    keys = dict(raw)
-    if keys.get("layer") is not None:
-        keys["hook_name"] = str(keys["hook_name"]).replace("{layer}", str(keys["layer"]))
-    for key in ("model_name", "dataset_path"):
-        keys[key] = os.path.expanduser(str(keys.get(key) or ""))
-    return keys
 
 
 def _load_options(recorded: Any, folder: Path, *, is_loaded: bool) -> dict[str, Any]:
@@ -225,29 +211,23 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
 
     With ``same_model`` they read one model, whatever their metadata say.
     """
-    hooks = {read_by(sae) for sae in saes}
-    places = {_place(sae) for sae in saes} if len(hooks) > 1 else hooks
-    models = {Path(name).name for sae in saes if (name := sae.cfg.metadata.model_name)}
-    for different, found, remedy in (
-        ("read different hooks", hooks if len(places) > 1 else (), "take those of one hook at a time"),
-        (
-            "were trained on different weights of their model",
-            {repr(weights_of(sae)) for sae in saes},
-            "evaluate each by itself, and combine the results with `abstopk report`",
-        ),
-        (
-            "read activations of different widths",
-            {str(sae.cfg.d_in) for sae in saes},
-            "they are of different models, so give those of one model at a time",
-        ),
-        (
-            "are of different models",
-            () if same_model else models,
-            "give those of one model at a time, or, if these are names of the same model, choose one with --model NAME",
-        ),
-    ):
+
+    def require_one(found: set[str], different: str, remedy: str) -> None:
         if len(found) > 1:
             raise ConfigError(f"the SAEs {different} ({', '.join(sorted(found))}); {remedy}.")
+
+    if len({_place(sae) for sae in saes}) > 1:
+        require_one({read_by(sae) for sae in saes}, "read different hooks", "take those of one hook at a time")
+    remedy = "evaluate each by itself, and combine the results with `abstopk report`"
+    require_one({repr(weights_of(sae)) for sae in saes}, "were trained on different weights of their model", remedy)
+    remedy = "they are of different models, so give those of one model at a time"
+    require_one({str(sae.cfg.d_in) for sae in saes}, "read activations of different widths", remedy)
+    if not same_model:
+        models = {Path(name).name for sae in saes if (name := sae.cfg.metadata.model_name)}
+        remedy = (
+            "give those of one model at a time, or, if these are names of the same model, choose one with --model NAME"
+        )
+        require_one(models, "are of different models", remedy)
 
 
 def weights_of(sae: SAE[Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """SAEs with their model and text for an evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -40,12 +39,9 @@ from sae_lens_abstopk.text.token_text import TokenText
 
 
 @dataclass(frozen=True)
-class LoadedSAEs:
+class LoadedSAEs(NamedSAEs):
     """SAEs that can be measured together, by name, before their model is loaded."""
 
-    saes: dict[str, SAE[Any]]
-    sources: dict[str, str]
-    """Folder, or release and id, of each SAE; for one in memory, its name in errors."""
     model_spec: ModelSpec
     text_spec: TextSpec
     part: TextPart
@@ -83,15 +79,9 @@ class LoadedSAEs:
                 warn_of_other_weights(model, sae)
         device = ModelPasses.of_spec(model, spec, d_in=d_in).device
         resolve_device("the model's device", str(device))
-        saes = {
-            name: sae if sae.W_dec.device == device else deepcopy(sae).to(device) for name, sae in self.saes.items()
-        }
+        saes = self.copied_to(device)
         rules = ReadingRules.of_saes(saes, getattr(model, "tokenizer", None))
         return Subjects(saes, self.sources, spec, self.text_spec, self.part, self.held_out, model, rules)
-
-    @property
-    def d_in(self) -> int:
-        return next(iter(self.saes.values())).cfg.d_in
 
 
 @dataclass(frozen=True)
@@ -114,10 +104,6 @@ class Subjects(LoadedSAEs):
     @property
     def text_of(self) -> TokenText:
         return TokenText(self.tokenizer)
-
-    @property
-    def device(self) -> torch.device:
-        return next(iter(self.saes.values())).device
 
     @property
     def kept_tokens(self) -> str:
@@ -203,18 +189,16 @@ def load_subject_saes(
     """
     Load SAEs and find their model and text, without loading the model.
 
-    Args:
-        sources: One or several SAEs, as in :func:`load_sae`, or a mapping with names; by default labels, folders or
-            releases are the names. Run settings come from the ``config.yaml`` in the first or in the folder above it.
-        model: Name or folder of the model to run instead of the recorded one, or the model itself.
-        text: Dataset or file to read instead of the run's held-out text (see :func:`~.sae_specs.specs_of_sae`).
-        device: Device for loading the model; ``"auto"`` is CUDA if available, else the CPU.
+    Run settings come from the ``config.yaml`` in the first SAE's folder or in the folder above it. ``model`` is the
+    name or folder of a model instead of the recorded one, or the model itself; other arguments as in
+    :func:`~.sae_specs.specs_of_sae`.
 
     Raises:
         ConfigError: an SAE cannot be loaded, the SAEs read different hooks or were trained on different kinds of token,
             or model or text is unknown.
     """
-    saes, origins = sources if isinstance(sources, NamedSAEs) else load_named(sources)
+    named = sources if isinstance(sources, NamedSAEs) else load_named(sources)
+    saes, origins = named.saes, named.sources
     for name, sae in saes.items():
         if (source := sae.cfg.metadata.get("source") or "tokens") in ("vectors", "model_difference"):
             use = "use `abstopk eval`" if source == "vectors" else "use `abstopk diff`"
@@ -223,7 +207,7 @@ def load_subject_saes(
     text = None if text is None else str(text)
     require_one_place(list(saes.values()), same_model=model is not None)
     shared_selection(saes)
-    origin, first = next(zip(origins.values(), saes.values(), strict=True))
+    first, origin = next(iter(saes.values())), next(iter(origins.values()))
     model_name = model if isinstance(model, str) or model is None else _name_in_memory(model, first)
     is_loaded = isinstance(model, HookedRootModule)
     specs = specs_of_sae(Path(origin), first, model_name=model_name, text=text, device=device, is_loaded=is_loaded)
@@ -232,8 +216,8 @@ def load_subject_saes(
     with errors_in("", "" if text is None else EXPLAINED):
         load_text(specs.text, part)  # report an unreadable text before the model is loaded
     return LoadedSAEs(
-        dict(saes),
-        sources=dict(origins),
+        saes,
+        origins,
         model_spec=specs.model,
         text_spec=specs.text,
         part=part,

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from sae_lens import SAE
 
+from sae_lens_abstopk.evaluation.subjects.named_saes import NamedSAEs
 from sae_lens_abstopk.evaluation.subjects.sae_specs import name_with_options, text_keys
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.model_spec import require_device, resolve_device
@@ -31,16 +31,13 @@ BATCH = 4096
 
 
 @dataclass(frozen=True)
-class VectorSubjects:
+class VectorSubjects(NamedSAEs):
     """
     SAEs of vectors with their rows, for the code that measures :class:`~.subjects.Subjects`.
 
     A row is read as a text of one token, whose id is the number of the row.
     """
 
-    saes: dict[str, SAE[Any]]
-    sources: dict[str, str]
-    """Folder, or release and id, of each SAE."""
     spec: VectorSpec
     part: VectorPart
     """Part of the rows to read."""
@@ -51,6 +48,7 @@ class VectorSubjects:
 
     has_model = False
     kept_tokens = None
+    hook_name = RowPasses.hook_name
     token_filter = TokenFilter()
 
     def with_model(self) -> "VectorSubjects":
@@ -62,17 +60,9 @@ class VectorSubjects:
         return RowPasses(self.vectors, self.spec, self.device)
 
     @property
-    def hook_name(self) -> str:
-        return RowPasses.hook_name
-
-    @property
     def model_name(self) -> str:
         """Name of the model that embeds the texts, without the path of a local folder; empty if vectors are read."""
         return without_path(self.spec.model_name) if self.spec.model_name else ""
-
-    @property
-    def device(self) -> torch.device:
-        return next(iter(self.saes.values())).device
 
     @property
     def text_name(self) -> str:
@@ -108,30 +98,21 @@ def is_of_vectors(sae: SAE[Any]) -> bool:
 
 
 def vector_subjects(
-    saes: Mapping[str, SAE[Any]],
-    sources: Mapping[str, str],
-    *,
-    data: str | Path | None = None,
-    show: str | None = None,
-    device: str = "auto",
+    named: NamedSAEs, *, data: str | Path | None = None, show: str | None = None, device: str = "auto"
 ) -> VectorSubjects:
     """
     Open the vectors that SAEs are measured on.
 
-    Args:
-        saes: SAEs of vectors by name.
-        sources: Folder, or release and id, of each.
-        data: File or data set to read instead of the held-out rows of the first SAE's run: ``PATH``, or
-            ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these.
-        show: Column with the texts of rows; see :meth:`RowText.of_vectors`.
-        device: Device of the SAEs; ``"auto"`` is CUDA if available, else the CPU.
+    ``data`` is read instead of the held-out rows of the first SAE's run: ``PATH``, or
+    ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these. ``show`` is the column with the texts of
+    rows; see :meth:`RowText.of_vectors`.
 
     Raises:
         ConfigError: the vectors cannot be opened, are not finite or not as wide as the SAEs, or a column is missing.
     """
-    recorded = [_recorded(Path(sources[name]), sae) for name, sae in saes.items()]
+    recorded = [_recorded(Path(named.sources[name]), sae) for name, sae in named.saes.items()]
     if data is None:
-        what = f"the name of the vectors of {next(iter(sources.values()))}"
+        what = f"the name of the vectors of {next(iter(named.sources.values()))}"
         require_given(what, recorded[0].get("dataset_path"), "give --data FILE")
         spec = _spec(recorded[0])
     else:
@@ -141,14 +122,14 @@ def vector_subjects(
     require_device("device", on)
     with errors_in("", " Give other vectors than those of the run with --data FILE." if data is None else ""):
         vectors = open_rows(spec, device=on)
-    for name, sae in saes.items():
+    for name, sae in named.saes.items():
         require_same_width(vectors.name, vectors.d_in, name, sae.cfg.d_in)
     vectors.require_sound()
     part: VectorPart = "all" if spec.held_out_every is None else "held_out"
     vectors.part(spec, part)  # a missing group is reported now
     return VectorSubjects(
-        {name: sae if sae.device == torch.device(on) else deepcopy(sae).to(on) for name, sae in saes.items()},
-        sources=dict(sources),
+        named.copied_to(on),
+        named.sources,
         spec=spec,
         part=part,
         held_out=part == "held_out"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sae_lens_abstopk.evaluation.tasks.task import Example
 from sae_lens_abstopk.evaluation.tasks.task_schema import TaskFile
-from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
 
 SLOT = re.compile(r"\{([A-Za-z_]\w*)(?:\.(\d+))?(?:~(\d+))?\}")
 BRACES = re.compile(r"\{([^{}]*)\}")
@@ -56,8 +56,8 @@ def expand(template: str, fillers: Mapping[str, Filler], *, most: int | None = N
     names = list(dict.fromkeys(_name_of(slot[1], fillers, template) for slot in SLOT.finditer(template)))
     sizes = [len(fillers[name]) for name in names]
     total = math.prod(sizes)
-    if total > MOST_COMBINATIONS:
-        raise ConfigError(f"the template {template!r} has {total:,} fillings; use fewer or shorter fillers.")
+    fewer = "; use fewer or shorter fillers"
+    require_range(f"the template {template!r}: fillings", total, at_most=MOST_COMBINATIONS, remedy=fewer)
     choices = list(itertools.product(*map(range, sizes)))
     if most is not None and most < total:
         choices = sorted(sorted(choices, key=lambda c: hashlib.sha256(f"{template} {c}".encode()).digest())[:most])
