@@ -50,7 +50,7 @@ def test_the_wheel_trains_from_an_empty_folder(built: Path, tmp_path: Path, raw_
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         wheel.extractall(installed)
     assert (installed / "sae_lens_abstopk" / "py.typed").is_file()
-    assert (installed / "sae_lens_abstopk" / "evaluation" / "templates" / "report.html.j2").is_file()
+    assert (installed / "sae_lens_abstopk" / "evaluation" / "assets" / "report.html.j2").is_file()
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
 
     def python(*arguments: str) -> str:

@@ -134,7 +134,8 @@ class ReconstructionSums:
         if n_ranks() == 1:
             return self
         scalars = ("n_tokens", "n_nonzero", "squared_error", "relative_error", "cosines", "sum_squared_x")
-        both = torch.cat([torch.tensor([float(getattr(self, name)) for name in scalars]).double(), self.mean_x])
+        values = [float(getattr(self, name)) for name in scalars]
+        both = torch.cat([torch.tensor(values, dtype=torch.float64), self.mean_x])
         both[len(scalars) :] *= self.n_tokens
         summed(both)
         total = ReconstructionSums()

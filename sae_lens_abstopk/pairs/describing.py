@@ -56,10 +56,10 @@ def describe(
         words = pole_words(codes, pairs.a, pairs.b, components=components, most=WORDS)
     surface = surface_correlations(codes, of_surface)
     active = (codes[of_held_out] != 0).mean(0)
-    axes = []
+    axes, units = [], differences.units().numpy()
     for axis, code in enumerate(codes.T):
         order = np.argsort(-code, kind="stable")
-        strength = np.abs(code[code != 0])
+        strength = np.abs(code * units)[code != 0]
         axes.append(
             AxisRecord(
                 latent=axis,

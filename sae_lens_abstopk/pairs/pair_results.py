@@ -60,7 +60,7 @@ class AxisRecord(Record):
     stability: float | None = Field(description="Share of the other seeds with a latent of |cosine| >= .7.")
     share_active: float = Field(description="Share of the held-out pairs on which it is active.")
     scale: float | None = Field(
-        default=None, description="99th percentile of |code| where it is active: the unit of strengths of steering."
+        default=None, description="99th percentile of |code| in units of the activation: what a strength of 1 adds."
     )
     words_positive: list[str] = Field(description="Words of the texts with more of it; z > 1.96.")
     words_negative: list[str]

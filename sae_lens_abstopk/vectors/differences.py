@@ -28,8 +28,18 @@ class Differences(Vectors):
 
     @override
     def rows(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n d_in"]:
-        x = super().rows(self.a[index]) - super().rows(self.b[index])
+        x = self._unscaled(index)
         return x * (self.d_in**0.5 / x.norm(dim=1, keepdim=True).clamp(min=1e-30)) if self.unit else x
+
+    def units(self) -> Float[Tensor, " n"]:
+        """Return the length, in units of the vectors, that 1 has in each row: what its scaling divided by."""
+        if not self.unit:
+            return torch.ones(len(self))
+        parts = torch.arange(len(self)).split(BLOCK)
+        return torch.cat([self._unscaled(index).norm(dim=1) for index in parts]) / self.d_in**0.5
+
+    def _unscaled(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n d_in"]:
+        return super().rows(self.a[index]) - super().rows(self.b[index])
 
     @override
     def blocks(self) -> Iterator[Float[Tensor, "n d_in"]]:

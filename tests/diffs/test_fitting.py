@@ -57,7 +57,9 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
     recorded = found.results.latents[0]
     by_record = steer_prompts(tmp_path / "out" / "sae", recorded.latent, ["We"], max_new_tokens=1)
     assert by_record.scale == max(recorded.positive.scale, recorded.negative.scale)
-    asked = SteeringRequest(0, recorded.latent, "We", 1.0, by_record.scale, "add")
+    asked = SteeringRequest(
+        sae=0, latent=recorded.latent, prompt="We", strength=1.0, scale=by_record.scale, operator="add"
+    )
     for of_tuned in (False, True):
         served = Steerer(sources_of_site(tmp_path / "out"), tuned=of_tuned).texts(asked)
         by_command = steer_prompts(tmp_path / "out", recorded.latent, ["We"], tuned=of_tuned)

@@ -45,6 +45,8 @@ def test_each_planted_concept_is_an_axis_with_its_name_on_the_page(tmp_path: Pat
     results = PairResults.model_validate(json.loads((tmp_path / "site" / "pairs.json").read_text()))
     named = {axis.latent: axis.label for axis in results.axes}
     gender = next(each for each in found.concepts if each.concept == "gender").saes["signed"]
+    # the two texts of a pair are 2 apart, whatever their difference is scaled to
+    assert results.axes[gender.latent].scale == pytest.approx(2, rel=0.1)
     label = named[gender.latent]
     assert label is not None
     names = [label.positive, label.negative][:: gender.sign]

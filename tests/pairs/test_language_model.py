@@ -70,6 +70,6 @@ def test_the_page_of_an_axis_steers_as_the_command_does(axes: PairAxes, tmp_path
     steerer = Steerer(sources_of_site(tmp_path))
     axis = max(axes.results.axes, key=lambda axis: axis.share_active)
     assert axis.scale is not None
-    asked = SteeringRequest(0, axis.latent, A[0], 4.0, axis.scale, "cap")
+    asked = SteeringRequest(sae=0, latent=axis.latent, prompt=A[0], strength=4.0, scale=axis.scale, operator="cap")
     by_command = steer_prompts(tmp_path, axis.latent, [A[0]], strengths=[4], operator="cap").texts[0].texts
     assert tuple(steerer.texts(asked).values()) == by_command

@@ -1,5 +1,6 @@
 """Differences against the subtraction of two arrays."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,14 @@ def test_rows_are_read_from_the_file_and_subtracted(differences: Differences) ->
     spec = VectorSpec(dataset_path="d")
     parts = [differences.part(spec, part) for part in ("train", "held_out", "all")]
     assert [len(part) for part in parts] == [72, 18, 90]
+
+
+def test_a_scaled_row_times_its_unit_is_the_difference(differences: Differences) -> None:
+    scaled, rows = replace(differences, unit=True), torch.arange(90)
+    differ = scaled.a != scaled.b
+    torch.testing.assert_close(scaled.rows(rows[differ]).norm(dim=1), torch.full((int(differ.sum()),), D**0.5))
+    torch.testing.assert_close(scaled.rows(rows) * scaled.units()[:, None], differences.rows(rows))
+    assert (differences.units() == 1).all()
 
 
 def test_pages_with_changes_that_only_memory_has_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,8 @@ from sae_lens_abstopk.vectors.vectors import Vectors
 YAML = (".yaml", ".yml")
 SHORTHANDS = {"layer": int | None, "training_steps": int, "epochs": float, "data": str, "column": str, "model": str}
 """Keys of a file that set keys of a config."""
+SECTIONS = {"sae": "sae.k=32", "logger": "logger.log_to_wandb=true", "companions": "companions.topk.architecture=topk"}
+"""Sections of a config file, each with an example of an override."""
 ONE_SIDED = {"abstopk": "sparse_topk", "batch_abstopk": "sparse_batchtopk"}
 """The one-sided counterpart of a signed training architecture."""
 
@@ -165,9 +167,11 @@ def build_config(raw: Mapping[str, Any], *, where: str = "config", vectors: Vect
 
 
 def _build(raw: dict[str, Any], vectors: Vectors | None) -> TrainingConfig:
-    sections = dict.fromkeys(("sae", "logger", "companions"), dict[str, Any])
-    types = field_types(TrainingConfig) | SHORTHANDS | sections
+    types = field_types(TrainingConfig) | SHORTHANDS | dict.fromkeys(SECTIONS, dict[str, Any])
     require_known_keys(raw, types)
+    for name, example in SECTIONS.items():
+        if not isinstance(raw.get(name, {}), dict):
+            raise ConfigError(f"{name}={raw[name]!r} must be a section of keys, such as {example} on the command line.")
     raw = {key: typed_value(key, value, types[key]) for key, value in raw.items()}
     sae_section, logger = raw.pop("sae", {}), raw.pop("logger", {})
     _resolve_layer(raw)
