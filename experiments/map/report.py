@@ -2,8 +2,8 @@
 
     python -m experiments.map.report
 
-Reads the records in `results/`: `cells.jsonl` of `run.py`, `statistics.json` of `statistics.py` and `synthetic.jsonl`
-of `synthetic.py`.
+Reads the records in `results/`: `cells.jsonl` of `run.py`, `statistics.json` of `statistics.py`, and `synthetic.jsonl`,
+`recipes.jsonl`, `gated.jsonl` and `loss.jsonl` of the modules of these names.
 """
 
 import json
@@ -17,9 +17,13 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from experiments.embeddings.measured import seed_by_seed
+from experiments.embeddings.measured import read, seed_by_seed
+from experiments.map.extra_tables import gated_table, loss_table, recipes_table
 from experiments.map.figure import draw
+from experiments.map.gated import RECORD as GATED
+from experiments.map.loss import RECORD as LOSS
 from experiments.map.measured import EIGHTH, ONE_SIDED, SIGNED, Cells, Place
+from experiments.map.recipes import RECORD as RECIPES
 from experiments.map.run import RECORD
 from experiments.map.statistics import RECORD as STATISTICS
 from experiments.map.statistics import SignStatistics
@@ -121,23 +125,24 @@ def synthetic_table(lines: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(("features / D", "F / D", *(f"p = {two_sided:g}" for two_sided in TWO_SIDED)), rows)
 
 
-def page(cells: Cells, statistics: Mapping[str, Mapping[str, float]], synthetic: Sequence[Mapping[str, Any]]) -> str:
-    """Return the page with current numbers."""
+def page() -> str:
+    """Return the page with the numbers of the records."""
+    cells, statistics = Cells.read(RECORD), json.loads(STATISTICS.read_text(encoding="utf-8"))["kinds"]
     parts = {
         "summary": summary(cells),
         "cells": cells_table(cells),
-        "synthetic": synthetic_table(synthetic),
+        "synthetic": synthetic_table(read(SYNTHETIC)),
+        "recipes": recipes_table(read(RECIPES)),
+        "gated": gated_table(read(GATED)),
+        "loss": loss_table(read(LOSS)),
         "statistics": statistics_table(cells, statistics),
     }
     return filled(PAGE.read_text(encoding="utf-8"), parts)
 
 
 def main() -> None:
-    cells = Cells.read(RECORD)
-    statistics = json.loads(STATISTICS.read_text(encoding="utf-8"))["kinds"]
-    synthetic = [json.loads(line) for line in SYNTHETIC.read_text(encoding="utf-8").splitlines()]
-    PAGE.write_text(page(cells, statistics, synthetic), encoding="utf-8")
-    draw(cells, PICTURE)
+    PAGE.write_text(page(), encoding="utf-8")
+    draw(Cells.read(RECORD), PICTURE)
 
 
 if __name__ == "__main__":

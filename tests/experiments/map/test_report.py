@@ -12,7 +12,6 @@ from experiments.map.report import PAGE, cells_table, gained, page, statistics_t
 from experiments.map.run import RECORD
 from experiments.map.statistics import RECORD as STATISTICS
 from experiments.map.statistics import SignStatistics
-from experiments.map.synthetic import RECORD as SYNTHETIC
 
 README = PAGE.parents[1] / "README.md"
 FVU = {1.0: (0.45, 0.43), 0.125: (0.5, 0.51), 0.0: (0.5, 0.5)}
@@ -69,8 +68,7 @@ def test_a_statistic_that_predicts_has_no_error_on_a_kind_left_out() -> None:
 
 def test_the_page_has_the_numbers_of_the_records_and_no_statistic_predicts() -> None:
     cells, statistics = Cells.read(RECORD), json.loads(STATISTICS.read_text())["kinds"]
-    synthetic = [json.loads(line) for line in SYNTHETIC.read_text().splitlines()]
-    assert page(cells, statistics, synthetic) == PAGE.read_text()
+    assert page() == PAGE.read_text()
     errors = statistics_table(cells, statistics).splitlines()[-1].split(" | ")[1:]
     of_the_mean, *of_statistics = (float(each.strip(" |")) for each in errors)
     assert min(of_statistics) > of_the_mean
