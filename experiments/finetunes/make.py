@@ -55,9 +55,7 @@ class Recipe(NamedTuple):
         common: dict[str, Any] = {"task_type": "CAUSAL_LM"}
         if name.endswith(NARROW):
             where = {"target_modules": ["down_proj"], "layers_to_transform": [LAYER]}
-            # English has the present tense already, so a loss of the past takes longer
-            steps = 300 if "past" in FINE_TUNES[name] else 100
-            return cls(LoraConfig(r=len(FINE_TUNES[name]), lora_alpha=32, **where, **common), steps, 1e-2)
+            return cls(LoraConfig(r=len(FINE_TUNES[name]), lora_alpha=32, **where, **common), 100, 1e-2)
         return cls(LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", **common), 72, 1e-3)
 
 
