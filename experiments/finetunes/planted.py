@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from experiments.finetunes.behaviours import Behaviour
 from experiments.finetunes.directions import Direction
-from sae_lens_abstopk.diffs.writing import patched, patched_texts
+from sae_lens_abstopk.diffs.patched_texts import patched, patched_texts
 from sae_lens_abstopk.evaluation.steering.doses import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.generation import TextModel

@@ -29,8 +29,8 @@ from experiments.map.kinds import CHOOSING, PAIRS, REPORTED, KindVectors, kinds_
 from experiments.speed.recording import command
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.model.reconstruction import ReconstructionSums
-from sae_lens_abstopk.saes.geometry import seed_stability
 from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.saes.seed_stability import seed_stability
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.train import train
 

@@ -32,7 +32,7 @@ from sae_lens_abstopk.pairs.measuring import codes_of
 from sae_lens_abstopk.pairs.pair_vectors import differences_of_arrays
 from sae_lens_abstopk.pairs.preferences import Preferences
 from sae_lens_abstopk.pairs.split import held_out_rows
-from sae_lens_abstopk.saes.geometry import seed_stability
+from sae_lens_abstopk.saes.seed_stability import seed_stability
 from sae_lens_abstopk.vectors.vectors import Vectors
 
 RESULTS = Path(__file__).resolve().parent / "results" / "planted.json"

@@ -79,19 +79,13 @@ def neuronpedia(
     """Write both poles of every latent as two features, in SAEDashboard's JSON for Neuronpedia."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
-        from sae_lens_abstopk.explorer.neuronpedia import check_features_folder, layer_of, sides, write_neuronpedia
+        from sae_lens_abstopk.explorer.neuronpedia import checked_layer, sides, write_neuronpedia
         from sae_lens_abstopk.explorer.pass_cache import passes_folder
         from sae_lens_abstopk.saes.loading import load_sae
-        from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
         from sae_lens_abstopk.system.folder_lock import LOCK, run_folder_lock
         from sae_lens_abstopk.system.terminal import passes_bar
 
-        # fail before the pass, not after it
-        check_features_folder(out)
-        loaded = load_sae(sae)
-        if isinstance(loaded, SignedSAE):
-            require_signed(loaded, "neuronpedia")
-        layer = layer_of(str(loaded.cfg.metadata.hook_name)) if layer is None else layer
+        layer = checked_layer(load_sae(sae), out, layer=layer)
         with run_folder_lock(out, key="out"):
             found = run_explore(
                 sae,

@@ -10,7 +10,8 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.diffs.diff_files import SAE_FOLDER, Diff
 from sae_lens_abstopk.diffs.fit_measures import ROWS
-from sae_lens_abstopk.diffs.fitting import FittedDifference, train_halves
+from sae_lens_abstopk.diffs.fitting import FittedDifference
+from sae_lens_abstopk.diffs.half_runs import train_halves
 from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.diffs.measuring import MEASURED, measure
 from sae_lens_abstopk.diffs.page import write_page

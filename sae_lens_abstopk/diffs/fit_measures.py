@@ -13,7 +13,7 @@ from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap, ratio_estimates
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.model.reconstruction import Reconstruction, ReconstructionSums
-from sae_lens_abstopk.saes.geometry import SeedStability, seed_stability
+from sae_lens_abstopk.saes.seed_stability import SeedStability, seed_stability
 from sae_lens_abstopk.saes.signed import is_signed
 
 ROWS = 4096

@@ -18,7 +18,7 @@ from sae_lens_abstopk.diffs.token_contexts import codes_of_tokens, token_context
 from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate, ratio_estimates
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.model.model_pair import ModelPair
-from sae_lens_abstopk.saes.geometry import share_found
+from sae_lens_abstopk.saes.seed_stability import share_found
 from sae_lens_abstopk.saes.signed import is_signed
 from sae_lens_abstopk.system.terminal import PassProgress
 

@@ -2,21 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from sae_lens import SAE
-from torch import Tensor, nn
-from transformers import DynamicCache
+from torch import nn
 
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.diff_results import DiffContexts, DiffPoleRecord, DiffWriting, LatentWriting
+from sae_lens_abstopk.diffs.patched_texts import patched_texts
 from sae_lens_abstopk.evaluation.steering.steer import steering_edit, written_by
 from sae_lens_abstopk.model.activation_edits import Edit, intervene
-from sae_lens_abstopk.model.generation import TextModel, TokenBatch
+from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.logit_lens import token_effects
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -114,61 +112,3 @@ def _with_promoted(contexts: DiffContexts, pair: ModelPair, sae: SAE[Any]) -> Di
         for each, raised, lowered in zip(contexts.latents, up, down, strict=True)
     ]
     return contexts.model_copy(update={"latents": latents})
-
-
-def patched(x: Float[Tensor, "... d"], other: Float[Tensor, "... d"], unit: Float[Tensor, " d"]) -> Tensor:
-    """Return x with the projection of ``other`` on a unit vector in place of its own."""
-    return x + ((other - x) @ unit)[..., None] * unit
-
-
-@torch.no_grad()
-def patched_texts(
-    pair: ModelPair,
-    prompts: list[str],
-    unit: Float[Tensor, " d"],
-    *,
-    of: Literal["base", "tuned"],
-    token_filter: TokenFilter,
-    max_new_tokens: int,
-    **options: Any,
-) -> list[str]:
-    """
-    Continue prompts greedily with one model, whose activations are :func:`patched` from the other.
-
-    The other model reads the same tokens. Of the tuned model, this removes what the fine-tune changed along the unit
-    vector at the hook; to the base model, it brings only that.
-
-    Args:
-        of: The model that writes.
-        token_filter: Tokens that are patched; a limit of their norm does not count.
-        options: Keyword arguments of :class:`~sae_lens_abstopk.model.generation.TextModel`.
-    """
-    hook, read = pair.spec.hook_name, list[Tensor]()
-    # both models' rows have to be those of the same tokens
-    kept = replace(token_filter, max_norm=None)
-    writer, reader = (pair.base, pair.tuned) if of == "base" else (pair.tuned, pair.base)
-    caches = DynamicCache(), DynamicCache()
-
-    def keep(x: Tensor) -> Tensor:
-        read.append(x)
-        return x
-
-    def patch(x: Tensor) -> Tensor:
-        return patched(x.float(), read.pop().to(x.device).float(), unit.to(x.device)).to(x.dtype)
-
-    with reader() as model:
-        read_by = TextModel(model, **options)
-    with writer() as model:
-        written_by = TextModel(model, **options)
-    batch = written_by.encode(prompts)
-    start = batch.ids.shape[1]
-    for _ in range(max_new_tokens):
-        with reader() as model, intervene(model, hook, keep, token_filter=kept):
-            # two whole models may be on two devices
-            read_by.next_logits(TokenBatch(*(each.to(read_by.device) for each in batch)), cache=caches[0])
-        with writer() as model, intervene(model, hook, patch, token_filter=kept):
-            chosen = written_by.next_logits(batch, cache=caches[1]).argmax(-1, keepdim=True)
-        batch = TokenBatch(torch.cat([batch.ids, chosen], 1), torch.cat([batch.mask, torch.ones_like(chosen)], 1))
-    text_of = TokenText(pair.tokenizer)
-    rows = (takewhile(lambda token: token not in written_by.ends, row) for row in batch.ids[:, start:].tolist())
-    return [text_of.joined(list(row)) for row in rows]

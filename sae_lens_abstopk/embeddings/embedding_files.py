@@ -7,8 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written, run_work
+from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written
 from sae_lens_abstopk.embeddings.row_files import VECTOR, lists_of, open_vector_rows
+from sae_lens_abstopk.embeddings.run_work import run_work
 from sae_lens_abstopk.system.errors import require_choice
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.vectors.embedding import EmbeddingType

@@ -14,8 +14,9 @@ from rich.console import Console
 from sae_lens import SAE
 
 from sae_lens_abstopk.embeddings.code_rows import code_rows
-from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written, run_work
+from sae_lens_abstopk.embeddings.parquet_parts import Shard, Work, Written
 from sae_lens_abstopk.embeddings.row_files import open_vector_rows
+from sae_lens_abstopk.embeddings.run_work import run_work
 from sae_lens_abstopk.evaluation.results.facts import config_facts
 from sae_lens_abstopk.model.model_spec import require_device, resolve_device
 from sae_lens_abstopk.saes.loading import Source, load_sae, origin_of

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from rich.console import Console
 from sae_lens import SAE
 from scipy.sparse.linalg import norm as sparse_norms
@@ -14,10 +13,11 @@ from scipy.sparse.linalg import norm as sparse_norms
 from sae_lens_abstopk.embeddings.code_rows import require_decoder
 from sae_lens_abstopk.embeddings.compressed import ENCODING, Compressed, fit_pca, float32, int8, of_codes, pca_int8
 from sae_lens_abstopk.embeddings.ranking_metrics import Relevant, ranking_metrics
+from sae_lens_abstopk.embeddings.retrieval_figure import retrieval_figure
 from sae_lens_abstopk.embeddings.retrieval_results import MEASURES, RetrievalResults, RetrievalRow, Similarity
 from sae_lens_abstopk.embeddings.retrieval_set import open_retrieval_set
 from sae_lens_abstopk.embeddings.search import Matrix, rank
-from sae_lens_abstopk.evaluation.figures.style import GREY, INK, legend_below, mark_of, panel, paper_style
+from sae_lens_abstopk.evaluation.figures.style import paper_style
 from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate
 from sae_lens_abstopk.evaluation.results.facts import origin_facts, sae_record
 from sae_lens_abstopk.evaluation.subjects.named_saes import load_named
@@ -29,7 +29,6 @@ from sae_lens_abstopk.system.terminal import PassProgress, passes_bar
 from sae_lens_abstopk.vectors.vectors import Vectors
 
 SIMILARITIES = ("cosine", "dot")
-_MARKERS = {"float32": "*", "int8": "P", "PCA": "x", "codes": "o", "decoded": "D", "mirror": "^"}
 
 
 def retrieval(
@@ -157,41 +156,6 @@ def _write(results: RetrievalResults, out: Path) -> None:
     write_whole(out / "retrieval.json", results.model_dump_json(indent=1) + "\n")
     write_whole(out / "retrieval.csv", results.csv())
     with paper_style():
-        figure = _figure(results)
+        figure = retrieval_figure(results)
         figure.savefig(out / "retrieval.png")
         figure.savefig(out / "retrieval.svg", metadata={"Date": None})
-
-
-def _figure(results: RetrievalResults) -> Figure:
-    """Draw each row with its interval: SAEs by colour, methods by marker, a line through the PCAs."""
-    figure, axes = panel()
-    colours = {name: mark_of(index).colour for index, name in enumerate(results.saes)}
-    for name, colour in colours.items():
-        axes.plot([], [], "_", color=colour, markeredgewidth=2, markersize=6, label=name)
-    for method in dict.fromkeys(row.method for row in results.rows if row.sae):
-        axes.plot([], [], _MARKERS[method], color=GREY, markerfacecolor="none", label=method)
-    for row in results.rows:
-        colour = GREY if row.method == "PCA" else INK if row.sae is None else colours[row.sae]
-        found = row.ndcg_at_10
-        assert found.value is not None  # there is at least one query
-        ends = [found.value if end is None else end for end in (found.low, found.high)]
-        axes.errorbar(
-            [row.bytes],
-            [found.value],
-            yerr=[[max(found.value - ends[0], 0)], [max(ends[1] - found.value, 0)]],
-            fmt=_MARKERS[row.method],
-            color=colour,
-            markerfacecolor="none" if row.sae else colour,
-            elinewidth=0.6,
-            markeredgewidth=0.8,
-            label=None if row.sae else row.method,
-        )
-    pca = sorted((row.bytes, row.ndcg_at_10.value) for row in results.rows if row.method == "PCA")
-    if len(pca) > 1:
-        axes.plot(*zip(*pca, strict=True), color=GREY, linewidth=0.7, zorder=1)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("bytes of a stored document")
-    axes.set_ylabel("nDCG@10")
-    legend_below(figure)
-    return figure

@@ -14,8 +14,9 @@ from typing_extensions import override
 from sae_lens_abstopk.evaluation.labelling.labeler import LabelRecord
 from sae_lens_abstopk.explorer.collection import Collector
 from sae_lens_abstopk.explorer.directions import AxisMatches
-from sae_lens_abstopk.explorer.labels import CLOSED, WORDS, RowWords, TopToken, label_of, top_tokens
+from sae_lens_abstopk.explorer.labels import CLOSED, WORDS, TopToken, label_of, top_tokens
 from sae_lens_abstopk.explorer.latents import Cofiring, Effect, Latent, Neighbour, Pole, ShownContext, SteeredText
+from sae_lens_abstopk.explorer.row_words import RowWords
 from sae_lens_abstopk.explorer.verdicts import (
     BOTH,
     COVERS,

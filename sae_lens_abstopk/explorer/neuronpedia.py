@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sae_lens import SAE
 from sae_lens.util import extract_layer_from_tlens_hook_name
 
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Pole, Provenance, ShownContext
-from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
+from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES, SignedSAE, require_signed
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import require_empty
 from sae_lens_abstopk.system.folder_lock import HOLDER, LOCK
@@ -67,6 +68,14 @@ def write_neuronpedia(
     skipped = {"model_id": model_id, "layer": str(number), "sae_set": sae_set}
     _write_json(folder / SKIPPED_FILENAME, skipped | {"log_sparsity": LOG_SPARSITY, "skipped_indexes": []})
     return paths
+
+
+def checked_layer(sae: SAE[Any], folder: Path, *, layer: int | None) -> int:
+    """Return the layer to write; raise before a pass what :func:`write_neuronpedia` would raise after it."""
+    check_features_folder(folder)
+    if isinstance(sae, SignedSAE):
+        require_signed(sae, "neuronpedia")
+    return layer_of(str(sae.cfg.metadata.hook_name)) if layer is None else layer
 
 
 def check_features_folder(folder: Path) -> None:

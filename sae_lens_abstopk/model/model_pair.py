@@ -1,6 +1,5 @@
 """A loaded base model and its fine-tune: both at a hook, and either by itself."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -11,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from sae_lens.load_model import HookedProxyLM
 from sae_lens.training.activations_store import _get_input_token_device
 from transformer_lens.HookedRootModule import HookedRootModule
-from transformers import PreTrainedModel
 
+from sae_lens_abstopk.model.adapter_switch import AdapterSwitch
 from sae_lens_abstopk.model.check_hook import check_activations
 from sae_lens_abstopk.model.check_pair import check_pair
 from sae_lens_abstopk.model.language_model import load_language_model
@@ -22,41 +21,6 @@ from sae_lens_abstopk.model.model_spec import ModelPairSpec
 from sae_lens_abstopk.model.template_tokens import unmarked
 from sae_lens_abstopk.model.token_filter import TokenFilter, require_finite
 from sae_lens_abstopk.text.text_spec import TextSpec
-
-
-class AdapterSwitch:
-    """Switch of a PEFT adapter (Hub id or folder), at first off; it is loaded into ``model``, whose names stay."""
-
-    def __init__(self, model: PreTrainedModel, adapter: str) -> None:
-        from peft import PeftModel
-        from peft.tuners.tuners_utils import BaseTunerLayer
-        from peft.utils.other import AuxiliaryTrainingWrapper
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft reads an attribute that transformers will drop
-            PeftModel.from_pretrained(model, adapter)
-        # autocast keeps the casts of a pass only for weights with gradients, and peft turns these off
-        model.requires_grad_(True)
-        # found once: a search of the modules at every pass takes as long as a pass of a small model on a GPU
-        self._layers = [each for each in model.modules() if isinstance(each, BaseTunerLayer | AuxiliaryTrainingWrapper)]
-        self.is_on = True
-        self._set(False)
-
-    @contextmanager
-    def turned(self, *, on: bool) -> Iterator[None]:
-        """Turn the adapter on or off while the context is open; contexts nest."""
-        before = self.is_on
-        self._set(on)
-        try:
-            yield
-        finally:
-            self._set(before)
-
-    def _set(self, on: bool) -> None:
-        if on != self.is_on:
-            for layer in self._layers:
-                layer.enable_adapters(on)
-            self.is_on = on
 
 
 class PairActivations(NamedTuple):

@@ -15,7 +15,8 @@ from typing_extensions import override
 
 from sae_lens_abstopk.model.answer_vectors import Answer, Reading
 from sae_lens_abstopk.model.model_spec import resolve_device
-from sae_lens_abstopk.pairs.fitting import fit_axes, require_sizes, require_width
+from sae_lens_abstopk.pairs.fit_axes import fit_axes
+from sae_lens_abstopk.pairs.fitting import require_sizes, require_width
 from sae_lens_abstopk.pairs.page import write_views
 from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER, write_codes
 from sae_lens_abstopk.pairs.pair_results import PairResults

@@ -18,7 +18,7 @@ from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.results.records import OriginRecord, Record
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task, task_names
 from sae_lens_abstopk.pairs.axes import PairAxes
-from sae_lens_abstopk.pairs.fitting import fit_axes
+from sae_lens_abstopk.pairs.fit_axes import fit_axes
 from sae_lens_abstopk.pairs.measuring import errors_of
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet, unlabelled_pairs

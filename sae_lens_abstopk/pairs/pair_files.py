@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
+from scipy.sparse import csr_array
 
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
@@ -31,15 +32,14 @@ class Fitted(NamedTuple):
 
 def write_codes(folder: Path, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> None:
     """Write the active axes of each pair, with the origin of the pairs in the metadata of the schema."""
-    row, latent = np.nonzero(codes)
-    ends = np.concatenate([[0], np.bincount(row, minlength=len(codes)).cumsum()]).astype(np.int32)
+    active = csr_array(codes, dtype=np.float32)
     table = pa.table(
         {
             "row": pairs.rows,
             "swapped": pairs.swapped,
             "preferred": pairs.preferred,
-            "indices": pa.ListArray.from_arrays(ends, latent.astype(np.int32)),
-            "values": pa.ListArray.from_arrays(ends, codes[row, latent].astype(np.float32)),
+            "indices": pa.ListArray.from_arrays(active.indptr, active.indices),
+            "values": pa.ListArray.from_arrays(active.indptr, active.data),
         }
     )
     origin = {"source": pairs.source, "columns": asdict(pairs.columns), "d_sae": codes.shape[1]}
@@ -78,10 +78,9 @@ def read_fit(folder: Path) -> Fitted:
     )
     if not (np.array_equal(pairs.rows, table["row"]) and np.array_equal(pairs.swapped, table["swapped"])):
         raise ConfigError(f"{source['dataset_path']} has other pairs than when {folder} was written; fit them again.")
-    codes = np.zeros((len(pairs), origin["d_sae"]), dtype=np.float32)
     indices, values = (table[name].combine_chunks() for name in ("indices", "values"))
-    rows = np.arange(len(pairs)).repeat(np.diff(indices.offsets))
-    codes[rows, indices.flatten()] = values.flatten()
+    parts = values.flatten(), indices.flatten(), indices.offsets
+    codes = csr_array(tuple(map(np.asarray, parts)), shape=(len(pairs), origin["d_sae"])).toarray()
     return Fitted(pairs, codes, results)
 
 

@@ -18,27 +18,21 @@ dict has ``encoder_w`` [D, F], ``encoder_b`` [F] and ``decoder_w`` [F, D], and n
 of x / ||x|| @ encoder_w + encoder_b, signs kept, and the output is z @ decoder_w, without a bias.
 """
 
-import json
-import pickle
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from sae_lens import AbsTopKSAE, AbsTopKSAEConfig
 from sae_lens.constants import SAE_WEIGHTS_FILENAME, SPARSIFY_WEIGHTS_FILENAME
 from sae_lens.saes.sae import SAEMetadata
 from sae_lens.util import dtype_to_str
-from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
+from sae_lens_abstopk.saes.converted_files import PICKLED, read_settings, read_tensors, require_shapes, whole_number
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.threshold import ThresholdFitter, require_activations
-from sae_lens_abstopk.system.errors import ConfigError, as_config_error, require_choice, require_range
-from sae_lens_abstopk.system.files import reading
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
 from sae_lens_abstopk.system.typed_values import typed_value
 
-PICKLED = (".pt", ".pth", ".bin")
 # options of later versions of sparsify that change the SAE's function
 OTHER_COMPUTATIONS = ("transcode", "skip_connection", "multi_topk")
 # name of the signed SAE in the reference code
@@ -97,21 +91,21 @@ def convert(
 def _convert_sparsify(folder: Path) -> AbsTopKSAE:
     """Convert the SAE in ``folder``; a folder name like ``layers.5`` gives the hook ``model.layers.5``."""
     path = folder / "cfg.json"
-    settings = _read_settings(path)
+    settings = read_settings(path)
     other = [key for key in OTHER_COMPUTATIONS if settings.get(key)]
     if settings.get("signed") is not True or other:
         raise ConfigError(
             f"{path} does not say signed: true, or says {', '.join(OTHER_COMPUTATIONS)}, which change the function. "
             "SAELens loads unsigned SAEs: SAE.load_from_disk(FOLDER, converter=sparsify_disk_loader)."
         )
-    d_in, k = _whole_number(settings, "d_in", path), _whole_number(settings, "k", path)
+    d_in, k = whole_number(settings, "d_in", path), whole_number(settings, "k", path)
     key, unit = ("num_latents", 1) if settings.get("num_latents") else ("expansion_factor", d_in)
-    d_sae = unit * _whole_number(settings, key, path)
+    d_sae = unit * whole_number(settings, key, path)
     require_range(f"{path}: k", k, at_most=d_sae, remedy=", the number of latents")
     weights = folder / SPARSIFY_WEIGHTS_FILENAME
-    tensors = _read_tensors(weights)
+    tensors = read_tensors(weights)
     shapes = {"encoder.weight": (d_sae, d_in), "encoder.bias": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
-    _require_shapes(tensors, shapes, weights)
+    require_shapes(tensors, shapes, weights)
     dtype = dtype_to_str(tensors["W_dec"].dtype)
     metadata = SAEMetadata(converted_from="sparsify, signed")
     if layer := re.fullmatch(r"layers[._](\d+)", folder.resolve().name):
@@ -132,14 +126,14 @@ def _convert_reference(weights: Path, activations: torch.Tensor | Path) -> Signe
     ``.pt`` file, beside ``config_STEP.json``.
     """
     settings = weights.with_name(weights.stem.replace("sae_", "config_", 1) + ".json")
-    found = _read_settings(settings)
+    found = read_settings(settings)
     require_choice(f"{settings}: sae_name", found.get("sae_name"), (REFERENCE,))
-    d_in, d_sae, k = (_whole_number(found, key, settings) for key in ("act_size", "dict_size", "k"))
-    tensors = _read_tensors(weights)
+    d_in, d_sae, k = (whole_number(found, key, settings) for key in ("act_size", "dict_size", "k"))
+    tensors = read_tensors(weights)
     shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
-    _require_shapes(tensors, shapes, weights)
+    require_shapes(tensors, shapes, weights)
     if isinstance(activations, Path):
-        file, held = activations, list(_read_tensors(activations).values())
+        file, held = activations, list(read_tensors(activations).values())
         require_choice(f"{file}: tensors", len(held), (1,), remedy=f", [n, {d_in}]")
         activations = held[0]
     require_activations(activations, d_in)
@@ -174,12 +168,12 @@ def _convert_compressae(weights: Path, k: int) -> AbsTopKSAE:
     length of the input, where CompresSAE's is for the input of norm 1; ``decode`` therefore needs the inputs that were
     encoded last, as with all SAEs of this normalisation.
     """
-    tensors = _read_tensors(weights)
+    tensors = read_tensors(weights)
     if getattr(tensors.get("encoder_w"), "ndim", None) != 2:
         raise ConfigError(f"{weights} is not the state dict of a CompresSAE: it lacks encoder_w [d_in, d_sae].")
     d_in, d_sae = tensors["encoder_w"].shape
     shapes = {"encoder_w": (d_in, d_sae), "encoder_b": (d_sae,), "decoder_w": (d_sae, d_in)}
-    _require_shapes(tensors, shapes, weights)
+    require_shapes(tensors, shapes, weights)
     require_range("k", typed_value("k", k, int), at_least=1, at_most=d_sae, remedy=", the number of latents")
     cfg = AbsTopKSAEConfig(
         d_in=d_in,
@@ -194,44 +188,3 @@ def _convert_compressae(weights: Path, k: int) -> AbsTopKSAE:
     b_dec = torch.zeros_like(sae.b_dec)
     sae.load_state_dict({"W_enc": W_enc, "b_enc": tensors["encoder_b"], "W_dec": W_dec, "b_dec": b_dec})
     return sae
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Return the state dict in a ``.safetensors`` file or in a pickle of tensors only."""
-    unsafe = (
-        f"{path} holds more than tensors, and opening it could run code of its author; ask for a .safetensors file, or "
-        "for torch.save(sae.state_dict(), FILE)."
-    )
-    with as_config_error(pickle.UnpicklingError, lambda _: unsafe), reading(path, "give the weights of the SAE"):
-        if path.suffix not in PICKLED:
-            return load_file(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
-        tensors = cast(dict[str, Any], loaded)
-        if not (isinstance(loaded, dict) and tensors and all(map(torch.is_tensor, tensors.values()))):
-            raise ValueError("it must map names to tensors and hold nothing else")
-        return tensors
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file."""
-    with reading(path, "it must be a JSON object with the settings of the SAE"):
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _whole_number(settings: Mapping[str, Any], key: str, path: Path) -> int:
-    """Return the setting ``key``, a whole number of at least 1."""
-    value: int = typed_value(f"{path}: {key}", settings.get(key), int)
-    require_range(f"{path}: {key}", value, at_least=1)
-    return value
-
-
-def _require_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """Raise a ConfigError unless the tensors have these ``shapes``, one float dtype and finite values."""
-    found = {name: tuple(tensor.shape) for name, tensor in sorted(tensors.items())}
-    dtypes = {tensor.dtype for tensor in tensors.values()}
-    finite = all(tensor.is_floating_point() and tensor.isfinite().all() for tensor in tensors.values())
-    if found != shapes or len(dtypes) > 1 or not finite:
-        raise ConfigError(
-            f"{path} holds {found} of {dtypes}; by its settings it should hold {dict(sorted(shapes.items()))}, finite "
-            "floating-point numbers of one type."
-        )

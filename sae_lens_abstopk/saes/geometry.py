@@ -1,13 +1,11 @@
-"""Cosines between decoder rows: antipodal pairs, nearest rows, matches of dictionaries, and stability over seeds."""
+"""Cosines between decoder rows: antipodal pairs, nearest rows, and matches of dictionaries."""
 
 # torch.linalg and scipy are not typed
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from sae_lens import SAE
@@ -18,8 +16,6 @@ from sae_lens_abstopk.saes.signed import signed_latents
 from sae_lens_abstopk.system.errors import require_range
 
 ANTIPODAL = -0.7
-FOUND = 0.7
-"""A latent is found in another SAE that has one of at least this cosine, or absolute cosine if signed."""
 # most pairs that are listed
 LISTED = 1_000_000
 BLOCK_ROWS = 2048
@@ -177,35 +173,3 @@ def match_dictionaries(
     rows, columns = linear_sum_assignment(similarity.double().neg_().numpy())  # maximize=True would copy it
     i, j = torch.from_numpy(rows), torch.from_numpy(columns)
     return DictionaryMatch(first=i, second=j, cosine=cosine[i, j], similarity=similarity[i, j])
-
-
-class SeedStability(NamedTuple):
-    """Stability of the latents of each seed."""
-
-    found: Float[np.ndarray, "seeds F"]
-    """Share of the other seeds in which the latent is found; NaN with one seed."""
-    best_seed: int
-    """The seed with the highest mean; the first of equal ones, and 0 with one seed."""
-
-
-@torch.no_grad()
-def seed_stability(decoders: Float[Tensor, "seeds F D"], *, signed: bool = True) -> SeedStability:
-    """Compare the decoder rows of several seeds; a row of zeros is never found."""
-    n = len(decoders)
-    found = [share_found(rows, [*decoders[:i], *decoders[i + 1 :]], signed=signed) for i, rows in enumerate(decoders)]
-    shares = np.stack(found)
-    return SeedStability(shares, int(shares.mean(1).argmax()) if n > 1 else 0)
-
-
-@torch.no_grad()
-def share_found(
-    rows: Float[Tensor, "F D"], others: Sequence[Float[Tensor, "_ D"]], *, signed: bool = True
-) -> Float[np.ndarray, " F"]:
-    """Return the share of the ``others`` in which each decoder row is found; NaN if there are none."""
-    if not others:
-        return np.full(len(rows), np.nan)
-    units, found = unit_rows(rows), np.zeros(len(rows))
-    for other in others:
-        cosine = units @ unit_rows(other).T
-        found += ((cosine.abs() if signed else cosine) >= FOUND).any(1).cpu().numpy()
-    return found / len(others)

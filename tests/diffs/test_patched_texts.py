@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from sae_lens_abstopk.diffs.writing import patched_texts
+from sae_lens_abstopk.diffs.patched_texts import patched_texts
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.model_spec import ModelPairSpec

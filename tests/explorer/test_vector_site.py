@@ -10,7 +10,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, explore
 from sae_lens_abstopk.explorer import collection
-from sae_lens_abstopk.explorer.labels import RowWords
+from sae_lens_abstopk.explorer.row_words import RowWords
 from sae_lens_abstopk.vectors.rows_as_texts import RowText
 from tests.cli.test_cli import invoke
 from tests.evaluation.vector_saes import EVERY, N, Planted, planted

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from sae_lens_abstopk.saes.geometry import seed_stability, share_found
+from sae_lens_abstopk.saes.seed_stability import seed_stability, share_found
 
 
 def test_latents_are_found_in_other_seeds_in_any_order_and_sign() -> None:

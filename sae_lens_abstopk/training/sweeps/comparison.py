@@ -20,7 +20,8 @@ from sae_lens_abstopk.training.config.sae_section import build_sae_config, sae_c
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.run_folder import sae_folder
-from sae_lens_abstopk.training.sweeps.many_runs import FileModel, read_as, train_unfinished
+from sae_lens_abstopk.training.sweeps.many_runs import train_unfinished
+from sae_lens_abstopk.training.sweeps.run_files import FileModel
 
 SIZES = ("sae.d_in", "sae.d_sae", "sae.expansion_factor")
 OWN = {
@@ -109,7 +110,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
         ConfigError: a key, a value, a variant or the config is wrong, or an override has no effect.
     """
     path = shipped_file(source, data_folder("training_configs") / "comparisons", what="comparison")
-    file = read_as(ComparisonFile, path)
+    file = ComparisonFile.read(path)
     require_sae_names(file.variants, where=f"{path}: variants")
     for override in overrides:
         key = override.partition("=")[0]

@@ -1,38 +1,20 @@
-"""Files that describe many runs, and their training one after the other; a run that fails does not stop the others."""
+"""Many runs trained one after the other; a run that fails does not stop the others."""
 
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from sae_lens_abstopk.model.language_model import require_tokenizer
-from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError, TrainingStopped, errors_in
-from sae_lens_abstopk.system.typed_values import parsed
-from sae_lens_abstopk.system.yaml_files import read_yaml
+from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError, TrainingStopped
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.interruption import caused_by_signal
 from sae_lens_abstopk.training.runner import require_hook
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache, activation_facts
 from sae_lens_abstopk.training.train import train
-
-
-class FileModel(BaseModel):
-    """Base of file schemas: unknown keys and wrong types are errors."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-M = TypeVar("M", bound=FileModel)
-
-
-def read_as(model: type[M], path: Path) -> M:
-    """Read a YAML file; raise a :class:`ConfigError` with the file, the key, its value and what is allowed."""
-    with errors_in(f"{path}: "):
-        return parsed(model, read_yaml(path))
 
 
 def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console, dry_run: bool = False) -> list[str]:

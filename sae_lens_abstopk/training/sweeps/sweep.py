@@ -22,13 +22,8 @@ from sae_lens_abstopk.training.config.sae_section import conflicting
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.interruption import caused_by_signal
-from sae_lens_abstopk.training.sweeps.many_runs import (
-    FileModel,
-    raise_if_failed,
-    read_as,
-    require_caches,
-    train_unfinished,
-)
+from sae_lens_abstopk.training.sweeps.many_runs import raise_if_failed, require_caches, train_unfinished
+from sae_lens_abstopk.training.sweeps.run_files import FileModel
 from sae_lens_abstopk.training.train import train
 
 # bytes; file systems allow 255
@@ -83,7 +78,7 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
         ConfigError: a key or an entry is wrong, or two runs would have the same folder.
     """
     path = shipped_file(source, data_folder("training_configs") / "sweeps", what="sweep")
-    file = read_as(SweepFile, path)
+    file = SweepFile.read(path)
     runs: dict[str, SweepRun] = {}
     for entry in file.runs:
         grid = file.grid | entry.grid
