@@ -1,0 +1,123 @@
+"""
+Measure the language model's loss with the SAEs of the map in place.
+
+    python -m experiments.map.loss FOLDER --model HuggingFaceTB/SmolLM2-135M-Instruct --text TEXT.txt ... \
+        --kinds "attention output, layer 15" --f-over-d 1 --k 32
+
+FOLDER is what `collect.py` wrote from the same model and texts. SAEs of recorded cells, signed and one-sided ones of F
+and of 2F latents, train again with the learning rates chosen there, and replace the activations of the documents that
+are reported. Appends a line a cell to `results/loss.jsonl`; what is there is skipped.
+"""
+
+import argparse
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import SAE
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from experiments.map.collect import BATCH, MAX_NORM_MULTIPLE, contexts
+from experiments.map.kinds import PARTS, REPORTED, KindVectors, read_kind
+from experiments.map.measured import ONE_SIDED, SIGNED
+from experiments.map.run import RECORD as CELLS
+from experiments.map.run import Cell, Member, run_members
+from experiments.speed.recording import command
+from sae_lens_abstopk.evaluation.results.facts import origin_facts
+from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.model_spec import ModelSpec
+from sae_lens_abstopk.model.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.text.text_spec import TextSpec
+
+RECORD = Path(__file__).resolve().parent / "results" / "loss.jsonl"
+PLACES = {"residual stream": "", "attention output": ".self_attn", "MLP output": ".mlp"}
+"""Modules of a layer by what they write."""
+
+
+def hook_of(kind: str) -> str:
+    """Return the module whose output is a kind."""
+    place, layer = re.fullmatch(r"(.+), layer (\d+)", kind).groups()  # type: ignore[union-attr]
+    return f"model.layers.{layer}{PLACES[place]}"
+
+
+def reported_contexts(tokenizer: Any, files: list[Path], n: int) -> list[Tensor]:
+    """Return the contexts of the documents that are reported, in batches."""
+    ids, _, documents = zip(*contexts(tokenizer, files, n), strict=True)
+    numbers = torch.tensor(documents).unique(return_inverse=True)[1]
+    return list(torch.tensor(ids)[numbers % PARTS == REPORTED].split(BATCH))
+
+
+def best_rate(cell: Cell, share: float, lines: Sequence[dict[str, Any]]) -> float:
+    """Return the learning rate that was chosen for the SAEs of a recorded cell."""
+    (line,) = (each for each in lines if all(each[key] == getattr(cell, key) for key in Cell.__dataclass_fields__))
+    return min((each["fvu"], each["rate"]) for each in line["rates"] if each["share"] == share)[1]
+
+
+def trained(cell: Cell, vectors: KindVectors, seeds: int, lines: Sequence[dict[str, Any]]) -> dict[str, SAE[Any]]:
+    """Return the SAEs of a cell, and the one-sided ones of twice its width, named by what they are and their seed."""
+    twice = Cell(cell.kind, cell.selection, 2 * cell.f_over_d, cell.k)
+    found: dict[str, SAE[Any]] = {}
+    for name, where, share in (("signed", cell, SIGNED), ("F", cell, ONE_SIDED), ("2F", twice, ONE_SIDED)):
+        members = [Member(share, seed, best_rate(where, share, lines)) for seed in range(seeds)]
+        with tempfile.TemporaryDirectory() as folder:
+            saes = run_members(where, vectors, members, Path(folder))
+        found |= {f"{name} {seed}": sae for seed, sae in enumerate(saes)}
+    return found
+
+
+def measured(
+    passes: ModelPasses, saes: dict[str, SAE[Any]], batches: list[Tensor], kept: TokenFilter
+) -> dict[str, Any]:
+    """Return the loss of the model: as it is, with the hook ablated, and through each SAE."""
+    found = evaluate_reconstruction(passes, saes, batches, token_filter=kept)
+    losses = {name: each.loss for name, each in found.items() if each.loss is not None}
+    first = next(iter(losses.values()))
+    return {
+        **{key: getattr(first, key) for key in ("n_tokens", "ce_clean", "ce_zero", "ce_mean")},
+        "ce_sae": {name: loss.ce_sae for name, loss in losses.items()},
+        "fvu": {name: each.fvu for name, each in found.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--text", type=Path, nargs="+", required=True)
+    parser.add_argument("--contexts", type=int, default=1600)
+    parser.add_argument("--kinds", nargs="+", required=True)
+    parser.add_argument("--f-over-d", type=float, required=True)
+    parser.add_argument("--k", type=int, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--record", type=Path, default=RECORD)
+    args = parser.parse_args()
+    cells = [json.loads(line) for line in CELLS.read_text(encoding="utf-8").splitlines()]
+    done = args.record.read_text(encoding="utf-8").splitlines() if args.record.is_file() else []
+    known = {tuple(json.loads(line)[key] for key in ("kind", "f_over_d", "k")) for line in done}
+    batches = reported_contexts(AutoTokenizer.from_pretrained(args.model), args.text, args.contexts)
+    for kind in args.kinds:
+        if (kind, args.f_over_d, args.k) in known:
+            continue
+        vectors, source = read_kind(args.folder, kind)
+        spec = ModelSpec(model_name=args.model, hook_name=hook_of(kind), device="cpu", autocast_lm=True)
+        model = load_language_model(spec, TextSpec(dataset_path=str(args.text[0]), prepend_bos=False))
+        passes = ModelPasses.of_spec(model, spec, d_in=vectors.d_in)
+        norm = vectors.rows(vectors.numbers(REPORTED)).norm(dim=1).median()
+        kept = TokenFilter((1, None), max_norm=MAX_NORM_MULTIPLE * float(norm))
+        saes = trained(Cell(kind, "batch", args.f_over_d, args.k), vectors, args.seeds, cells)
+        line = {"kind": kind, "f_over_d": args.f_over_d, "k": args.k} | measured(passes, saes, batches, kept)
+        line |= origin_facts("cpu") | {"source": source, "command": command()}
+        with args.record.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(kind, line["ce_clean"], line["ce_mean"], line["ce_sae"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
