@@ -1,5 +1,5 @@
 """
-Measure the language model's loss with the SAEs of the map in place.
+Measure how far SAEs of the map move the language model's predictions.
 
     python -m experiments.map.loss FOLDER --model HuggingFaceTB/SmolLM2-135M-Instruct --text TEXT.txt ... \
         --kinds "attention output, layer 15" --f-over-d 1 --k 32
@@ -75,13 +75,14 @@ def trained(cell: Cell, vectors: KindVectors, seeds: int, lines: Sequence[dict[s
 def measured(
     passes: ModelPasses, saes: dict[str, SAE[Any]], batches: list[Tensor], kept: TokenFilter
 ) -> dict[str, Any]:
-    """Return the loss of the model: as it is, with the hook ablated, and through each SAE."""
-    found = evaluate_reconstruction(passes, saes, batches, token_filter=kept)
+    """Return the loss of the model, as it is, with the hook ablated and through each SAE, and each SAE's KL (nats)."""
+    found = evaluate_reconstruction(passes, saes, batches, token_filter=kept, with_kl=True)
     losses = {name: each.loss for name, each in found.items() if each.loss is not None}
     first = next(iter(losses.values()))
     return {
         **{key: getattr(first, key) for key in ("n_tokens", "ce_clean", "ce_zero", "ce_mean")},
         "ce_sae": {name: loss.ce_sae for name, loss in losses.items()},
+        "kl": {name: loss.kl_sae for name, loss in losses.items()},
         "fvu": {name: each.fvu for name, each in found.items()},
     }
 
@@ -116,7 +117,7 @@ def main() -> None:
         line |= origin_facts("cpu") | {"source": source, "command": command()}
         with args.record.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        print(kind, line["ce_clean"], line["ce_mean"], line["ce_sae"], flush=True)
+        print(kind, line["ce_clean"], line["ce_mean"], line["kl"], flush=True)
 
 
 if __name__ == "__main__":
