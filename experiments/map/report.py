@@ -133,8 +133,8 @@ def one_pass(lines: Sequence[Mapping[str, Any]], repeated: Cells) -> str:
         for of in (cells, repeated)
     )
     return (
-        f"In training, vectors of the map are repeated up to four times. With {rows:,}, none of them twice, the FVU of\n"
-        f"the signed SAE of {place.kind} (k = {place.k}, F = {place.f_over_d:g} D) is {now[0]} % to F\n"
+        f"In training, vectors of the map are repeated up to four times. With {rows:,}, none of them twice, the\n"
+        f"FVU of the signed SAE of {place.kind} (k = {place.k}, F = {place.f_over_d:g} D) is {now[0]} % to F\n"
         f"and {now[1]} % to 2F (in the map: {before[0]} and {before[1]})."
     )
 
@@ -148,10 +148,10 @@ def reached(lines: Sequence[Mapping[str, Any]]) -> str:
             by_sae[name.split()[0]].append(1000 * value)
         signed, same, twice = (f"{mean(values):.1f}" for values in by_sae.values())
         sentences.append(
-            f"With SAEs of {line['kind']} (k = {line['k']}, F = {line['f_over_d']:g} D) in place, the KL from the\n"
-            f"model's predictions is {signed} thousandths of a nat with the signed one, {same} with F and {twice} with 2F\n"
-            f"one-sided latents: here, a lower FVU does not reach the predictions. Of this output, all but its mean is\n"
-            f"worth {line['ce_mean'] - line['ce_clean']:.3f} nats."
+            f"With SAEs of {line['kind']} (k = {line['k']}, F = {line['f_over_d']:g} D) in place, the KL from\n"
+            f"the model's predictions is {signed} thousandths of a nat with the signed one, {same} with F and {twice}\n"
+            f"with 2F one-sided latents: here, a lower FVU does not reach the predictions. Of this output, all but its\n"
+            f"mean is worth {line['ce_mean'] - line['ce_clean']:.3f} nats."
         )
     return "\n\n".join(sentences)
 
