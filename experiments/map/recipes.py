@@ -169,13 +169,13 @@ def main() -> None:
     args = parser.parse_args()
     args.record.parent.mkdir(parents=True, exist_ok=True)
     lines = args.record.read_text(encoding="utf-8").splitlines() if args.record.is_file() else []
-    places = ("kind", "f_over_d", "k", "recipe")
+    places = ("kind", "rows", "f_over_d", "k", "recipe")
     done = {tuple(json.loads(line)[key] for key in places) for line in lines}
     for kind, recipe in itertools.product(args.kinds, args.recipes):
-        place = (kind, args.f_over_d, args.k, recipe)
+        vectors, source = read_kind(args.folder, kind)
+        place = (kind, len(vectors.to_train_on()), args.f_over_d, args.k, recipe)
         if place in done:
             continue
-        vectors, source = read_kind(args.folder, kind)
         line = dict(zip(places, place, strict=True))
         line |= compared(recipe, vectors, round(args.f_over_d * vectors.d_in), args.k, args.seeds)
         line |= origin_facts("cpu") | {"source": source, "command": command()}
