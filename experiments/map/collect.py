@@ -167,14 +167,20 @@ def collect_pairs(folder: Path, data: str, model: str, layer: int, max_tokens: i
     write_kind(folder, PAIRS, torch.cat(list(found.blocks())), torch.from_numpy(order[group]), Path(data).name)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the folder of vectors, the model and the text; the default is the size of the record."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", required=True)
     parser.add_argument("--text", type=Path, nargs="+", required=True)
-    parser.add_argument("--contexts", type=int, default=1600)
+    parser.add_argument("--contexts", type=int, default=900)
+    return parser
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
     parser.add_argument("--embedder")
-    parser.add_argument("--sentences", type=int, default=30_000)
+    parser.add_argument("--sentences", type=int, default=9000)
     parser.add_argument("--pairs")
     parser.add_argument("--max-tokens", type=int, default=1024, help="of a text of a pair")
     parser.add_argument("--adapter", help="a PEFT folder of the same model")

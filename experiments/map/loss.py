@@ -9,7 +9,6 @@ and of 2F latents, train again with the learning rates chosen there, and replace
 are reported. Appends a line a cell to `results/loss.jsonl`; what is there is skipped.
 """
 
-import argparse
 import json
 import re
 import tempfile
@@ -22,7 +21,7 @@ from sae_lens import SAE
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from experiments.map.collect import BATCH, MAX_NORM_MULTIPLE, contexts
+from experiments.map.collect import BATCH, MAX_NORM_MULTIPLE, contexts, parser_of
 from experiments.map.kinds import PARTS, REPORTED, KindVectors, read_kind
 from experiments.map.measured import ONE_SIDED, SIGNED
 from experiments.map.run import RECORD as CELLS
@@ -88,11 +87,7 @@ def measured(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--text", type=Path, nargs="+", required=True)
-    parser.add_argument("--contexts", type=int, default=1600)
+    parser = parser_of(__doc__)
     parser.add_argument("--kinds", nargs="+", required=True)
     parser.add_argument("--f-over-d", type=float, required=True)
     parser.add_argument("--k", type=int, required=True)

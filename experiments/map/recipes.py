@@ -176,7 +176,7 @@ def main() -> None:
         place = (kind, len(vectors.to_train_on()), args.f_over_d, args.k, recipe)
         if place in done:
             continue
-        line = dict(zip(places, place, strict=True))
+        line: dict[str, Any] = dict(zip(places, place, strict=True))
         line |= compared(recipe, vectors, round(args.f_over_d * vectors.d_in), args.k, args.seeds)
         line |= origin_facts("cpu") | {"source": source, "command": command()}
         with args.record.open("a", encoding="utf-8") as file:

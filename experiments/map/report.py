@@ -150,8 +150,8 @@ def reached(lines: Sequence[Mapping[str, Any]]) -> str:
         sentences.append(
             f"With SAEs of {line['kind']} (k = {line['k']}, F = {line['f_over_d']:g} D) in place, the KL from\n"
             f"the model's predictions is {signed} thousandths of a nat with the signed one, {same} with F and {twice}\n"
-            f"with 2F one-sided latents: here, a lower FVU does not reach the predictions. Of the output, all but its\n"
-            f"mean is worth {line['ce_mean'] - line['ce_clean']:.3f} nats."
+            f"with 2F one-sided latents. Of this output, all but its mean is worth "
+            f"{line['ce_mean'] - line['ce_clean']:.3f} nats."
         )
     return "\n\n".join(sentences)
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from experiments.embeddings.measured import read, seed_by_seed
 from experiments.map.figure import draw
+from experiments.map.loss import RECORD as LOSS
 from experiments.map.measured import EIGHTH, Cells, Place
 from experiments.map.report import PAGE, cells_table, gained, page, statistics_table
 from experiments.map.run import RECORD
@@ -80,3 +82,13 @@ def test_the_readme_has_what_outputs_of_attention_gain_on_twice_the_width() -> N
     gains = sorted(-100 * cells.difference(place, twice=True).mean for place in layers)
     assert len(layers) == 3
     assert f"it is {gains[0]:.1f} to {gains[-1]:.1f} % below twice the width" in " ".join(README.read_text().split())
+
+
+def test_the_lower_error_of_outputs_of_attention_does_not_show_in_predictions() -> None:
+    for line in read(LOSS):
+        signed, *others = (
+            [kl for name, kl in line["kl"].items() if name.split()[0] == sae] for sae in ("signed", "F", "2F")
+        )
+        for other in others:
+            # the interval of the difference has 0 in it
+            assert abs((found := seed_by_seed(signed, other)).mean) < (found.margin or 0), line["kind"]
