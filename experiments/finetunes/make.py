@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="SmolLM2-135M-Instruct: a folder or Hub id")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", type=Path, default=RECORD)
     given = parser.parse_args()
     for name in FINE_TUNES if given.name == "all" else [given.name]:
         done = given.out / name / "made.json"
@@ -169,7 +170,7 @@ def main() -> None:
             continue
         made = make(name, given.model, given.out / name, seed=given.seed)
         write_whole(done, json.dumps(made, indent=1) + "\n")
-        with RECORD.open("a", encoding="utf-8") as file:
+        with given.record.open("a", encoding="utf-8") as file:
             file.write(json.dumps({key: value for key, value in made.items() if key != "answers"}) + "\n")
         print(name, made["shares"])
 
