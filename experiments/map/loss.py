@@ -4,15 +4,14 @@ Measure how far SAEs of the map move the language model's predictions.
     python -m experiments.map.loss FOLDER --model HuggingFaceTB/SmolLM2-135M-Instruct --text TEXT.txt ... \
         --kinds "attention output, layer 15" --f-over-d 1 --k 32
 
-FOLDER is what `collect.py` wrote from the same model and texts. SAEs of recorded cells, signed and one-sided ones of F
-and of 2F latents, train again with the learning rates chosen there, and replace the activations of the documents that
-are reported. Appends a line a cell to `results/loss.jsonl`; what is there is skipped.
+FOLDER is what `collect.py` wrote from the same model and texts. SAEs of a cell, signed and one-sided ones of F and of
+2F latents, train as in `run.py`, and replace the activations of the documents that are reported. Appends a line a cell
+to `results/loss.jsonl`; what is there is skipped.
 """
 
 import json
 import re
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ from transformers import AutoTokenizer
 from experiments.map.collect import BATCH, MAX_NORM_MULTIPLE, contexts, parser_of
 from experiments.map.kinds import PARTS, REPORTED, KindVectors, read_kind
 from experiments.map.measured import ONE_SIDED, SIGNED
-from experiments.map.run import RECORD as CELLS
-from experiments.map.run import Cell, Member, run_members
+from experiments.map.run import Cell, chosen_saes
 from experiments.speed.recording import command
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.model.language_model import load_language_model
@@ -53,21 +51,14 @@ def reported_contexts(tokenizer: Any, files: list[Path], n: int) -> list[Tensor]
     return list(torch.tensor(ids)[numbers % PARTS == REPORTED].split(BATCH))
 
 
-def best_rate(cell: Cell, share: float, lines: Sequence[dict[str, Any]]) -> float:
-    """Return the learning rate that was chosen for the SAEs of a recorded cell."""
-    (line,) = (each for each in lines if all(each[key] == getattr(cell, key) for key in Cell.__dataclass_fields__))
-    return min((each["fvu"], each["rate"]) for each in line["rates"] if each["share"] == share)[1]
-
-
-def trained(cell: Cell, vectors: KindVectors, seeds: int, lines: Sequence[dict[str, Any]]) -> dict[str, SAE[Any]]:
+def trained(cell: Cell, vectors: KindVectors, seeds: int) -> dict[str, SAE[Any]]:
     """Return the SAEs of a cell, and the one-sided ones of twice its width, named by what they are and their seed."""
     twice = Cell(cell.kind, cell.selection, 2 * cell.f_over_d, cell.k)
     found: dict[str, SAE[Any]] = {}
-    for name, where, share in (("signed", cell, SIGNED), ("F", cell, ONE_SIDED), ("2F", twice, ONE_SIDED)):
-        members = [Member(share, seed, best_rate(where, share, lines)) for seed in range(seeds)]
+    for where, names in ((cell, {SIGNED: "signed", ONE_SIDED: "F"}), (twice, {ONE_SIDED: "2F"})):
         with tempfile.TemporaryDirectory() as folder:
-            saes = run_members(where, vectors, members, Path(folder))
-        found |= {f"{name} {seed}": sae for seed, sae in enumerate(saes)}
+            members, saes, _ = chosen_saes(where, vectors, tuple(names), seeds, Path(folder))
+        found |= {f"{names[each.share]} {each.seed}": sae for each, sae in zip(members, saes, strict=True)}
     return found
 
 
@@ -94,7 +85,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--record", type=Path, default=RECORD)
     args = parser.parse_args()
-    cells = [json.loads(line) for line in CELLS.read_text(encoding="utf-8").splitlines()]
     done = args.record.read_text(encoding="utf-8").splitlines() if args.record.is_file() else []
     known = {tuple(json.loads(line)[key] for key in ("kind", "f_over_d", "k")) for line in done}
     batches = reported_contexts(AutoTokenizer.from_pretrained(args.model), args.text, args.contexts)
@@ -107,7 +97,7 @@ def main() -> None:
         passes = ModelPasses.of_spec(model, spec, d_in=vectors.d_in)
         norm = vectors.rows(vectors.numbers(REPORTED)).norm(dim=1).median()
         kept = TokenFilter((1, None), max_norm=MAX_NORM_MULTIPLE * float(norm))
-        saes = trained(Cell(kind, "batch", args.f_over_d, args.k), vectors, args.seeds, cells)
+        saes = trained(Cell(kind, "batch", args.f_over_d, args.k), vectors, args.seeds)
         line = {"kind": kind, "f_over_d": args.f_over_d, "k": args.k} | measured(passes, saes, batches, kept)
         line |= origin_facts("cpu") | {"source": source, "command": command()}
         with args.record.open("a", encoding="utf-8") as file:

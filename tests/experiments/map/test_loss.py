@@ -1,4 +1,4 @@
-"""The loss of the model with the map's SAEs in place: the contexts that are reported, and the learning rates chosen."""
+"""The loss of the model with the map's SAEs in place: the contexts that are reported, and the SAEs."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,15 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from experiments.map import collect
-from experiments.map.loss import best_rate, hook_of, measured, reported_contexts
-from experiments.map.run import Cell
+from experiments.map import collect, run
+from experiments.map.kinds import KindVectors
+from experiments.map.loss import hook_of, measured, reported_contexts, trained
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.text.text_spec import TextSpec
+from tests.experiments.map.conftest import D, K, N
 
 
 def test_a_kind_has_a_hook() -> None:
@@ -23,11 +24,16 @@ def test_a_kind_has_a_hook() -> None:
     assert hook_of("MLP output, layer 22") == "model.layers.22.mlp"
 
 
-def test_the_rate_is_that_of_the_recorded_cell() -> None:
-    cell = Cell("made up", "batch", 1.0, 32)
-    rates = [{"share": share, "rate": rate, "fvu": rate} for share in (1.0, 0.0) for rate in (1e-3, 1e-2)]
-    line = {"kind": "made up", "selection": "batch", "f_over_d": 1.0, "k": 32, "rates": rates}
-    assert best_rate(cell, 1.0, [line | {"k": 8}, line]) == 1e-3
+def test_both_sides_and_twice_the_width_are_put_in_place(vectors: KindVectors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "ROWS", 20 * run.BATCH)
+    monkeypatch.setattr(run, "RATES", (1e-2,))
+    saes = trained(run.Cell("made up", "batch", 1.0, K), vectors, 2)
+    assert {name: sae.cfg.d_sae for name, sae in saes.items()} == {
+        **{f"{name} {seed}": D for name in ("signed", "F") for seed in range(2)},
+        **{f"2F {seed}": 2 * D for seed in range(2)},
+    }
+    x = vectors.rows(torch.arange(N))
+    assert {name for name, sae in saes.items() if (sae.encode(x) < 0).any()} == {"signed 0", "signed 1"}
 
 
 class Scaled:
