@@ -6,12 +6,15 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
+from jinja2 import TemplateError
 from torch import Tensor
 
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import require_finite, require_tokens
+from sae_lens_abstopk.system.errors import as_config_error
 
+TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError)
 Reading = Literal["mean", "last"]
 Turns = tuple[tuple[str, str], ...]
 """Roles and contents of the turns of a conversation."""
@@ -33,6 +36,28 @@ class _Tokens(NamedTuple):
     ids: list[int]
     n_before: int
     """Number of tokens that are only context."""
+
+
+def context_text(tokenizer: Any, turns: Turns) -> str:
+    """
+    Return the turns before an answer as the tokenizer's chat template writes them, or without one as plain text.
+
+    Raises:
+        ConfigError: the template takes no such turns.
+    """
+    if not turns or not getattr(tokenizer, "chat_template", None):
+        return "".join(f"{content}\n\n" for _, content in turns)
+    messages = [{"role": role, "content": content} for role, content in turns]
+    with as_config_error(TEMPLATE_ERRORS, lambda error: _unwritten(messages, error)):
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def _unwritten(messages: list[dict[str, str]], error: Exception) -> str:
+    roles = ", ".join(each["role"] for each in messages)
+    return (
+        f"the model's chat template does not take turns of {roles} ({error}); leave such pairs out, change their "
+        "turns, or take another model."
+    )
 
 
 @dataclass
@@ -97,7 +122,7 @@ class AnswerReader:
             tokenised = tokenised[:-size]
 
     def _tokenise(self, answers: Sequence[Answer]) -> Iterator[_Tokens]:
-        before = self._ids([self._context(each.before) for each in answers])
+        before = self._ids([context_text(self.tokenizer, each.before) for each in answers])
         texts = self._ids([each.text for each in answers])
         for row, (context, ids) in enumerate(zip(before, texts, strict=True)):
             require_tokens(answers[row].text, ids)
@@ -107,12 +132,6 @@ class AnswerReader:
             kept = ids[: self.max_tokens - len(context)]
             self.n_cut += len(kept) < len(ids)
             yield _Tokens(row, context + kept, len(context))
-
-    def _context(self, turns: Turns) -> str:
-        if turns and getattr(self.tokenizer, "chat_template", None):
-            messages = [{"role": role, "content": content} for role, content in turns]
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return "".join(f"{content}\n\n" for _, content in turns)
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False, padding=False).input_ids

@@ -81,7 +81,8 @@ def curate(pairs: PairSet, change: Change, chosen: Bool[np.ndarray, " n"], out: 
                     n_changed += 1
                 if new_row is not None:
                     kept.append(new_row)
-            write(kept)
+            if kept:
+                write(kept)
             n_read, n_written = n_read + len(batch), n_written + len(kept)
     return Curated(n_written, n_changed, out, log)
 

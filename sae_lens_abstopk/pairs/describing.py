@@ -46,9 +46,10 @@ def describe(
         for part in (~of_held_out, of_held_out)
     )
     preference, measured = None, [NOT_MEASURED] * n_axes
-    if min(len(train), len(held_out)) >= FEWEST_PREFERENCES:
+    # weights are chosen by components that are left out
+    if min(len(train), len(held_out)) >= FEWEST_PREFERENCES and train.n_components > 1:
         preference = predict_preferences(
-            train, held_out, lambda rows: differences.rows(torch.from_numpy(rows)).numpy(), seed=seed
+            train, held_out, lambda rows: differences.rows(torch.from_numpy(rows)).cpu().numpy(), seed=seed
         )
         measured = _measured(train, held_out, pairs.groups, seed=seed)
     words = [AxisWords([], [])] * n_axes
@@ -56,7 +57,7 @@ def describe(
         words = pole_words(codes, pairs.a, pairs.b, components=components, most=WORDS)
     surface = surface_correlations(codes, of_surface)
     active = (codes[of_held_out] != 0).mean(0)
-    axes, units = [], differences.units().numpy()
+    axes, units = [], differences.units().cpu().numpy()
     for axis, code in enumerate(codes.T):
         order = np.argsort(-code, kind="stable")
         strength = np.abs(code * units)[code != 0]

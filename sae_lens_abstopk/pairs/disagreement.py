@@ -37,7 +37,8 @@ def disagreements(
             won = code[rows] > 0
             p[axis] = homogeneity_p(won, group, components[rows])
             rate = np.bincount(group, won) / np.bincount(group)
-            extremes[axis] = int(present[rate.argmin()]), int(present[rate.argmax()])
+            last_highest = len(rate) - 1 - rate[::-1].argmax()  # another group than the lowest if all are equal
+            extremes[axis] = int(present[rate.argmin()]), int(present[last_highest])
     columns = [(axis, group) for axis, pair in extremes.items() for group in pair]
     active = np.stack([(pairs.codes[:, axis] != 0) & (of_pair == group) for axis, group in columns] or [of_pair < 0], 1)
     won = active & (pairs.codes[:, [axis for axis, _ in columns] or [0]] > 0)
@@ -71,7 +72,7 @@ def homogeneity_p(won: Bool[np.ndarray, " n"], group: Int[np.ndarray, " n"], com
     covariance += by_component @ by_component * np.outer(share, share)
     score = by_group.sum(0)
     inverse, rank = pinvh(covariance, rtol=1e-10, return_rank=True)
-    return float(chi2.sf(score @ inverse @ score, rank))
+    return float(chi2.sf(score @ inverse @ score, rank)) if rank else 1.0  # rank 0: all are won, or none
 
 
 def _in_large_group(group: Int[np.ndarray, " n"], component: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:

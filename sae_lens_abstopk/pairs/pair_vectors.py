@@ -14,18 +14,18 @@ from datasets import Dataset
 from jaxtyping import Bool, Int
 from rich.console import Console
 
-from sae_lens_abstopk.model.answer_vectors import Answer, AnswerReader, Reading
+from sae_lens_abstopk.model.answer_vectors import Answer, AnswerReader, Reading, context_text
 from sae_lens_abstopk.model.check_hook import chosen_hook, most_positions
 from sae_lens_abstopk.model.hook_places import LAYER_MODULE
 from sae_lens_abstopk.model.language_model import load_language_model, load_tokenizer
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.model_shape import model_files, model_shape
+from sae_lens_abstopk.model.model_shape import model_shape
 from sae_lens_abstopk.model.model_spec import ModelSpec, require_device, resolve_device
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
 from sae_lens_abstopk.text.text_spec import TextSpec
 from sae_lens_abstopk.vectors.differences import Differences
-from sae_lens_abstopk.vectors.embedding import embedded_texts
+from sae_lens_abstopk.vectors.embedding import embedded_texts, folder_files
 from sae_lens_abstopk.vectors.row_cache import Reader, cached_rows
 from sae_lens_abstopk.vectors.texts import Texts
 from sae_lens_abstopk.vectors.vectors import Vectors
@@ -92,13 +92,15 @@ class TextVectors:
             table = Dataset.from_dict({"text": [answer.text for answer in answers]})
             texts = Texts(f"{len(answers):,} texts", table, "text")
             return embedded_texts(texts, self.model, device=self.device, console=console)
-        facts = [self.model, model_files(self.model), self.hook_name, self.reading, self.max_tokens, _digest(answers)]
+        files = folder_files(Path(self.model))
+        facts = [self.model, files, self.hook_name, self.reading, self.max_tokens, _digest(answers)]
         name = f"{Path(self.model).name}-{self.hook_name}"
         reader: list[AnswerReader] = []
 
         def open_reader() -> Reader:
             reader.append(self._open(answers))
             width = reader[0](answers[:1]).shape[1]
+            reader[0].n_cut = 0  # what was read so far is read again
             return Reader(width, lambda rows: reader[0](answers[rows.start : rows.stop]))
 
         found = cached_rows(
@@ -110,11 +112,14 @@ class TextVectors:
 
     def _open(self, answers: list[Answer]) -> AnswerReader:
         assert self.hook_name is not None
+        tokenizer = load_tokenizer(self.model, None)
+        for turns in {answer.before for answer in answers}:
+            context_text(tokenizer, turns)  # raises before the weights are read
         spec = ModelSpec(model_name=self.model, hook_name=self.hook_name, device=self.device, autocast_lm=True)
         model = load_language_model(spec, TextSpec(dataset_path="pairs"))
         passes = ModelPasses(model, self.hook_name, autocast=True)
         longest = min(self.max_tokens, most_positions(model) or self.max_tokens)
-        reader = AnswerReader(passes, load_tokenizer(self.model, None), self.reading, longest)
+        reader = AnswerReader(passes, tokenizer, self.reading, longest)
         if self.reading == "mean":
             reader.limit_norms(answers, MAX_NORM_MULTIPLE)
         return reader

@@ -69,7 +69,7 @@ def _conversation(value: Any) -> Any:
     if not isinstance(value, str) or not WRITTEN.fullmatch(value.strip()):
         return value
     for read in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             found = read(value.strip())
             turns = [found] if isinstance(found, dict) else found
             return turns if all(isinstance(turn, dict) and _keys(turn) for turn in turns) else value

@@ -114,7 +114,7 @@ def embedded_texts(
     digest, n_empty = texts.digest()
     if n_empty:
         console.print(f"{n_empty:,} of {len(texts):,} texts are empty; they are embedded like any text", style="dim")
-    facts = [model_name, _model_files(Path(model_name)), digest]
+    facts = [model_name, folder_files(Path(model_name)), digest]
 
     def open_reader() -> Reader:
         embed = Embedder(model_name, device=device)
@@ -131,7 +131,7 @@ def require_sentence_transformers() -> None:
     require_package("sentence_transformers", "embedding texts", extra="embeddings")
 
 
-def _model_files(folder: Path) -> list[tuple[str, str]]:
-    """Return name and digest of each file of a local model; an empty list for a Hub model."""
+def folder_files(folder: Path) -> list[tuple[str, str]]:
+    """Return name and digest of each file of a local model, tokenizer included; an empty list for a Hub model."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()] if folder.is_dir() else []
     return [(path.relative_to(folder).as_posix(), sampled_digest(path)) for path in files]

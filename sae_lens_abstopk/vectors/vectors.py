@@ -51,7 +51,7 @@ class Vectors:
         """
         if isinstance(array, Vectors):
             return array
-        tensor = _as_tensor(array, name) if isinstance(array, np.ndarray) else torch.as_tensor(array)
+        tensor = _as_tensor(array, name) if isinstance(array, np.ndarray) else torch.as_tensor(array).detach()
         return cls(name, (_require_matrix(tensor, name),), mapped=_maps_of(array))
 
     def __len__(self) -> int:
@@ -252,14 +252,16 @@ def rows_of_arrow(chunk: Any, name: str, start: int) -> Tensor:
 
 
 def _as_tensor(array: np.ndarray, name: str) -> Tensor:
-    if array.dtype.byteorder == ">" or array.dtype.kind not in "fiu":
+    if array.dtype.byteorder == ">" or array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ConfigError(f"{name} has values of type {array.dtype}; save it as float16, float32 or float64.")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+        return torch.from_numpy(array if min(array.strides, default=0) >= 0 else array.copy())
 
 
 def _require_matrix(tensor: Tensor, name: str) -> Tensor:
     if tensor.ndim != 2 or 0 in tensor.shape:
         raise ConfigError(f"{name} has the shape {list(tensor.shape)}; it must be [rows, width].")
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise ConfigError(f"{name} has values of type {tensor.dtype}; make them real numbers.")
     return tensor

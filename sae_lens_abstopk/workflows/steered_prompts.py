@@ -18,6 +18,7 @@ from sae_lens_abstopk.pairs.pair_files import RESULTS as OF_PAIRS
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.system.errors import require_given, require_range
+from sae_lens_abstopk.system.files import reading
 from sae_lens_abstopk.text.text_spec import TextSpec
 
 TOKENS = 20_480
@@ -112,10 +113,12 @@ def steer_prompts(
 def _recorded_scale(folder: Path, latent: int) -> float | None:
     """Return the scale of a latent in the record beside the SAE, if there is one."""
     if (record := folder.parent / OF_PAIRS).is_file():
-        of_pairs = PairResults.model_validate_json(record.read_text(encoding="utf-8"))
+        with reading(record, "fit the pairs again with `abstopk pairs`"):
+            of_pairs = PairResults.model_validate_json(record.read_text(encoding="utf-8"))
         return next(each.scale for each in of_pairs.axes if each.latent == latent) or None
     if (record := folder.parent / OF_DIFF).is_file():
-        of_diff = DiffResults.model_validate_json(record.read_text(encoding="utf-8"))
+        with reading(record, "make it again with `abstopk diff`"):
+            of_diff = DiffResults.model_validate_json(record.read_text(encoding="utf-8"))
         found = next(each for each in of_diff.latents if each.latent == latent)
         return max(found.positive.scale, found.negative.scale) or None
     return None

@@ -9,7 +9,7 @@ from sae_lens.load_model import load_model
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.model import answer_vectors
-from sae_lens_abstopk.model.answer_vectors import Answer, AnswerReader
+from sae_lens_abstopk.model.answer_vectors import Answer, AnswerReader, context_text
 from sae_lens_abstopk.model.check_hook import chosen_hook
 from sae_lens_abstopk.model.model_passes import ModelPasses
 
@@ -107,3 +107,9 @@ def test_wrong_layers_and_hooks_are_refused_before_weights_are_read(tiny_llama: 
 def test_an_answer_without_tokens_is_refused(passes: ModelPasses, tokenizer: Any) -> None:
     with pytest.raises(ConfigError, match="has no token"):
         AnswerReader(passes, tokenizer)([Answer((), "")])
+
+
+def test_turns_that_a_chat_template_refuses_are_named(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
+    with pytest.raises(ConfigError, match=r"does not take turns of system, user \(no system turns\); leave such pairs"):
+        context_text(tokenizer, (("system", "Be brief."), ("user", "And he?")))

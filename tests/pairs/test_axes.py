@@ -13,6 +13,7 @@ from sae_lens_abstopk.pairs.pair_files import read_fit
 from sae_lens_abstopk.pairs.pair_set import pairs_of_rows
 from sae_lens_abstopk.pairs.tables import summary
 from tests.cli.test_cli import invoke
+from tests.pairs.pair_files import write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -153,6 +154,17 @@ def test_annotators_of_opposite_preferences_are_named_on_the_page_and_in_the_sum
     (said,) = (sentence for sentence in summary(fit.results) if sentence.startswith("Groups disagree"))
     assert f"axis {latent}, whose + pole wins" in said
     assert '"found":true' in fit.report(tmp_path / "out").read_text()
+
+
+def test_preferences_are_left_out_if_the_pairs_to_train_on_share_one_prompt(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"prompt {max(i - 239, 0)}", "chosen": f"answer {i}", "rejected": f"reply {i}"} for i in range(300)
+    ]
+    pairs = read_pairs(write_rows(tmp_path / "pairs.jsonl", rows))
+    a, b, *_ = planted(300)
+    fitted = PairAxes.fit(pairs, arrays=(a, b), d_sae=4, k=1, seeds=1, baselines=False)
+    assert fitted.results.preference is None
+    assert fitted.results.n_held_out == 60
 
 
 def test_codes_of_further_texts_need_a_model(fitted: PairAxes) -> None:

@@ -125,6 +125,13 @@ def test_rows_beyond_the_limit_and_files_of_a_folder_are_kept(tmp_path: Path) ->
     assert [json.loads(line) for line in done.out.read_text().splitlines()] == expected
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_all_rows_may_be_dropped(ending: str, tmp_path: Path) -> None:
+    pairs = read_pairs(write_rows(tmp_path / "pairs.jsonl", SETS["chosen"]))
+    done = curate(pairs, "drop", np.ones(len(pairs), bool), tmp_path / f"new{ending}", reason="x")
+    assert done[:2] == (0, len(pairs))
+
+
 UNLABELLED = [{"a": "x", "b": "y"}, {"a": "z", "b": "y"}]
 MISTAKES: dict[str, tuple[Rows, str, str, str]] = {
     "no labels": (

@@ -146,3 +146,9 @@ def test_conversations_in_csv_are_read_as_json_or_as_python_writes_them(
     rows, expected = FORMATS[name]
     texts = [{key: each if isinstance(each, str) else write(each) for key, each in row.items()} for row in rows]
     assert as_rows(read_pairs(write_rows(tmp_path / "pairs.csv", texts))) == expected
+
+
+def test_an_answer_that_python_cannot_build_is_text(tmp_path: Path) -> None:
+    rows = [{"prompt": "Which sets?", "chosen": "{{1}, {2}}", "rejected": "{[1]}"}]
+    (found,) = as_rows(read_pairs(write_rows(tmp_path / "pairs.jsonl", rows)))
+    assert set(found[1:3]) == {"{{1}, {2}}", "{[1]}"}

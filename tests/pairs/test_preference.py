@@ -208,3 +208,12 @@ def test_groups_that_disagree_about_an_axis_are_named() -> None:
     assert found[1].groups == ("annotator 0", "annotator 2")
     lowest, highest = found[1].win_rates
     assert lowest.high < 0.5 < highest.low
+
+
+def test_groups_that_always_prefer_the_same_side_do_not_disagree() -> None:
+    assert homogeneity_p(np.ones(80, bool), np.arange(80) % 2, np.arange(80)) == 1
+    codes = np.ones((80, 1))
+    pairs = Preferences.of(np.ones(80), codes=codes, log_length=codes[:, 0], components=np.arange(80))
+    (found,) = disagreements(pairs, ["first", "second"] * 40)
+    assert found is not None
+    assert (found.q, found.groups) == (1, ("first", "second"))

@@ -150,3 +150,13 @@ def test_columns_and_parts_that_are_not_there_are_named(tmp_path: Path) -> None:
         vectors.part(VectorSpec(dataset_path="x", held_out_every=30), "held_out")
     with pytest.raises(ConfigError, match="held_out_every is missing"):
         vectors.part(VectorSpec(dataset_path="x", held_out_every=None), "held_out")
+
+
+def test_arrays_of_other_layouts_are_taken_and_other_numbers_refused() -> None:
+    every = torch.arange(len(ROWS))
+    assert torch.equal(Vectors.of_array(ROWS[::-1]).rows(every), torch.from_numpy(ROWS[::-1].copy()).float())
+    parameter = torch.nn.Parameter(torch.from_numpy(ROWS).float())
+    assert torch.equal(Vectors.of_array(parameter).rows(every), parameter.detach())
+    for numbers in (ROWS.astype(np.longdouble), parameter * 1j, parameter > 0):
+        with pytest.raises(ConfigError, match="values of type"):
+            Vectors.of_array(numbers)

@@ -141,7 +141,7 @@ def steering_edit(
             raise ConfigError("the direction is zero or not finite.")
         size = 1.0 if scale is None else scale
         assert not callable(size), "a direction has no scale of its own"
-        return _add(vector / vector.norm() * (strength * size), _gain_of(sae if by_gain else None))
+        return _add(vector / vector.norm() * (strength * size), _unit_of(sae if by_gain else None))
     assert sae is not None
     assert latent is not None
     require_codes(sae)
@@ -153,7 +153,7 @@ def steering_edit(
         )
     amount = strength * float(scale(latent) if callable(scale) else 1.0 if scale is None else scale)
     if operator == "add" or (operator == "cap" and not amount):
-        return _add(amount * written_by(sae, latent), _gain_of(sae))
+        return _add(amount * written_by(sae, latent), _unit_of(sae))
     return _move(sae, latent, amount, operator, pole)
 
 
@@ -162,7 +162,8 @@ def written_by(sae: SAE[Any], latent: int) -> torch.Tensor:
     d_j [d_in], float32: what a code of 1 adds to the reconstruction, in units of the model's activations.
 
     It is ``W_dec[j]``, divided by its norm with ``rescale_acts_by_decoder_norm``. An SAE that normalises activations as
-    it runs adds d_j times the gain of each activation, and steering does the same.
+    it runs adds d_j times the gain of each activation, and steering does the same, unless the SAE is of differences of
+    texts: their scale has units of activations.
     """
     row = sae.W_dec[latent].detach().float()
     return row / row.norm() if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else row
@@ -176,42 +177,48 @@ def require_codes(sae: SAE[Any]) -> None:
     require_per_token(sae, "this SAE")
 
 
-def _add(added: torch.Tensor, gain: Gain) -> Edit:
+def _add(added: torch.Tensor, unit: Gain) -> Edit:
     if not added.any():
         return lambda x: x
 
     def edit(x: torch.Tensor) -> torch.Tensor:
         flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
-        return (flat + gain(flat) * added.to(flat)).view(x.shape)
+        return (flat + unit(flat) * added.to(flat)).view(x.shape)
 
     return edit
 
 
 def _move(sae: SAE[Any], latent: int, amount: float, operator: Operator, pole: Pole | None) -> Edit:
     """``clamp``, ``cap`` or ``ablate``; a token that does not move keeps every bit."""
-    gain, written, origin = _gain_of(sae), written_by(sae, latent), sae.b_dec.detach().float()
+    gain, unit, written, origin = _gain_of(sae), _unit_of(sae), written_by(sae, latent), sae.b_dec.detach().float()
 
-    def change(x: torch.Tensor, unscaled: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+    def steps(x: torch.Tensor, flat: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
         if operator == "cap":
-            missing = amount - (unscaled - origin.to(d)) @ d / d.square().sum()
+            missing = amount * unit(flat) - (flat - gain(flat) * origin.to(d)) @ d[:, None] / d.square().sum()
             return missing.clamp(min=0) if amount > 0 else missing.clamp(max=0)
         codes = with_flat_heads(sae).encode(x.flatten(1).to(sae.W_dec.device))
-        code = (codes.to_dense() if codes.is_sparse else codes)[:, latent].float().to(x.device)
+        code = gain(flat) * (codes.to_dense() if codes.is_sparse else codes)[:, [latent]].float().to(x.device)
         if operator == "clamp":
-            return amount - code
+            return amount * unit(flat) - code
         return -amount * {"positive": code.clamp(min=0), "negative": code.clamp(max=0)}.get(pole or "", code)
 
     def edit(x: torch.Tensor) -> torch.Tensor:
         flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
-        size, d = gain(flat), written.to(flat)
-        steps = change(x, flat / size, d)[:, None] * size
-        return torch.where(steps != 0, flat + steps * d, flat).view(x.shape)
+        d = written.to(flat)
+        found = steps(x, flat, d)
+        return torch.where(found != 0, flat + found * d, flat).view(x.shape)
 
     return edit
 
 
+def _unit_of(sae: SAE[Any] | None) -> Gain:
+    """Return the factor [n, 1] of a strength: the gain, or 1 if the scale has units of activations."""
+    of_texts = sae is not None and sae.cfg.metadata.get("reading")
+    return _gain_of(None if of_texts else sae)
+
+
 def _gain_of(sae: SAE[Any] | None) -> Gain:
-    """The factor [n, 1] by which ``sae`` multiplies each reconstruction, if it normalises activations as it runs."""
+    """Return the factor [n, 1] by which ``sae`` multiplies each reconstruction, if it normalises as it runs."""
     gains: dict[str, Gain] = {
         "layer_norm": lambda x: x.std(-1, keepdim=True),
         "constant_norm_rescale": lambda x: x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5,

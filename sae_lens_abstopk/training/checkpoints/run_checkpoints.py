@@ -108,7 +108,7 @@ class RunCheckpoints:
     def restore(self, folder: Path) -> SourcePosition:
         """Load the state and metrics of the checkpoint ``folder``; return the position in the text."""
         load_state(folder, self.state)
-        position = load_stream(folder, seed=self.cfg.seed)
+        position = load_stream(folder, seed=self.cfg.seed, blocks_are_shared=self.cfg.source == "vectors")
         self._newest = folder
         first = self.state.trainers["sae"]
         step = torch.tensor([first.n_training_steps, -first.n_training_steps])

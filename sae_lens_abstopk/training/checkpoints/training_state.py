@@ -135,17 +135,18 @@ def ranks_of(folder: Path) -> int:
     return len(list(folder.glob(STREAMS)))
 
 
-def load_stream(folder: Path, *, seed: int) -> SourcePosition:
+def load_stream(folder: Path, *, seed: int, blocks_are_shared: bool) -> SourcePosition:
     """
     Restore this rank's random states, and return the position of its source.
 
     If another number of ranks wrote the checkpoint, this rank skips its share of the batches that were read, and its
-    mixing buffer starts empty.
+    mixing buffer starts empty. ``blocks_are_shared`` says that each rank reads a share of each block.
     """
     if ranks_of(folder) != n_ranks():
         plains = [_plain(path) for path in folder.glob(STREAMS)]
         generator = torch.Generator().manual_seed(seed + this_rank())
-        n_blocks = sum(plain["n_blocks"] for plain in plains) // n_ranks()
+        read = [plain["n_blocks"] for plain in plains]
+        n_blocks = min(read) if blocks_are_shared else sum(read) // n_ranks()
         nothing = torch.empty(0, 0)
         return SourcePosition(n_blocks, plains[0]["max_norm"], nothing, nothing, generator.get_state())
     path = folder / _filename(this_rank())

@@ -62,9 +62,11 @@ class VectorSource:
         while True:
             start = self._n_batches * self._batch_size + this_rank() * share
             end = start + share
-            self._n_batches += 1
             x = self._vectors.rows(self._rows[self._of_epochs(self._order, start, end)])
-            yield x * self._of_epochs(self._signs, start, end)[:, None] if self._random_signs else x
+            if self._random_signs:
+                x *= self._of_epochs(self._signs, start, end).to(x.device)[:, None]
+            self._n_batches += 1  # once it is read: a run that cannot read it resumes with it
+            yield x
 
     def _of_epochs(self, of_epoch: Callable[[int], torch.Tensor], start: int, end: int) -> torch.Tensor:
         """Return the entries ``start`` to ``end`` of the tensors of all epochs, one after another."""
@@ -80,7 +82,8 @@ class VectorSource:
         return SourcePosition(self._n_batches, None, nothing, nothing, torch.Generator().get_state())
 
     def go_to(self, position: SourcePosition, on_progress: Callable[[int, int], None] = lambda *_: None) -> None:  # noqa: ARG002
-        self._n_batches = position.n_blocks
+        n_waiting = len(position.served) // (self._batch_size // n_ranks())
+        self._n_batches = position.n_blocks - n_waiting
 
     def close(self) -> None:
         """Do nothing; the file is closed with the vectors."""

@@ -17,7 +17,7 @@ from sae_lens import (
 )
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from sae_lens_abstopk.evaluation.steering.steer import steer
+from sae_lens_abstopk.evaluation.steering.steer import steer, steering_edit, written_by
 from sae_lens_abstopk.model.activation_edits import _SITES, intervene
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -268,6 +268,25 @@ def test_what_a_latent_writes_is_what_its_sae_decodes(name: str, models: Models)
         expected = sae.decode(raised) - decoded
     with steer(model, sae, latent=7, strength=1.7, scale=1.0, hook_name=hook, token_filter=EVERYWHERE):
         torch.testing.assert_close(activations_of(model, hook, tokens) - clean, expected, atol=2e-5, rtol=1e-3)
+
+
+def test_an_sae_of_differences_of_texts_adds_its_scale_to_activations_of_any_norm() -> None:
+    sae = topk_sae(normalize_activations="constant_norm_rescale")
+    sae.cfg.metadata.reading = "mean"
+    torch.nn.init.zeros_(sae.b_dec)
+    x = torch.randn(5, sae.cfg.d_in) * torch.tensor([[1.0], [10.0], [100.0], [1000.0], [0.1]])
+    d = written_by(sae, 7)
+    added = steering_edit(sae, latent=7, strength=1.5, scale=2.0)(x)
+    torch.testing.assert_close(added, x + 3 * d)
+    capped = steering_edit(sae, latent=7, strength=1.5, scale=2.0, operator="cap")(x)
+    along = x @ d / d.square().sum()
+    torch.testing.assert_close(capped @ d / d.square().sum(), along.clamp(min=3), atol=1e-3, rtol=1e-4)
+    removed = steering_edit(sae, latent=7, operator="ablate")(x)
+    codes = sae.encode(x)
+    before = sae.decode(codes)
+    sae.encode(x)
+    codes[:, 7] = 0
+    torch.testing.assert_close(removed - x, sae.decode(codes) - before, atol=1e-3, rtol=1e-3)
 
 
 def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tiny_models: dict[str, Path]) -> None:

@@ -1,11 +1,14 @@
 """Batches of vectors: every row once an epoch, resumed at any batch, shared between ranks."""
 
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training.checkpoints import training_state
+from sae_lens_abstopk.training.checkpoints.training_state import load_stream, save_stream
 from sae_lens_abstopk.training.source import vector_source
 from sae_lens_abstopk.training.source.vector_source import VectorSource
 from sae_lens_abstopk.vectors.vectors import Vectors
@@ -47,3 +50,32 @@ def test_ranks_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fewer_rows_than_a_batch_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"rows to train on=5 must be at least 6 \(train_batch_size_tokens\)"):
         source(rows=5)
+
+
+def test_batches_that_were_not_used_come_again() -> None:
+    first, second = source(), source()
+    batches = islice(first.batches(), 3)
+    used, waiting = [next(batches), next(batches)], next(batches)
+    second.go_to(first.position()._replace(served=waiting))
+    assert torch.equal(torch.cat([*used, *islice(second.batches(), 2)]), read(source(), 4))
+
+
+def test_a_batch_that_cannot_be_read_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = source()
+    read(broken, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(Vectors, "rows", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            read(broken, 1)
+    assert broken.position().n_blocks == 2
+
+
+def test_fewer_ranks_go_on_with_the_same_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = source()
+    read(first, 4)
+    for rank in range(2):
+        monkeypatch.setattr(training_state, "this_rank", lambda rank=rank: rank)
+        save_stream(tmp_path, first.position())
+    position = load_stream(tmp_path, seed=0, blocks_are_shared=True)
+    assert position.n_blocks == 4
+    assert load_stream(tmp_path, seed=0, blocks_are_shared=False).n_blocks == 8
