@@ -74,6 +74,7 @@ def measured(
         "ce_sae": {name: loss.ce_sae for name, loss in losses.items()},
         "kl": {name: loss.kl_sae for name, loss in losses.items()},
         "fvu": {name: each.fvu for name, each in found.items()},
+        "l0": {name: each.l0 for name, each in found.items()},
     }
 
 

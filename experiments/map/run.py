@@ -134,7 +134,8 @@ def calibrate(sae: SAE[Any], vectors: KindVectors, k: int) -> None:
     thresholds: list[Any] = [getattr(sae, name) for name in ("threshold", "negative_threshold") if hasattr(sae, name)]
     if not thresholds:
         return
-    x = vectors.rows(vectors.numbers(CHOOSING)[:MEASURED])
+    rows = vectors.numbers(CHOOSING)
+    x = vectors.rows(rows[:: -(-len(rows) // MEASURED)])  # of all documents: early ones differ from late ones
     learned = [each.clone() for each in thresholds]
     for each in thresholds:
         each.copy_(torch.where(each.isfinite(), 0.0, each))
