@@ -36,7 +36,7 @@ def test_a_slider_steers_along_an_axis(
         page.keyboard.press("End")
         sides = page.locator(".live .sides li")
         expect(sides).to_have_count(3)
-        expect(page.locator(".live .here")).to_contain_text("+2")
+        expect(page.locator(".live .here")).to_contain_text("+4")
         texts = [text.split("\n", 1)[1] for text in sides.all_inner_texts()]
         assert texts[0] != texts[2]
         assert wrong == []

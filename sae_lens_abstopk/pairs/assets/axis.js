@@ -127,9 +127,7 @@ function axisPage(axis) {
       axis.stability != null && ["in other seeds", share(axis.stability)],
     ]),
     h("div", { class: "poles" }, SIDES.map((side) => poleColumn(axis, side))),
-    // a strength of 1 is a whole difference between two texts, added to every token
-    steerPanel({ latent: axis.latent, scale: axis.scale, pole: (side) => poleText(side, axis.names[side]), most: 2,
-      first: 0.5 }),
+    steerPanel({ latent: axis.latent, scale: axis.scale, pole: (side) => poleText(side, axis.names[side]) }),
     surface(axis),
     h("section", { class: "examples" }, h("h2", {}, "Strongest pairs"),
       h("p", { class: "note" }, "One pair a prompt; the text with more of the positive pole is the second. ",
