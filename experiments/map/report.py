@@ -2,8 +2,8 @@
 
     python -m experiments.map.report
 
-Reads the records in `results/`: `cells.jsonl` and `one_pass.jsonl` of `run.py`, `statistics.json` of `statistics.py`,
-and `synthetic.jsonl` and `loss.jsonl` of the modules of these names.
+Reads the records in `results/`: `cells.jsonl`, `per_vector.jsonl` and `one_pass.jsonl` of `run.py`, `statistics.json`
+of `statistics.py`, and those of `synthetic.py`, `recipes.py`, `gated.py` and `loss.py`, which have their names.
 """
 
 import json
@@ -17,10 +17,13 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from experiments.embeddings.measured import read, seed_by_seed
+from experiments.embeddings.measured import Difference, read, seed_by_seed
 from experiments.map.figure import draw
+from experiments.map.gated import RECORD as GATED
+from experiments.map.gated import fvu_at
 from experiments.map.loss import RECORD as LOSS
 from experiments.map.measured import EIGHTH, ONE_SIDED, SIGNED, Cells, Place
+from experiments.map.recipes import RECORD as RECIPES
 from experiments.map.run import RECORD
 from experiments.map.statistics import RECORD as STATISTICS
 from experiments.map.statistics import SignStatistics
@@ -33,8 +36,23 @@ PAGE = ROOT / "docs" / "map.md"
 PICTURE = ROOT / "docs" / "pictures" / "map.svg"
 ONE_PASS = RECORD.with_name("one_pass.jsonl")
 """Cells whose SAEs see no vector twice."""
+PER_VECTOR = RECORD.with_name("per_vector.jsonl")
+"""Cells with selection for each vector."""
 COMMON = ("batch", 8, 0.25)
 """Selection, k and F / D of the cell that most kinds have."""
+
+RECIPE_NAMES = {
+    "signed": "signed",
+    "two biases": "signed, a bias for each pole",
+    "two encoders": "signed, an encoder row for each pole",
+    "closed poles": "signed, weak poles closed during training",
+    "signed, dense": "signed, beside a dense path",
+    "one-sided, dense": "one-sided, beside a dense path",
+}
+RECIPE_PLACES = (("residual stream, layer 15", 2.0), ("sentence means", 0.25))
+AS_MANY_PARAMETERS = 1.5
+"""One-sided latents with as many parameters as two encoder rows and one decoder row take."""
+GATED_L0 = (16, 32, 64)
 
 
 def cells_table(cells: Cells) -> str:
@@ -68,6 +86,20 @@ def summary(cells: Cells) -> str:
         f"Against as many one-sided latents, the signed SAE has the lower FVU in {won} of {len(places)} cells\n"
         f"(the whole interval below 0), {lowest} to {highest} %. Against twice as many, in {len(of_twice)} of "
         f"{len(cells.compared())}:\n{kinds}."
+    )
+
+
+def per_vector(cells: Cells) -> str:
+    """Compare signed and one-sided SAEs with selection for each vector."""
+
+    def spread(places: Sequence[Place], *, twice: bool = False) -> str:
+        found = [100 * cells.difference(place, twice=twice).mean for place in places]
+        return f"{min(found):+.1f} to {max(found):+.1f} %"
+
+    narrow, wide = ([place for place in cells.places() if place.f_over_d == width] for width in (0.25, 1.0))
+    return (
+        f"With selection for each vector and k = {narrow[0].k}, a sign hardly matters: over {len(narrow)} kinds, "
+        f"{spread(narrow)} of FVU to F at D/4\n({spread(narrow, twice=True)} to 2F), {spread(wide)} at F = D."
     )
 
 
@@ -124,6 +156,42 @@ def synthetic_table(lines: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(("features / D", "F / D", *(f"p = {two_sided:g}" for two_sided in TWO_SIDED)), rows)
 
 
+def recipe_errors(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, float, str], list[float]]:
+    """Return FVUs by kind, F / D and recipe; a value for each seed."""
+    return {(line["kind"], line["f_over_d"], line["recipe"]): [sae["fvu"] for sae in line["saes"]] for line in lines}
+
+
+def recipes_table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Make a table of the FVU of each recipe, in percent of one-sided SAEs of as many latents."""
+    at = recipe_errors(lines)
+
+    def difference(kind: str, f_over_d: float, recipe: str, times: float = 1.0) -> str:
+        return str(seed_by_seed(at[kind, times * f_over_d, recipe], at[kind, f_over_d, "one-sided"]))
+
+    rows = [(shown, *(difference(*place, recipe) for place in RECIPE_PLACES)) for recipe, shown in RECIPE_NAMES.items()]
+    wider = (difference(*place, "one-sided", AS_MANY_PARAMETERS) for place in RECIPE_PLACES)
+    rows.append((f"one-sided, {AS_MANY_PARAMETERS:g} F", *wider))
+    places = (f"{kind}, F = {f_over_d:g} D" for kind, f_over_d in RECIPE_PLACES)
+    return markdown_table(("FVU to one-sided F, %", *places), rows)
+
+
+def gated_errors(lines: Sequence[Mapping[str, Any]], sae: str, l0: float) -> list[float]:
+    """Return the FVU of Gated SAEs of one kind, interpolated at an L0; a value for each seed."""
+    seeds = sorted({line["seed"] for line in lines})
+    of_seeds = ([line for line in lines if (line["sae"], line["seed"]) == (sae, seed)] for seed in seeds)
+    return [fvu_at(found, l0) for found in of_seeds]
+
+
+def gated_table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Make a table of the FVU of Gated SAEs at each L0."""
+    rows = []
+    for l0 in GATED_L0:
+        signed, *others = (gated_errors(lines, sae, l0) for sae in ("signed F", "one-sided F", "one-sided 2F"))
+        shown = (f"{mean(each):.3f}"[1:] for each in (signed, *others))
+        rows.append((f"{l0}", *shown, *(str(seed_by_seed(signed, other)) for other in others)))
+    return markdown_table(("L0", "signed F", "one-sided F", "one-sided 2F", "to F, %", "to 2F, %"), rows)
+
+
 def one_pass(lines: Sequence[Mapping[str, Any]], repeated: Cells) -> str:
     """Compare the cell whose SAEs see no vector twice with the cell of the map."""
     cells, rows = Cells(lines), lines[0]["rows"]["train"]
@@ -139,21 +207,29 @@ def one_pass(lines: Sequence[Mapping[str, Any]], repeated: Cells) -> str:
     )
 
 
-def reached(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Say how far SAEs in place move the predictions of the model."""
-    sentences = []
+def loss_table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Make a table of how far SAEs in place move the predictions of the model, beside their FVU."""
+    rows = []
     for line in lines:
-        by_sae: dict[str, list[float]] = {"signed": [], "F": [], "2F": []}
-        for name, value in line["kl"].items():
-            by_sae[name.split()[0]].append(1000 * value)
-        signed, same, twice = (f"{mean(values):.1f}" for values in by_sae.values())
-        sentences.append(
-            f"With SAEs of {line['kind']} (k = {line['k']}, F = {line['f_over_d']:g} D) in place, the KL from\n"
-            f"the model's predictions is {signed} thousandths of a nat with the signed one, {same} with F and {twice}\n"
-            f"with 2F one-sided latents. Of this output, all but its mean is worth "
-            f"{line['ce_mean'] - line['ce_clean']:.3f} nats."
-        )
-    return "\n\n".join(sentences)
+        (kl, kl_ratios), (fvu, fvu_ratios) = ((of_saes(line, key), against(line, key)) for key in ("kl", "fvu"))
+        moved = "&nbsp;".join(f"{1000 * mean(values):.2f}" for values in kl.values())
+        errors = "&nbsp;".join(f"{mean(values):.3f}"[1:] for values in fvu.values())
+        rows.append((line["kind"], errors, *map(str, fvu_ratios), moved, *map(str, kl_ratios)))
+    return markdown_table(("kind", "FVU", "to F, %", "to 2F, %", "KL, nats / 1000", "to F, %", "to 2F, %"), rows)
+
+
+def of_saes(line: Mapping[str, Any], key: str) -> dict[str, list[float]]:
+    """Return a number of the SAEs by what they are; a value for each seed."""
+    found: dict[str, list[float]] = {"signed": [], "F": [], "2F": []}
+    for name, value in line[key].items():
+        found[name.split()[0]].append(value)
+    return found
+
+
+def against(line: Mapping[str, Any], key: str) -> list[Difference]:
+    """Compare a number of the signed SAEs to that of the one-sided ones of F and of 2F latents."""
+    signed, *others = of_saes(line, key).values()
+    return [seed_by_seed(signed, other) for other in others]
 
 
 def page() -> str:
@@ -162,9 +238,12 @@ def page() -> str:
     parts = {
         "summary": summary(cells),
         "cells": cells_table(cells),
+        "per vector": per_vector(Cells.read(PER_VECTOR)),
         "synthetic": synthetic_table(read(SYNTHETIC)),
+        "recipes": recipes_table(read(RECIPES)),
+        "gated": gated_table(read(GATED)),
         "one pass": one_pass(read(ONE_PASS), cells),
-        "loss": reached(read(LOSS)),
+        "loss": loss_table(read(LOSS)),
         "statistics": statistics_table(cells, statistics),
     }
     return filled(PAGE.read_text(encoding="utf-8"), parts)
