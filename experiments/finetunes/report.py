@@ -2,8 +2,8 @@
 
     python -m experiments.finetunes.report
 
-Reads what there is of the records in `results/`: `narrow.jsonl` of `measure.py`, `ceilings.jsonl` of `ceilings.py` and
-`grid.jsonl` of `grid.py`.
+Reads what there is of the records in `results/`: `narrow.jsonl` and `planted.jsonl` of `measure.py`, `ceilings.jsonl`
+of `ceilings.py` and `grid.jsonl` of `grid.py`.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ PICTURE = ROOT / "docs" / "pictures" / "diff.svg"
 KINDS = tuple(METHODS)[:3]
 
 
-def narrow_table(record: Sequence[Line]) -> str:
-    """Make the table of fine-tunes that are one direction: shares that are steered in, patched in and removed."""
+def planted_table(record: Sequence[Line]) -> str:
+    """Make the table of fine-tunes: shares of each planted behaviour that are steered in, patched in and removed."""
     rows = []
     for place in places(record):
         of = {method: of_method(record, place, method) for method in METHODS}
@@ -76,15 +76,21 @@ def _three(values: Sequence[float]) -> str:
     return " / ".join(f"{value:.3f}".replace("0.", ".", 1) for value in values)
 
 
-def main() -> None:
-    """Fill the page, and draw the figure."""
+def page() -> str:
+    """Return the page with the numbers of the records."""
     grid = lines("grid")
     parts = {
-        "narrow": narrow_table(lines("narrow")),
+        "narrow": planted_table(lines("narrow")),
+        "planted": planted_table(lines("planted")),
         "ceilings": ceilings_table(lines("ceilings"), grid),
         "grid": grid_table(grid),
     }
-    PAGE.write_text(filled(PAGE.read_text(), {name: f"\n{part}\n" for name, part in parts.items()}))
+    return filled(PAGE.read_text(encoding="utf-8"), {name: f"\n{part}\n" for name, part in parts.items()})
+
+
+def main() -> None:
+    """Fill the page, and draw the figure."""
+    PAGE.write_text(page(), encoding="utf-8")
     draw(lines("narrow"), PICTURE)
 
 

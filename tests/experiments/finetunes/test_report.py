@@ -1,0 +1,20 @@
+"""The page of two models has the numbers of the records of planted fine-tunes."""
+
+from experiments.finetunes.recorded import lines
+from experiments.finetunes.report import PAGE, page
+
+
+def first_shares(record: str) -> list[float]:
+    """Largest KL shares of latents, in percent, of the first signed SAE of each behaviour."""
+    first = [line for line in lines(record) if (line["method"], line["seed"]) == ("signed", 0)]
+    return sorted(100 * max(line["share"].values()) for line in first)
+
+
+def test_the_page_has_the_numbers_of_the_records() -> None:
+    assert page() == PAGE.read_text()
+
+
+def test_the_largest_kl_share_tells_fine_tunes_of_one_direction_from_others() -> None:
+    narrow, wide = first_shares("narrow"), first_shares("planted")
+    said = f"{wide[0]:.0f} to {wide[-1]:.0f} % for the first latent, where it was {narrow[0]:.0f} to {narrow[-1]:.0f} % above"
+    assert said in " ".join(PAGE.read_text().split())
