@@ -15,8 +15,9 @@ import argparse
 import itertools
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -110,7 +111,7 @@ def measured(sae: GatedSAE, x: Float[Tensor, "n d"]) -> dict[str, float]:
     }
 
 
-def fvu_at(found: list[dict[str, float]], l0: float) -> float:
+def fvu_at(found: Sequence[Mapping[str, Any]], l0: float) -> float:
     """Return the FVU at an L0, interpolated in the logarithm of L0 between SAEs of several penalties."""
     by_l0 = np.array(sorted((each["l0"], each["fvu"]) for each in found)).T
     return float(np.interp(np.log(l0), np.log(by_l0[0] + 1e-3), by_l0[1]))

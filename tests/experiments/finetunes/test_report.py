@@ -15,6 +15,6 @@ def test_the_page_has_the_numbers_of_the_records() -> None:
 
 
 def test_the_largest_kl_share_tells_fine_tunes_of_one_direction_from_others() -> None:
-    narrow, wide = first_shares("narrow"), first_shares("planted")
-    said = f"{wide[0]:.0f} to {wide[-1]:.0f} % for the first latent, where it was {narrow[0]:.0f} to {narrow[-1]:.0f} % above"
+    narrow, wide = ([f"{each:.0f}" for each in first_shares(record)] for record in ("narrow", "planted"))
+    said = f"{wide[0]} to {wide[-1]} % for the first latent, where it was {narrow[0]} to {narrow[-1]} % above"
     assert said in " ".join(PAGE.read_text().split())
