@@ -109,7 +109,7 @@ def test_an_answer_without_tokens_is_refused(passes: ModelPasses, tokenizer: Any
         AnswerReader(passes, tokenizer)([Answer((), "")])
 
 
-def test_turns_that_a_chat_template_refuses_are_named(tokenizer: Any) -> None:
-    tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
+def test_turns_that_a_chat_template_refuses_are_named(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('no system turns') }}")
     with pytest.raises(ConfigError, match=r"does not take turns of system, user \(no system turns\); leave such pairs"):
         context_text(tokenizer, (("system", "Be brief."), ("user", "And he?")))
