@@ -3,17 +3,20 @@
     python -m experiments.finetunes.report
 
 Reads what there is of the records in `results/`: `narrow.jsonl` and `planted.jsonl` of `measure.py`, `ceilings.jsonl`
-of `ceilings.py` and `grid.jsonl` of `grid.py`.
+of `ceilings.py`, `grid.jsonl` of `grid.py`, and `noise_control.json` of `noise_control.py`.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from experiments.finetunes.figure import draw, row_name
 from experiments.finetunes.readings import LAYER
 from experiments.finetunes.recorded import (
     METHODS,
+    RESULTS,
     Line,
     brought,
     lines,
@@ -76,6 +79,19 @@ def _three(values: Sequence[float]) -> str:
     return " / ".join(f"{value:.3f}".replace("0.", ".", 1) for value in values)
 
 
+def noise(record: Mapping[str, Any]) -> str:
+    """Say how many latents other seeds have too, of a fine-tune and of noise."""
+    tuned, noisy = (
+        f"{found['found_in_any_other_seed']} of {found['live_latents']}"
+        for found in (record["fine_tune"], record["noise"])
+    )
+    return (
+        f"Of the fine-tune to French of rank 8, {tuned} latents are found in another of "
+        f"{record['training']['seeds']} seeds\n(|cosine| of at least .7); of noise of the same norms in place of the "
+        f"differences, {noisy}."
+    )
+
+
 def page() -> str:
     """Return the page with the numbers of the records."""
     grid = lines("grid")
@@ -84,6 +100,7 @@ def page() -> str:
         "planted": planted_table(lines("planted")),
         "ceilings": ceilings_table(lines("ceilings"), grid),
         "grid": grid_table(grid),
+        "noise": noise(json.loads((RESULTS / "noise_control.json").read_text(encoding="utf-8"))),
     }
     return filled(PAGE.read_text(encoding="utf-8"), {name: f"\n{part}\n" for name, part in parts.items()})
 
