@@ -6,15 +6,14 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from jinja2 import TemplateError
 from torch import Tensor
 
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.template_tokens import TEMPLATE_ERRORS
 from sae_lens_abstopk.model.token_filter import require_finite, require_tokens
 from sae_lens_abstopk.system.errors import as_config_error
 
-TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError)
 Reading = Literal["mean", "last"]
 Turns = tuple[tuple[str, str], ...]
 """Roles and contents of the turns of a conversation."""
@@ -48,16 +47,10 @@ def context_text(tokenizer: Any, turns: Turns) -> str:
     if not turns or not getattr(tokenizer, "chat_template", None):
         return "".join(f"{content}\n\n" for _, content in turns)
     messages = [{"role": role, "content": content} for role, content in turns]
-    with as_config_error(TEMPLATE_ERRORS, lambda error: _unwritten(messages, error)):
+    refused = f"the model's chat template does not take turns of {', '.join(role for role, _ in turns)}"
+    remedy = "leave such pairs out, change their turns, or take another model"
+    with as_config_error(TEMPLATE_ERRORS, lambda error: f"{refused} ({error}); {remedy}."):
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-
-
-def _unwritten(messages: list[dict[str, str]], error: Exception) -> str:
-    roles = ", ".join(each["role"] for each in messages)
-    return (
-        f"the model's chat template does not take turns of {roles} ({error}); leave such pairs out, change their "
-        "turns, or take another model."
-    )
 
 
 @dataclass

@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from sae_lens_abstopk.system.errors import ConfigError
+
+TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError)
+"""What a chat template raises for turns that it does not take."""
 
 
 def marked_conversation(conversation: str | Sequence[dict[str, Any]], tokenizer: Any) -> torch.Tensor:

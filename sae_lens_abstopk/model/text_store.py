@@ -11,7 +11,6 @@ import sae_lens
 import torch
 from datasets import Dataset
 from jaxtyping import Int
-from jinja2 import TemplateError
 from sae_lens import ActivationsStore
 from sae_lens.training.activations_store import _get_input_token_device
 from sae_lens.util import get_special_token_ids
@@ -20,7 +19,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.model.inference import autocast_pays
 from sae_lens_abstopk.model.model_spec import ModelSpec
-from sae_lens_abstopk.model.template_tokens import marked_conversation
+from sae_lens_abstopk.model.template_tokens import TEMPLATE_ERRORS, marked_conversation
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.text.documents import DAMAGED, Text, load_text, require_same_tokenizer, text_errors
 from sae_lens_abstopk.text.text_spec import TextPart, TextSpec
@@ -112,7 +111,7 @@ class TextStore(ActivationsStore):
             for tokens in super()._iterate_raw_dataset_tokens():
                 # SAELens removes the BOS only if the tokenizer says that it adds one, which few do since transformers 5
                 yield tokens[1:] if bos is not None and len(tokens) and tokens[0] == bos else tokens
-        except (TemplateError, TypeError, ValueError) as error:
+        except TEMPLATE_ERRORS as error:
             if isinstance(error, ConfigError) or not self.use_chat_formatting:
                 raise
             raise ConfigError(

@@ -82,8 +82,7 @@ class VectorSource:
         return SourcePosition(self._n_batches, None, nothing, nothing, torch.Generator().get_state())
 
     def go_to(self, position: SourcePosition, on_progress: Callable[[int, int], None] = lambda *_: None) -> None:  # noqa: ARG002
-        n_waiting = len(position.served) // (self._batch_size // n_ranks())
-        self._n_batches = position.n_blocks - n_waiting
+        self._n_batches = position.n_blocks - len(position.served) * n_ranks() // self._batch_size
 
     def close(self) -> None:
         """Do nothing; the file is closed with the vectors."""

@@ -276,15 +276,12 @@ def test_an_sae_of_differences_of_texts_adds_its_scale_to_activations_of_any_nor
     torch.nn.init.zeros_(sae.b_dec)
     x = torch.randn(5, sae.cfg.d_in) * torch.tensor([[1.0], [10.0], [100.0], [1000.0], [0.1]])
     d = written_by(sae, 7)
-    added = steering_edit(sae, latent=7, strength=1.5, scale=2.0)(x)
-    torch.testing.assert_close(added, x + 3 * d)
+    torch.testing.assert_close(steering_edit(sae, latent=7, strength=1.5, scale=2.0)(x), x + 3 * d)
     capped = steering_edit(sae, latent=7, strength=1.5, scale=2.0, operator="cap")(x)
     along = x @ d / d.square().sum()
     torch.testing.assert_close(capped @ d / d.square().sum(), along.clamp(min=3), atol=1e-3, rtol=1e-4)
     removed = steering_edit(sae, latent=7, operator="ablate")(x)
-    codes = sae.encode(x)
-    before = sae.decode(codes)
-    sae.encode(x)
+    before, codes = sae.decode(sae.encode(x)), sae.encode(x)
     codes[:, 7] = 0
     torch.testing.assert_close(removed - x, sae.decode(codes) - before, atol=1e-3, rtol=1e-3)
 
