@@ -9,6 +9,7 @@ FOLDER is what `collect.py` wrote from the same model and texts. SAEs of a cell,
 to `results/loss.jsonl`; what is there is skipped.
 """
 
+import argparse
 import json
 import re
 import tempfile
@@ -78,28 +79,48 @@ def measured(
     }
 
 
-def main() -> None:
-    parser = parser_of(__doc__)
+def loss_parser(description: str | None, record: Path) -> argparse.ArgumentParser:
+    """Return a parser with the folder of vectors, the model, the text, and one cell of each of some kinds."""
+    parser = parser_of(description)
     parser.add_argument("--kinds", nargs="+", required=True)
     parser.add_argument("--f-over-d", type=float, required=True)
     parser.add_argument("--k", type=int, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--record", type=Path, default=RECORD)
-    args = parser.parse_args()
-    done = args.record.read_text(encoding="utf-8").splitlines() if args.record.is_file() else []
-    known = {tuple(json.loads(line)[key] for key in ("kind", "f_over_d", "k")) for line in done}
+    parser.add_argument("--record", type=Path, default=record)
+    return parser
+
+
+def known_cells(record: Path) -> set[tuple[str, float, int]]:
+    """Return kind, F / D and k of the lines of a record."""
+    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
+    return {tuple(json.loads(line)[key] for key in ("kind", "f_over_d", "k")) for line in lines}
+
+
+def passes_of(kind: str, args: argparse.Namespace, vectors: KindVectors) -> tuple[ModelPasses, Any]:
+    """Load the model; return passes around the hook of a kind, and the tokenizer."""
+    spec = ModelSpec(model_name=args.model, hook_name=hook_of(kind), device="cpu", autocast_lm=True)
+    model = load_language_model(spec, TextSpec(dataset_path=str(args.text[0]), prepend_bos=False))
+    return ModelPasses.of_spec(model, spec, d_in=vectors.d_in), model.tokenizer
+
+
+def kept_tokens(vectors: KindVectors) -> TokenFilter:
+    """Return which tokens are measured: not the first of a context, and none of massive norm."""
+    norm = vectors.rows(vectors.numbers(REPORTED)).norm(dim=1).median()
+    return TokenFilter((1, None), max_norm=MAX_NORM_MULTIPLE * float(norm))
+
+
+def main() -> None:
+    args = loss_parser(__doc__, RECORD).parse_args()
+    known = known_cells(args.record)
     batches = reported_contexts(AutoTokenizer.from_pretrained(args.model), args.text, args.contexts)
     for kind in args.kinds:
         if (kind, args.f_over_d, args.k) in known:
             continue
         vectors, source = read_kind(args.folder, kind)
-        spec = ModelSpec(model_name=args.model, hook_name=hook_of(kind), device="cpu", autocast_lm=True)
-        model = load_language_model(spec, TextSpec(dataset_path=str(args.text[0]), prepend_bos=False))
-        passes = ModelPasses.of_spec(model, spec, d_in=vectors.d_in)
-        norm = vectors.rows(vectors.numbers(REPORTED)).norm(dim=1).median()
-        kept = TokenFilter((1, None), max_norm=MAX_NORM_MULTIPLE * float(norm))
+        passes, _ = passes_of(kind, args, vectors)
         saes = trained(Cell(kind, "batch", args.f_over_d, args.k), vectors, args.seeds)
-        line = {"kind": kind, "f_over_d": args.f_over_d, "k": args.k} | measured(passes, saes, batches, kept)
+        line = {"kind": kind, "f_over_d": args.f_over_d, "k": args.k}
+        line |= measured(passes, saes, batches, kept_tokens(vectors))
         line |= origin_facts("cpu") | {"source": source, "command": command()}
         with args.record.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
