@@ -5,9 +5,9 @@ Measure whether one latent of an SAE of the map carries both poles of a concept,
         --kinds "attention output, layer 15" --f-over-d 1 --k 32
 
 FOLDER is what `collect.py` wrote from the same model. SAEs of a cell, signed and one-sided ones of F and of 2F latents,
-train as for `loss.py`, and are probed on the shipped concepts. Beside each signed SAE stands one of random weights, whose
-latent j is active on as many vectors as its latent j. Appends a line a cell to `results/coverage.jsonl`; what is there
-is skipped.
+train as for `loss.py`, and are probed on the shipped concepts. Beside each signed SAE stands one of random weights,
+whose latent j is active on as many vectors as its latent j. Appends a line a cell to `results/coverage.jsonl`; what is
+there is skipped.
 """
 
 import json
@@ -22,7 +22,9 @@ from experiments.map.loss import kept_tokens, known_cells, loss_parser, passes_o
 from experiments.map.run import Cell, measure
 from experiments.speed.recording import command
 from experiments.study.random_directions import matched_sae
-from sae_lens_abstopk.evaluation.probing.code_probes import SINGLE, probe_codes
+from experiments.study.record import rounded
+from sae_lens_abstopk.evaluation.probing.code_probes import probe_codes
+from sae_lens_abstopk.evaluation.probing.method_names import SINGLE
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.suite.suite import load_suite, tasks_of_suite
@@ -47,25 +49,25 @@ def with_controls(saes: dict[str, SAE[Any]], vectors: KindVectors) -> dict[str, 
 
 def probed(
     passes: ModelPasses, tokenizer: Any, saes: dict[str, SAE[Any]], tasks: dict[str, Task], rules: ReadingRules
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> dict[str, dict[str, Any]]:
     """Return coverage of the latent that covers best, AUROC of the best latent, and the former's number, by SAE."""
-    found: dict[str, dict[str, dict[str, float]]] = {name: {"coverage": {}, "auroc": {}, "latent": {}} for name in saes}
+    found: dict[str, dict[str, Any]] = {name: {"coverage": {}, "auroc": {}, "latent": {}} for name in saes}
     for key, task in tasks.items():
         read = represent(passes, tokenizer, saes, task.texts, reads=task.reads, markers=task.markers, rules=rules)
         data = Labelled(task.labels, task.split(0), task.groups, 0)
         for name in saes:
             (probes,) = probe_codes(read, [data], name)
-            found[name]["coverage"][key] = round(probes.best_coverage.coverage.value, 4)
-            found[name]["auroc"][key] = round(probes.scores[SINGLE].auroc.value, 4)
+            found[name]["coverage"][key] = rounded(probes.best_coverage.coverage.value)
+            found[name]["auroc"][key] = rounded(probes.scores[SINGLE].auroc.value)
             found[name]["latent"][key] = probes.best_coverage.latent
     return found
 
 
 @torch.no_grad()
-def densities(sae: SAE[Any], vectors: KindVectors, latents: dict[str, float]) -> dict[str, float]:
+def densities(sae: SAE[Any], vectors: KindVectors, latents: dict[str, int]) -> dict[str, float | None]:
     """Return the share of reported vectors on which the latent of each task is active."""
     active = (sae.encode(vectors.rows(vectors.numbers(REPORTED))) != 0).float().mean(0)
-    return {task: round(float(active[int(latent)]), 4) for task, latent in latents.items()}
+    return {task: rounded(float(active[latent])) for task, latent in latents.items()}
 
 
 def main() -> None:
