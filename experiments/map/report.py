@@ -3,7 +3,8 @@
     python -m experiments.map.report
 
 Reads the records in `results/`: `cells.jsonl`, `per_vector.jsonl` and `one_pass.jsonl` of `run.py`, `statistics.json`
-of `statistics.py`, and those of `synthetic.py`, `recipes.py`, `gated.py` and `loss.py`, which have their names.
+of `statistics.py`, and those of `synthetic.py`, `recipes.py`, `gated.py`, `loss.py` and `coverage.py`, which have their
+names.
 """
 
 import json
@@ -18,6 +19,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from experiments.embeddings.measured import Difference, read, seed_by_seed
+from experiments.map.coverage import RECORD as COVERAGE
 from experiments.map.figure import draw
 from experiments.map.gated import RECORD as GATED
 from experiments.map.gated import fvu_at
@@ -53,6 +55,9 @@ RECIPE_PLACES = (("residual stream, layer 15", 2.0), ("sentence means", 0.25))
 AS_MANY_PARAMETERS = 1.5
 """One-sided latents with as many parameters as two encoder rows and one decoder row take."""
 GATED_L0 = (16, 32, 64)
+COMPARED = ("signed", "F", "2F")
+COVERING = ("signed", "untrained", "F", "2F")
+"""SAEs of a line on coverage; the untrained ones fire as often as the signed ones."""
 
 
 def cells_table(cells: Cells) -> str:
@@ -211,24 +216,43 @@ def loss_table(lines: Sequence[Mapping[str, Any]]) -> str:
     """Make a table of how far SAEs in place move the predictions of the model, beside their FVU."""
     rows = []
     for line in lines:
-        (kl, kl_ratios), (fvu, fvu_ratios) = ((of_saes(line, key), against(line, key)) for key in ("kl", "fvu"))
+        (kl, kl_ratios), (fvu, fvu_ratios) = ((of_saes(line[key]), against(line, key)) for key in ("kl", "fvu"))
         moved = "&nbsp;".join(f"{1000 * mean(values):.2f}" for values in kl.values())
         errors = "&nbsp;".join(f"{mean(values):.3f}"[1:] for values in fvu.values())
         rows.append((line["kind"], errors, *map(str, fvu_ratios), moved, *map(str, kl_ratios)))
     return markdown_table(("kind", "FVU", "to F, %", "to 2F, %", "KL, nats / 1000", "to F, %", "to 2F, %"), rows)
 
 
-def of_saes(line: Mapping[str, Any], key: str) -> dict[str, list[float]]:
+def of_saes(values: Mapping[str, float]) -> dict[str, list[float]]:
     """Return a number of the SAEs by what they are; a value for each seed."""
-    found: dict[str, list[float]] = {"signed": [], "F": [], "2F": []}
-    for name, value in line[key].items():
-        found[name.split()[0]].append(value)
+    found: dict[str, list[float]] = {}
+    for name, value in values.items():
+        found.setdefault(name.split()[0], []).append(value)
     return found
+
+
+def coverage_table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Make a table of how well one latent covers concepts, and tells their poles apart."""
+    rows = []
+    for line in lines:
+        of = {key: by_sae(line, key) for key in ("coverage", "density", "auroc")}
+        cells = ["&nbsp;".join(f"{mean(of['coverage'][sae]):.2f}"[1:] for sae in COVERING)]
+        cells.append(str(seed_by_seed(of["coverage"]["signed"], of["coverage"]["untrained"])))
+        cells.append("&nbsp;".join(f"{100 * mean(of['density'][sae]):.0f}" for sae in COVERING[:2]))
+        cells.append("&nbsp;".join(f"{mean(of['auroc'][sae]):.3f}"[1:] for sae in COMPARED))
+        rows.append((line["kind"], *cells))
+    header = ("kind", "coverage", "signed to untrained, %", "fires on, %", "AUROC of one latent")
+    return markdown_table(header, rows)
+
+
+def by_sae(line: Mapping[str, Any], key: str) -> dict[str, list[float]]:
+    """Return the mean over concepts of a number of the probed SAEs by what they are; a value for each seed."""
+    return of_saes({name: mean(sae[key].values()) for name, sae in line["saes"].items()})
 
 
 def against(line: Mapping[str, Any], key: str) -> list[Difference]:
     """Compare a number of the signed SAEs to that of the one-sided ones of F and of 2F latents."""
-    signed, *others = of_saes(line, key).values()
+    signed, *others = of_saes(line[key]).values()
     return [seed_by_seed(signed, other) for other in others]
 
 
@@ -244,6 +268,7 @@ def page() -> str:
         "gated": gated_table(read(GATED)),
         "one pass": one_pass(read(ONE_PASS), cells),
         "loss": loss_table(read(LOSS)),
+        "coverage": coverage_table(read(COVERAGE)),
         "statistics": statistics_table(cells, statistics),
     }
     return filled(PAGE.read_text(encoding="utf-8"), parts)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from experiments.embeddings.measured import read, seed_by_seed
+from experiments.map.coverage import RECORD as COVERAGE
 from experiments.map.figure import draw
 from experiments.map.gated import RECORD as GATED
 from experiments.map.loss import RECORD as LOSS
@@ -18,6 +19,7 @@ from experiments.map.report import (
     RECIPE_NAMES,
     RECIPE_PLACES,
     against,
+    by_sae,
     cells_table,
     gained,
     gated_errors,
@@ -103,6 +105,18 @@ def test_the_lower_error_of_outputs_of_attention_shows_in_predictions() -> None:
     assert all(difference.is_lower for key in ("fvu", "kl") for difference in against(attention, key))
     of_twice = -100 * against(attention, "kl")[1].mean
     assert f"and the KL of predictions {of_twice:.1f} %" in " ".join(README.read_text().split())
+
+
+def test_signed_latents_cover_no_more_than_untrained_ones_and_tell_poles_apart_no_better() -> None:
+    *_, of_stream = lines = read(COVERAGE)
+    for line in lines:
+        covered, auroc = by_sae(line, "coverage"), by_sae(line, "auroc")
+        assert not seed_by_seed(covered["untrained"], covered["signed"]).is_lower
+        assert not seed_by_seed(auroc["F"], auroc["signed"]).is_lower
+        assert max(covered["F"] + covered["2F"]) <= 0.5
+    assert of_stream["kind"].startswith("residual stream")
+    density = by_sae(of_stream, "density")
+    assert 2 * sum(density["signed"]) < sum(density["untrained"])
 
 
 def test_half_the_latents_of_a_gated_sae_are_enough_where_many_are_active() -> None:
