@@ -7,7 +7,7 @@ import typer
 from rich.table import Column, Table
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, Model, NewFolder, Text, app, refuse_without
+from sae_lens_abstopk.cli.app import Data, Device, Model, NewFolder, Text, app, refuse_without
 from sae_lens_abstopk.cli.errors import errors_as_sentences
 from sae_lens_abstopk.cli.output import prints_tables
 
@@ -73,6 +73,7 @@ def neuronpedia(
     layer: Annotated[int | None, Option(help="Layer, if the hook name has none.")] = None,
     model: Model = None,
     text: Text = None,
+    data: Data = None,
     device: Device = "auto",
     tokens: Annotated[int, Option(help="Tokens to read.", min=1)] = 204_800,
 ) -> None:
@@ -91,6 +92,7 @@ def neuronpedia(
                 sae,
                 model=model,
                 text=text,
+                data=data,
                 n_tokens=tokens,
                 checkpoint=passes_folder(),
                 device=device,

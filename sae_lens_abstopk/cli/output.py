@@ -16,10 +16,8 @@ from rich.text import Text
 from typer import Option
 from typing_extensions import override
 
-from sae_lens_abstopk.system.terminal import PrintableConsole
+from sae_lens_abstopk.system.terminal import UNLIMITED, PrintableConsole
 
-# nothing is cut or wrapped in Markdown and JSON
-UNLIMITED = 100_000
 NUMBER = re.compile(r"([-+]?)((?:\d[\d,]*)?\.?\d+(?:e[-+]?\d+)?)(%?)")
 
 

@@ -73,6 +73,8 @@ def fit(
 
         require_empty(out)
         opened = None if arrays is None else _opened(arrays, model=model, layer=layer, hook=hook)
+        if opened is not None:
+            refuse_without("a model", "reading", "max_tokens", context=context)
         if data is not None:
             keys = text_keys("DATA", data)
             found = read_pairs(
@@ -83,6 +85,10 @@ def fit(
                 seed=seed,
                 limit=limit,
             )
+            if opened is not None and limit is None and len(opened[0]) != found.counts.read:
+                raise config_error(
+                    f"--arrays has {len(opened[0]):,} rows, and {data} {found.counts.read:,}; give one for each."
+                )
         elif opened is not None:
             refuse_without("DATA", "columns", "limit", context=context)
             found = pairs_of_rows(len(opened[0]))

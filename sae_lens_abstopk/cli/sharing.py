@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, Model, NewFolder, Text, app, named_folders, refuse_without
+from sae_lens_abstopk.cli.app import Data, Device, Model, NewFolder, Text, app, named_folders, refuse_without
 from sae_lens_abstopk.cli.errors import errors_as_sentences
 from sae_lens_abstopk.cli.output import prints_tables
 
@@ -22,6 +22,7 @@ def mirror(
     ] = False,
     model: Model = None,
     text: Text = None,
+    data: Data = None,
     device: Annotated[str | None, Option(help="Device to run on: auto, cpu, cuda or cuda:0; auto by default.")] = None,
     tokens: Annotated[int | None, Option(help="Tokens to count firings on, 51,200 by default.", min=1)] = None,
 ) -> None:
@@ -33,8 +34,8 @@ def mirror(
         from sae_lens_abstopk.system.terminal import passes_bar
 
         if not prune_dead_poles:
-            refuse_without("--prune-dead-poles", "model", "text", "device", "tokens", context=context)
-        options = {"model_name": model, "text": text, "device": device, "n_tokens": tokens}
+            refuse_without("--prune-dead-poles", "model", "text", "data", "device", "tokens", context=context)
+        options = {"model_name": model, "text": text, "data": data, "device": device, "n_tokens": tokens}
         given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
         recorded = not given and (sae / POLE_ACTIVITY_FILENAME).is_file()
         with passes_bar(console.progress, "counting firings") as on_progress:

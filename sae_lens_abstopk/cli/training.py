@@ -13,7 +13,7 @@ from typing_extensions import override
 from sae_lens_abstopk.cli.app import Layer, Out, Overrides, TextModel, app, pairs, refuse_without
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 from sae_lens_abstopk.cli.evaluation import show_reports
-from sae_lens_abstopk.cli.output import prints_tables
+from sae_lens_abstopk.cli.output import FORM, prints_tables
 
 
 class ResumableCommand(TyperCommand):
@@ -129,6 +129,8 @@ def configs(
         from sae_lens_abstopk.training.config.keys import keys_table, preset_text, presets_table
 
         require_one({"a name": name, "--keys": keys or None}, or_none=True)
+        if name is not None and FORM.get() == "json":
+            raise config_error("--json is for lists; the text of a config is YAML.")
         if name is not None:
             sys.stdout.write(preset_text(name))
         else:

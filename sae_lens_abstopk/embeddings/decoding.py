@@ -15,13 +15,13 @@ from scipy.sparse import csr_array
 
 from sae_lens_abstopk.embeddings.code_rows import decoded_rows, require_decoder
 from sae_lens_abstopk.embeddings.encoding import CODES, INDICES, VALUES, sae_facts, sae_on
-from sae_lens_abstopk.embeddings.parquet_parts import Written, parquet_writer, record_of
+from sae_lens_abstopk.embeddings.parquet_parts import Written, parquet_writer
 from sae_lens_abstopk.embeddings.row_files import VECTOR, RowFile, lists_of, open_rows
 from sae_lens_abstopk.saes.loading import Source, origin_of
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import require_new, require_space, whole_file
 from sae_lens_abstopk.system.terminal import passes_bar
-from sae_lens_abstopk.text.text_files import local_files
+from sae_lens_abstopk.text.text_files import local_files, record_of
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 
 
@@ -97,9 +97,9 @@ def _decoded(
 
 
 def _require_codes_of(sae: SAE[Any], name: str, rows: RowFile, codes: Path) -> None:
-    """Raise a ConfigError unless every file has codes of ``sae``, and a folder has all parts in their order."""
+    """Raise a ConfigError unless every file has codes of ``sae``."""
     rows.require_columns([field.name for field in CODES])
-    digest, expected, n_rows = sae_facts(sae)["sae_sha256"], 0, 0
+    digest = sae_facts(sae)["sae_sha256"]
     for file in local_files(codes)[1]:
         record = record_of(pq.read_schema(file))
         if (found := record.get("sae_sha256")) != digest:
@@ -107,9 +107,3 @@ def _require_codes_of(sae: SAE[Any], name: str, rows: RowFile, codes: Path) -> N
             raise ConfigError(
                 f"{file} has codes {made_by}, not of {name}; give the SAE with which `abstopk encode` made them."
             )
-        n_rows = record["of_rows"]
-        if record["rows"][0] != expected and codes.is_dir():
-            break
-        expected = record["rows"][1]
-    if codes.is_dir() and expected != n_rows:
-        raise ConfigError(f"{codes}: the part that begins with row {expected:,} is missing; encode that share again.")

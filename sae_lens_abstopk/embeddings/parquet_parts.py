@@ -15,8 +15,8 @@ from sae_lens_abstopk.system.errors import ConfigError, require_distinct, requir
 from sae_lens_abstopk.system.files import whole_file
 from sae_lens_abstopk.system.provenance import __version__
 from sae_lens_abstopk.system.terminal import PassProgress
+from sae_lens_abstopk.text.text_files import RECORD, record_of
 
-RECORD = b"sae_lens_abstopk"
 """Key of the schema's metadata under which a file says what it is, as JSON."""
 PART_NAME = "part-{number:05d}-of-{total:05d}.parquet"
 
@@ -123,11 +123,6 @@ def missing_parts(work: Work, shards: list[Shard], folder: Path) -> list[Shard]:
         if not _same_output(pq.read_schema(path), schema):
             raise ConfigError(f"{path} was made from another source, model or SAE; give another --out, or delete it.")
     return [shard for shard in shards if shard not in there]
-
-
-def record_of(schema: pa.Schema) -> dict[str, Any]:
-    """Return what a file says of itself; empty if it was not written here."""
-    return json.loads((schema.metadata or {}).get(RECORD, b"{}"))
 
 
 def parquet_writer(path: Path, schema: pa.Schema, made: Sequence[pa.Field]) -> pq.ParquetWriter:

@@ -70,7 +70,8 @@ class RetrievalResults(OriginRecord):
             drawn.add_column(heading, justify="right", no_wrap=True)
         for row in self.rows:
             others = (f"{each.value:.3f}" for each in (row.recall_at_100, row.mrr_at_10))
-            drawn.add_row(Text(row.name), f"{row.bytes:,.4g}", Text(str(row.ndcg_at_10)), *others)
+            size = f"{row.bytes:,.4g}" if row.bytes < 1000 else f"{row.bytes:,.0f}"
+            drawn.add_row(Text(row.name), size, Text(str(row.ndcg_at_10)), *others)
         return drawn
 
     def note(self) -> str:

@@ -107,7 +107,7 @@ def stage(
             numbers = {name: number for name, number in measured.numbers.items() if name != "dead_poles"}
             measured = replace(measured, numbers=numbers)
         sae = _portable_sae(own, base_model)
-        in_gauge = activity is not None and is_signed(sae)
+        in_gauge = activity is not None and is_signed(sae) and not (measured is not None and measured.axes)
         histogram = list(measured.two_sidedness) if measured is not None else []
         if activity is not None:
             if in_gauge:
@@ -131,7 +131,7 @@ def _portable_sae(sae: SAE[Any], base_model: str | None) -> SAE[Any]:
     """Copy ``sae`` to the CPU, with the model's public name and no local path in its metadata."""
     own = sae.cfg.metadata.get("model_name")
     metadata = SAEMetadata(**_portable(sae.cfg.metadata.to_dict()))
-    if base_model is not None and (own is None or without_path(own) != own):
+    if base_model is not None and (own is None or without_path(own) != own or Path(own).exists()):
         folder, metadata["model_name"] = metadata.get("model_name"), base_model
         if folder not in (None, base_model.rpartition("/")[2]) and metadata.get("model_weights") is None:
             metadata["model_weights"] = folder

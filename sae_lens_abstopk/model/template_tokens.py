@@ -30,9 +30,11 @@ def marked_conversation(conversation: str | Sequence[dict[str, Any]], tokenizer:
     text: str = tokenizer.apply_chat_template(turns, tokenize=False)
     read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     of_turn, end = torch.zeros(len(text) + 1, dtype=torch.bool), 0
-    for turn in turns:
+    for turn, before in zip(turns, _before_turns(turns, tokenizer), strict=True):
         content = str(turn["content"])
-        start = next((place for each in (content, content.strip()) if (place := text.find(each, end)) >= 0), None)
+        # a short turn may be part of the template's own text
+        after = end + len(before) if text.startswith(before, end) else end
+        start = next((place for each in (content, content.strip()) if (place := text.find(each, after)) >= 0), None)
         if start is None:
             raise ConfigError(
                 f"the chat template changes the turn {content!r:.80}, so its own tokens cannot be told apart; set "
@@ -43,6 +45,19 @@ def marked_conversation(conversation: str | Sequence[dict[str, Any]], tokenizer:
     ids = torch.tensor(read["input_ids"], dtype=torch.long)
     kept = torch.tensor([bool(of_turn[first:last].any()) for first, last in read["offset_mapping"]], dtype=torch.bool)
     return torch.where(kept, ids, ~ids)
+
+
+def _before_turns(turns: Sequence[dict[str, Any]], tokenizer: Any) -> list[str]:
+    """Return the template's own text before each turn; empty where it depends on what the turns say."""
+    marks = [f"<turn {number} of {len(turns)}>" for number in range(len(turns))]
+    marked = [turn | {"content": mark} for turn, mark in zip(turns, marks, strict=True)]
+    rest: str = tokenizer.apply_chat_template(marked, tokenize=False)
+    found = []
+    for mark in marks:
+        before, is_there, after = rest.partition(mark)
+        found.append(before if is_there else "")
+        rest = after if is_there else rest
+    return found
 
 
 def unmarked(tokens: torch.Tensor) -> torch.Tensor:

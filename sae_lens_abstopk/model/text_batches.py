@@ -41,7 +41,7 @@ class ReadingRules:
         selection = shared_selection(saes)
         filters = [TokenFilter.of_sae(sae, tokenizer) for sae in saes.values()]
         limit = next((each.max_norm for each in filters if each.max_norm is not None), None)
-        return cls(selection.prepend_bos, replace(filters[0], max_norm=limit))
+        return cls(bool(selection.prepend_bos), replace(filters[0], max_norm=limit))
 
     def __str__(self) -> str:
         return f"{'a BOS in front' if self.prepend_bos else 'no BOS'}, {self.token_filter}"

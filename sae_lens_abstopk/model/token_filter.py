@@ -15,7 +15,8 @@ from sae_lens_abstopk.system.typed_values import one_or_more
 class TokenSelection(NamedTuple):
     """The tokens that an SAE was trained on according to its metadata, without its norm limit."""
 
-    prepend_bos: bool
+    prepend_bos: bool | None
+    """Whether texts start with BOS; None: as the tokenizer does, and SAEs of texts were read."""
     seqpos_slice: tuple[int | None, ...]
     exclude_special_tokens: bool | tuple[int, ...]
 
@@ -28,8 +29,10 @@ class TokenSelection(NamedTuple):
         tokens are left out, as in SAELens's ``run_evals``.
         """
         metadata = sae.cfg.metadata
-        bos = metadata.prepend_bos is None or bool(metadata.prepend_bos)
-        slice_ = metadata.seqpos_slice or ((1, None) if bos and metadata.seqpos_slice is None else (None,))
+        bos = None if metadata.get("reading") else True
+        bos = bos if metadata.prepend_bos is None else bool(metadata.prepend_bos)
+        left_out = bos is not False and metadata.seqpos_slice is None
+        slice_ = metadata.seqpos_slice or ((1, None) if left_out else (None,))
         special = True if metadata.exclude_special_tokens is None else metadata.exclude_special_tokens
         return cls(bos, tuple(slice_), special if isinstance(special, bool) else tuple(sorted(special)))
 

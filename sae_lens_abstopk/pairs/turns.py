@@ -19,6 +19,8 @@ SHAREGPT = {"human": "user", "gpt": "assistant", "function_call": "assistant", "
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 # an object, or a list of objects
 WRITTEN = re.compile(r"\{.*\}|\[\s*\{.*\}\s*\]", re.DOTALL)
+# in an array that NumPy or pandas wrote; a line break within a string is written as \n
+BETWEEN_TURNS = re.compile(r"\}\s*\n\s*\{")
 SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
@@ -68,9 +70,10 @@ def _conversation(value: Any) -> Any:
         return [value]
     if not isinstance(value, str) or not WRITTEN.fullmatch(value.strip()):
         return value
+    written = BETWEEN_TURNS.sub("}, {", value.strip())
     for read in (json.loads, ast.literal_eval):
         with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            found = read(value.strip())
+            found = read(written)
             turns = [found] if isinstance(found, dict) else found
             return turns if all(isinstance(turn, dict) and _keys(turn) for turn in turns) else value
     return value

@@ -11,6 +11,8 @@ from rich.segment import Segment
 from typing_extensions import override
 
 SECONDS_BETWEEN_LINES = 60.0
+UNLIMITED = 100_000
+"""Width of a console of Markdown or JSON, where nothing is cut or wrapped."""
 # all but tab and newline: a terminal may interpret them as commands
 _CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\ufffd")
 

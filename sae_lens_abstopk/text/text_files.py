@@ -3,16 +3,21 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets.data_files import SPLIT_KEYWORDS
 
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import sampled_digest
+from sae_lens_abstopk.system.files import reading, sampled_digest
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text", ".csv": "csv"}
 COMPRESSED = (".gz", ".zst")
+RECORD = b"sae_lens_abstopk"
+"""Key of what a Parquet file of this package says of itself."""
 ARRAYS = (".npy", ".safetensors")
 """Endings of files of vectors."""
 TextFiles = list[list[str | int]]
@@ -57,7 +62,30 @@ def local_files(path: Path) -> tuple[str, list[str]]:
         raise ConfigError(
             f"dataset_path={str(path)!r} mixes formats or splits ({', '.join(mixed)}); give a folder with one of them."
         )
+    if formats == ["parquet"] and path.is_dir():
+        _require_all_parts(path, files)
     return formats[0], [str(file) for file in files]
+
+
+def record_of(schema: pa.Schema) -> dict[str, Any]:
+    """Return what a Parquet file of this package says of itself; empty if it was not written here."""
+    return json.loads((schema.metadata or {}).get(RECORD, b"{}"))
+
+
+def _require_all_parts(folder: Path, files: Sequence[Path]) -> None:
+    """Raise a ConfigError if a part of the rows that `abstopk embed` or `encode` write into a folder is missing."""
+    expected = n_rows = 0
+    for file in files:
+        with reading(file, "replace it"):
+            record = record_of(pq.read_schema(file))
+        if "of_rows" not in record:
+            return
+        n_rows = record["of_rows"]
+        if record["rows"][0] != expected:
+            break
+        expected = record["rows"][1]
+    if expected != n_rows:
+        raise ConfigError(f"{folder}: the part that begins with row {expected:,} is missing; make that share again.")
 
 
 def _splits_named_in(file: Path, folder: Path) -> list[Any]:

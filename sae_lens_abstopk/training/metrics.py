@@ -171,8 +171,10 @@ def massive_norms_warning(x: torch.Tensor, cfg: TrainingConfig) -> str | None:
     massive = int((norms > MASSIVE * norms.median()).sum())
     if not massive or not any(remedies.values()):
         return None
+    found = f"of the first {len(x):,} activations are massive: their norm is more than {MASSIVE} times the median"
+    if cfg.source == "vectors":
+        return f"{massive:,} {found}. Such rows dominate the loss and FVU; leave them out of the data, or scale them."
     return (
-        f"{massive:,} of the first {len(x):,} activations are massive: their norm is more than {MASSIVE} times the "
-        "median. Such tokens dominate the loss and FVU, and win most latents of a batch; leave them out as the presets "
-        "do: " + " ".join(remedy for remedy, helps in remedies.items() if helps)
+        f"{massive:,} {found}. Such tokens dominate the loss and FVU, and win most latents of a batch; leave them out "
+        "as the presets do: " + " ".join(remedy for remedy, helps in remedies.items() if helps)
     )

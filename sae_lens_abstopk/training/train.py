@@ -65,6 +65,8 @@ def train(cfg: TrainingConfig, *, vectors: Any = None, console: Console | None =
             names the last good state.
         KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, once progress is saved.
     """
+    if vectors is not None and cfg.source != "vectors":
+        raise ConfigError("vectors are given; set source: vectors too, as the preset vectors does.")
     with torch.inference_mode(False), ranks_started(cfg):
         try:
             if cfg.source == "vectors":

@@ -17,7 +17,7 @@ from sae_lens_abstopk.explorer.steered import NEW_TOKENS, steered_texts
 from sae_lens_abstopk.pairs.pair_files import RESULTS as OF_PAIRS
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.saes.loading import load_sae
-from sae_lens_abstopk.system.errors import require_given, require_range
+from sae_lens_abstopk.system.errors import ConfigError, require_given, require_range
 from sae_lens_abstopk.system.files import reading
 from sae_lens_abstopk.text.text_spec import TextSpec
 
@@ -84,6 +84,11 @@ def steer_prompts(
     if tuned:
         model, adapter = tuned_model_of(sae, model=model, adapter=adapter)
     scale = scale if scale is not None else _recorded_scale(folder, latent)
+    if scale is not None and text is not None:
+        raise ConfigError(
+            f"text={text!r} is to measure the scale of latent {latent} on, which is given or recorded as {scale:.3g}; "
+            "leave the text out."
+        )
     if metadata.get("source") == "model_difference" or metadata.get("reading"):
         require_given(
             f"the scale of latent {latent} in the record beside {source}",

@@ -19,7 +19,7 @@ from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.cli.app import COMMANDS, HOME, named, named_folders
 from sae_lens_abstopk.cli.errors import errors_as_sentences
 from sae_lens_abstopk.evaluation.inspection import inspect_saes as inspection
-from sae_lens_abstopk.training.config.config_file import read_raw
+from sae_lens_abstopk.training.config.config_file import preset_names, read_raw
 from sae_lens_abstopk.training.config.keys import key_docs
 
 
@@ -121,7 +121,7 @@ def test_a_tilde_that_a_shell_leaves_is_the_home_folder(tmp_path: Path, monkeypa
 
 
 def test_what_configs_shows_is_a_config(tmp_path: Path) -> None:
-    for name in ("quickstart", "pythia-70m/batch_abstopk", "gpt2/topk"):
+    for name in (*preset_names(), "pythia-70m/batch_abstopk", "gpt2/topk"):
         shown = tmp_path / "shown.yaml"
         shown.write_text(invoke("configs", name).output)
         assert read_raw(shown)[0] == read_raw(name)[0]

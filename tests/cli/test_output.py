@@ -97,6 +97,10 @@ def test_presets_fit_and_say_the_same_in_every_form() -> None:
         assert row["preset"] in text.stdout
 
 
+def test_the_text_of_a_config_is_no_json() -> None:
+    assert "--json is for lists" in run("configs", "vectors", "--json").output
+
+
 def test_an_inspection_fits_and_its_json_is_all_of_standard_output(folders: list[Path]) -> None:
     measured = ("inspect", str(folders[0]), "--tokens", "200", "--latents", "1")
     text = run(*measured)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk import publish
+from sae_lens_abstopk import publish, pull
 from sae_lens_abstopk.hub.manifest import CARD_FILENAME, MANIFEST_FILENAME, Manifest, published_file
 from sae_lens_abstopk.pairs.concepts import CONCEPTS, ConceptRecord, ConceptResults, LatentRecord
 from sae_lens_abstopk.pairs.pair_files import RESULTS
+from sae_lens_abstopk.saes.poles import PoleActivity
 from tests.cli.test_cli import invoke
 from tests.hub.published import REPO, an_sae
 from tests.hub.server import HubServer
@@ -55,6 +56,16 @@ def test_a_card_of_pairs_has_each_axis_with_both_poles_and_fvu_beside_one_sided_
     assert "In `axes` the positive pole is the one that was preferred more often in training pairs." in card
     assert "The signs of `tokens` are as training left them" in card
     assert "2 pairs of pairs" in invoke("pull", REPO, "axes").output
+
+
+@pytest.mark.usefixtures("hub")
+def test_signs_of_axes_are_as_their_names_say_whichever_pole_is_more_active(tmp_path: Path) -> None:
+    folder = fit_folder(tmp_path / "fit")
+    sae = SAE.load_from_disk(folder)
+    activity = PoleActivity.zeros(sae.cfg.d_sae)
+    activity.update(-torch.ones(3, sae.cfg.d_sae))
+    publish({"axes": folder}, REPO, poles={"axes": activity})
+    assert torch.equal(pull(REPO, "axes").sae.W_dec, sae.W_dec)
 
 
 def test_a_card_of_embeddings_says_how_to_make_them(tmp_path: Path) -> None:

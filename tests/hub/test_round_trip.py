@@ -104,6 +104,17 @@ def test_the_model_is_named_as_others_find_it(
     assert pull(REPO, "mine").record.base_model == (expected if "/" in expected else None)
 
 
+@pytest.mark.usefixtures("hub")
+def test_a_folder_of_one_word_is_not_the_name_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lm").mkdir()
+    sae = an_sae()
+    sae.cfg.metadata.model_name = "lm"
+    publish({"mine": sae}, REPO, base_model="someone/tiny")
+    metadata = pull(REPO, "mine").sae.cfg.metadata
+    assert (metadata.model_name, metadata.model_weights) == ("someone/tiny", "lm")
+
+
 def test_a_second_sae_joins_the_first_and_the_card_has_both(hub: HubServer, tmp_path: Path) -> None:
     publish({"one": saved(tmp_path)}, REPO, license="mit")
     publish({"two": saved(tmp_path, "abstopk")}, REPO)

@@ -17,7 +17,7 @@ from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.model import model_passes
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.reconstruction import ReconstructionSums, evaluate_reconstruction
-from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection
 from sae_lens_abstopk.saes.poles import live_poles, pole_counts, pole_statistics
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.conftest import VOCABULARY
@@ -178,6 +178,8 @@ def test_the_filter_of_an_sae_is_what_its_metadata_say_or_that_of_run_evals(toke
     assert TokenFilter.of_sae(sae, tokenizer) == TokenFilter(special_tokens=(0, 1))
     sae.cfg.metadata = SAEMetadata(seqpos_slice=(None,), exclude_special_tokens=False, max_activation_norm=9.0)
     assert TokenFilter.of_sae(sae, tokenizer) == TokenFilter(max_norm=9.0)
+    sae.cfg.metadata = SAEMetadata(reading="mean")  # of texts, read as the tokenizer makes them
+    assert TokenSelection.of_sae(sae) == (None, (1, None), True)
     filters = [TokenFilter(), TokenFilter((1, None)), TokenFilter((1, -1), (0, 5), 839.4273)]
     assert list(map(str, filters)) == [
         "all positions",

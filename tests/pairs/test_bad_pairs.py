@@ -56,7 +56,9 @@ MISTAKES: dict[str, str] = {
     "--arrays short.npy,short.npy": "0 of 3 pairs would be held out",
     "--arrays text.npy,b.npy": "text.npy.* has values of type <U1",
     "--arrays a.npy,b.npy --columns a=x,b=y": "--columns would be ignored without DATA",
-    "few.jsonl --arrays short.npy,short.npy": "has 3 rows, and the pairs have 60",
+    "few.jsonl --arrays short.npy,short.npy": "--arrays has 3 rows, and few.jsonl 60; give one for each",
+    "one.jsonl --arrays a.npy,b.npy": "--arrays has 60 rows, and one.jsonl 1; give one for each",
+    "--arrays a.npy,b.npy --reading last --max-tokens 9": "--reading and --max-tokens would be ignored without a model",
     "--arrays a.npy,b.npy --d-sae 999": "d_sae=999 must be at most 192",
     # a fit
     "flip missing --axis 0 --out n.jsonl": "missing/pairs.json is missing",

@@ -138,9 +138,13 @@ def test_every_format_is_recognised_by_its_columns(name: str, tmp_path: Path) ->
     np.testing.assert_array_equal([row[3] for row in found], [row[3] for row in expected])
 
 
+def as_numpy_writes(turns: Any) -> str:
+    return str(np.array(turns, dtype=object))
+
+
 @pytest.mark.parametrize("name", ["TRL, conversations", "ShareGPT", "Chatbot Arena, several turns"])
-@pytest.mark.parametrize("write", [json.dumps, str])
-def test_conversations_in_csv_are_read_as_json_or_as_python_writes_them(
+@pytest.mark.parametrize("write", [json.dumps, str, as_numpy_writes])
+def test_conversations_in_csv_are_read_as_json_or_as_python_or_numpy_writes_them(
     name: str, write: Callable[[Any], str], tmp_path: Path
 ) -> None:
     rows, expected = FORMATS[name]

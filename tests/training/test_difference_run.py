@@ -136,6 +136,10 @@ def test_conversations_are_read_in_the_template_of_the_tuned_model_without_its_o
     assert unmarked(marked).tolist() == plain
     assert tokenizer.decode(marked[marked >= 0]) == "".join(said)
     assert tokenizer.decode(unmarked(marked[marked < 0])) == "[user] </s>[assistant] </s>"
+    short = [{"role": "user", "content": "user"}, {"role": "assistant", "content": "s"}]
+    kept = marked_conversation(short, tokenizer)
+    assert tokenizer.decode(kept[kept >= 0]) == "user s", "not those of the template"
+    assert kept[0] < 0
     share = float((marked >= 0).float().mean())
     kept, everything = len(run.source.get_filtered_llm_batch()), 4 * 32
     assert kept / everything == pytest.approx(share, abs=0.1)

@@ -16,7 +16,8 @@ from sae_lens_abstopk import ConfigError, load_config, train
 from sae_lens_abstopk.model.reconstruction import ReconstructionSums
 from sae_lens_abstopk.training import training_loop
 from sae_lens_abstopk.training.checkpoints.resume import is_finished
-from sae_lens_abstopk.training.config.config_file import dump_config
+from sae_lens_abstopk.training.config.config_file import build_config, dump_config
+from sae_lens_abstopk.training.metrics import massive_norms_warning
 from sae_lens_abstopk.training.step_control import EarlyStopping
 from sae_lens_abstopk.training.vector_run import VectorRun
 from tests.cli.test_cli import invoke
@@ -159,6 +160,21 @@ def test_no_group_is_trained_on_and_held_out(array: np.ndarray, tmp_path: Path) 
     assert not trained & held_out
 
 
+def test_epochs_are_of_the_rows_that_are_trained_on(data: str, tmp_path: Path) -> None:
+    raw = {"source": "vectors", "dataset_path": data.removeprefix("data="), "epochs": 1, "train_batch_size_tokens": 10}
+    cfg = build_config(raw | {"sae": {"d_sae": 16, "k": 2}, "output_path": str(tmp_path / "run")})
+    assert cfg.training_tokens == -(-len(VectorRun(cfg, console=QUIET)._train_rows) // 10) * 10
+
+
+def test_a_warning_of_massive_rows_names_no_key_of_tokens(data: str) -> None:
+    x = torch.ones(40, 8)
+    x[0] *= 100
+    warning = massive_norms_warning(x, load_config("vectors", [data, *SMALL])) or ""
+    assert "1 of the first 40 activations are massive" in warning
+    assert "scale them" in warning
+    assert "max_norm_multiple" not in warning
+
+
 def test_an_array_trains_like_its_file(data: str, array: np.ndarray, tmp_path: Path) -> None:
     changes = [*SMALL, "epochs=2"]
     of_file = weights_of(load_config("vectors", [data, *changes]), tmp_path / "file")
@@ -166,6 +182,9 @@ def test_an_array_trains_like_its_file(data: str, array: np.ndarray, tmp_path: P
         cfg = load_config("vectors", [*changes, f"output_path={tmp_path / name}"], vectors=given)
         found = train(cfg, vectors=given, console=QUIET).saes["sae"].state_dict()
         assert all(torch.equal(weight, of_file[f"sae.{key}"]) for key, weight in found.items())
+    cfg.source = "tokens"
+    with pytest.raises(ConfigError, match="set source: vectors too"):
+        train(cfg, vectors=array, console=QUIET)
     with pytest.raises(ConfigError, match="values of type object; save it as float16"):
         load_config("vectors", changes, vectors=np.array([[None]]))
 

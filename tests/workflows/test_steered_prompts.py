@@ -46,6 +46,7 @@ def test_a_cap_continues_as_in_python(folders: list[Path]) -> None:
         ("--latent 3 --scale 1 --adapter nowhere", "'nowhere' is not a PEFT adapter"),
         ("--latent 3 --scale 1 --model no/such", "no/such"),
         ("--latent 3 --text none.jsonl", "none.jsonl"),
+        ("--latent 3 --scale 1 --text none.jsonl", "given or recorded as 1; leave the text out"),
         ("--latent 3 --scale 1 --chat", "chat template is missing"),
     ],
 )

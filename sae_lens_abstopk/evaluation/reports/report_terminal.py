@@ -12,6 +12,7 @@ from sae_lens_abstopk.evaluation.reports.report_sections import provenance, repo
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number
 from sae_lens_abstopk.evaluation.results.merging import MergedResults
 from sae_lens_abstopk.evaluation.results.records import SAETaskRecord
+from sae_lens_abstopk.system.terminal import UNLIMITED
 
 MOST_ROWS = 40
 """Rows of the longest table that is printed."""
@@ -59,6 +60,11 @@ def print_report(merged: MergedResults, console: Console) -> None:
             console.print(line.append(value, style="not bold"))
         console.print()
     for table in chain.from_iterable(report_tables(merged).values()):
+        if console.width == UNLIMITED:
+            (whole,) = _parts(table, console.width)
+            whole.title = table.title
+            console.print(whole)
+            continue
         console.print(Text(table.title, style="bold"))
         if len(table.rows) > MOST_ROWS:
             console.print(f"{len(table.rows):,} rows, which are in report.md and report.html")

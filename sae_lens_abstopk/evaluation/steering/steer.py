@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from operator import index
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from sae_lens import SAE, TrainingSAE
@@ -16,7 +16,7 @@ from sae_lens_abstopk.model.language_model import warn_of_other_weights
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.batch_selection import require_per_token
 from sae_lens_abstopk.saes.loading import require_all_heads, require_measurable, require_scale, with_flat_heads
-from sae_lens_abstopk.system.errors import ConfigError, require_range
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
 from sae_lens_abstopk.system.typed_values import one_or_more
 
 Operator = Literal["add", "clamp", "cap", "ablate"]
@@ -120,6 +120,9 @@ def steering_edit(
 
     With ``by_gain`` a direction is added times the activation's gain, as a latent of ``sae`` is.
     """
+    require_choice("operator", operator, get_args(Operator))
+    if pole is not None:
+        require_choice("pole", pole, get_args(Pole))
     if operator == "ablate":
         strength, scale = 1.0 if strength is None else strength, 1.0
     if (

@@ -18,6 +18,7 @@ def measure_poles(
     *,
     model_name: str | None = None,
     text: str | None = None,
+    data: str | Path | None = None,
     n_tokens: int = 51_200,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
@@ -31,7 +32,7 @@ def measure_poles(
     Raises:
         ConfigError: the SAE cannot be loaded, model or text is unknown, or the model overflows.
     """
-    subjects = load_measured(folder, model=model_name, text=text, device=device).with_model()
+    subjects = load_measured(folder, model=model_name, text=text, data=data, device=device).with_model()
     (sae,) = subjects.saes.values()
     batches, passes = subjects.batches(n_tokens), subjects.passes
     sums = PoleActivity.zeros(sae.cfg.d_sae)

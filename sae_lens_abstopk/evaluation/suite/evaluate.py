@@ -113,7 +113,7 @@ def evaluate(
             stages_bar(console or PrintableConsole(stderr=True)) if on_progress is None else nullcontext(on_progress)
         )
         with progress as stage, casts_shared():
-            results = _measure(subjects, suite, tasks, out, groups, seed, stage)
+            results = _measure(subjects, suite, tasks, out, groups, seed, stage, show=show)
         # check again: some file systems do not share locks with other machines
         refuse_overwriting(out, loaded.sources.values(), suite, measured_on)
         results.write(out / RESULTS_FILENAME)
@@ -153,6 +153,8 @@ def _measure(
     groups: Mapping[str, str],
     seed: int,
     on_progress: StageProgress,
+    *,
+    show: str | None,
 ) -> Results:
     """Measure the parts that are not in ``out``, or are of other inputs."""
     saes = subjects.saes.items()
@@ -180,7 +182,7 @@ def _measure(
             on_progress("geometry", i, len(saes))
         return found
 
-    on_text = parts.get("reconstruction", TextRecords, suite.reconstruction.model_dump(), read)
+    on_text = parts.get("reconstruction", TextRecords, [suite.reconstruction.model_dump(), show], read)
     geometry = parts.get("geometry", dict[str, GeometryRecord], [], measure_decoders)
     stability = parts.get(
         "stability",

@@ -230,7 +230,7 @@ def _fill_from_vectors(raw: dict[str, Any], sae_section: dict[str, Any], batch: 
     if epochs is None and sae_section.get("d_in") is not None:
         return
     paths = {key: os.path.expanduser(raw.get(key, "")) for key in ("dataset_path", "model_name")}
-    spec = from_keys(VectorSpec, raw | paths)
+    spec = from_keys(VectorSpec, {"held_out_every": TrainingConfig.held_out_every} | raw | paths)
     n_rows, width = rows_and_width(spec) if vectors is None else (len(vectors.part(spec, "train")), vectors.d_in)
     sae_section.setdefault("d_in", width)
     if epochs is not None:

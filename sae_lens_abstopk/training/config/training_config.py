@@ -162,6 +162,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     @override
     def __post_init__(self) -> None:
         require_types(self)
+        if not isinstance(self.logger, TrackingConfig):
+            self.logger = TrackingConfig(**vars(self.logger))  # SAELens's own
         for key in PATHS:
             if (path := getattr(self, key)) is not None:
                 setattr(self, key, os.path.expanduser(path))

@@ -82,9 +82,9 @@ class ActivationCache:
             if texts is not None and same_text_files(theirs.get(TEXT_FILES), texts):
                 theirs = theirs | {TEXT_FILES: texts}
             differences = "; ".join(
-                f"{key} is {theirs.get(key, 'not noted')!r} there, {ours!r} here"
-                for key, ours in defined_by.items()
-                if key not in theirs or theirs[key] != ours
+                f"{key} is {theirs.get(key, 'not noted')!r} there, {defined_by.get(key, 'not noted')!r} here"
+                for key in theirs | defined_by
+                if key not in theirs or key not in defined_by or theirs[key] != defined_by[key]
             )
             problem = f"holds other activations: {differences}. Name another folder, or delete it" * bool(differences)
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -121,6 +121,11 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
             )
     raw, where = read_raw(named_config(file.config, path))
     apply_overrides(raw, overrides)
+    if (kind := raw.get("source", "tokens")) != "tokens":
+        raise ConfigError(
+            f"{path}: the config has source: {kind}, and a comparison is evaluated on a language model; give a config "
+            "of tokens. `abstopk train CONFIG --compare-one-sided` compares SAEs of any source."
+        )
     # if one variant is not signed, b_dec_init_method has an effect whatever the SAE of the config is
     unsigned = {"companions": {"unsigned": {"architecture": "standard"}}, "target_l0": {}, "lr_multiples": {}}
     base = build_config(raw | unsigned, where=where)

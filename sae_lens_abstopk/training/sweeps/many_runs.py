@@ -65,7 +65,7 @@ def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = Fal
             continue
         folder, here, problem = Path(cfg.activation_cache).resolve(), activation_facts(cfg), None
         other, there = filled_by.setdefault(folder, (name, here))
-        if differing := [key for key in here if here[key] != there[key]]:
+        if differing := [key for key in there | here if here.get(key) != there.get(key)]:
             problem = f"cannot serve both {other} and {name}, which differ in {', '.join(differing)}. Give each its own"
             problem += " ({layer} in its path stands for the layer)" * ("hook_name" in differing)
             problem += ", or set shuffle=false, so that the seed does not order the text" * ("seed" in differing)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.cli.output import FormConsole
+from sae_lens_abstopk.evaluation.reports import report_terminal
 from sae_lens_abstopk.evaluation.reports.report_files import csv_report
 from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
 from sae_lens_abstopk.evaluation.reports.report_terminal import coverage_gain, print_report
@@ -44,6 +47,19 @@ def test_the_csv_has_the_numbers_in_full_and_what_was_swept() -> None:
     }.items():
         assert first[key] == str(value), key
     assert [second[key] for key in ("sae", "k", "group", "loss_kl", "nmse")] == ["topk, wide", "32", "", "", ""]
+
+
+def test_a_table_without_width_has_its_title_and_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_terminal, "MOST_ROWS", 1)
+    written = io.StringIO()
+    console = FormConsole("json", file=written)
+    document = merge_results([results_document(saes={"a": "x", "b": "y"})])
+    print_report(document, console)
+    console.close()
+    tables = json.loads(written.getvalue())["tables"]
+    expected = list(chain.from_iterable(report_tables(document).values()))
+    assert [table["title"] for table in tables] == [table.title for table in expected]
+    assert [len(table["rows"]) for table in tables] == [len(table.rows) for table in expected]
 
 
 def test_on_a_narrow_terminal_no_number_is_cut() -> None:

@@ -69,6 +69,13 @@ def test_test_rows_are_those_that_the_run_held_out(on_disk: Planted, tmp_path: P
     assert [len(part) for part in task.split()] == [60, 20, 20]
 
 
+def test_texts_of_another_column_are_shown_in_the_same_folder(on_disk: Planted, tmp_path: Path) -> None:
+    for column in ("mood", "topic"):
+        results = evaluate(on_disk.sae, suite=QUICK, show=column, out=tmp_path)
+        shown = {example.token for of_sae in results.examples.values() for example in of_sae}
+        assert shown <= ({"glad", "sad", "calm"} if column == "mood" else {"up", "down", "none"})
+
+
 def test_of_several_values_each_is_probed_against_the_others(on_disk: Planted) -> None:
     tasks = tasks_of_labels(subjects_of(on_disk.sae), "topic")
     assert list(tasks) == ["topic=down", "topic=none", "topic=up"]

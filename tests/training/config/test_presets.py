@@ -7,9 +7,10 @@ import pytest
 from sae_lens import SAE
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, load_config, train
-from sae_lens_abstopk.system.yaml_files import data_folder
+from sae_lens_abstopk.system.yaml_files import data_folder, yaml_document
 from sae_lens_abstopk.training.config.config_file import (
     preset_names,
+    read_raw,
     variant_names,
 )
 from sae_lens_abstopk.training.config.keys import annotate
@@ -56,6 +57,15 @@ def test_another_variant_trains(variant: str, tiny_models: dict[str, Path], text
     own_kernels = {"mixed": "batch_abstopk", "topk": "sparse_topk", "batchtopk": "sparse_batchtopk"}
     assert result.saes["sae"].cfg.architecture() == own_kernels.get(variant, variant)
     assert (tmp_path / "run" / "sae_weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize("variant", ["batch_abstopk", "matryoshka_batch_abstopk"])
+def test_the_papers_variants_sign_all_latents_of_a_config_with_a_share(variant: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    sae = {"architecture": "batch_abstopk", "d_in": 512, "d_sae": 64, "k": 4, "signed_share": 0.1}
+    mine.write_text(yaml_document(read_raw("pythia-70m")[0] | {"sae": sae}))
+    some, signed = (load_config(name).sae.to_dict()["signed_share"] for name in (mine, f"{mine}/{variant}"))
+    assert (some, signed) == (0.1, 1)
 
 
 @pytest.mark.parametrize("config", ["quickstart", "mine.yaml"])

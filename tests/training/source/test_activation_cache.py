@@ -197,6 +197,10 @@ def test_damage_and_mix_ups_are_refused(cache: ActivationCache, tmp_path: Path) 
     list(cache.blocks(lambda n: numbered(4, n)))
     with pytest.raises(ConfigError, match=r"holds other activations: seed is 1 there, 2 here\. Name another folder"):
         ActivationCache(cache.folder, {"seed": 2})
+    with pytest.raises(ConfigError, match=r"adapter is 'not noted' there, 'a' here"):
+        ActivationCache(cache.folder, {"seed": 1, "adapter": "a"})
+    with pytest.raises(ConfigError, match=r"seed is 1 there, 'not noted' here"):
+        ActivationCache(cache.folder, {})
     whole = json.loads((cache.folder / "activations.json").read_text())
     for content in (
         "{",

@@ -92,6 +92,7 @@ def test_a_bad_comparison_is_refused_before_anything_is_trained(
         ("sae.k=7", "has no effect on a comparison: .* decides k, seeds and variants, --out the folder"),
         ("output_path=other", "has no effect on a comparison"),
         ("from_pretrained_path=a", "from_pretrained_path='a' has weights for one variant only"),
+        ("source=vectors", "source: vectors, and a comparison is evaluated on a language model"),
         ("autocast=true", "variants on the sparse kernels in float32 and others in bfloat16"),
     ],
 )

@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import wandb
 from mlflow import MlflowClient
 from rich.console import Console
-from sae_lens import SAETrainer
+from sae_lens import LoggingConfig, SAETrainer
 from sae_lens.saes.sae import TrainStepOutput
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -238,3 +239,8 @@ def test_a_package_that_is_missing_is_named_before_anything_runs(
     with pytest.raises(ConfigError, match=rf"log_to_{package}=true needs {package}: pip install"):
         trained(raw_config)
     assert not Path(raw_config["output_path"]).exists()
+
+
+def test_the_logger_of_saelens_is_taken_too(raw_config: dict[str, Any]) -> None:
+    cfg = replace(build_config(raw_config), logger=LoggingConfig(log_to_wandb=False, wandb_project="mine"))
+    assert cfg.logger == TrackingConfig(wandb_project="mine")
