@@ -19,8 +19,8 @@ SHAREGPT = {"human": "user", "gpt": "assistant", "function_call": "assistant", "
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 # an object, or a list of objects
 WRITTEN = re.compile(r"\{.*\}|\[\s*\{.*\}\s*\]", re.DOTALL)
-# in an array that NumPy or pandas wrote; a line break within a string is written as \n
-BETWEEN_TURNS = re.compile(r"\}\s*\n\s*\{")
+# without a comma in an array that NumPy or pandas wrote
+BETWEEN_TURNS = re.compile(r"\}\s+\{(?=['\"](?:role|content|from|value)['\"]:)")
 SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
