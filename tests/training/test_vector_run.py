@@ -182,9 +182,10 @@ def test_an_array_trains_like_its_file(data: str, array: np.ndarray, tmp_path: P
         cfg = load_config("vectors", [*changes, f"output_path={tmp_path / name}"], vectors=given)
         found = train(cfg, vectors=given, console=QUIET).saes["sae"].state_dict()
         assert all(torch.equal(weight, of_file[f"sae.{key}"]) for key, weight in found.items())
-    cfg.source = "tokens"
+    of_tokens = load_config("vectors", [data, *changes])
+    of_tokens.source = "tokens"
     with pytest.raises(ConfigError, match="set source: vectors too"):
-        train(cfg, vectors=array, console=QUIET)
+        train(of_tokens, vectors=array, console=QUIET)
     with pytest.raises(ConfigError, match="values of type object; save it as float16"):
         load_config("vectors", changes, vectors=np.array([[None]]))
 

@@ -163,7 +163,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     def __post_init__(self) -> None:
         require_types(self)
         if not isinstance(self.logger, TrackingConfig):
-            self.logger = TrackingConfig(**vars(self.logger))  # SAELens's own
+            self.logger = TrackingConfig(**vars(self.logger))  # type: ignore[assignment]  # SAELens's own
         for key in PATHS:
             if (path := getattr(self, key)) is not None:
                 setattr(self, key, os.path.expanduser(path))
