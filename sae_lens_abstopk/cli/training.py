@@ -129,12 +129,12 @@ def configs(
         from sae_lens_abstopk.training.config.keys import keys_table, preset_text, presets_table
 
         require_one({"a name": name, "--keys": keys or None}, or_none=True)
-        if name is not None and FORM.get() == "json":
-            raise config_error("--json is for lists; the text of a config is YAML.")
-        if name is not None:
-            sys.stdout.write(preset_text(name))
-        else:
+        if name is None:
             console.print(keys_table() if keys else presets_table())
+        elif FORM.get() == "json":
+            raise config_error("--json is for lists, and the text of a config is YAML; leave it out.")
+        else:
+            sys.stdout.write(preset_text(name))
 
 
 @app.command()

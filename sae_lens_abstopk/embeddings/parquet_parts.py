@@ -17,7 +17,6 @@ from sae_lens_abstopk.system.provenance import __version__
 from sae_lens_abstopk.system.terminal import PassProgress
 from sae_lens_abstopk.text.text_files import RECORD, record_of
 
-"""Key of the schema's metadata under which a file says what it is, as JSON."""
 PART_NAME = "part-{number:05d}-of-{total:05d}.parquet"
 
 

@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 from sae_lens_abstopk.system.errors import ConfigError
 
 TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError)
-"""What a chat template raises for turns that it does not take."""
+"""Errors of a chat template that cannot write some turns."""
 
 
 def marked_conversation(conversation: str | Sequence[dict[str, Any]], tokenizer: Any) -> torch.Tensor:

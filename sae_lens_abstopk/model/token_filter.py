@@ -16,7 +16,7 @@ class TokenSelection(NamedTuple):
     """The tokens that an SAE was trained on according to its metadata, without its norm limit."""
 
     prepend_bos: bool | None
-    """Whether texts start with BOS; None: as the tokenizer does, and SAEs of texts were read."""
+    """Whether texts start with BOS; None: as the tokenizer does, as SAEs of texts read them."""
     seqpos_slice: tuple[int | None, ...]
     exclude_special_tokens: bool | tuple[int, ...]
 
@@ -29,8 +29,8 @@ class TokenSelection(NamedTuple):
         tokens are left out, as in SAELens's ``run_evals``.
         """
         metadata = sae.cfg.metadata
-        bos = None if metadata.get("reading") else True
-        bos = bos if metadata.prepend_bos is None else bool(metadata.prepend_bos)
+        unsaid = None if metadata.get("reading") else True
+        bos = unsaid if metadata.prepend_bos is None else bool(metadata.prepend_bos)
         left_out = bos is not False and metadata.seqpos_slice is None
         slice_ = metadata.seqpos_slice or ((1, None) if left_out else (None,))
         special = True if metadata.exclude_special_tokens is None else metadata.exclude_special_tokens

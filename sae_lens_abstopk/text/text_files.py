@@ -17,7 +17,7 @@ from sae_lens_abstopk.system.files import reading, sampled_digest
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text", ".csv": "csv"}
 COMPRESSED = (".gz", ".zst")
 RECORD = b"sae_lens_abstopk"
-"""Key of what a Parquet file of this package says of itself."""
+"""Key of the schema's metadata under which a Parquet file of this package says what it is, as JSON."""
 ARRAYS = (".npy", ".safetensors")
 """Endings of files of vectors."""
 TextFiles = list[list[str | int]]

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped, causes
 from sae_lens_abstopk.system.shown import Facts, Shown
+from sae_lens_abstopk.training.config.config_file import require_source_of
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import ranks_started
 from sae_lens_abstopk.training.runner import DifferenceRun, TrainingRun
@@ -65,8 +66,7 @@ def train(cfg: TrainingConfig, *, vectors: Any = None, console: Console | None =
             names the last good state.
         KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, once progress is saved.
     """
-    if vectors is not None and cfg.source != "vectors":
-        raise ConfigError("vectors are given; set source: vectors too, as the preset vectors does.")
+    require_source_of(vectors, cfg.source)
     with torch.inference_mode(False), ranks_started(cfg):
         try:
             if cfg.source == "vectors":

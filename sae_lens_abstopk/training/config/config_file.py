@@ -183,13 +183,12 @@ def _build(raw: dict[str, Any], vectors: Vectors | None) -> TrainingConfig:
     batch = raw.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
     if "training_steps" in raw:
         raw["training_tokens"] = raw.pop("training_steps") * batch
-    require_choice("source", raw.get("source", "tokens"), SOURCES)
-    if raw.get("source") == "vectors":
+    require_choice("source", source := raw.get("source", "tokens"), SOURCES)
+    require_source_of(vectors, source)
+    if source == "vectors":
         _fill_from_vectors(raw, sae_section, batch, vectors)
     elif "epochs" in raw:
         raise ConfigError(f"epochs={raw['epochs']} is for source: vectors; give training_tokens or training_steps.")
-    elif vectors is not None:
-        raise ConfigError("vectors are given; set source: vectors too, as the preset vectors does.")
     elif sae_section.get("d_in") is None:
         require_given("model_name", name := raw.get("model_name", ""), "the config has to name it")
         model_class = raw.get("model_class_name", TrainingConfig.model_class_name)
@@ -220,6 +219,12 @@ def _resolve_layer(raw: dict[str, Any]) -> None:
         )
     if problem:
         raise ConfigError(problem)
+
+
+def require_source_of(vectors: Any, source: str) -> None:
+    """Raise a :class:`ConfigError` if vectors are given to a run of another source."""
+    if vectors is not None and source != "vectors":
+        raise ConfigError("vectors are given; set source: vectors too, as the preset vectors does.")
 
 
 def _fill_from_vectors(raw: dict[str, Any], sae_section: dict[str, Any], batch: int, vectors: Vectors | None) -> None:

@@ -184,8 +184,10 @@ def preset_text(name: str) -> str:
     if Path(base).suffix in YAML:
         return Path(base).read_text(encoding="utf-8")
     file = data_folder("training_configs") / f"{base}.yaml"
-    text, path = file.read_text(encoding="utf-8"), "dataset_path"
-    return text.replace(read_yaml(file)[path], raw[path]) if path in raw else text  # the text beside it, from anywhere
+    text = file.read_text(encoding="utf-8")
+    if "dataset_path" not in raw:
+        return text
+    return text.replace(read_yaml(file)["dataset_path"], raw["dataset_path"])  # the text beside it, from anywhere
 
 
 def main() -> None:

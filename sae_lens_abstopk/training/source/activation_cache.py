@@ -84,7 +84,7 @@ class ActivationCache:
             differences = "; ".join(
                 f"{key} is {theirs.get(key, 'not noted')!r} there, {defined_by.get(key, 'not noted')!r} here"
                 for key in theirs | defined_by
-                if key not in theirs or key not in defined_by or theirs[key] != defined_by[key]
+                if theirs.get(key) != defined_by.get(key)
             )
             problem = f"holds other activations: {differences}. Name another folder, or delete it" * bool(differences)
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

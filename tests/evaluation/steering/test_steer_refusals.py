@@ -30,6 +30,8 @@ from tests.evaluation.steerable import (
         ("gpt2", {"latent": 1, "scale": None}, r"latent=1 needs scale=.* latent_scale\(.*scale=1"),
         ("gpt2", {"latent": 1, "pole": "positive"}, "pole='positive'.* only operator='ablate' takes a pole"),
         ("gpt2", {"direction": torch.ones(32), "operator": "clamp"}, "operator='clamp'.* can only be added"),
+        ("gpt2", {"latent": 1, "operator": "Clamp"}, "operator='Clamp'.*'clamp'"),
+        ("gpt2", {"latent": 1, "operator": "ablate", "pole": "neg"}, "pole='neg'.*'negative'"),
         ("gpt2", {"direction": torch.zeros(32)}, "direction is zero"),
         ("gpt2", {"latent": 1, "hook_name": "model.layers.3"}, r"transformer\.h\.0 to transformer\.h\.5"),
         ("gpt2", {"latent": 1, "hook_name": "blocks.26.hook_resid_post"}, "GPT2LMHeadModel"),
