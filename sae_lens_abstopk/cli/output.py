@@ -107,10 +107,11 @@ def print_page(table: Table, sentences: Iterable[str], page: Path, console: Cons
 
 
 def rows(table: Table) -> Iterator[dict[str, str | float | None]]:
-    """Yield each row by heading; a number is a number, a percentage a share, and - is None."""
+    """Yield each row by heading; in right-aligned columns a number is a number, a percentage a share, and - is None."""
     headings, *lines = _cells(table)
+    readers = [_value if column.justify == "right" else str for column in table.columns]
     for cells in lines:
-        yield dict(zip(headings, map(_value, cells), strict=True))
+        yield {name: read(cell) for name, read, cell in zip(headings, readers, cells, strict=True)}
 
 
 def markdown(table: Table) -> str:

@@ -66,9 +66,7 @@ def _percent(share: float) -> str:
 
 
 def _tokens(contexts: list[DiffContext]) -> Text:
-    shown = Text(" ".join(strongest_tokens(contexts)))
-    shown.truncate(WIDTH_OF_TOKENS, overflow="ellipsis")
-    return shown
+    return Text(" ".join(strongest_tokens(contexts)))
 
 
 def _short(number: Interval) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from sae_lens import SAE
 from typer.testing import CliRunner
@@ -73,17 +73,19 @@ def test_tables_fit_80_columns_without_cutting_numbers_and_have_legends_of_three
 
 
 def example() -> Table:
-    table = Table("name", "two\nlines", title="A title", caption="A note")
-    for name, value in (("a|b", "1,234"), ("[red]", "-0.50"), ("half", "8.2%"), ("starred", "+.03*"), ("none", "-")):
+    table = Table("name", Column("two\nlines", justify="right"), title="A title", caption="A note")
+    for name, value in (("a|b", "1,234"), ("[red]", "-0.50"), ("2024", "8.2%"), ("starred", "+.03*"), ("-", "-")):
         table.add_row(Text(name), value)
     return table
 
 
 def test_a_table_in_json_has_numbers_and_shares_and_in_markdown_its_cells() -> None:
-    assert [row["two lines"] for row in rows(example())] == [1234, -0.5, 0.082, "+.03*", None]
+    found = list(rows(example()))
+    assert [row["two lines"] for row in found] == [1234, -0.5, 0.082, "+.03*", None]
+    assert [row["name"] for row in found] == ["a|b", "[red]", "2024", "starred", "-"], "text that looks like a number"
     lines = markdown(example()).split("\n")
     assert lines[1] == "**A title**"
-    assert lines[3:6] == ["| name | two lines |", "| :-- | :-- |", r"| a\|b | 1,234 |"]
+    assert lines[3:6] == ["| name | two lines |", "| :-- | --: |", r"| a\|b | 1,234 |"]
     assert lines[-2] == "A note"
 
 

@@ -1,5 +1,6 @@
 from rich.console import Console
 
+from sae_lens_abstopk.cli.output import rows
 from sae_lens_abstopk.diffs.tables import latents_table, summary
 from tests.diffs.diff_example import example
 
@@ -19,3 +20,14 @@ def test_the_table_has_the_latents_by_kl_share() -> None:
     assert "one-sided-F 0.450, one-sided-2F 0.380" in said
     assert "--show one-sided-2F shows SAEs that recover 0.650." in said
     assert "0.600 by the SAE, 0.900 by the difference itself" in said
+
+
+def test_long_tokens_are_cut_on_a_terminal_only() -> None:
+    diff, console = example(), Console(width=80)
+    context = diff.contexts.latents[0].positive[0]
+    context.tokens[context.at] = "incomprehensibilities"
+    table = latents_table(diff)
+    with console.capture() as captured:
+        console.print(table)
+    assert "incomprehensi…" in captured.get()
+    assert next(rows(table))["strongest at +"] == "incomprehensibilities"

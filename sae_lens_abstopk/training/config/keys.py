@@ -158,7 +158,8 @@ def keys_table() -> Table:
 def presets_table() -> Table:
     """Return a table of the presets and the SAEs that they train."""
     # widths that leave room for the model
-    columns = ("preset", Column("model", overflow="fold"), "layer", Column("architecture", max_width=13), "signed", "k")
+    columns = ("preset", Column("model", overflow="fold"), Column("layer", justify="right"))
+    columns += (Column("architecture", max_width=13), "signed", Column("k", justify="right"))
     variants = ", ".join(variant_names())
     usage = f"With a variant, after a preset or a file: {variants}, e.g. `abstopk train mine.yaml/topk`."
     table = Table(*columns, box=None, pad_edge=False, caption=usage, caption_justify="left")
