@@ -73,6 +73,14 @@ def fit(
     ] = None,
     device: Device = "auto",
     tuned_device: Annotated[str | None, Option(help="Device of --tuned, if not that of the base model.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Another key of the config (`abstopk configs --keys`), such as lr=1e-3; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Train SAEs on the difference of two models' activations, rank latents by KL, and write a page."""
     with errors_as_sentences() as console:
@@ -80,6 +88,7 @@ def fit(
         from sae_lens_abstopk.diffs.fitting import RUN, difference_config, fit_difference
         from sae_lens_abstopk.diffs.tables import latents_table, summary
         from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
+        from sae_lens_abstopk.training.config.config_file import override_values
         from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
         from sae_lens_abstopk.training.distributed import require_one_process
 
@@ -113,14 +122,14 @@ def fit(
             exclude_chat_template=chat and not template,
             training_tokens=tokens,
             context_size=context_size,
+            overrides=override_values(set_ or []),
         )
-        fitted = fit_difference(cfg, console=console.progress)
+        fitted = fit_difference(cfg, halves_of=kind if halves else None, console=console.progress)
         found = compare_models(
             fitted,
             out,
             n_tokens=measure_tokens,
             kind=kind,
-            halves=halves,
             prompts=prompt or (),
             console=console.progress,
         )
@@ -153,12 +162,11 @@ def report(
             name = require_given("--labeler-model", labeler_model, "add --labeler-model NAME")
             judge = Labeler(labeler, name, question=LATENTS, cache=folder / ANSWERS)
             of_latents = excerpts(found, REPORTED)
-            if not (yes or typer.confirm(f"{judge.estimate(of_latents)} Continue?")):
-                return
-            with passes_bar(console.progress, "labelling") as on_progress:
-                found = label_latents(found, judge, of_latents, on_progress=on_progress)
-            found.write(folder)
-            write_page(found, folder)
+            if yes or typer.confirm(f"{judge.estimate(of_latents)} Continue?"):
+                with passes_bar(console.progress, "labelling") as on_progress:
+                    found = label_latents(found, judge, of_latents, on_progress=on_progress)
+                found.write(folder)
+                write_page(found, folder)
         console.out(write_report(found, out or folder / "report.html"))
 
 

@@ -11,7 +11,6 @@ from sae_lens import SAE
 from sae_lens_abstopk.diffs.diff_files import SAE_FOLDER, Diff
 from sae_lens_abstopk.diffs.fit_measures import ROWS
 from sae_lens_abstopk.diffs.fitting import FittedDifference
-from sae_lens_abstopk.diffs.half_runs import train_halves
 from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.diffs.measuring import MEASURED, measure
 from sae_lens_abstopk.diffs.page import write_page
@@ -19,7 +18,7 @@ from sae_lens_abstopk.diffs.writing import with_writing
 from sae_lens_abstopk.equivalents.gauge import canonical_gauge
 from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.system.files import without_path
-from sae_lens_abstopk.system.terminal import only_bars, passes_bar
+from sae_lens_abstopk.system.terminal import passes_bar
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 
 TOKENS = 16_384
@@ -32,7 +31,6 @@ def compare_models(
     n_tokens: int = TOKENS,
     kind: str = SIGNED,
     n_latents: int = MEASURED,
-    halves: bool = False,
     prompts: Sequence[str] = (),
     console: Console,
 ) -> Diff:
@@ -47,7 +45,6 @@ def compare_models(
         n_tokens: Held-out tokens to measure on, or a few more.
         kind: Kind of the SAE that is shown, ``one_sided_F`` or ``one_sided_2F`` for a one-sided one.
         n_latents: The KL of as many latents is measured, each by passes without it.
-        halves: Train on two halves of the text too, for ``stability_halves``.
         prompts: What both models continue; by default, held-out text up to where they part.
         console: Shows progress.
 
@@ -55,7 +52,6 @@ def compare_models(
         ConfigError: there is too little held-out text.
     """
     cfg = fitted.cfg
-    of_halves = train_halves(cfg, kind, console=only_bars(console)) if halves else []
     console.print("reading held-out text with both models", style="dim")
     held_out = read_held_out(fitted, n_tokens)
     saes = fitted.saes | {SIGNED: [_in_gauge(sae, held_out) for sae in fitted.saes[SIGNED]]}
@@ -67,7 +63,7 @@ def compare_models(
             k=cfg.sae.k,
             data=without_path(cfg.dataset_path),
             training=training | {"seeds": len(saes[kind])},
-            halves=of_halves,
+            halves=fitted.halves,
             n_latents=n_latents,
             seed=cfg.seed,
             on_progress=on_progress,

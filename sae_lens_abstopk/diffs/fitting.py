@@ -1,5 +1,6 @@
 """Train SAEs on what a fine-tune changed at one hook: signed ones of several seeds, one-sided ones beside them."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,17 @@ from typing import Any
 from rich.console import Console
 from sae_lens import SAE
 
+from sae_lens_abstopk.diffs.half_runs import train_halves
 from sae_lens_abstopk.model.check_hook import chosen_hook
 from sae_lens_abstopk.model.model_pair import ModelPair
+from sae_lens_abstopk.model.model_shape import model_files
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.system.errors import ConfigError, require_given
+from sae_lens_abstopk.system.files import reading, write_whole
 from sae_lens_abstopk.system.terminal import only_bars
+from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME
+from sae_lens_abstopk.text.text_files import text_files
 from sae_lens_abstopk.text.text_spec import TextSpec
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.config_file import load_config
@@ -21,8 +28,11 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import sae_folder
 from sae_lens_abstopk.training.train import train
 
-RUN = "run"
-"""Folders in the output: the training run with all SAEs, and the signed SAE that is shown."""
+RUN, FILES = "run", "files.json"
+"""Folder of the training run in the output, and the file in it that says which files models and text had."""
+
+OWN = ("source", "seed", "output_path", "companions", "weight_seeds", "sae.architecture")
+"""Keys that a comparison of two models sets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +42,8 @@ class FittedDifference:
     cfg: TrainingConfig
     saes: dict[str, list[SAE[Any]]]
     """By kind (``signed``, ``one_sided_F``, ``one_sided_2F``), each by seed; they take raw differences [n, d_in]."""
+    halves: list[SAE[Any]]
+    """One of each half of the text, of the kind that was asked for."""
     pair: ModelPair
 
     @property
@@ -60,6 +72,7 @@ def difference_config(
     baselines: bool = True,
     seed: int = 0,
     device: str = "auto",
+    overrides: Mapping[str, Any] | None = None,
     **keys: Any,
 ) -> TrainingConfig:
     """
@@ -75,13 +88,19 @@ def difference_config(
         d_sae: Number of latents, by default the preset's, as is ``k``.
         n_seeds: SAEs of as many seeds train in one pass.
         baselines: Train one-sided SAEs of ``d_sae`` and of twice as many latents beside them.
-        keys: Further keys of the config.
+        overrides: Further keys of the config, also nested ones (``sae.d_in``), which win over arguments.
+        keys: Further keys of the config; None leaves the preset's.
 
     Raises:
         ConfigError: before weights are read, if a key is wrong or the base model lacks the hook.
     """
     sizes = {"sae.d_sae": d_sae, "sae.k": k, "seed": seed, "device": device, "output_path": str(out / RUN)}
-    overrides: dict[str, Any] = {
+    given = dict(overrides or {})
+    if own := next((key for key in given if key.partition(".")[0] in OWN or key in OWN), None):
+        raise ConfigError(
+            f"{own} is set by the comparison itself, from its options; `abstopk train diff` takes any key."
+        )
+    all_keys: dict[str, Any] = {
         "model_name": base,
         "tuned_model": tuned,
         "adapter": adapter,
@@ -89,24 +108,58 @@ def difference_config(
         **text,
         **{key: value for key, value in sizes.items() if value is not None},
         **{key: value for key, value in keys.items() if value is not None},
+        **given,
     }
-    width = load_config("diff", overrides).sae.d_sae
-    companions = seeds_and_baselines(width, n_seeds=n_seeds, baselines=baselines, seed=seed)
-    return load_config("diff", overrides | companions)
+    alone = load_config("diff", all_keys)
+    require_given("held_out_every", alone.held_out_every, "latents are measured on held-out documents")
+    companions = seeds_and_baselines(alone.sae.d_sae, n_seeds=n_seeds, baselines=baselines, seed=seed)
+    return load_config("diff", all_keys | companions)
 
 
-def fit_difference(cfg: TrainingConfig, *, console: Console) -> FittedDifference:
+def fit_difference(cfg: TrainingConfig, *, halves_of: str | None = None, console: Console) -> FittedDifference:
     """
     Train the SAEs of ``cfg``, or go on with or read a run that is there, and load both models.
 
+    ``halves_of`` is a kind of SAE to train on two halves of the text too.
+
     Raises:
-        ConfigError: as :func:`~sae_lens_abstopk.train`.
+        ConfigError: as :func:`~sae_lens_abstopk.train`; or the run was of other files of a model or of the text.
     """
-    if not is_finished(cfg):
-        resume_if_started(cfg)
-        train(cfg, console=only_bars(console))
     assert cfg.output_path is not None
-    folders = {name: sae_folder(Path(cfg.output_path), name) for name in cfg.all_saes}
+    run, finished = Path(cfg.output_path), is_finished(cfg)
+    files = _files_that_are_read(cfg)
+    _require_files_of_run(run, files)
+    if not finished:
+        resume_if_started(cfg)
+        try:
+            train(cfg, console=only_bars(console))
+        finally:
+            if (run / CONFIG_FILENAME).is_file():
+                write_whole(run / FILES, json.dumps(files, indent=1))
+    halves = train_halves(cfg, halves_of, console=only_bars(console)) if halves_of else []
+    folders = {name: sae_folder(run, name) for name in cfg.all_saes}
     saes = {kind: [load_sae(folder) for folder in each] for kind, each in by_kind(folders).items()}
     pair = ModelPair.load(cfg.pair_spec, cfg.text_spec, d_in=cfg.sae.d_in)
-    return FittedDifference(cfg, saes, pair)
+    return FittedDifference(cfg, saes, halves, pair)
+
+
+def _files_that_are_read(cfg: TrainingConfig) -> dict[str, list[list[str | int]]]:
+    """Return name, size and digest of the local files of the models and of the text."""
+    models = {"base model": cfg.model_name, "tuned model": cfg.tuned_model or cfg.adapter or ""}
+    found = {name: [list(file) for file in model_files(model)] for name, model in models.items()}
+    return found | {"text": text_files(cfg.dataset_path)}
+
+
+def _require_files_of_run(run: Path, files: Mapping[str, Any]) -> None:
+    """Raise a ConfigError if the run was of other files, for example because the model was tuned once more."""
+    record = run / FILES
+    if not record.is_file():
+        return
+    with reading(record, "delete it if the models and the text are those of the run"):
+        then = json.loads(record.read_text(encoding="utf-8"))
+        changed = [name for name in files if files[name] != then[name]]
+    if changed:
+        raise ConfigError(
+            f"{run} is of other files of the {' and the '.join(changed)} than there are now; give another folder with "
+            "--out."
+        )

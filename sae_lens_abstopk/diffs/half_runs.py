@@ -41,6 +41,7 @@ def train_halves(cfg: TrainingConfig, kind: str, *, console: Console) -> list[SA
     assert cfg.output_path is not None
     found, run = [], Path(cfg.output_path)
     changes: dict[str, Any] = {"companions": {}, "weight_seeds": {}, "training_tokens": cfg.training_tokens // 2}
+    changes |= {"device": cfg.device, "tuned_device": cfg.tuned_device}
     for part in HALVES:
         folder = run.with_name(part if kind == SIGNED else f"{part}_{kind}")
         half = load_config(run / "config.yaml", changes | {"output_path": str(folder)})

@@ -49,7 +49,7 @@ def with_writing(
         base, tuned = write(pair.base), write(pair.tuned)
         latents = []
         for record in diff.results.latents[:n_latents]:
-            pole = max(record.positive, record.negative, key=_share)
+            pole = max(record.positive, record.negative, key=lambda pole: (pole.scale > 0, _share(pole)))
             side = 1 if pole is record.positive else -1
             scale = side * pole.scale
             added = steering_edit(sae, latent=record.latent, strength=scale, operator="add", scale=1.0)

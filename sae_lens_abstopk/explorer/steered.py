@@ -34,7 +34,10 @@ def steered_texts(
     ``scales`` maps latents to the code that a strength of 1 adds. With ``chat`` the prompts are turns of a user.
     Returns one text per prompt for each latent. ``on_progress`` is called with (latents done, latents in all).
     """
-    text_model = TextModel(model, prepend_bos=TokenSelection.of_sae(sae).prepend_bos, chat=chat)
+    of_two_models = sae.cfg.metadata.get("source") == "model_difference"
+    # of two models, a prompt is read as the tokenizer does, as beside what the models write
+    prepend_bos = None if of_two_models else TokenSelection.of_sae(sae).prepend_bos
+    text_model = TextModel(model, prepend_bos=prepend_bos, chat=chat)
     encoded = text_model.encode(prompts)
     unsteered = text_model.greedy(encoded, max_new_tokens)
     found: dict[int, tuple[SteeredText, ...]] = {}

@@ -44,6 +44,14 @@ def check_pair(spec: ModelPairSpec, text: TextSpec, *, d_in: int | None = None) 
         tuned_width = model_shape(tuned.model_name, tuned.model_class_name, tuned.load_options).width
         require_same_width(f"tuned_model={tuned.model_name!r}", tuned_width, spec.model_name, width)
         check_hook(tuned, d_in=d_in or width, context_size=text.context_size)
+        configs = [read_model_config(each.model_name, each.load_options) for each in (spec, tuned)]
+        dtypes = [getattr(config.get_text_config(), "dtype", None) for config in configs]
+        if dtypes[0] != dtypes[1] and not spec.load_options.keys() & {"dtype", "torch_dtype"}:
+            warnings.warn(
+                f"{spec.model_name} is stored as {dtypes[0]} and {tuned.model_name} as {dtypes[1]}, so rounding is "
+                "part of their difference",
+                stacklevel=3,
+            )
     return _shared_tokenizer(spec, text)
 
 

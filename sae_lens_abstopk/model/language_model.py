@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sae_lens_abstopk.model.hook_places import require_in_stream
 from sae_lens_abstopk.model.inference import autocast_pays
 from sae_lens_abstopk.model.model_shape import model_errors, name_on_hub
-from sae_lens_abstopk.model.model_spec import ModelSpec
+from sae_lens_abstopk.model.model_spec import ModelSpec, require_device
 from sae_lens_abstopk.system.errors import ConfigError, require_given
 from sae_lens_abstopk.text.text_spec import TextSpec
 
@@ -35,6 +35,7 @@ def load_language_model(spec: ModelSpec, text: TextSpec, hook_names: Sequence[st
     Its dtype is the checkpoint's, or that of ``model_from_pretrained_kwargs``; 16-bit checkpoints become float32 on a
     CPU without fast 16-bit arithmetic. A :class:`ConfigError` says why it cannot be loaded.
     """
+    require_device("device", spec.device)
     require_tokenizer(spec, text)
     name, options = spec.model_name, dict(spec.load_options)
     with model_errors(name):

@@ -34,12 +34,14 @@ def marked_conversation(conversation: str | Sequence[dict[str, Any]], tokenizer:
         content = str(turn["content"])
         # a short turn may be part of the template's own text
         after = end + len(before) if text.startswith(before, end) else end
-        start = next((place for each in (content, content.strip()) if (place := text.find(each, after)) >= 0), None)
-        if start is None:
+        # the template may have trimmed it
+        places = [place for each in (content, content.strip()) if (place := text.find(each, after)) >= 0]
+        if not places:
             raise ConfigError(
                 f"the chat template changes the turn {content!r:.80}, so its own tokens cannot be told apart; set "
                 "exclude_chat_template to false."
             )
+        start = min(places)
         end = start + len(content if text.startswith(content, start) else content.strip())
         of_turn[start:end] = True
     ids = torch.tensor(read["input_ids"], dtype=torch.long)

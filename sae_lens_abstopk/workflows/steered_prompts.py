@@ -116,7 +116,9 @@ def steer_prompts(
 
 
 def _recorded_scale(folder: Path, latent: int) -> float | None:
-    """Return the scale of a latent in the record beside the SAE, if there is one."""
+    """Return the scale of a latent in the record beside the SAE that it is of, if there is one."""
+    if folder.resolve().name != SAE_FOLDER:
+        return None
     if (record := folder.parent / OF_PAIRS).is_file():
         with reading(record, "fit the pairs again with `abstopk pairs`"):
             of_pairs = PairResults.model_validate_json(record.read_text(encoding="utf-8"))

@@ -59,6 +59,10 @@ MISTAKES: dict[str, str] = {
     "--adapter adapter --tokens 10": r"at most 10 \(training_tokens\)",
     "--adapter adapter --tuned-device cpu": "give adapter or tuned_device, not both",
     "--tuned tuned --tuned-device tpu": "tuned_device='tpu'",
+    "--adapter adapter --set lr": "must have the form key=value",
+    "--adapter adapter --set sae.kk=3": "unknown key 'kk'",
+    "--adapter adapter --set sae.architecture=topk": "sae.architecture is set by the comparison itself",
+    "--adapter adapter --set held_out_every=null": "held_out_every",
     "--adapter adapter --out file": "file/run' cannot be written",
     "--adapter adapter --out full": "--out full holds other files",
     TRAIN: "give tuned_model or adapter, not neither",
@@ -74,7 +78,7 @@ LATER: dict[str, str] = {
     "--adapter above": "nothing differs at model.layers.3: .*take a later layer",
     "--tuned cutweights": "'cutweights' could not be loaded",
     "--adapter adapter --data blank.jsonl": "does not fill one batch",
-    "--adapter adapter --hook lm_head": "lm_head.* is 300 wide",
+    "--adapter adapter --hook lm_head": "lm_head.* is 300 wide.* sae.d_in=300",
     f"{TRAIN} adapter=adapter model_from_pretrained_kwargs={{dtype:float99}}": "float99",
 }
 

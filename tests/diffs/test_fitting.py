@@ -1,6 +1,8 @@
 """`abstopk diff` on a tiny model and a tiny adapter."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,14 @@ import pytest
 import torch
 from rich.console import Console
 from sae_lens import SAE
+from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk.diffs import fitting
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.fitting import difference_config, fit_difference
 from sae_lens_abstopk.diffs.patched_prompts import patch_prompts
 from sae_lens_abstopk.explorer.steering_server import Steerer, SteeringRequest, sources_of_site
+from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
 from tests.cli.test_cli import invoke
 
@@ -64,7 +68,11 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
         served = Steerer(sources_of_site(tmp_path / "out"), tuned=of_tuned).texts(asked)
         by_command = steer_prompts(tmp_path / "out", recorded.latent, ["We"], tuned=of_tuned)
         assert tuple(served.values()) == by_command.texts[0].texts
+    with pytest.raises(ConfigError, match="scale of latent 0 in the record"):  # the record is of another SAE
+        steer_prompts(tmp_path / "out" / "run", 0, ["We"])
     monkeypatch.setattr(fitting, "train", None)  # a finished run is read, not trained again
+    config = tmp_path / "out" / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("device: cpu", "device: cuda"))  # as if trained on a GPU
     done = invoke(*fit, "--show", "one-sided-2F")
     assert done.exit_code == 0, done.output
     wide = Diff.read(tmp_path / "out")
@@ -94,6 +102,23 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
     signed, one_sided = (fitted.saes[kind][0].encode(x) for kind in ("signed", "one_sided_F"))
     assert (signed < 0).any()
     assert (one_sided >= 0).all()
+
+
+def test_a_run_of_other_weights_or_another_text_is_not_read_again(
+    tiny_llama: Path, tiny_adapter: Path, texts: Path, tmp_path: Path
+) -> None:
+    adapter, data = shutil.copytree(tiny_adapter, tmp_path / "adapter"), shutil.copy(texts, tmp_path / "texts.jsonl")
+    command = ["diff", "--base", str(tiny_llama), "--adapter", str(adapter), "--data", str(data), *SIZES[2:]]
+    command += ["--seeds", "1", "--no-baselines", "--measure-tokens", "100", "--out", str(tmp_path / "out")]
+    command += ["--set", "lr=2e-3", "--set", "perf_log_freq=0"]
+    assert invoke(*command).exit_code == 0
+    assert SAE.load_from_disk(tmp_path / "out" / "sae").cfg.metadata.lr == 2e-3
+    weights = load_file(adapter / "adapter_model.safetensors")
+    save_file({name: 2 * weight for name, weight in weights.items()}, adapter / "adapter_model.safetensors")
+    assert re.search(r"run is of other files of the tuned model than .* --out", invoke(*command).output)
+    with data.open("a") as file:
+        file.write('{"text": "One more"}\n')
+    assert "files of the tuned model and the text than" in invoke(*command).output
 
 
 def test_two_folders_on_two_devices_are_compared_as_the_adapter_is(

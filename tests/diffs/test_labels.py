@@ -17,6 +17,7 @@ def test_the_latents_of_the_report_are_named_once_one_agrees(tmp_path: Path, sta
     assert "This sends" in refused.output
     assert stand_in.asked == []
     assert (tmp_path / "diff.json").read_bytes() == before
+    assert (tmp_path / "report.html").is_file(), "without names"
     done = invoke(*command, "--yes")
     assert done.exit_code == 0, done.output
     label = Diff.read(tmp_path).results.latents[0].label

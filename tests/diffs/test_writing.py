@@ -48,6 +48,17 @@ def test_models_write_with_the_first_latents_added_and_taken_away(
     assert pushed.writing.latents[0].base_with != pushed.writing.base
     assert pushed.writing.latents[0].base_with != pushed.writing.latents[0].tuned_without
 
+    # the side that fires is written with, though the KL falls without it
+    silent, harmful = (
+        record.positive.model_copy(update={"scale": scale, "kl_share": None, "kl_estimate": -scale})
+        for scale in (0.0, 0.1)
+    )
+    one_sided = record.model_copy(update={"positive": silent, "negative": harmful})
+    results = diff.results.model_copy(update={"latents": [one_sided]})
+    of_side = with_writing(diff._replace(results=results), pair, sae, kept, prompts=["Where is it?"]).contexts.writing
+    assert of_side is not None
+    assert of_side.latents[0].code == pytest.approx(-0.1)
+
     row = sae.W_dec[record.latent].detach()
     with torch.no_grad(), pair.tuned() as model:
         inner: Any = model

@@ -116,14 +116,19 @@ def test_addresses_and_prompts_that_cannot_be_used_are_refused(latent: dict[int,
 def test_the_key_is_sent_only_in_private_and_written_nowhere(
     stand_in: StandIn, latent: dict[int, Sides], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
+    monkeypatch.setenv("OPENAI_API_KEY", "a-secret\n")
     Labeler(stand_in.address, "model", question=LATENTS, cache=tmp_path / "answers.jsonl").judge(latent)
     assert stand_in.headers == [{"Authorization": "Bearer a-secret"}]
+    assert stand_in.by_proxy == [False]
     assert "a-secret" not in (tmp_path / "answers.jsonl").read_text()
     Labeler("https://example.org/v1", "model", question=LATENTS, cache=tmp_path / "a")
     for address in ("http://example.org/v1", "http://localhost.example.org", "http://localhost:80@example.org"):
         with pytest.raises(ConfigError, match="http would send the key in the clear"):
             Labeler(address, "model", question=LATENTS, cache=tmp_path / "a")
+    monkeypatch.setenv("OPENAI_API_KEY", "two\nlines")
+    with pytest.raises(ConfigError, match="set it to the key alone") as refused:
+        Labeler("https://example.org/v1", "model", question=LATENTS, cache=tmp_path / "a")
+    assert "two" not in str(refused.value)
 
 
 def test_names_and_judgements_reach_the_site(labeler: Labeler, exploration: Exploration, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.model import language_model
 from sae_lens_abstopk.model.activation_edits import intervene
+from sae_lens_abstopk.model.check_pair import check_pair
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.model_spec import ModelPairSpec
@@ -25,7 +26,8 @@ CHAT = TextSpec(dataset_path="text", context_size=16, use_chat_formatting=True)
 
 
 def spec_of(base: Path, hook: str = HOOK, **tuned: Any) -> ModelPairSpec:
-    return ModelPairSpec(model_name=str(base), hook_name=hook, device="cpu", **{k: str(v) for k, v in tuned.items()})
+    keys = {"device": "cpu"} | {key: str(value) for key, value in tuned.items()}
+    return ModelPairSpec(model_name=str(base), hook_name=hook, **keys)
 
 
 def tokens() -> torch.Tensor:
@@ -107,6 +109,13 @@ def test_what_cannot_be_compared_is_refused_before_weights_are_read(
     added.add_tokens(["[user]"], special_tokens=True)
     added.save_pretrained(shutil.copytree(tiny_tuned, tmp_path / "added"))
     refused(r"with '\[user\]', a token that .* has no embedding of", CHAT, tuned_model=tmp_path / "added")
+
+    narrow = shutil.copytree(tiny_tuned, tmp_path / "narrow")
+    LlamaConfig(**config.to_dict() | {"dtype": "bfloat16"}).save_pretrained(narrow)
+    spec = spec_of(tiny_llama, tuned_model=narrow)
+    with pytest.warns(UserWarning, match=r"as torch.float32 and .* as torch.bfloat16, so rounding is part"):
+        check_pair(spec, PLAIN)
+    refused("device='cuda:7' is not one of the", tuned_model=tiny_tuned, device="cuda:7")
 
     attention = {"target_modules": ["q_proj"]}
     refused(

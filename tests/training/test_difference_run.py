@@ -140,6 +140,11 @@ def test_conversations_are_read_in_the_template_of_the_tuned_model_without_its_o
     kept = marked_conversation(short, tokenizer)
     assert tokenizer.decode(kept[kept >= 0]) == "user s", "not those of the template"
     assert kept[0] < 0
+    tokenizer.chat_template = tokenizer.chat_template.replace("m['content']", "m['content'] | trim")
+    assert "trim" in tokenizer.chat_template
+    again = [{"role": "user", "content": "film "}, {"role": "assistant", "content": "We loved the film again"}]
+    kept = marked_conversation(again, tokenizer)
+    assert tokenizer.decode(kept[kept >= 0]) == " filmWe loved the film again", "the first of both that is there"
     share = float((marked >= 0).float().mean())
     kept, everything = len(run.source.get_filtered_llm_batch()), 4 * 32
     assert kept / everything == pytest.approx(share, abs=0.1)

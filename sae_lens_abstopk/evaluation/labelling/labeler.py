@@ -93,7 +93,9 @@ class Labeler:
     def __init__(
         self, endpoint: str, model: str, *, question: Question, cache: Path, prompt: Path | None = None
     ) -> None:
-        key = os.environ.get(KEY)
+        key = os.environ.get(KEY, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ConfigError(f"{KEY} has characters that no key has; set it to the key alone.")
         if not re.match(PRIVATE if key else r"https?://[^/]", endpoint):
             raise ConfigError(
                 f"labeler={endpoint!r} must be a URL like http://localhost:8000/v1, and https elsewhere while {KEY} is "
@@ -173,14 +175,16 @@ class Labeler:
     def _request(self, prompt: str) -> str:
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
         url = f"{self.endpoint}/chat/completions"
+        options: Any = {"json": body, "headers": self._headers, "timeout": TIMEOUT}
+        options["trust_env"] = not self._headers or url.startswith("https")  # a proxy would see the key
         try:
-            answer = httpx.post(url, json=body, headers=self._headers, timeout=TIMEOUT)
+            answer = httpx.post(url, **options)
             for attempt in range(RETRIES):
                 if answer.status_code not in BUSY:
                     break
                 wait = answer.headers.get("retry-after", "")
                 time.sleep(min(float(wait), 60.0) if wait.isdigit() else 2.0**attempt)
-                answer = httpx.post(url, json=body, headers=self._headers, timeout=TIMEOUT)
+                answer = httpx.post(url, **options)
             if answer.status_code != 200:
                 of_key = f" ({KEY} {'was refused' if self._headers else 'is not set'})"
                 refused = of_key if answer.status_code in (401, 403) else ""

@@ -123,7 +123,7 @@ def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, A
         changes: Texts ``key=value``, whose values are YAML, or a mapping of keys to values; a mapping for ``sae`` or
             ``logger`` changes these keys of the section only.
     """
-    values = _as_mapping(changes)
+    values = override_values(changes)
     if values.get("model_name", raw.get("model_name")) != raw.get("model_name") and isinstance(raw.get("sae"), dict):
         raw["sae"].pop("d_in", None)  # it was the width of the other model
     if "{layer}" not in str(values.get("hook_name", "{layer}")):
@@ -142,7 +142,8 @@ def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, A
         at[last] = value
 
 
-def _as_mapping(changes: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+def override_values(changes: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides by key, of texts ``key=value`` or of a mapping; :func:`apply_overrides` says more."""
     values: dict[str, Any] = {}
     if hasattr(changes, "items"):  # also wandb.config, which is not a Mapping
         for key, value in deepcopy(dict(changes.items())).items():  # type: ignore[union-attr]
