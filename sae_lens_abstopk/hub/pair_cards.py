@@ -7,6 +7,7 @@ from sae_lens_abstopk.hub.manifest import ConceptResult, NumberWithInterval, Pub
 from sae_lens_abstopk.pairs.concepts import CONCEPTS, ConceptRecord, ConceptResults
 from sae_lens_abstopk.pairs.pair_files import RESULTS, SAE_FOLDER
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
+from sae_lens_abstopk.system.files import reading
 
 
 def pair_results_beside(folders: Mapping[str, Path]) -> dict[str, PublishedResults]:
@@ -15,12 +16,13 @@ def pair_results_beside(folders: Mapping[str, Path]) -> dict[str, PublishedResul
     for sae_id, folder in folders.items():
         fit = folder.resolve().parent
         if folder.resolve().name == SAE_FOLDER and (fit / RESULTS).is_file():
-            pairs = PairResults.model_validate_json((fit / RESULTS).read_text(encoding="utf-8"))
-            concepts = (
-                ConceptResults.model_validate_json((fit / CONCEPTS).read_text(encoding="utf-8")).concepts
-                if (fit / CONCEPTS).is_file()
-                else []
-            )
+            with reading(fit / RESULTS, "fit the pairs again with `abstopk pairs`"):
+                pairs = PairResults.model_validate_json((fit / RESULTS).read_text(encoding="utf-8"))
+            concepts: list[ConceptRecord] = []
+            if (fit / CONCEPTS).is_file():
+                with reading(fit / CONCEPTS, "delete it, or make it again with `abstopk pairs concepts`"):
+                    text = (fit / CONCEPTS).read_text(encoding="utf-8")
+                    concepts = ConceptResults.model_validate_json(text).concepts
             found[sae_id] = _published(pairs, concepts)
     return found
 

@@ -178,7 +178,8 @@ def _published(
 ) -> Published:
     files = _files(staged) | {name: published_file(folder / name) for name in (CARD_FILENAME, MANIFEST_FILENAME)}
     signed = {sae_id: sae for sae_id, sae in staged.saes.items() if sae.architecture in SIGNED_ARCHITECTURES}
-    as_trained = [sae_id for sae_id, sae in signed.items() if sae.gauge == "as trained" and sae.codes == "tokens"]
+    of_tokens = [sae_id for sae_id, sae in signed.items() if sae.training.get("source", "tokens") == "tokens"]
+    as_trained = [sae_id for sae_id in of_tokens if signed[sae_id].gauge == "as trained"]
     return Published(repo_id, revision, commit, tuple(changed), files, tuple(as_trained))
 
 

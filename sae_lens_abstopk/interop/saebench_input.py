@@ -20,6 +20,7 @@ from sae_lens_abstopk.model.model_spec import require_device
 from sae_lens_abstopk.saes.loading import load_sae, require_all_heads
 from sae_lens_abstopk.saes.signed import SignedSAE
 from sae_lens_abstopk.system.files import without_path
+from sae_lens_abstopk.system.yaml_files import run_configs
 from sae_lens_abstopk.text.documents import load_text
 
 CONTEXT = 128
@@ -112,8 +113,9 @@ def open_input(
     """Load an SAE, as its mirror unless ``as_is``, with its model and, if ``reads_text``, its text."""
     sae = load_sae(source)
     require_all_heads(sae, "SAEBench")
-    read = text if reads_text else text or "no text"  # the text may be missing if it is not read
-    specs = specs_of_sae(Path(source), sae, model_name=model_name, text=read, device=device)
+    if text is None and not reads_text and not any("hook_name" in raw for _, raw in run_configs(Path(source))):
+        text = "unread.jsonl"  # the specs take one
+    specs = specs_of_sae(Path(source), sae, model_name=model_name, text=text, device=device)
     require_device("device", specs.model.device)
     dataset = load_text(specs.text, "all" if text else "held_out") if reads_text else None
     # SAEs in one folder may share a label

@@ -33,7 +33,7 @@ def tokens(
     progress = console.progress
     started = time.perf_counter()
     overrides = list(overrides)
-    if not any(override.startswith("model_name=") for override in overrides):
+    if not any(override.startswith(("model_name=", "model=")) for override in overrides):
         cfg = load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])
         cfg.output_path = str(out or cfg.output_path or "") or None
         if cfg.output_path is not None:

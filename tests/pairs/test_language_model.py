@@ -8,7 +8,7 @@ import torch
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_lens_abstopk import PairAxes, publish, steer
+from sae_lens_abstopk import ConfigError, PairAxes, publish, steer
 from sae_lens_abstopk.explorer.steering_server import Steerer, SteeringRequest, sources_of_site
 from sae_lens_abstopk.workflows.steered_prompts import steer_prompts
 
@@ -40,6 +40,9 @@ def test_the_card_of_published_axes_says_how_to_code_two_texts(
     scope: dict[str, Any] = {"sae": SAE.load_from_disk(tmp_path / "release" / "axes")}
     exec(code.replace(f'"{tiny_llama.name}"', repr(str(tiny_llama))), scope)
     assert torch.equal(scope["codes"], axes.encode(["She left."], ["He left."]))
+    (tmp_path / "site" / "pairs.json").write_text("{")
+    with pytest.raises(ConfigError, match="pairs.json is missing or damaged .* fit the pairs again"):
+        publish({"axes": tmp_path / "site" / "sae"}, "someone/axes", dry_run_folder=tmp_path / "again")
 
 
 def test_an_axis_steers_the_model_by_its_latent_and_by_its_direction(

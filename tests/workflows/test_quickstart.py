@@ -11,6 +11,7 @@ from typer.main import get_command
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.workflows import quickstart as quickstart_module
+from sae_lens_abstopk.workflows import tokens as tokens_module
 from sae_lens_abstopk.workflows.quickstart import NEXT, quickstart
 
 
@@ -22,6 +23,13 @@ def test_a_folder_that_is_taken_is_told_before_the_model_is_fetched(
     quiet = Console(quiet=True)
     with pytest.raises(ConfigError, match="not an empty folder"):
         quickstart(out=tmp_path, console=quiet, progress=quiet)
+
+
+def test_a_model_by_either_name_takes_the_place_of_the_one_that_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens_module, "quickstart_model", lambda _: pytest.fail("fetched"))
+    for key in ("model", "model_name"):
+        with pytest.raises(ConfigError, match="'no/such'"):
+            tokens_module.tokens([f"{key}=no/such"])
 
 
 @pytest.mark.parametrize("command", NEXT.values(), ids=NEXT)

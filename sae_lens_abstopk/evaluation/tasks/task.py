@@ -113,9 +113,9 @@ class Task:
 
     @property
     def own_split(self) -> tuple[str, ...] | None:
-        """The split of each example in the source; None if one has none."""
-        splits = tuple(example.split for example in self.examples if example.split is not None)
-        return splits if len(splits) == len(self.examples) else None
+        """The split of each example in the source, train where it has none; None if no example has one."""
+        splits = [example.split for example in self.examples]
+        return tuple(split or "train" for split in splits) if any(splits) else None
 
     @property
     def _splits(self) -> tuple[str, ...]:

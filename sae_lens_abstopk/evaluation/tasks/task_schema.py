@@ -30,7 +30,9 @@ class RowSource(_Section):
     hub: str | None = Field(None, description="the id of a Hub data set, e.g. stanfordnlp/sst2")
     config: str | None = Field(None, description="the configuration of the Hub data set")
     split: str = Field("train", description="the split of the Hub data set")
-    use: Split | None = Field(None, description="train, val or test, for all of it; left out: split by group")
+    use: Split | None = Field(
+        None, description="train, val or test, for all of it; left out: train if another part has one, else by group"
+    )
     pole: str | None = Field(None, description="the pole of all of it")
 
     @model_validator(mode="after")

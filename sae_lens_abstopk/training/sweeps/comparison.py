@@ -128,7 +128,8 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
         )
     # if one variant is not signed, b_dec_init_method has an effect whatever the SAE of the config is
     unsigned = {"companions": {"unsigned": {"architecture": "standard"}}, "target_l0": {}, "lr_multiples": {}}
-    base = build_config(raw | unsigned, where=where)
+    own = {"weight_seeds": {}, "resume_allows_changes": []}
+    base = build_config(raw | unsigned | own, where=where)
     if base.from_pretrained_path is not None:
         weights = f"from_pretrained_path={base.from_pretrained_path!r}"
         raise ConfigError(f"{path}: {weights} has weights for one variant only; set it to null.")
@@ -156,8 +157,11 @@ def with_variants(
     targets, rates = {}, {}
     for name, variant in variants.items():
         key, place = name if saes else "sae", f"{where}: variants.{name}"
-        keys: dict[str, Any] = {"d_in": base.sae.d_in, "d_sae": round(base.sae.d_sae * variant.times_wider)}
-        keys |= variant.model_extra or {}
+        given = variant.model_extra or {}
+        keys: dict[str, Any] = {"d_in": base.sae.d_in}
+        if "expansion_factor" not in given:
+            keys["d_sae"] = round(base.sae.d_sae * variant.times_wider)
+        keys |= given
         config_class = sae_config_class(str(keys.get("architecture", "abstopk")), where=place)
         if issubclass(config_class, SignedTrainingSAEConfig):
             keys.setdefault("b_dec_init_method", base.b_dec_init_method)

@@ -17,7 +17,7 @@ from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped, require
 from sae_lens_abstopk.system.terminal import PrintableConsole
 from sae_lens_abstopk.system.yaml_files import data_folder, shipped_file, yaml_text
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
-from sae_lens_abstopk.training.config.config_file import load_config, named_config
+from sae_lens_abstopk.training.config.config_file import load_config, named_config, split_variant
 from sae_lens_abstopk.training.config.sae_section import conflicting
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import require_one_process
@@ -113,7 +113,8 @@ def _require_effect(override: str, grid: Mapping[str, Sequence[Any]], path: Path
 
 
 def _points(source: str, grid: Mapping[str, Sequence[Any]], overrides: Sequence[str]) -> Iterator[SweepRun]:
-    base = Path(source).stem if source.endswith((".yaml", ".yml")) else source.replace("/", "_")
+    config, variant = split_variant(source)
+    base = "_".join(filter(None, (Path(config).stem if config.endswith((".yaml", ".yml")) else config, variant)))
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
         # no "=" in a folder's name, because commands take NAME=FOLDER

@@ -101,6 +101,13 @@ def test_splits_of_the_source_are_kept_and_what_it_lacks_is_made(tmp_path: Path)
     assert (len(train), len(val), len(test)) == (16, 4, 20)
     assert {two.examples[i].text.split()[0] for i in test} == {"test"}
     assert (two.split(1).test == test).all()
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("body,mood\n" + "\n".join(f"{name} {i},{i % 2}" for i in range(20)))
+    parts = [{"file": "a.csv"}, {"file": "b.csv", "use": "test"}]
+    mixed = load_task(written(tmp_path, rows_file(**{"from": parts})))
+    train, val, test = mixed.split(0)
+    assert {mixed.examples[i].text.split()[0] for i in test} == {"b"}
+    assert {mixed.examples[i].text.split()[0] for i in (*train, *val)} == {"a"}
 
 
 def test_a_text_that_comes_twice_is_kept_in_test_and_one_with_both_labels_nowhere(tmp_path: Path) -> None:

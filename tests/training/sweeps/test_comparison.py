@@ -134,9 +134,13 @@ def test_variants_take_their_size_from_the_config_and_have_targets_and_multiples
     raw_config: dict[str, Any], tmp_path: Path
 ) -> None:
     raw_config |= {"companions": {"relu": {"architecture": "standard"}}, "target_l0": {"relu": 9.0}}
+    raw_config |= {"weight_seeds": {"sae": 5, "relu": 5}}
     aims = {"architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "quadratic", "lr_multiple": 2}
-    file = written(raw_config, tmp_path, config="base.yaml", variants={"abstopk": {"lr_multiple": 0.5}, "aims": aims})
+    variants = {"abstopk": {"lr_multiple": 0.5, "expansion_factor": 3}, "aims": aims}
+    file = written(raw_config, tmp_path, config="base.yaml", variants=variants)
     for run in load_comparison(file, ["lr=1e-4"], out=tmp_path / "runs").runs:
         assert run.config.target_l0 == {}
         assert run.config.companions["aims"].target_l0 == run.k
         assert (run.config.lr, run.config.lr_multiples) == (1e-4, {"sae": 0.5, "aims": 2})
+        assert run.config.sae.d_sae == 3 * run.config.sae.d_in
+        assert run.config.weight_seeds == {}, "the seed of a run is that of its weights"

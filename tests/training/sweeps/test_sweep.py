@@ -281,6 +281,14 @@ def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
 GRID_VALUES: list[Any] = [*(None, True, 3, 2.5, 3e-5), *("plain", "null", "7", "1e-3", "a: b", ""), *([2, None], {})]
 
 
+def test_a_file_with_a_variant_names_runs_wherever_it_is(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(json.dumps(raw_config))
+    content = {"runs": [{"config": f"{tmp_path}/mine.yaml/topk", "grid": {"seed": [3]}}]}
+    (tmp_path / "s.yaml").write_text(json.dumps(content))
+    (run,) = load_sweep(str(tmp_path / "s.yaml"))
+    assert run.name == "mine_topk_seed-3"
+
+
 def test_a_value_of_a_grid_is_read_back_as_it_is_written_in_the_file(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(json.dumps({"runs": [{"config": "gpt2", "grid": {"key": GRID_VALUES}}]}))
     for run, value in zip(load_sweep(str(tmp_path / "s.yaml")), GRID_VALUES, strict=True):
