@@ -65,7 +65,8 @@ def test_what_a_sign_saves_on_two_models_is_what_the_map_and_the_grid_say() -> N
                 of.append(100 * (signed / other - 1))
     (*_, least), (*_, highest) = map(sorted, changes)
     most, cost = map(min, changes)
-    said = f"FVU {-least:.1f} to {-most:.1f} % below the same width, {cost:.0f} to {highest:.0f} % above twice"
+    of_twice = f"{-cost:.0f} % below to {highest:.0f} % above twice"
+    said = f"FVU {-least:.1f} to {-most:.1f} % below the same width, {of_twice}"
     assert f"Up to D / 4 latents, {said}" in " ".join(README.split())
 
 

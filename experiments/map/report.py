@@ -2,9 +2,9 @@
 
     python -m experiments.map.report
 
-Reads the records in `results/`: `cells.jsonl`, `per_vector.jsonl` and `one_pass.jsonl` of `run.py`, `statistics.json`
-of `statistics.py`, and those of `synthetic.py`, `recipes.py`, `gated.py`, `loss.py` and `coverage.py`, which have their
-names.
+Reads the records in `results/`: `cells.jsonl`, `other_fine_tune.jsonl`, `per_vector.jsonl` and `one_pass.jsonl` of
+`run.py`, `statistics.json` of `statistics.py`, and those of `synthetic.py`, `recipes.py`, `gated.py`, `loss.py` and
+`coverage.py`, which have their names.
 """
 
 import json
@@ -38,6 +38,8 @@ PAGE = ROOT / "docs" / "map.md"
 PICTURE = ROOT / "docs" / "pictures" / "map.svg"
 ONE_PASS = RECORD.with_name("one_pass.jsonl")
 """Cells whose SAEs see no vector twice."""
+OTHER_FINE_TUNE = RECORD.with_name("other_fine_tune.jsonl")
+"""Cells of differences of two models, with another fine-tune than in the map."""
 PER_VECTOR = RECORD.with_name("per_vector.jsonl")
 """Cells with selection for each vector."""
 COMMON = ("batch", 8, 0.25)
@@ -92,6 +94,16 @@ def summary(cells: Cells) -> str:
         f"(the whole interval below 0), {lowest} to {highest} %. Against twice as many, in {len(of_twice)} of "
         f"{len(cells.compared())}:\n{kinds}."
     )
+
+
+def other_fine_tune(cells: Cells) -> str:
+    """Say how signed SAEs compare on what another fine-tune changed."""
+    said = []
+    for twice in (False, True):
+        found = [str(cells.difference(place, twice=twice)).replace("&nbsp;", " ") for place in cells.compared()]
+        said.append(f"{' and '.join(found)} % to {'2F' if twice else 'F'}")
+    widths = " and ".join(f"D/{1 / place.f_over_d:g}" for place in cells.compared())
+    return f"Another fine-tune to French (three seeds): {said[0]} at {widths},\n{said[1]}."
 
 
 def per_vector(cells: Cells) -> str:
@@ -262,6 +274,7 @@ def page() -> str:
     parts = {
         "summary": summary(cells),
         "cells": cells_table(cells),
+        "other fine-tune": other_fine_tune(Cells.read(OTHER_FINE_TUNE)),
         "per vector": per_vector(Cells.read(PER_VECTOR)),
         "synthetic": synthetic_table(read(SYNTHETIC)),
         "recipes": recipes_table(read(RECIPES)),

@@ -15,6 +15,7 @@ from experiments.map.loss import RECORD as LOSS
 from experiments.map.measured import EIGHTH, Cells, Place
 from experiments.map.recipes import RECORD as RECIPES
 from experiments.map.report import (
+    OTHER_FINE_TUNE,
     PAGE,
     RECIPE_NAMES,
     RECIPE_PLACES,
@@ -90,6 +91,18 @@ def test_the_page_has_the_numbers_of_the_records_and_no_statistic_predicts() -> 
     errors = statistics_table(cells, statistics).splitlines()[-1].split(" | ")[1:]
     of_the_mean, *of_statistics = (float(each.strip(" |")) for each in errors)
     assert min(of_statistics) > of_the_mean
+
+
+def test_what_a_sign_costs_on_two_models_against_twice_the_width_is_on_their_page() -> None:
+    changes = [
+        100 * cells.difference(place, twice=True).mean
+        for cells in (Cells.read(RECORD), Cells.read(OTHER_FINE_TUNE))
+        for place in cells.compared()
+        if place.kind == "differences of two models"
+    ]
+    won, *lost = sorted(changes)
+    said = f"2F is ahead by {lost[0]:.1f} to {lost[-1]:.1f} % but for one cell, where the signed SAE is, by {-won:.1f} %"
+    assert said in " ".join((PAGE.parent / "diff.md").read_text().split())
 
 
 def test_the_readme_has_what_outputs_of_attention_gain_on_twice_the_width() -> None:
