@@ -41,7 +41,7 @@ def planted_table(record: Sequence[Line]) -> str:
         of = {method: of_method(record, place, method) for method in METHODS}
         first = next(line for lines in of.values() for line in lines)
         cells = (
-            ", ".join(f"{100 * mean(map(share, lines)):.0f}" for share in (brought, patched, taken)) if lines else ""
+            ", ".join(f"{round(100 * mean(map(share, lines)))}" for share in (brought, patched, taken)) if lines else ""
             for lines in of.values()
         )
         largest = ", ".join(f"{100 * share:.0f}" for share in list(of["signed"][0]["share"].values())[:2])

@@ -41,7 +41,7 @@ def test_the_card_of_published_axes_says_how_to_code_two_texts(
     exec(code.replace(f'"{tiny_llama.name}"', repr(str(tiny_llama))), scope)
     assert torch.equal(scope["codes"], axes.encode(["She left."], ["He left."]))
     (tmp_path / "site" / "pairs.json").write_text("{")
-    with pytest.raises(ConfigError, match="pairs.json is missing or damaged .* fit the pairs again"):
+    with pytest.raises(ConfigError, match=r"pairs\.json is missing or damaged .* fit the pairs again"):
         publish({"axes": tmp_path / "site" / "sae"}, "someone/axes", dry_run_folder=tmp_path / "again")
 
 

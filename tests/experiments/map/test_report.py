@@ -101,7 +101,9 @@ def test_what_a_sign_costs_on_two_models_against_twice_the_width_is_on_their_pag
         if place.kind == "differences of two models"
     ]
     won, *lost = sorted(changes)
-    said = f"2F is ahead by {lost[0]:.1f} to {lost[-1]:.1f} % but for one cell, where the signed SAE is, by {-won:.1f} %"
+    said = (
+        f"2F is ahead by {lost[0]:.1f} to {lost[-1]:.1f} % but for one cell, where the signed SAE is, by {-won:.1f} %"
+    )
     assert said in " ".join((PAGE.parent / "diff.md").read_text().split())
 
 
