@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from typer import Option
 from typing_extensions import override
@@ -91,8 +91,9 @@ class FormConsole(PrintableConsole):
 
 
 def continuations(prompt: str, heading: str, texts: Mapping[str, str]) -> Table:
-    """Return a table of a prompt's continuations, by what is under ``heading``."""
-    table = Table(heading, "continuation", title=Text(prompt), box=None, pad_edge=False, title_justify="left")
+    """Return a table of a prompt's continuations, by what is under ``heading``: names, or numbers."""
+    first = Column(heading, justify="right" if all(NUMBER.fullmatch(by) for by in texts) else "left")
+    table = Table(first, "continuation", title=Text(prompt), box=None, pad_edge=False, title_justify="left")
     for by, text in texts.items():
         table.add_row(by, Text(repr(text)))
     return table

@@ -18,7 +18,7 @@ def test_a_latent_of_tokens_is_added_to_both_sides_at_a_scale_that_is_measured(f
     assert done.exit_code == 0, done.output
     number = re.search(r"a strength of 1 is a code of (\S+)", done.output)
     assert number is not None
-    strengths = re.findall(r"^([+-]?\d\S*) *['\"]", done.output, flags=re.MULTILINE)
+    strengths = re.findall(r"^ *([+-]?\d\S*) *['\"]", done.output, flags=re.MULTILINE)
     assert strengths == ["-2", "-0.5", "0", "+0.5", "+2"] * 2
     by_code = steer_prompts(folders[0], 3, [PROMPT], scale=2 * float(number[1]), max_new_tokens=3)
     assert by_code.strengths == (-1, 0, 1)
@@ -34,7 +34,7 @@ def test_a_cap_continues_as_in_python(folders: list[Path]) -> None:
     shown = {how: invoke(*command, "--operator", how).output for how in ("add", "cap")}
     capped = steer_prompts(folders[0], 3, [PROMPT], operator="cap", scale=0.01, max_new_tokens=12)
     for strength, text in zip(("-1", "0", "+1"), capped.texts[0].texts, strict=True):
-        assert re.search(rf"^{re.escape(strength)} +{re.escape(repr(text))} *$", shown["cap"], flags=re.MULTILINE)
+        assert re.search(rf"^ *{re.escape(strength)} +{re.escape(repr(text))} *$", shown["cap"], flags=re.MULTILINE)
     assert shown["cap"] != shown["add"]
 
 
