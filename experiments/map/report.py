@@ -100,7 +100,7 @@ def other_fine_tune(cells: Cells) -> str:
     """Say how signed SAEs compare on what another fine-tune changed."""
     said = []
     for twice in (False, True):
-        found = [str(cells.difference(place, twice=twice)).replace("&nbsp;", " ") for place in cells.compared()]
+        found = [_in_text(cells.difference(place, twice=twice)) for place in cells.compared()]
         said.append(f"{' and '.join(found)} % to {'2F' if twice else 'F'}")
     widths = " and ".join(f"D/{1 / place.f_over_d:g}" for place in cells.compared())
     return f"Another fine-tune to French (three seeds): {said[0]} at {widths},\n{said[1]}."
@@ -114,10 +114,21 @@ def per_vector(cells: Cells) -> str:
         return f"{min(found):+.1f} to {max(found):+.1f} %"
 
     narrow, wide = ([place for place in cells.places() if place.f_over_d == width] for width in (0.25, 1.0))
-    return (
-        f"With selection for each vector and k = {narrow[0].k}, a sign hardly matters: over {len(narrow)} kinds, "
-        f"{spread(narrow)} of FVU to F at D/4\n({spread(narrow, twice=True)} to 2F), {spread(wide)} at F = D."
+    others = [place for place in narrow if place in [each._replace(f_over_d=0.25) for each in wide]]
+    of_differences = "; ".join(
+        f"{place.kind} {_in_text(cells.difference(place))} % ({_in_text(cells.difference(place, twice=True))} % to 2F)"
+        for place in narrow
+        if place not in others
     )
+    return (
+        f"With selection for each vector and k = {narrow[0].k}, a sign hardly matters for {len(others)} kinds: "
+        f"{spread(others)} of FVU to F at D/4\n({spread(others, twice=True)} to 2F), {spread(wide)} at F = D. It does "
+        f"at D/4 for two more:\n{of_differences}."
+    )
+
+
+def _in_text(difference: Difference) -> str:
+    return str(difference).replace("&nbsp;", " ")
 
 
 def statistics_table(cells: Cells, statistics: Mapping[str, Mapping[str, float]]) -> str:
@@ -213,10 +224,7 @@ def one_pass(lines: Sequence[Mapping[str, Any]], repeated: Cells) -> str:
     """Compare the cell whose SAEs see no vector twice with the cell of the map."""
     cells, rows = Cells(lines), lines[0]["rows"]["train"]
     (place,) = cells.compared()
-    now, before = (
-        [str(of.difference(place, twice=twice)).replace("&nbsp;", " ") for twice in (False, True)]
-        for of in (cells, repeated)
-    )
+    now, before = ([_in_text(of.difference(place, twice=twice)) for twice in (False, True)] for of in (cells, repeated))
     return (
         f"In training, vectors of the map are repeated up to four times. With {rows:,}, none of them twice, the\n"
         f"FVU of the signed SAE of {place.kind} (k = {place.k}, F = {place.f_over_d:g} D) is {now[0]} % to F\n"
