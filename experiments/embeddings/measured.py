@@ -36,10 +36,14 @@ class Difference(NamedTuple):
         """Whether the whole interval is below 0."""
         return self.margin is not None and self.mean + self.margin < 0
 
+    @property
+    def text(self) -> str:
+        """The number in percent, with its margin."""
+        return f"{100 * self.mean:+.1f}" + ("" if self.margin is None else f" ± {100 * self.margin:.1f}")
+
     def __str__(self) -> str:
-        """Format in percent, in one line of a table."""
-        margin = "" if self.margin is None else f"&nbsp;±&nbsp;{100 * self.margin:.1f}"
-        return f"{100 * self.mean:+.1f}{margin}"
+        """Format for a cell of a table, which is not broken."""
+        return self.text.replace(" ", "&nbsp;")
 
 
 def read(record: Path) -> list[Line]:

@@ -98,12 +98,12 @@ def summary(cells: Cells) -> str:
 
 def other_fine_tune(cells: Cells) -> str:
     """Say how signed SAEs compare on what another fine-tune changed."""
-    said = []
-    for twice in (False, True):
-        found = [_in_text(cells.difference(place, twice=twice)) for place in cells.compared()]
-        said.append(f"{' and '.join(found)} % to {'2F' if twice else 'F'}")
-    widths = " and ".join(f"D/{1 / place.f_over_d:g}" for place in cells.compared())
-    return f"Another fine-tune to French (three seeds): {said[0]} at {widths},\n{said[1]}."
+    places = cells.compared()
+    same, of_twice = (
+        " and ".join(cells.difference(place, twice=twice).text for place in places) for twice in (False, True)
+    )
+    widths = " and ".join(f"D/{1 / place.f_over_d:g}" for place in places)
+    return f"Another fine-tune to French (three seeds): {same} % to F at {widths},\n{of_twice} % to 2F."
 
 
 def per_vector(cells: Cells) -> str:
@@ -114,21 +114,17 @@ def per_vector(cells: Cells) -> str:
         return f"{min(found):+.1f} to {max(found):+.1f} %"
 
     narrow, wide = ([place for place in cells.places() if place.f_over_d == width] for width in (0.25, 1.0))
-    others = [place for place in narrow if place in [each._replace(f_over_d=0.25) for each in wide]]
+    kinds = {place.kind for place in wide}
+    others = [place for place in narrow if place.kind in kinds]
     of_differences = "; ".join(
-        f"{place.kind} {_in_text(cells.difference(place))} % ({_in_text(cells.difference(place, twice=True))} % to 2F)"
-        for place in narrow
-        if place not in others
+        f"{each.kind} {cells.difference(each).text} % ({cells.difference(each, twice=True).text} % to 2F)"
+        for each in (place for place in narrow if place not in others)
     )
     return (
         f"With selection for each vector and k = {narrow[0].k}, a sign hardly matters for {len(others)} kinds: "
         f"{spread(others)} of FVU to F at D/4\n({spread(others, twice=True)} to 2F), {spread(wide)} at F = D. It does "
         f"at D/4 for two more:\n{of_differences}."
     )
-
-
-def _in_text(difference: Difference) -> str:
-    return str(difference).replace("&nbsp;", " ")
 
 
 def statistics_table(cells: Cells, statistics: Mapping[str, Mapping[str, float]]) -> str:
@@ -224,7 +220,7 @@ def one_pass(lines: Sequence[Mapping[str, Any]], repeated: Cells) -> str:
     """Compare the cell whose SAEs see no vector twice with the cell of the map."""
     cells, rows = Cells(lines), lines[0]["rows"]["train"]
     (place,) = cells.compared()
-    now, before = ([_in_text(of.difference(place, twice=twice)) for twice in (False, True)] for of in (cells, repeated))
+    now, before = ([of.difference(place, twice=twice).text for twice in (False, True)] for of in (cells, repeated))
     return (
         f"In training, vectors of the map are repeated up to four times. With {rows:,}, none of them twice, the\n"
         f"FVU of the signed SAE of {place.kind} (k = {place.k}, F = {place.f_over_d:g} D) is {now[0]} % to F\n"

@@ -111,7 +111,9 @@ def difference_config(
         **given,
     }
     alone = load_config("diff", all_keys)
-    require_given("held_out_every", alone.held_out_every, "latents are measured on held-out documents")
+    require_given(
+        "held_out_every", alone.held_out_every, "give a number such as 10, and one document in 10 is kept to measure on"
+    )
     companions = seeds_and_baselines(alone.sae.d_sae, n_seeds=n_seeds, baselines=baselines, seed=seed)
     return load_config("diff", all_keys | companions)
 

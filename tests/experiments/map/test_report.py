@@ -112,6 +112,14 @@ def test_what_a_sign_saves_and_costs_on_two_models_is_on_both_pages() -> None:
     assert said in " ".join((PAGE.parent / "diff.md").read_text().split())
 
 
+def test_how_many_latents_of_the_widest_cells_are_dead_is_among_the_limits() -> None:
+    cells = Cells.read(RECORD)
+    widest = [place for place in cells.places() if place.f_over_d == 8]
+    signed, one_sided = (sorted(100 * cells.mean(place, share, "dead") for place in widest) for share in (1.0, 0.0))
+    said = f"{signed[0]:.0f} to {signed[-1]:.0f} % of the signed ones are dead there, {one_sided[0]:.0f} to "
+    assert said + f"{one_sided[-1]:.0f} % of one-sided ones" in " ".join(PAGE.read_text().split())
+
+
 def test_the_readme_has_what_outputs_of_attention_gain_on_twice_the_width() -> None:
     cells = Cells.read(RECORD)
     layers = [place for place in cells.compared() if place[0].startswith("attention") and place[2:] == (32, 1)]
