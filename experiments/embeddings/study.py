@@ -26,8 +26,9 @@ from experiments.speed.recording import command
 from sae_lens_abstopk.embeddings.retrieval import SIMILARITIES, retrieval_rows
 from sae_lens_abstopk.embeddings.retrieval_set import RetrievalSet, open_retrieval_set
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
-from sae_lens_abstopk.model.reconstruction import ReconstructionSums
+from sae_lens_abstopk.model.reconstruction import Reconstruction, ReconstructionSums
 from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.saes.threshold import at_l0
 from sae_lens_abstopk.training.checkpoints.resume import is_finished
 from sae_lens_abstopk.training.config.config_file import load_config, one_sided_companions
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -75,12 +76,16 @@ def config_of(cell: Cell, folder: Path, model: str, out: Path) -> TrainingConfig
     return load_config("vectors", overrides | one_sided_companions(load_config("vectors", overrides)))
 
 
-def fvu_and_l0(sae: SAE[Any], x: torch.Tensor) -> dict[str, float]:
-    """Measure a saved SAE on vectors [n, d]."""
+def fvu_and_l0(sae: SAE[Any], x: torch.Tensor, k: float) -> dict[str, float]:
+    """Measure a saved SAE on vectors [n, d], at an L0 of ``k`` and at its own thresholds."""
+    leveled, own = (_reconstruction(each, x) for each in (at_l0(sae, [x], k), sae))
+    return {"rows": own.n_tokens, "fvu": leveled.fvu, "l0": leveled.l0, "l0_at_threshold": own.l0}
+
+
+def _reconstruction(sae: SAE[Any], x: torch.Tensor) -> Reconstruction:
     codes, sums = sae.encode(x), ReconstructionSums()
     sums.update(x, sae.decode(codes), codes)
-    found = sums.result(None)
-    return {"rows": found.n_tokens, "fvu": found.fvu, "l0": found.l0}
+    return sums.result(None)
 
 
 @torch.no_grad()
@@ -90,7 +95,7 @@ def measure(saes: Mapping[str, SAE[Any]], cfg: TrainingConfig, found: RetrievalS
     x = rows.rows(rows.part(spec, "held_out"))
     vectors = found.queries, found.documents, found.relevant
     return {
-        "held_out": {name: fvu_and_l0(sae, x) for name, sae in saes.items()},
+        "held_out": {name: fvu_and_l0(sae, x, cfg.sae.k) for name, sae in saes.items()},
         "retrieval": {
             similarity: [row.model_dump() for row in retrieval_rows(saes, *vectors, similarity=similarity)]
             for similarity in SIMILARITIES

@@ -23,10 +23,12 @@ from experiments.finetunes.behaviours import FINE_TUNES
 from experiments.finetunes.measure import RESULTS
 from experiments.finetunes.readings import PRESET, Reading, trained
 from experiments.speed.recording import command
-from sae_lens_abstopk.diffs.fit_measures import fit_record, mean_energy, rebuilt, recovered
+from sae_lens_abstopk.diffs.fit_measures import fit_record, level, mean_energy, rebuilt, recovered
 from sae_lens_abstopk.diffs.patching import BASE, CEILING, MEAN, divergences, reconstruction
+from sae_lens_abstopk.diffs.principal_components import component_patches, component_records
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.results.records import Interval
+from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 
 RECORD = RESULTS / "grid.jsonl"
 WIDTHS, KS = (36, 144, 576), (4, 16)
@@ -35,18 +37,25 @@ KL_SEEDS, KL_CONTEXTS = 1, 8
 """Seeds and held-out contexts whose KL is measured: the passes cost more than the training."""
 
 
-def measured(reading: Reading, saes: Mapping[str, list[SAE[Any]]]) -> dict[str, Any]:
-    """Return FVU and KL recovered of SAEs by kind."""
+def measured(reading: Reading, saes: Mapping[str, list[SAE[Any]]], k: float) -> dict[str, Any]:
+    """Return FVU and KL recovered of SAEs by kind, and of PCA, at an L0 of ``k``."""
     held_out, sample = reading.held_out, reading.held_out.rows(slice(KL_CONTEXTS))
-    patches = {f"{kind} {i}": reconstruction(sae) for kind, of in saes.items() for i, sae in enumerate(of[:KL_SEEDS])}
+    at_k = {kind: level(of, held_out, k) for kind, of in saes.items()}
+    patches = {f"{kind} {i}": reconstruction(sae) for kind, of in at_k.items() for i, sae in enumerate(of[:KL_SEEDS])}
+    components = component_patches(reading.x, k, saes[SIGNED][0].cfg.d_sae)
+    patches |= {f"PCA {n}": patch for n, patch in components.items()}
     by_patch = divergences(reading.pair, sample, patches).by_patch
     shares = recovered(by_patch, BASE, sample, seed=0)
     fits = {}
     for kind, of in saes.items():
         found: list[Interval] = [shares[f"{kind} {i}"] for i in range(min(KL_SEEDS, len(of)))]
-        fits[kind] = fit_record(of, held_out, found[0], [each.value or 0.0 for each in found], seed=0).model_dump()
+        recovered_seeds = [each.value or 0.0 for each in found]
+        fits[kind] = fit_record(of, at_k[kind], held_out, found[0], recovered_seeds, seed=0).model_dump()
+    pca = component_records(components, held_out, {n: shares[f"PCA {n}"] for n in components})
     bounds = {"ceiling": shares[CEILING], "mean_difference": shares[MEAN], "mean_energy": mean_energy(held_out, seed=0)}
-    return {"fits": fits} | {name: each.model_dump() for name, each in bounds.items()}
+    return {"fits": fits, "pca": [each.model_dump() for each in pca]} | {
+        name: each.model_dump() for name, each in bounds.items()
+    }
 
 
 def choose(reading: Reading, vary: list[str], *, d_sae: int, k: float, n_seeds: int) -> None:
@@ -84,7 +93,9 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False):
                 saes = trained(reading.x, Path(folder) / "run", d_sae=d_sae, k=k, n_seeds=given.seeds, baselines=True)
             keys = {key: PRESET[key] for key in ("training_tokens", "train_batch_size_tokens", "lr")}
-            line = {"fine_tune": name, "d_sae": d_sae, "k": k, "rows": len(reading.x)} | keys | measured(reading, saes)
+            line = (
+                {"fine_tune": name, "d_sae": d_sae, "k": k, "rows": len(reading.x)} | keys | measured(reading, saes, k)
+            )
             line |= origin_facts() | {"command": command()}
             given.record.parent.mkdir(parents=True, exist_ok=True)
             with given.record.open("a", encoding="utf-8") as file:

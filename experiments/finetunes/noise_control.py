@@ -18,7 +18,7 @@ from rich.console import Console
 from typing_extensions import override
 
 from experiments.speed.recording import command, environment, write_record
-from sae_lens_abstopk.diffs.comparing import TOKENS, read_held_out
+from sae_lens_abstopk.diffs.comparing import TOKENS, TRAINING_TOKENS, read_text
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.diff_results import DiffResults
 from sae_lens_abstopk.diffs.fitting import RUN, fit_difference
@@ -74,8 +74,14 @@ def control(folder: Path, *, n_tokens: int, console: Console) -> Diff:
         with torch.inference_mode(False):
             NoiseRun(cfg, console=console).run()
     fitted = fit_difference(cfg, console=console)
-    pair, held_out = with_noise(fitted.pair, read_held_out(fitted, n_tokens), seed=cfg.seed)
-    options: dict[str, Any] = {"data": without_path(cfg.dataset_path), "training": {}, "seed": cfg.seed}
+    pair, held_out = with_noise(fitted.pair, read_text(fitted, n_tokens, part="held_out"), seed=cfg.seed)
+    of_train = with_noise(fitted.pair, read_text(fitted, TRAINING_TOKENS, part="train"), seed=cfg.seed)[1]
+    options: dict[str, Any] = {
+        "train_x": of_train.x,
+        "data": without_path(cfg.dataset_path),
+        "training": {},
+        "seed": cfg.seed,
+    }
     found = measure(pair, fitted.saes, held_out, kind=SIGNED, k=cfg.sae.k, n_latents=1, **options)
     found.write(out)
     return found

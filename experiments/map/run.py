@@ -31,6 +31,7 @@ from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.model.reconstruction import ReconstructionSums
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.saes.seed_stability import seed_stability
+from sae_lens_abstopk.saes.threshold import at_l0
 from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.train import train
@@ -118,32 +119,14 @@ def run_members(cell: Cell, vectors: KindVectors, members: Sequence[Member], fol
             overrides[f"{where}.odd"] = cell.kind == PAIRS and member.share == 1
     cfg = load_config("vectors", overrides, vectors=vectors)
     folders = train(cfg, vectors=vectors, console=Console(quiet=True)).folders
-    saes = [load_sae(folders[name]) for name in names]
-    for sae in saes:
-        calibrate(sae, vectors, cell.k)
-    return saes
+    return [calibrated(load_sae(folders[name]), vectors, cell.k) for name in names]
 
 
-@torch.no_grad()
-def calibrate(sae: SAE[Any], vectors: KindVectors, k: int) -> None:
-    """
-    Scale the threshold of a batch SAE so that its L0 is ``k`` on documents to choose by.
-
-    Otherwise thresholds let pass more of unseen vectors in one SAE than in another, and its error is lower for that.
-    """
-    # of the positive poles, and of the negative ones where some latents have none
-    thresholds: list[Any] = [getattr(sae, name) for name in ("threshold", "negative_threshold") if hasattr(sae, name)]
-    if not thresholds:
-        return
+def calibrated(sae: SAE[Any], vectors: KindVectors, k: int) -> SAE[Any]:
+    """Return an SAE whose L0 is ``k`` on documents to choose by."""
     rows = vectors.numbers(CHOOSING)
     x = vectors.rows(rows[:: -(-len(rows) // MEASURED)])  # of all documents: early ones differ from late ones
-    learned = [each.clone() for each in thresholds]
-    for each in thresholds:
-        each.copy_(torch.where(each.isfinite(), 0.0, each))
-    excess = (sae.encode(x).abs() / learned[0]).flatten()
-    times = excess.topk(k * len(x), sorted=False).values.min()
-    for each, old in zip(thresholds, learned, strict=True):
-        each.copy_(old * times)
+    return at_l0(sae, [x], k)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ Reads the records in `results/`: `gpt4.json` of `study.py`, and `concepts.json`,
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -20,6 +20,7 @@ from sae_lens_abstopk.pairs.concepts import ConceptResults
 from sae_lens_abstopk.pairs.pair_figure import effects_figure
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.tables import ordered
+from sae_lens_abstopk.pairs.telling_apart import ApartRecord, ConceptRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "pairs.md"
@@ -70,13 +71,29 @@ def rewarded(record: Mapping[str, Any]) -> str:
 
 def concepts(runs: Sequence[ConceptResults]) -> str:
     """Make the table of means over concepts and runs of other seeds, with and without the concept that fails."""
+    parts: dict[str, Callable[[ConceptRecord], ApartRecord]] = {
+        "one signed latent": lambda each: each.saes["signed"],
+        "one latent of F one-sided ones": lambda each: each.saes["one_sided_F"],
+        "two of them": lambda each: each.latent_pairs["one_sided_F"],
+        "two of 2F": lambda each: each.latent_pairs["one_sided_2F"],
+        "the best principal component": lambda each: each.component,
+        "the mean difference": lambda each: each.mean_difference,
+    }
     rows = []
-    for kind, name in zip(KINDS, ("signed", "one-sided F", "one-sided 2F"), strict=True):
-        found = [(each.poles, each.saes[kind]) for run in runs for each in run.concepts]
-        measured = ([latent for _, latent in found], [latent for poles, latent in found if poles != FAILING])
-        means = (mean(getattr(latent, of) for latent in part) for part in measured for of in ("auroc", "coverage"))
+    for name, part in parts.items():
+        found = [(each.poles, part(each)) for run in runs for each in run.concepts]
+        measured = ([each for _, each in found], [each for poles, each in found if poles != FAILING])
+        means = (mean(getattr(each, of) for each in some) for some in measured for of in ("auroc", "coverage"))
         rows.append((name, *(f"{value:.3f}" for value in means)))
-    return markdown_table(("twelve concepts", "AUROC", "coverage", "AUROC without true / false", "coverage"), rows)
+    header = ("twelve concepts", "AUROC", "coverage", "AUROC without true / false", "coverage")
+    return f"{markdown_table(header, rows)}\n\n{concept_errors(runs)}"
+
+
+def concept_errors(runs: Sequence[ConceptResults]) -> str:
+    """Say how the errors on the concepts' pairs compare."""
+    fvu = [mean(run.fits[kind].fvu.value or 0 for run in runs) for kind in KINDS]
+    changes = " and ".join(f"{100 * (fvu[0] / other - 1):+.1f} %" for other in fvu[1:])
+    return f"FVU at L0 {runs[0].k:g}: {three(fvu)} ({changes})."
 
 
 def three(values: Sequence[float], *, digits: int = 3) -> str:

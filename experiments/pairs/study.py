@@ -65,7 +65,7 @@ def measured(
     x = torch.cat(list(differences.blocks())).numpy()
     found: dict[str, Any] = {"d_sae": d_sae, "k": k, "steps": cfg.total_training_steps}
     for kind, of_kind in saes.items():
-        found[kind] = fit_record(of_kind, differences, group).model_dump()
+        found[kind] = fit_record(of_kind, differences, group, k=k).model_dump()
         found[kind]["auc"] = [codes_auc(*both_parts(pairs, odd_codes(sae, x), group, held_out)) for sae in of_kind]
     return found
 

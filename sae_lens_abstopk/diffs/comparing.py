@@ -19,9 +19,11 @@ from sae_lens_abstopk.equivalents.gauge import canonical_gauge
 from sae_lens_abstopk.saes.poles import PoleActivity
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.system.terminal import passes_bar
+from sae_lens_abstopk.text.text_spec import TextPart
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 
-TOKENS = 16_384
+TOKENS, TRAINING_TOKENS = 16_384, 8_192
+"""Held-out tokens to measure on, and training tokens whose principal components stand beside the SAEs."""
 
 
 def compare_models(
@@ -53,12 +55,13 @@ def compare_models(
     """
     cfg = fitted.cfg
     console.print("reading held-out text with both models", style="dim")
-    held_out = read_held_out(fitted, n_tokens)
+    held_out = read_text(fitted, n_tokens, part="held_out")
     saes = fitted.saes | {SIGNED: [_in_gauge(sae, held_out) for sae in fitted.saes[SIGNED]]}
     training = {"tokens": cfg.training_tokens, "batch": cfg.train_batch_size_tokens, "lr": cfg.lr}
     with passes_bar(console, "measuring on held-out text") as on_progress:
         found = measure(
             *(fitted.pair, saes, held_out),
+            train_x=read_text(fitted, TRAINING_TOKENS, part="train").x,
             kind=kind,
             k=cfg.sae.k,
             data=without_path(cfg.dataset_path),
@@ -78,10 +81,11 @@ def compare_models(
     return found
 
 
-def read_held_out(fitted: FittedDifference, n_tokens: int) -> HeldOut:
-    """Read held-out text with the filters of training."""
+def read_text(fitted: FittedDifference, n_tokens: int, *, part: TextPart) -> HeldOut:
+    """Read a part of the text with the filters of training."""
     widest = max(sae.cfg.d_sae for saes in fitted.saes.values() for sae in saes)
-    return HeldOut.read(fitted.pair, fitted.text_spec, n_tokens, token_filter=fitted.token_filter, d_sae=widest)
+    rules = {"token_filter": fitted.token_filter, "d_sae": widest}
+    return HeldOut.read(fitted.pair, fitted.text_spec, n_tokens, **rules, part=part)
 
 
 @torch.no_grad()

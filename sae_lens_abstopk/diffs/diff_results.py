@@ -6,15 +6,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sae_lens_abstopk.evaluation.labelling.labeler import LabelRecord
+from sae_lens_abstopk.evaluation.results.fit_record import FitRecord
 from sae_lens_abstopk.evaluation.results.records import Interval, Number, OriginRecord, Record
 
 
-class DiffFitRecord(Record):
-    """How well SAEs of one kind rebuild held-out differences, mean over seeds."""
+class DiffFitRecord(FitRecord):
+    """How well SAEs of one kind rebuild held-out differences, mean over seeds; KL is at the L0 of `fvu`."""
 
-    d_sae: int
-    fvu: Interval
-    l0: float
     dead_latents: float = Field(description="Latents that fired on neither side.")
     dead_poles: float = Field(description="Live latents whose weaker side holds under 1 % of their firings.")
     two_sidedness: float = Field(description="Mean of min(p+, p-) / (p+ + p-) over live latents.")
@@ -23,8 +21,15 @@ class DiffFitRecord(Record):
         description="Mean over live latents of the share of other seeds with a latent of cosine >= .7, or of "
         "|cosine| >= .7 if signed."
     )
-    fvu_seeds: list[float]
     kl_recovered_seeds: list[float]
+
+
+class PCARecord(Record):
+    """How well the first principal components of training differences rebuild held-out ones."""
+
+    directions: int
+    fvu: float
+    kl_recovered: Interval
 
 
 class DiffPoleRecord(Record):
@@ -74,7 +79,7 @@ class DiffResults(OriginRecord):
     d_sae: int
     k: float
     training: dict[str, Any]
-    fvu: Interval = Field(description="Of the shown kind: sum ||x - x_hat||^2 / sum ||x - mean(x)||^2.")
+    fvu: Interval = Field(description="Of the shown kind, at an L0 of k: sum ||x - x_hat||^2 / sum ||x - mean(x)||^2.")
     mean_energy: Interval = Field(description="Share of the energy of differences that is their mean.")
     kl: Interval = Field(description="KL(tuned || base), nats a prediction.")
     kl_recovered: Interval = Field(
@@ -84,6 +89,7 @@ class DiffResults(OriginRecord):
     kl_ceiling: Interval = Field(description="The same with the difference itself.")
     kl_mean_difference: Interval = Field(description="The same with the mean held-out difference.")
     fits: dict[str, DiffFitRecord] = Field(description="By kind of SAE.")
+    pca: list[PCARecord] = Field(description="With k directions, and with d_sae where that is less than d_in.")
     latents: list[DiffLatentRecord] = Field(description="Measured ones first, each part by falling KL share.")
     judge: str | None = Field(default=None, description="The language model that named latents, and how good it is.")
 

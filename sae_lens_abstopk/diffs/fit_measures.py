@@ -15,6 +15,7 @@ from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.model.reconstruction import Reconstruction, ReconstructionSums
 from sae_lens_abstopk.saes.seed_stability import SeedStability, seed_stability
 from sae_lens_abstopk.saes.signed import is_signed
+from sae_lens_abstopk.saes.threshold import at_l0
 
 ROWS = 4096
 
@@ -37,12 +38,24 @@ def stability_of(saes: Sequence[SAE[Any]]) -> SeedStability:
     return seed_stability(torch.stack([sae.W_dec.detach() for sae in saes]), signed=is_signed(saes[0]))
 
 
+def level(saes: Sequence[SAE[Any]], held_out: HeldOut, k: float) -> list[SAE[Any]]:
+    """Return SAEs with thresholds that give an L0 of ``k`` on the held-out differences, to compare kinds by."""
+    return [at_l0(sae, held_out.x.split(ROWS), k) for sae in saes]
+
+
 def fit_record(
-    saes: Sequence[SAE[Any]], held_out: HeldOut, recovered: Interval, recovered_seeds: list[float], *, seed: int
+    saes: Sequence[SAE[Any]],
+    at_k: Sequence[SAE[Any]],
+    held_out: HeldOut,
+    recovered: Interval,
+    recovered_seeds: list[float],
+    *,
+    seed: int,
 ) -> DiffFitRecord:
-    """Measure SAEs of several seeds; their KL recovered is known."""
+    """Measure SAEs of several seeds, and their copies of :func:`level`, whose KL recovered is known."""
     x = held_out.x
-    found, every_error = zip(*(rebuilt(sae, x) for sae in saes), strict=True)
+    found, every_error = zip(*(rebuilt(sae, x) for sae in at_k), strict=True)
+    own = [rebuilt(sae, x)[0] for sae in saes]
     about_mean = (x - held_out.mean).square().sum(1).double().numpy()
     errors = np.mean(every_error, axis=0)
     fvu = ratio_estimates(errors[:, None], about_mean[:, None], groups=held_out.documents_of_kept, seed=seed)
@@ -55,9 +68,11 @@ def fit_record(
         dead_latents=float(np.mean([each.dead_latents for each in found])),
         dead_poles=float(np.mean([each.poles.dead_poles for each in found])),
         two_sidedness=float(np.mean([each.poles.mean_two_sidedness for each in found])),
+        fvu_seeds=[each.fvu for each in found],
+        fvu_at_threshold=float(np.mean([each.fvu for each in own])),
+        l0_at_threshold=float(np.mean([each.l0 for each in own])),
         kl_recovered=recovered,
         stability=float(stability[live].mean()) if len(saes) > 1 and live.any() else None,
-        fvu_seeds=[each.fvu for each in found],
         kl_recovered_seeds=recovered_seeds,
     )
 

@@ -12,7 +12,7 @@ from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.template_tokens import unmarked
 from sae_lens_abstopk.model.text_store import NumberedTextStore, token_batches, unnumbered
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.text.text_spec import TextSpec
+from sae_lens_abstopk.text.text_spec import TextPart, TextSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,16 @@ class HeldOut:
     @classmethod
     @torch.no_grad()
     @casts_shared()
-    def read(cls, pair: ModelPair, text: TextSpec, n_tokens: int, *, token_filter: TokenFilter, d_sae: int) -> Self:
+    def read(
+        cls,
+        pair: ModelPair,
+        text: TextSpec,
+        n_tokens: int,
+        *,
+        token_filter: TokenFilter,
+        d_sae: int,
+        part: TextPart = "held_out",
+    ) -> Self:
         """
         Run both models up to the hook on at least ``n_tokens`` held-out tokens, or all there are.
 
@@ -42,7 +51,7 @@ class HeldOut:
         """
         batches = token_batches(
             *(pair.base_model, pair.spec, text, n_tokens),
-            part="held_out",
+            part=part,
             d_sae=d_sae,
             with_logits=True,
             store=NumberedTextStore,

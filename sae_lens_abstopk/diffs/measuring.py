@@ -5,15 +5,18 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from sae_lens import SAE
 from torch.nn.functional import cosine_similarity
 
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.diff_results import DiffLatentRecord, DiffPoleRecord, DiffResults
-from sae_lens_abstopk.diffs.fit_measures import fit_record, mean_energy, recovered, stability_of
+from sae_lens_abstopk.diffs.fit_measures import fit_record, level, mean_energy, recovered, stability_of
 from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.diffs.latent_kl import estimated_rises, measured_rises
 from sae_lens_abstopk.diffs.patching import BASE, CEILING, MEAN, divergences, reconstruction
+from sae_lens_abstopk.diffs.principal_components import component_patches, component_records
 from sae_lens_abstopk.diffs.token_contexts import codes_of_tokens, token_contexts
 from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate, ratio_estimates
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
@@ -31,6 +34,7 @@ def measure(
     saes: Mapping[str, Sequence[SAE[Any]]],
     held_out: HeldOut,
     *,
+    train_x: Float[torch.Tensor, "n d_in"],
     kind: str,
     k: float,
     data: str,
@@ -46,8 +50,10 @@ def measure(
 
     Args:
         saes: Of each kind, the SAEs of its seeds, for inference.
+        train_x: Differences of training text, for principal components.
         kind: The kind to show.
-        k: Active latents of a token, as trained; recorded, as are ``data`` and ``training``.
+        k: Active latents of a token, as trained: kinds are compared at this L0.
+        data: Name of the text, recorded as is ``training``.
         halves: SAEs of that kind trained on disjoint halves of the text.
         n_latents: The KL of as many latents is measured, those of the largest estimate.
         tokens_of_latents: It is measured on the first contexts, with as many tokens or a few more.
@@ -58,7 +64,10 @@ def measure(
     sae = saes[kind][shown]
     n_latents = min(n_latents, sae.cfg.d_sae)
     sample = held_out.rows(slice(-(-tokens_of_latents // held_out.tokens.shape[1])))
-    patches = {f"{name} {i}": reconstruction(each) for name, of in saes.items() for i, each in enumerate(of)}
+    at_k = {name: level(of, held_out, k) for name, of in saes.items()}
+    patches = {f"{name} {i}": reconstruction(each) for name, of in at_k.items() for i, each in enumerate(of)}
+    components = component_patches(train_x, k, sae.cfg.d_sae)
+    patches |= {f"PCA {n}": patch for n, patch in components.items()}
     parts, sampled = (len(list(each.passes())) for each in (held_out, sample))
     # besides the patches: without one, with the difference, with its mean, and for the estimates
     done, total_passes = count(1), parts * (len(patches) + 4) + sampled * n_latents
@@ -70,10 +79,15 @@ def measure(
     by_patch = found.by_patch
     seeds = {name: [by_patch[f"{name} {i}"] for i in range(len(of))] for name, of in saes.items()}
     means = {name: np.mean(parts, axis=0) for name, parts in seeds.items()}
-    shares = recovered({each: by_patch[each] for each in (BASE, CEILING, MEAN)} | means, BASE, held_out, seed=seed)
+    others = (BASE, CEILING, MEAN, *(f"PCA {n}" for n in components))
+    shares = recovered({each: by_patch[each] for each in others} | means, BASE, held_out, seed=seed)
     total = by_patch[BASE].sum()
     fits = {
-        name: fit_record(of, held_out, shares[name], [float(1 - each.sum() / total) for each in seeds[name]], seed=seed)
+        name: fit_record(
+            *(of, at_k[name], held_out, shares[name]),
+            [float(1 - each.sum() / total) for each in seeds[name]],
+            seed=seed,
+        )
         for name, of in saes.items()
     }
     estimates = estimated_rises(pair, held_out, sae, on_pass=on_pass) / total
@@ -139,6 +153,7 @@ def measure(
         kl_ceiling=shares[CEILING],
         kl_mean_difference=shares[MEAN],
         fits=fits,
+        pca=component_records(components, held_out, {n: shares[f"PCA {n}"] for n in components}),
         latents=latents,
     )
     contexts = token_contexts(held_out, codes, found, [each.latent for each in latents], pair.tokenizer)

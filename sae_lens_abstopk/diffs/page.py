@@ -11,10 +11,10 @@ from sae_lens_abstopk.diffs.diff_files import SAE_FOLDER, Diff
 from sae_lens_abstopk.diffs.diff_results import (
     DiffContext,
     DiffLatentRecord,
-    DiffResults,
     LatentContexts,
     strongest_tokens,
 )
+from sae_lens_abstopk.evaluation.results.fit_record import fit_label
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.system.pages import short, write_one_file
@@ -59,9 +59,11 @@ def page_data(diff: Diff, *, contexts: int, latents: int | None = None) -> dict[
             ["these latents", _interval(results.kl_recovered)],
             ["the difference itself", _interval(results.kl_ceiling)],
             ["the mean difference", _interval(results.kl_mean_difference)],
+            *([f"PCA, {each.directions} directions", _interval(each.kl_recovered)] for each in results.pca),
         ],
         "meanEnergy": _interval(results.mean_energy),
-        "fits": [[_name(kind, results), _interval(fit.fvu)] for kind, fit in results.fits.items()],
+        "fits": [[fit_label(kind, fit), _interval(fit.fvu)] for kind, fit in results.fits.items()]
+        + [[f"PCA, {each.directions} directions", [short(each.fvu), None, None]] for each in results.pca],
         "latents": [_latent(record, of, contexts) for record, of in parts],
         "written": writing and list(zip(writing.prompts, writing.tuned, writing.base, strict=True)),
         "writing": {
@@ -70,11 +72,6 @@ def page_data(diff: Diff, *, contexts: int, latents: int | None = None) -> dict[
         },
         "parting": [_context(each) for each in shown.parting],
     }
-
-
-def _name(kind: str, results: DiffResults) -> str:
-    name = kind.removesuffix("_F").removesuffix("_2F").replace("_", "-")
-    return f"{name}, F = {results.fits[kind].d_sae}"
 
 
 def _latent(record: DiffLatentRecord, contexts: LatentContexts, most: int) -> dict[str, Any]:

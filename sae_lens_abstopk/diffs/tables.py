@@ -5,6 +5,7 @@ from rich.text import Text
 
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.diff_results import DiffContext, DiffPoleRecord, DiffResults, strongest_tokens
+from sae_lens_abstopk.evaluation.results.fit_record import compared
 from sae_lens_abstopk.evaluation.results.records import Interval
 
 MOST_LATENTS = 16
@@ -36,15 +37,17 @@ def latents_table(diff: Diff) -> Table:
 def summary(results: DiffResults) -> list[str]:
     """Return sentences about the whole comparison and the table."""
     found = results
-    others = [f"{name.replace('_', '-')} {_short(fit.fvu)}" for name, fit in found.fits.items() if name != found.kind]
-    beside = f" ({', '.join(others)})" if others else ""
     best = max(found.fits, key=lambda name: found.fits[name].kl_recovered.value or 0)
     more = f"--show {best.replace('_', '-')} shows SAEs that recover {_short(found.fits[best].kl_recovered)}."
     return [
-        f"{found.n_tokens:,} held-out tokens of {found.n_units:,} {found.unit}s. FVU {_short(found.fvu)}{beside}, L0 "
-        f"{found.fits[found.kind].l0:.1f}. The mean difference is {_short(found.mean_energy)} of the energy.",
+        f"{found.n_tokens:,} held-out tokens of {found.n_units:,} {found.unit}s. {compared(found.fits, found.kind)} "
+        f"The mean difference is {_short(found.mean_energy)} of the energy.",
         f"KL(tuned || base): {found.kl} nats a token. Recovered at {found.hook}: {_short(found.kl_recovered)} by the "
         f"SAE, {_short(found.kl_ceiling)} by the difference itself, {_short(found.kl_mean_difference)} by its mean.",
+        *(
+            f"PCA with {each.directions} directions: FVU {each.fvu:.3f}, recovered {_short(each.kl_recovered)}."
+            for each in found.pca
+        ),
         *([more] if best != found.kind else []),
         "KL share: KL lost without the latent, or one side of it (~: estimated). +: the tuned model has more of its "
         "direction. stable: share of other seeds with the latent.",

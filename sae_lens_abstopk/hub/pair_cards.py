@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sae_lens_abstopk.hub.manifest import ConceptResult, NumberWithInterval, PublishedAxis, PublishedResults
-from sae_lens_abstopk.pairs.concepts import CONCEPTS, ConceptRecord, ConceptResults
+from sae_lens_abstopk.pairs.concepts import CONCEPTS, ConceptResults
 from sae_lens_abstopk.pairs.pair_files import RESULTS, SAE_FOLDER
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
+from sae_lens_abstopk.pairs.telling_apart import ConceptRecord
 from sae_lens_abstopk.system.files import reading
 
 
@@ -28,19 +29,19 @@ def pair_results_beside(folders: Mapping[str, Path]) -> dict[str, PublishedResul
 
 
 def _published(pairs: PairResults, concepts: list[ConceptRecord]) -> PublishedResults:
-    fits = {"fvu": pairs.fit, **pairs.baselines}
+    fits = {"fvu" if fit is pairs.signed else kind: fit for kind, fit in pairs.fits.items()}
     return PublishedResults(
         tokens=pairs.n_held_out,
         text=pairs.data,
         held_out=True,
         numbers={
-            "l0": NumberWithInterval(pairs.fit.l0),
+            "l0": NumberWithInterval(pairs.signed.l0),
             **{name: number for name, fit in fits.items() if (number := NumberWithInterval.of(fit.fvu)) is not None},
         },
         concepts=tuple(_concept(each) for each in concepts),
         axes=tuple(_axis(axis) for axis in pairs.axes),
         poles_named_by=pairs.judge,
-        seeds=len(pairs.fit.seeds),
+        seeds=len(pairs.signed.fvu_seeds),
     )
 
 

@@ -179,7 +179,7 @@ class PairAxes(Shown):
     @override
     def _facts(self) -> Facts:
         found = self.results
-        facts = {"pairs": found.n_pairs, "axes": found.d_sae, "FVU": str(found.fvu)}
+        facts = {"pairs": found.n_pairs, "axes": found.d_sae, "FVU": str(found.signed.fvu)}
         if found.preference:
             facts["AUC"] = str(found.preference.auc_codes)
         return [facts]

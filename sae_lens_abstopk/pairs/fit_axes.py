@@ -75,10 +75,9 @@ def fit_axes(
     sae = canonical_gauge(sae, torch.from_numpy(np.stack([~turned, turned])).float())
     for key, value in origin.items():  # `steer` finds the hook by them
         sae.cfg.metadata["model_name" if key == "model" else key] = value
-    fits = {kind: fit_record(of_kind, differences, group, seed=seed) for kind, of_kind in saes.items()}
+    fits = {kind: fit_record(of_kind, differences, group, k=k, seed=seed) for kind, of_kind in saes.items()}
     of_axes = stability.found[best] if seeds > 1 else None
     preference, axes = describe(pairs, differences, codes, group, of_axes, seed=seed)
-    signed = fits.pop("signed")
     results = PairResults(
         **origin_facts(device),
         data=without_path(pairs.name),
@@ -98,9 +97,7 @@ def fit_axes(
             "lr": cfg.lr,
             "seeds": seeds,
         },
-        fvu=signed.fvu,
-        fit=signed,
-        baselines=fits,
+        fits=fits,
         preference=preference,
         axes=axes,
     )

@@ -1,6 +1,6 @@
 """Codes of differences, and how well SAEs reconstruct those that are held out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,8 @@ from sae_lens import SAE
 from torch import Tensor
 
 from sae_lens_abstopk.evaluation.results.bootstrap import ratio_estimates
-from sae_lens_abstopk.pairs.pair_results import FitRecord
+from sae_lens_abstopk.pairs.pair_results import PairFitRecord
+from sae_lens_abstopk.saes.threshold import at_l0
 from sae_lens_abstopk.vectors.differences import Differences
 
 # held-out differences measured at a time, in both directions
@@ -41,22 +42,26 @@ def codes_of(sae: SAE[Any], differences: Differences) -> Float[np.ndarray, "n F"
 
 
 def fit_record(
-    saes: Sequence[SAE[Any]], differences: Differences, components: Int[np.ndarray, " N"], *, seed: int = 0
-) -> FitRecord:
+    saes: Sequence[SAE[Any]], differences: Differences, components: Int[np.ndarray, " N"], *, k: float, seed: int = 0
+) -> PairFitRecord:
     """
-    Measure SAEs of several seeds on the held-out pairs; intervals resample components.
+    Measure SAEs of several seeds on the held-out pairs, at an L0 of ``k``; intervals resample components.
 
     The FVU of differences has no mean to subtract: which text is A means nothing, so the mean is 0.
     """
     rows = differences.held_out.nonzero().squeeze(1)
-    found = [errors_of(sae, differences, rows) for sae in saes]
+    own = [errors_of(sae, differences, rows) for sae in saes]
+    found = [errors_of(at_l0(sae, both_ways(differences, rows), k), differences, rows) for sae in saes]
     whole = np.mean([each.whole for each in found], axis=0)
     energy, groups = found[0].energy, components[rows.numpy()].tolist()
-    return FitRecord(
+    return PairFitRecord(
+        d_sae=saes[0].cfg.d_sae,
         fvu=ratio_estimates(whole[:, None], energy[:, None], groups=groups, seed=seed)[0],
         l0=float(np.mean([each.l0 for each in found])),
+        fvu_seeds=[each.fvu for each in found],
+        fvu_at_threshold=float(np.mean([each.fvu for each in own])),
+        l0_at_threshold=float(np.mean([each.l0 for each in own])),
         not_odd=float(np.mean([each.not_odd.sum() / each.whole.sum() for each in found])),
-        seeds=[each.fvu for each in found],
     )
 
 
@@ -77,6 +82,13 @@ def errors_of(sae: SAE[Any], differences: Differences, rows: Int[Tensor, " n"]) 
         active += int((codes != 0).sum())
     parts = (np.concatenate(each) for each in (whole, even, energy))
     return Errors(*parts, l0=active / (2 * len(rows)))
+
+
+def both_ways(differences: Differences, rows: Int[Tensor, " n"]) -> Iterator[Float[Tensor, "m d_in"]]:
+    """Yield A - B and B - A of the pairs ``rows``, some at a time."""
+    for part in rows.split(ROWS):
+        x = differences.rows(part)
+        yield torch.cat([x, -x])
 
 
 def _squared_norm(rows: Float[Tensor, "n d_in"]) -> Float[np.ndarray, " n"]:

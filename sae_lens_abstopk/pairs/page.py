@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sae_lens_abstopk.evaluation.figures.style import paper_style
+from sae_lens_abstopk.evaluation.results.fit_record import fit_label
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.pair_figure import effects_figure
 from sae_lens_abstopk.pairs.pair_files import AXES, RESULTS, SAE_FOLDER
@@ -52,14 +53,12 @@ def page_data(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n 
     place = {n: at for at, n in enumerate(dict.fromkeys(n for rows in examples for n in rows))}
     n_texts = sum(2 + len(pairs.prompts[n]) for n in place)
     characters = min(CHARACTERS, ALL_CHARACTERS // max(n_texts, 1))
-    fits = {"one_sided_F": results.d_sae, "one_sided_2F": 2 * results.d_sae}
     found = results.preference
     return {
         "data": results.data,
         "sae": SAE_FOLDER,
         "about": _about(results),
-        "fits": [[f"signed, F = {results.d_sae}", _interval(results.fit.fvu)]]
-        + [[f"one-sided, F = {fits[name]}", _interval(fit.fvu)] for name, fit in results.baselines.items()],
+        "fits": [[fit_label(kind, fit), _interval(fit.fvu)] for kind, fit in results.fits.items()],
         "aucs": found
         and [
             ["codes", _interval(found.auc_codes)],

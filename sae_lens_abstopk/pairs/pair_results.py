@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from sae_lens_abstopk.evaluation.labelling.labeler import LabelRecord
+from sae_lens_abstopk.evaluation.results.fit_record import FitRecord
 from sae_lens_abstopk.evaluation.results.records import Interval, Number, OriginRecord, Record
 
 FALSE_DISCOVERIES = 0.05
@@ -16,17 +17,12 @@ NAMELESS = "no telling words"
 INTERVAL_COLUMNS = {"": "value", "_low": "low", "_high": "high"}
 
 
-class FitRecord(Record):
-    """How well SAEs of one kind reconstruct held-out differences, mean over seeds."""
+class PairFitRecord(FitRecord):
+    """How well SAEs of one kind reconstruct held-out differences; FVU is the mean over A - B and B - A."""
 
-    fvu: Interval = Field(
-        description="Share of the energy of differences that is not reconstructed, mean over A - B and B - A."
-    )
-    l0: float
     not_odd: float = Field(
         description="Share of the error's energy that does not cancel between A - B and B - A; 0 if codes are odd."
     )
-    seeds: list[float] = Field(description="FVU of each seed.")
 
 
 class PreferenceRecord(Record):
@@ -109,12 +105,15 @@ class PairResults(OriginRecord):
     d_sae: int
     k: float
     training: dict[str, Any]
-    fvu: Interval
-    fit: FitRecord
-    baselines: dict[str, FitRecord]
+    fits: dict[str, PairFitRecord] = Field(description="By kind of SAE; `signed` has these axes.")
     preference: PreferenceRecord | None
     axes: list[AxisRecord]
     judge: str | None = Field(default=None, description="The language model that labelled axes, and its score.")
+
+    @property
+    def signed(self) -> PairFitRecord:
+        """The fit of the SAEs that have these axes."""
+        return self.fits["signed"]
 
     def csv(self) -> str:
         """Return one line an axis."""

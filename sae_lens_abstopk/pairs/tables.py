@@ -3,8 +3,10 @@
 from rich.table import Table
 from rich.text import Text
 
+from sae_lens_abstopk.evaluation.results.fit_record import compared
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
+from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 
 WIDTH_OF_WORDS, WIDTH_OF_LABELS = 22, 16
 MOST_AXES, MOST_DISAGREEMENTS = 16, 3
@@ -46,12 +48,7 @@ def axes_table(results: PairResults) -> Table:
 def summary(results: PairResults) -> list[str]:
     """Return sentences about the whole fit and the table."""
     found = results
-    others = (f"{name.replace('_', '-')} {_short(each.fvu)}" for name, each in found.baselines.items())
-    beside = f" ({', '.join(others)})" if found.baselines else ""
-    said = [
-        f"{found.n_pairs:,} pairs, {found.n_held_out:,} held out. FVU {_short(found.fvu)}{beside}, L0 "
-        f"{found.fit.l0:.1f}."
-    ]
+    said = [f"{found.n_pairs:,} pairs, {found.n_held_out:,} held out. {compared(found.fits, SIGNED)}"]
     legend = "stable: share of other seeds with the axis."
     if told := found.preference:
         said.append(

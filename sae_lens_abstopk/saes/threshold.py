@@ -1,10 +1,16 @@
 """Fit the threshold for a target mean number of active latents, from streaming magnitudes."""
 
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
+
 import torch
 from jaxtyping import Float
+from sae_lens import SAE
 from torch import Tensor
 
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.ranks import summed
 
 # positive floats sort like their bits; sign, exponent and 12 bits of mantissa are exact to 1 part in 4,096
 DROPPED_BITS = 11
@@ -37,6 +43,13 @@ class ThresholdFitter:
         self._n_tokens += len(values)
         return self
 
+    def over_ranks(self) -> "ThresholdFitter":
+        """Return the fitter of the magnitudes of all ranks of a training run."""
+        total = ThresholdFitter(self.k)
+        counts = summed(torch.cat([self._bins, torch.tensor([self._n_tokens])]))
+        total._bins, total._n_tokens = counts[:-1], int(counts[-1])
+        return total
+
     @property
     def result(self) -> float:
         """The threshold theta; 0 if there are fewer than ``k`` positive magnitudes a token."""
@@ -49,3 +62,27 @@ class ThresholdFitter:
         edge = torch.tensor(lowest << DROPPED_BITS, dtype=torch.int32).view(torch.float32)
         # values at the edge itself shall be on
         return torch.nextafter(edge, torch.tensor(0.0)).item()
+
+
+@torch.no_grad()
+def at_l0(sae: SAE[Any], blocks: Iterable[Float[Tensor, "n D"]], k: float) -> SAE[Any]:
+    """
+    Return a copy of ``sae`` that lets pass ``k`` codes a row of ``blocks`` on average, or fewer where fewer are on.
+
+    This is selection over all rows as one batch: all thresholds are multiplied by one number. SAEs whose thresholds let
+    pass different numbers of codes cannot be compared by their errors. An SAE without thresholds is returned as it is.
+    """
+    names = [name for name in ("threshold", "negative_threshold") if hasattr(sae, name)]
+    if not names:
+        return sae
+    moved: Any = deepcopy(sae)
+    learned = {name: getattr(moved, name).clone() for name in names}
+    for name, threshold in learned.items():
+        getattr(moved, name).copy_(torch.where(threshold.isfinite(), 0.0, threshold))  # a closed pole stays closed
+    scale = torch.where(learned["threshold"] > 0, learned["threshold"], 1.0)
+    fitter = ThresholdFitter(k)
+    for x in blocks:
+        fitter.update(moved.encode(x.to(scale)).abs() / scale)
+    for name, threshold in learned.items():
+        getattr(moved, name).copy_(torch.where(threshold.isfinite(), scale * fitter.result, threshold))
+    return moved

@@ -23,6 +23,7 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.metrics import HeldOut, held_out_metrics, massive_norms_warning, step_metrics
 from sae_lens_abstopk.training.source.activation_source import BatchStream, NoBatchError
+from sae_lens_abstopk.training.thresholds import set_thresholds
 from sae_lens_abstopk.training.tracking.loggers import Loggers
 from sae_lens_abstopk.training.trainers import estimate_scales, fold_scale
 
@@ -186,6 +187,9 @@ class TrainingLoop:
 
     def _finish(self) -> None:
         """Bring the SAEs into their final, saved form."""
+        set_thresholds(
+            self.state.trainers, self.batches, n_tokens=min(self.cfg.threshold_tokens, self.cfg.training_tokens)
+        )
         for name, trainer in self.state.trainers.items():
             fold_scale(trainer)
             trainer.set_final_sae_metadata()

@@ -15,7 +15,8 @@ from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.train import TrainingResult, train
 
-# held-out tokens: enough for the second digit of the FVU, a third of the time of `abstopk inspect`
+# held-out tokens, and training tokens to set thresholds on: enough for the second digit of the FVU, a third of the time
+# of `abstopk inspect`
 MEASURED = 16_384
 
 
@@ -32,7 +33,7 @@ def tokens(
     console = console or PrintableConsole(markup=False)  # a folder may have brackets in its name
     progress = console.progress
     started = time.perf_counter()
-    overrides = list(overrides)
+    overrides = [f"threshold_tokens={MEASURED}", *overrides]
     if not any(override.startswith(("model_name=", "model=")) for override in overrides):
         cfg = load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])
         cfg.output_path = str(out or cfg.output_path or "") or None

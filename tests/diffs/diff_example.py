@@ -9,6 +9,7 @@ from sae_lens_abstopk.diffs.diff_results import (
     DiffPoleRecord,
     DiffResults,
     LatentContexts,
+    PCARecord,
 )
 from sae_lens_abstopk.evaluation.results.records import Interval
 
@@ -24,6 +25,8 @@ def fit(d_sae: int, fvu: float, kl: float) -> DiffFitRecord:
         d_sae=d_sae,
         fvu=interval(fvu),
         l0=2.0,
+        fvu_at_threshold=fvu - 0.02,
+        l0_at_threshold=2.2,
         dead_latents=0.5,
         dead_poles=1.0,
         two_sidedness=0.2,
@@ -98,6 +101,7 @@ def example() -> Diff:
         kl_ceiling=interval(0.9),
         kl_mean_difference=interval(0.1),
         fits={"signed": fit(3, 0.4, 0.6), "one_sided_F": fit(3, 0.45, 0.55), "one_sided_2F": fit(6, 0.38, 0.65)},
+        pca=[PCARecord(directions=2, fvu=0.5, kl_recovered=interval(0.3))],
         latents=[latent(2, 0.4, 0.35), latent(0, 0.1, 0.15), latent(1, None, 0.01)],
     )
     contexts = DiffContexts(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 from sae_lens import SAE, TopKSAEConfig
+from sklearn.decomposition import PCA
 
 from experiments.finetunes.noise_control import noise_like, with_noise
 from sae_lens_abstopk import train
@@ -40,7 +41,13 @@ def test_the_record_is_what_its_parts_are(pair: ModelPair, held_out: HeldOut, sa
     one_sided: SAE[Any] = SAE.from_dict(TopKSAEConfig(d_in=32, d_sae=12, k=6).to_dict())
     one_sided.load_state_dict(sae.state_dict(), strict=False)
     saes = {"signed": [sae, turned(sae, 1)], "one_sided_F": [one_sided]}
-    facts: dict[str, Any] = {"kind": "signed", "k": 6, "data": "texts.jsonl", "training": {"seeds": 2}}
+    facts: dict[str, Any] = {
+        "kind": "signed",
+        "k": 6,
+        "train_x": held_out.x,
+        "data": "texts.jsonl",
+        "training": {"seeds": 2},
+    }
     found = measure(pair, saes, held_out, **facts, halves=[sae, turned(sae, 2)], n_latents=5, tokens_of_latents=192)
     record = found.results
     x = held_out.x
@@ -55,6 +62,12 @@ def test_the_record_is_what_its_parts_are(pair: ModelPair, held_out: HeldOut, sa
     assert record.kl_ceiling.value > (record.kl_recovered.value or 0) > (record.kl_mean_difference.value or 0)
     assert record.kl_recovered.low is not None
     assert record.fits["one_sided_F"].two_sidedness == 0
+    assert [each.directions for each in record.pca] == [6, 12]
+    for each in record.pca:
+        pca = PCA(each.directions).fit(x.numpy())
+        rest = x - torch.from_numpy(pca.inverse_transform(pca.transform(x.numpy())))
+        assert each.fvu == pytest.approx(float(rest.square().sum() / (x - x.mean(0)).square().sum()), rel=1e-4)
+    assert 0 < (record.pca[0].kl_recovered.value or 0) < (record.pca[1].kl_recovered.value or 0)
 
     shares = [each.kl_share.value for each in record.latents if each.kl_share]
     assert [each.kl_share is None for each in record.latents] == [False] * 5 + [True] * 7
@@ -111,7 +124,7 @@ def test_noise_of_the_same_norm_has_no_stable_latents(pair: ModelPair, held_out:
     assert stability_of(of_noise).found.mean() < 0.1
     equal, noisy = with_noise(pair, held_out, seed=0)
     torch.testing.assert_close(noisy.x.norm(dim=1), held_out.x.norm(dim=1), rtol=1e-3, atol=1e-5)
-    facts: dict[str, Any] = {"kind": "signed", "k": 2, "data": "texts.jsonl", "training": {}}
+    facts: dict[str, Any] = {"kind": "signed", "k": 2, "train_x": noisy.x, "data": "texts.jsonl", "training": {}}
     found = measure(equal, {"signed": of_noise}, noisy, **facts, n_latents=2, tokens_of_latents=96).results
     assert (found.kl_ceiling.value or 0) > 0.99
     assert (found.kl_recovered.value or 0) < 0.3

@@ -31,7 +31,10 @@ def test_numbers_and_contexts_are_those_of_the_record(tmp_path: Path) -> None:
     assert negative["codes"] == [None, 0, 0, -1, -0.5]
     assert negative["kl"][-2:] == [4.5, None]
     assert negative["next"] == [" Il", " It"]
-    assert [name for name, _ in found["fits"]] == ["signed, F = 3", "one-sided, F = 3", "one-sided, F = 6"]
+    assert [name for name, _ in found["fits"]] == [
+        *(f"{kind}, F = {n}, L0 2.0" for kind, n in (("signed", 3), ("one-sided", 3), ("one-sided", 6))),
+        "PCA, 2 directions",
+    ]
 
 
 def test_a_page_is_one_file_that_loads_nothing_and_texts_are_no_markup(tmp_path: Path) -> None:

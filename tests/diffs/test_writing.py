@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def test_models_write_with_the_first_latents_added_and_taken_away(
     pair: ModelPair, held_out: HeldOut, sae: SAE[Any]
 ) -> None:
-    facts: dict[str, Any] = {"kind": "signed", "k": 6, "data": "texts", "training": {}}
+    facts: dict[str, Any] = {"kind": "signed", "k": 6, "train_x": held_out.x, "data": "texts", "training": {}}
     diff = measure(pair, {"signed": [sae]}, held_out, **facts, n_latents=2, tokens_of_latents=96)
     kept = TokenFilter((1, None))
     found = with_writing(diff, pair, sae, kept, n_latents=2).contexts

@@ -9,7 +9,7 @@ from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.pair_results import (
     AxisRecord,
     DisagreementRecord,
-    FitRecord,
+    PairFitRecord,
     PairResults,
     PreferenceRecord,
 )
@@ -91,7 +91,12 @@ def example_results(*, labelled: bool = True) -> PairResults:
         _axis(4, codes, -0.2 if labelled else None, **longer),
         _axis(0, codes, None, words_positive=[], words_negative=[]),
     ]
-    fits = [FitRecord(fvu=interval(fvu), l0=4.0, not_odd=0.0, seeds=[fvu]) for fvu in (0.566, 0.621, 0.594)]
+    sizes = {"signed": (8, 0.566), "one_sided_F": (8, 0.621), "one_sided_2F": (16, 0.594)}
+    at_threshold = {"l0": 4.0, "fvu_at_threshold": 0.5, "l0_at_threshold": 4.4, "not_odd": 0.0}
+    fits = {
+        kind: PairFitRecord(d_sae=d_sae, fvu=interval(fvu), fvu_seeds=[fvu], **at_threshold)
+        for kind, (d_sae, fvu) in sizes.items()
+    }
     aucs = dict(zip(("auc_codes", "auc_vector", "auc_length"), map(interval, (0.89, 0.92, 0.61)), strict=True))
     kept = interval(0.93)
     document = {
@@ -111,9 +116,7 @@ def example_results(*, labelled: bool = True) -> PairResults:
         "d_sae": 8,
         "k": 2,
         "training": {},
-        "fvu": fits[0].fvu,
-        "fit": fits[0],
-        "baselines": {"one_sided_F": fits[1], "one_sided_2F": fits[2]},
+        "fits": fits,
         "preference": PreferenceRecord(n_train=4, n_held_out=2, share_kept=kept, **aucs) if labelled else None,
         "axes": axes,
         "judge": "1 axis labelled by <b>m</b>, right on 7 of 9 planted ones",

@@ -42,11 +42,11 @@ def test_every_planted_axis_is_found(fitted: PairAxes) -> None:
     cosines = np.abs(rows.numpy() @ axes.T)
     assert cosines.max(0).min() >= 0.9
     found = fitted.results
-    fvu = [each.fvu.value or 0 for each in (found.fit, *found.baselines.values())]
+    fvu = [each.fvu.value or 0 for each in found.fits.values()]
     assert fvu[0] < 0.2
     assert fvu[0] < min(fvu[1:])
-    assert found.fit.not_odd == 0
-    assert found.baselines["one_sided_F"].not_odd > 0.01
+    assert found.signed.not_odd == 0
+    assert found.fits["one_sided_F"].not_odd > 0.01
     assert sum(axis.stability or 0 for axis in found.axes) >= AXES - 2
 
 

@@ -75,9 +75,9 @@ def test_long_texts_are_cut_off_and_with_many_pairs_to_fewer_characters(
 def test_numbers_are_those_of_the_results(tmp_path: Path) -> None:
     found = data(written(tmp_path, example_results()))
     assert found["fits"] == [
-        ["signed, F = 8", [0.566, 0.546, 0.586]],
-        ["one-sided, F = 8", [0.621, 0.601, 0.641]],
-        ["one-sided, F = 16", [0.594, 0.574, 0.614]],
+        ["signed, F = 8, L0 4.0", [0.566, 0.546, 0.586]],
+        ["one-sided, F = 8, L0 4.0", [0.621, 0.601, 0.641]],
+        ["one-sided, F = 16, L0 4.0", [0.594, 0.574, 0.614]],
     ]
     assert [name for name, _ in found["aucs"]] == ["codes", "all of the vector", "length only"]
     by_latent = {axis["latent"]: axis for axis in found["axes"]}

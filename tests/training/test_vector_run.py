@@ -45,6 +45,20 @@ def data(array: np.ndarray, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("scale", ["none", "expected_average_only_in"])
+def test_thresholds_are_set_so_that_the_l0_is_k(array: np.ndarray, tmp_path: Path, scale: str) -> None:
+    def l0s(name: str, *keys: str) -> list[float]:
+        own = ("sae.architecture=batch_abstopk", f"sae.normalize_activations={scale}", "epochs=5", *keys)
+        one_sided = "companions.topk.architecture=sparse_batchtopk", "companions.lens.architecture=batchtopk"
+        cfg = load_config("vectors", [*SMALL, *own, *one_sided, f"output_path={tmp_path / name}"], vectors=array)
+        saes = [SAE.load_from_disk(each) for each in train(cfg, vectors=array, console=QUIET).folders.values()]
+        x = torch.from_numpy(array).float()[torch.arange(N) % 10 != 9]
+        return [float((sae.encode(x) != 0).float().sum(1).mean()) for sae in saes]
+
+    assert l0s("set", "threshold_tokens=1800") == pytest.approx([3, 3, 3], rel=0.02)
+    assert l0s("kept", "threshold_tokens=0") != pytest.approx([3, 3, 3], rel=0.02)
+
+
+@pytest.mark.parametrize("scale", ["none", "expected_average_only_in"])
 def test_the_command_trains_an_sae_that_takes_raw_vectors(
     data: str, array: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: str
 ) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sae_lens_abstopk.evaluation.results.facts import OnText, code_text, examples, read_text, text_results
+from sae_lens_abstopk.evaluation.results.fit_record import unequal_l0
 from sae_lens_abstopk.evaluation.results.records import ExampleRecord
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
 from sae_lens_abstopk.evaluation.subjects.measured import load_measured
@@ -162,4 +163,5 @@ def _footnotes(results: Results) -> list[str]:
     legend = ["recov.: Loss Recovered against zero and mean ablation."] if found.loss else []
     if any(each.two_sidedness != 0 for each in measured):
         legend.append("dead poles: weaker sides with under 1 % of their latent's firings; weaker side: its mean share.")
-    return [f"{read}{loss_tokens}. Saved: {saved}.", *of_training, " ".join(legend)]
+    unequal = unequal_l0({name: found.l0 for name, found in results.reconstruction.items()})
+    return [f"{read}{loss_tokens}. Saved: {saved}.", *of_training, unequal, " ".join(legend)]

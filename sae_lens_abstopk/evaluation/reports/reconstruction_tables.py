@@ -5,6 +5,7 @@ from statistics import fmean
 
 from sae_lens_abstopk.evaluation.probing.method_names import SINGLE
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, either, mean_and_range, number
+from sae_lens_abstopk.evaluation.results.fit_record import unequal_l0
 from sae_lens_abstopk.evaluation.results.merging import MergedResults, MergedSAE
 from sae_lens_abstopk.evaluation.results.records import Interval, SAETaskRecord
 
@@ -50,6 +51,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
         "By SAE",
         rows,
         f"On {either(found.tokens for _, found in measured)} kept {merged.unit}.",
+        warning=unequal_l0({sae.name: found.l0 for sae, found in measured}),
         labels=2,
         explained={
             "recovered": f"recovered: Loss Recovered against zero and mean ablation, over {either(predicted)} "
@@ -110,12 +112,15 @@ def variants_table(merged: MergedResults) -> ReportTable:
         }
 
     variants = {variant: [sae for sae in merged.saes if sae.variant == variant] for variant in merged.variants}
+    found_l0 = {name: [sae.reconstruction.l0 for sae in of if sae.reconstruction] for name, of in variants.items()}
+    l0s = {name: fmean(l0) for name, l0 in found_l0.items() if l0}
     several = any(len(saes) > 1 for saes in variants.values())
     return ReportTable(
         "By variant",
         [row(variant, saes) for variant, saes in variants.items()] if several else [],
         "Mean over the SAEs of a variant, and in brackets the smallest and the largest: with a few seeds no "
         "interval is honest.",
+        warning=unequal_l0(l0s),
         explained={
             "AUROC": f"AUROC of the best single latent and its pole coverage are means over the {len(shared)} tasks "
             "that every SAE here was probed on."

@@ -25,6 +25,9 @@ class ReportTable:
     explained: Mapping[str, str] = field(default_factory=dict[str, str])
     """Sentences of the note that depend on what is shown, by a part of a heading or of a number's cell."""
 
+    warning: str = ""
+    """A reason not to compare the rows; part of the note, and shown where notes are not."""
+
     @property
     def columns(self) -> list[str]:
         return list(self.rows[0]) if self.rows else []
@@ -33,7 +36,8 @@ class ReportTable:
         """Return the table without empty columns; its note explains what is left."""
         numbers = [name for name in self.columns[self.labels :] if any(row[name] != "-" for row in self.rows)]
         texts = {*numbers, *(row[name] for row in self.rows for name in numbers)}
-        notes = [self.note, *(note for part, note in self.explained.items() if any(part in text for text in texts))]
+        explained = (note for part, note in self.explained.items() if any(part in text for text in texts))
+        notes = [self.note, self.warning, *explained]
         kept = [*self.columns[: self.labels], *numbers]
         rows = [{name: row[name] for name in kept} for row in self.rows]
         return replace(self, rows=rows, note=" ".join(filter(None, notes)), explained={})

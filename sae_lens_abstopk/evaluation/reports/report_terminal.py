@@ -31,12 +31,13 @@ def print_verdict(merged: MergedResults, page: Path, console: Console) -> None:
         others = ", ".join(name for name, gain in gains.items() if not gain)
         parts = (better, others and f"{'not' if better else 'none of'} {others}")
         console.print(Text(f"  {sae.name}: {'; '.join(filter(None, parts))}"))
+    errors = {sae.name: f"FVU {number(found.fvu)} at L0 {number(found.l0, 1)}" for sae, found in merged.reconstructed}
     costs = [
-        f"{sae.name} {number(found.loss and found.loss.ce_sae - found.loss.ce_clean)} (FVU {number(found.fvu)})"
+        f"{sae.name} {number(found.loss and found.loss.ce_sae - found.loss.ce_clean)} ({errors[sae.name]})"
         for sae, found in merged.reconstructed
     ]
     if merged.unit == "rows":
-        console.print(Text(f"FVU: {', '.join(f'{sae.name} {number(it.fvu)}' for sae, it in merged.reconstructed)}"))
+        console.print(Text(", ".join(f"{name} {error}" for name, error in errors.items())))
     elif costs:
         console.print(Text(f"Cost in nats a token: {', '.join(costs)}"))
     console.print(Text(f"Page: {page}"), soft_wrap=True)
@@ -71,6 +72,8 @@ def print_report(merged: MergedResults, console: Console) -> None:
         else:
             for part in _parts(table, console.width):
                 console.print(part)
+            if table.warning:
+                console.print(Text(table.warning, style="yellow"))
         console.print()
     console.print(Text("[ ]: 95 % bootstrap intervals. report.md and report.html explain the columns.", style="dim"))
 

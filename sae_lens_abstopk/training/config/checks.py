@@ -40,7 +40,7 @@ LOGGER_WITHOUT_EFFECT = {
 AT_LEAST = {
     **dict.fromkeys(("training_tokens", "train_batch_size_tokens", "n_batches_in_buffer", "dead_feature_window"), 1),
     **dict.fromkeys(("feature_sampling_window", "perf_tokens", "checkpoints_kept", "n_batches_for_norm_estimate"), 1),
-    **dict.fromkeys(("perf_log_freq", "checkpoint_freq", "lr_warm_up_steps", "lr_decay_steps"), 0),
+    **dict.fromkeys(("perf_log_freq", "checkpoint_freq", "lr_warm_up_steps", "lr_decay_steps", "threshold_tokens"), 0),
 }
 RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
 # reserved names on Windows, with any ending

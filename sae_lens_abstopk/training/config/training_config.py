@@ -107,6 +107,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         target_l0 (dict): Mean L0 that an SAE is held at, by its name, by steering its L0 or L1 coefficient.
         lr_multiples (dict): Learning rate of an SAE as a multiple of `lr`, by its name; 1 by default.
         weight_seeds (dict): Seed of an SAE's first weights, by its name; `seed` by default.
+        threshold_tokens (int): Training tokens that are read once more after the last step, to set the thresholds of
+            SAEs that select over a batch so that their L0 is k; 0 keeps the running estimate of the training.
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 never measures it during training.
         perf_tokens (int): Held-out tokens for each such measurement.
         checkpoint_freq (int): Steps between two checkpoints; 0 saves none but the final SAE.
@@ -145,6 +147,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     target_l0: dict[str, float] = field(default_factory=dict)
     lr_multiples: dict[str, float] = field(default_factory=dict)
     weight_seeds: dict[str, int] = field(default_factory=dict)
+    threshold_tokens: int = 0
     perf_log_freq: int = 1000
     perf_tokens: int = 16_384
     checkpoint_freq: int = 5000

@@ -23,6 +23,8 @@ from sae_lens_abstopk.training.run_folder import sae_folder
 from sae_lens_abstopk.training.sweeps.many_runs import train_unfinished
 from sae_lens_abstopk.training.sweeps.run_files import FileModel
 
+THRESHOLD_TOKENS = 16_384
+"""Training tokens that thresholds are set on, unless the config says otherwise: SAEs are compared at one L0."""
 SIZES = ("sae.d_in", "sae.d_sae", "sae.expansion_factor")
 OWN = {
     *("sae", "companions", "seed", "target_l0", "lr_multiples", "weight_seeds", "output_path"),
@@ -120,6 +122,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
                 f"and all runs have the same settings. Of the config's SAE only {', '.join(SIZES)} count."
             )
     raw, where = read_raw(named_config(file.config, path))
+    raw.setdefault("threshold_tokens", THRESHOLD_TOKENS)
     apply_overrides(raw, overrides)
     if (kind := raw.get("source", "tokens")) != "tokens":
         raise ConfigError(

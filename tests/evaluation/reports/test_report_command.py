@@ -116,14 +116,15 @@ def test_an_evaluation_prints_its_verdict_first_and_its_tables_on_request(
     done = runner.invoke(app, ["eval", "runs/a", "--out", "out", *(["--full"] if full else [])])
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert lines[:5] == [
+    assert lines[:6] == [
         "One latent covers both poles of a concept better than the controls, by:",
         "  batch_abstopk: gender +0.30, tense +0.40; not sentiment",
         "  topk: none of gender, sentiment, tense",
-        "Cost in nats a token: batch_abstopk 0.250 (FVU 0.125), topk 0.250 (FVU 0.125)",
+        "Cost in nats a token: batch_abstopk 0.250 (FVU 0.125 at L0 0.5), topk 0.250 (FVU",
+        "0.125 at L0 0.5)",
         f"Page: {Path('out') / 'report.html'}",
     ]
-    assert ("Pole coverage on test" in lines) == full == (len(lines) > 5)
+    assert ("Pole coverage on test" in lines) == full == (len(lines) > 6)
     assert max(map(len, lines)) <= 80
 
 
