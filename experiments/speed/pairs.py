@@ -58,7 +58,7 @@ def fit_time(args: argparse.Namespace) -> dict[str, Any]:
         found = PairAxes.fit(pairs_of_rows(len(both[0])), arrays=both)
         return {
             "seconds": time.perf_counter() - start,
-            "fvu": found.results.fvu.value,
+            "fvu": found.results.signed.fvu.value,
             "training": found.results.training,
         }
 

@@ -70,10 +70,9 @@ class ConceptResults(OriginRecord):
 
 
 CAPTION = (
-    "On templates that training did not see. AUROC: the score of A - B against that of B - A; cover: share of both on "
-    "the right side of zero. signed: one latent. 2 of F, 2 of 2F: two latents of one-sided SAEs of as many and of "
-    "twice as many latents, one for each pole; one of them covers half at most. mean: along the mean difference; PC: "
-    "along the best principal component."
+    "On unseen templates. AUROC: A - B against B - A; cover: share of both on the right side of 0, half at most for one "
+    "latent of a one-sided SAE, so two of F or of 2F stand beside one signed latent. mean: the mean difference; PC: the "
+    "best principal component."
 )
 COLUMNS: dict[str, Callable[[ConceptRecord], ApartRecord]] = {
     "signed": lambda found: found.saes["signed"],

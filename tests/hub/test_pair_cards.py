@@ -8,8 +8,9 @@ from sae_lens import SAE
 
 from sae_lens_abstopk import publish, pull
 from sae_lens_abstopk.hub.manifest import CARD_FILENAME, MANIFEST_FILENAME, Manifest, published_file
-from sae_lens_abstopk.pairs.concepts import CONCEPTS, ConceptRecord, ConceptResults, LatentRecord
+from sae_lens_abstopk.pairs.concepts import CONCEPTS, ConceptResults
 from sae_lens_abstopk.pairs.pair_files import RESULTS
+from sae_lens_abstopk.pairs.telling_apart import ApartRecord, ConceptLatentRecord, ConceptRecord
 from sae_lens_abstopk.saes.poles import PoleActivity
 from tests.cli.test_cli import invoke
 from tests.hub.published import REPO, an_sae
@@ -26,10 +27,18 @@ def fit_folder(folder: Path) -> Path:
     sae.save_model(folder / "sae")
     results = example_results()
     (folder / RESULTS).write_text(results.model_dump_json())
-    latents = {"signed": LatentRecord(latent=7, sign=-1, auroc=0.987, coverage=0.876)}
-    concept = ConceptRecord(concept="gender", poles=("he", "she"), n_train=30, n_test=12, saes=latents)
+    concept = ConceptRecord(
+        concept="gender",
+        poles=("he", "she"),
+        n_train=30,
+        n_test=12,
+        saes={"signed": ConceptLatentRecord(latent=7, sign=-1, auroc=0.987, coverage=0.876)},
+        latent_pairs={},
+        mean_difference=ApartRecord(auroc=1, coverage=1),
+        component=ApartRecord(auroc=1, coverage=1),
+    )
     shared = {key: getattr(results, key) for key in ("created", "command", "commit", "environment", "vectors")}
-    found = ConceptResults(**shared, d_sae=8, k=2, seed=0, fvu={}, concepts=[concept])
+    found = ConceptResults(**shared, d_sae=8, k=2, seed=0, fits={}, concepts=[concept])
     (folder / CONCEPTS).write_text(found.model_dump_json())
     return folder / "sae"
 

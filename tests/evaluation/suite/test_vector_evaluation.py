@@ -33,7 +33,7 @@ def test_the_command_probes_a_column_and_finds_the_latent_that_carries_it(on_dis
     done = invoke("eval", f"mine={on_disk.sae}", *options)
     assert done.exit_code == 0, done.output
     assert "mine: mood +0." in done.output
-    assert "FVU: mine 0.00" in done.output
+    assert "mine FVU 0.00" in done.output
     assert "nats" not in done.output
     results = read_results(tmp_path / "results.json")
     assert (results.suite, results.settings["tasks"], results.steering) == ("vectors", ["mood"], {})
