@@ -70,9 +70,8 @@ class ConceptResults(OriginRecord):
 
 
 CAPTION = (
-    "On unseen templates. AUROC: A - B against B - A; cover: share of both on the right side of 0, half at most for one "
-    "latent of a one-sided SAE, so two of F or of 2F stand beside one signed latent. mean: the mean difference; PC: the "
-    "best principal component."
+    "On unseen templates. AUROC: A - B against B - A; cover: share of both on the right side of 0. signed: one latent; "
+    "2 of F, of 2F: two one-sided latents, since one covers at most half. mean: mean difference; PC: best component."
 )
 COLUMNS: dict[str, Callable[[ConceptRecord], ApartRecord]] = {
     "signed": lambda found: found.saes["signed"],
