@@ -32,6 +32,7 @@ from transformers import (
 
 from sae_lens_abstopk import train
 from sae_lens_abstopk.evaluation.probing import probe_score
+from sae_lens_abstopk.system import precision
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.labeler_stand_in import StandIn
 
@@ -277,6 +278,14 @@ def passes_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         folder = tmp_path_factory.mktemp("passes")
         patched.setattr("sae_lens_abstopk.explorer.pass_cache.passes_folder", lambda: folder)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def read_in_float32() -> Iterator[None]:
+    """No trial of precisions takes place: with tiny models, its result would be a matter of chance."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(precision, "LEAST_SECONDS", float("inf"))
         yield
 
 

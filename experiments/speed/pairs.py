@@ -21,7 +21,7 @@ import torch
 
 from experiments.speed.peak_memory import peak_bytes
 from experiments.speed.recording import ROOT, command, environment, write_record
-from sae_lens_abstopk.model.answer_vectors import Answer
+from sae_lens_abstopk.model.answer_tokens import Answer
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.pairs.axes import PairAxes
 from sae_lens_abstopk.pairs.pair_set import pairs_of_rows
