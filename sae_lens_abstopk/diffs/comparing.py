@@ -21,14 +21,17 @@ from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.system.terminal import passes_bar
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 
-TOKENS = 16_384
+# most held-out tokens to measure on, and of these, to measure latents on
+TOKENS, TOKENS_OF_LATENTS = 16_384, 4096
+# of so many tokens trained on, one is measured on, so that a short text is not measured for longer than it is read
+MEASURED_ONE_IN, LEAST_TOKENS, LEAST_OF_LATENTS = 32, 2048, 1024
 
 
 def compare_models(
     fitted: FittedDifference,
     out: Path,
     *,
-    n_tokens: int = TOKENS,
+    n_tokens: int | None = None,
     kind: str = SIGNED,
     n_latents: int = MEASURED,
     prompts: Sequence[str] = (),
@@ -42,7 +45,7 @@ def compare_models(
     Args:
         fitted: From :func:`~.fitting.fit_difference`.
         out: The folder.
-        n_tokens: Held-out tokens to measure on, or a few more.
+        n_tokens: Held-out tokens to measure on, or a few more; by default ``TOKENS``, fewer for a short text.
         kind: Kind of the SAE that is shown, ``one_sided_F`` or ``one_sided_2F`` for a one-sided one.
         n_latents: The KL of as many latents is measured, each by passes without it.
         prompts: What both models continue; by default, held-out text up to where they part.
@@ -53,6 +56,8 @@ def compare_models(
     """
     cfg = fitted.cfg
     console.print("reading held-out text with both models", style="dim")
+    share = cfg.training_tokens // MEASURED_ONE_IN
+    n_tokens = n_tokens or min(TOKENS, max(LEAST_TOKENS, share))
     held_out = read_held_out(fitted, n_tokens)
     saes = fitted.saes | {SIGNED: [_in_gauge(sae, held_out) for sae in fitted.saes[SIGNED]]}
     training = {"tokens": cfg.training_tokens, "batch": cfg.train_batch_size_tokens, "lr": cfg.lr}
@@ -65,6 +70,7 @@ def compare_models(
             training=training | {"seeds": len(saes[kind])},
             halves=fitted.halves,
             n_latents=n_latents,
+            tokens_of_latents=min(TOKENS_OF_LATENTS, max(LEAST_OF_LATENTS, n_tokens // 4)),
             seed=cfg.seed,
             on_progress=on_progress,
         )

@@ -116,10 +116,9 @@ class AnswerReader:
         if self.reading == "last":
             return activations, place == ends - 1
         # the first token of a text is massive whatever it is
-        first = [
-            max(start, int(batch.prompts is None and len(each) > 1)) for start, each in zip(starts, whole, strict=True)
-        ]
-        return activations, (place >= place.new_tensor(first)[:, None]) & (place < ends)
+        if batch.prompts is None:
+            starts = [max(start, int(len(each) > 1)) for start, each in zip(starts, whole, strict=True)]
+        return activations, (place >= place.new_tensor(starts)[:, None]) & (place < ends)
 
     def _prompts(self, prompts: list[bytes]) -> SharedPrompts:
         if self._held is None or self._held[0] is not prompts:
