@@ -20,6 +20,8 @@ from sae_lens_abstopk.system.precision import BFLOAT16
 LAYER, MAX_TOKENS = 15, 256
 # answers of a turn, and of a batch of the plain loop
 TURN, PLAIN_BATCH = 128, 8
+# fewer pairs are not fitted
+LEAST_FITTED = 100
 QUANTILES = (0.01, 0.05, 0.5)
 
 
@@ -76,7 +78,8 @@ def measure_reading(args: argparse.Namespace) -> dict[str, Any]:
     for batch in planned.batches:
         lengths = [each.n if batch.prompts is None else len(each.own) for each in batch.answers]
         computed, width = computed + sum(lengths), width + max(lengths) * len(lengths)
-    ours, theirs = (torch.cat(found[name]) for name in seconds)
+    both = {name: torch.cat(parts) for name, parts in found.items()}
+    ours, theirs = both.values()
     return {
         "pairs": len(pairs),
         "texts": len(answers),
@@ -88,7 +91,7 @@ def measure_reading(args: argparse.Namespace) -> dict[str, Any]:
         "tokens_per_second": {name: tokens / each for name, each in seconds.items()},
         "times_as_fast": seconds["plain loop"] / seconds["ours"],
         "differences": _agreement(ours[a] - ours[b], theirs[a] - theirs[b]),
-        "fits": {name: _fit(pairs, x[a], x[b]) for name, x in (("ours", ours), ("plain loop", theirs))},
+        "fits": {name: _fit(pairs, x[a], x[b]) for name, x in both.items()} if len(pairs) >= LEAST_FITTED else {},
     }
 
 
@@ -104,4 +107,5 @@ def _fit(pairs: PairSet, a: torch.Tensor, b: torch.Tensor) -> dict[str, Any]:
     arrays[0, pairs.rows], arrays[1, pairs.rows] = a, b
     found = PairAxes.fit(pairs, arrays=(arrays[0], arrays[1])).results
     auc = None if found.preference is None else found.preference.auc_codes.value
-    return {"fvu": found.fvu.value, "auc": auc, "stability": found.fits["signed"].stability}
+    stability = [axis.stability for axis in found.axes if axis.stability is not None]
+    return {"fvu": found.fvu.value, "auc": auc, "stability": float(np.mean(stability))}

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sae_lens_abstopk.model.answer_tokens import AnswerTokens
+from sae_lens_abstopk.model.length_batches import length_batches
 
 # tokens in one pass of the model, padding included
 BATCH_TOKENS = 4096
-# answers that are shorter than this share of the longest go into another batch, unless it has few tokens
-LEAST_SHARE, SMALL_BATCH = 0.85, 1024
 # tokens of prompts whose keys and values are held at a time
 PROMPT_TOKENS = 8192
 # a prompt is shared if that saves so large a share of the tokens: attention to it costs more than in one causal pass
@@ -80,12 +79,4 @@ def _by_length(answers: Sequence[AnswerTokens], *, with_prompt: bool) -> Iterato
     def length(answer: AnswerTokens) -> int:
         return answer.n if with_prompt else len(answer.own)
 
-    left = sorted(answers, key=length)
-    while left:
-        longest, size = length(left[-1]), 1
-        while size < len(left) and (size + 1) * longest <= BATCH_TOKENS:
-            if length(left[-size - 1]) < LEAST_SHARE * longest and size * longest >= SMALL_BATCH:
-                break
-            size += 1
-        yield left[-size:]
-        del left[-size:]
+    return length_batches(answers, length, BATCH_TOKENS)
