@@ -273,18 +273,11 @@ def folders(trained_together: Path, tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def passes_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Passes that the explorer saves stay out of the user's cache."""
+def passes_apart_and_in_float32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Passes that the explorer saves stay out of the user's cache; no trial of tiny models, which chance decides."""
     with pytest.MonkeyPatch.context() as patched:
         folder = tmp_path_factory.mktemp("passes")
         patched.setattr("sae_lens_abstopk.explorer.pass_cache.passes_folder", lambda: folder)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def read_in_float32() -> Iterator[None]:
-    """No trial of precisions takes place: with tiny models, its result would be a matter of chance."""
-    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(precision, "LEAST_SECONDS", float("inf"))
         yield
 

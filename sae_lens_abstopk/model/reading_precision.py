@@ -19,8 +19,9 @@ TRIAL_IDS = 256
 def precision_of_passes(passes: ModelPasses) -> str:
     """Return ``bfloat16`` if reading in bfloat16 autocast is clearly faster, else the type of the weights."""
     device = next(passes.model.parameters()).device
-    hf: Any = transformers_model(passes.model)
-    n_ids = passes.model.cfg.d_vocab if hf is None else hf.config.get_text_config().vocab_size
+    model: Any = passes.model
+    hf: Any = transformers_model(model)
+    n_ids = model.cfg.d_vocab if hf is None else hf.config.get_text_config().vocab_size
     ids = torch.arange(TRIAL_TEXTS * TRIAL_TOKENS) % min(n_ids, TRIAL_IDS)
     tokens = ids.view(TRIAL_TEXTS, TRIAL_TOKENS).to(device)
 
