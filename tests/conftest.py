@@ -32,6 +32,7 @@ from transformers import (
 
 from sae_lens_abstopk import train
 from sae_lens_abstopk.evaluation.probing import probe_score
+from sae_lens_abstopk.system import precision
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.labeler_stand_in import StandIn
 
@@ -272,11 +273,12 @@ def folders(trained_together: Path, tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def passes_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Passes that the explorer saves stay out of the user's cache."""
+def passes_apart_and_in_float32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Passes that the explorer saves stay out of the user's cache; no trial of tiny models, which chance decides."""
     with pytest.MonkeyPatch.context() as patched:
         folder = tmp_path_factory.mktemp("passes")
         patched.setattr("sae_lens_abstopk.explorer.pass_cache.passes_folder", lambda: folder)
+        patched.setattr(precision, "LEAST_SECONDS", float("inf"))
         yield
 
 

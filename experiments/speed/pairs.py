@@ -1,12 +1,12 @@
-"""Time and memory of `PairAxes.fit` on vectors, and the speed of reading texts beside bare passes of the model.
+"""Time and memory of `PairAxes.fit` on vectors, and the speed of reading texts beside a plain loop.
 
     python -m experiments.speed.pairs fit --out build/bench/pairs_fit.json
     python -m experiments.speed.pairs memory --out build/bench/pairs_memory.json
-    python -m experiments.speed.pairs reading --model FOLDER --out build/bench/pairs_reading.json
+    python -m experiments.speed.pairs reading --model FOLDER --data pairs.jsonl.gz --out build/bench/pairs_reading.json
 
 `fit`: 20,000 pairs of vectors of 576, F = 32, five seeds, one-sided SAEs included. `memory`: peak of a million pairs
-of 768 in float16, memory-mapped, with one seed. `reading`: texts of the quickstart's corpus, cut to 40 to 200 words,
-read at the middle layer; the bare passes run the same batches of tokens in turn. Run it on an idle machine.
+of 768 in float16, memory-mapped, with one seed. `reading`: the answers of the first 500 pairs of a file at layer 15,
+beside a plain loop over transformers, in turn. Run it on an idle machine.
 """
 
 import argparse
@@ -17,19 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from experiments.speed.peak_memory import peak_bytes
-from experiments.speed.recording import ROOT, command, environment, write_record
-from sae_lens_abstopk.model.answer_vectors import Answer
-from sae_lens_abstopk.model.inference import casts_shared
+from experiments.speed.reading import measure_reading
+from experiments.speed.recording import command, environment, write_record
 from sae_lens_abstopk.pairs.axes import PairAxes
 from sae_lens_abstopk.pairs.pair_set import pairs_of_rows
-from sae_lens_abstopk.pairs.pair_vectors import TextVectors
-from sae_lens_abstopk.text.documents import open_dataset
 
-TEXT = ROOT / "training_configs" / "text" / "smollm2_samples.jsonl.gz"
-ROUNDS = 3
 PLANTED = 64
 
 
@@ -72,45 +66,18 @@ def memory(args: argparse.Namespace) -> dict[str, Any]:
         return {"bytes": peak, "seconds": time.perf_counter() - start}
 
 
-@torch.no_grad()
-def reading(args: argparse.Namespace) -> dict[str, Any]:
-    """Compare reading answers with bare passes of the same batches, in turn."""
-    texts = []
-    for n, row in zip(range(args.pairs or 400), open_dataset(str(TEXT)), strict=False):
-        texts.append(Answer((), " ".join(row["text"].split()[: 40 + n * 37 % 160])))
-    reader = TextVectors.of(args.model)._open(texts)  # pyright: ignore[reportPrivateUsage]
-    batches = list(reader._batches(texts))  # pyright: ignore[reportPrivateUsage]
-    tokens = [
-        torch.tensor([each.ids + each.ids[:1] * (len(batch[-1].ids) - len(each.ids)) for each in batch])
-        for batch in batches
-    ]
-
-    @casts_shared()
-    def bare() -> None:
-        for each in tokens:
-            reader.passes.activations(each)
-
-    seconds: dict[str, list[float]] = {"reading": [], "bare": []}
-    for _ in range(ROUNDS):
-        for name, call in (("reading", lambda: reader(texts)), ("bare", bare)):
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-    share = np.median(seconds["bare"]) / np.median(seconds["reading"])
-    return {"texts": len(texts), "seconds": seconds, "speed_of_bare": float(share)}
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure one of the three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["fit", "memory", "reading"])
     parser.add_argument("--pairs", type=int, help="number of pairs or texts")
     parser.add_argument("--model", help="folder of the language model, for reading")
+    parser.add_argument("--data", help="pairs of texts, for reading")
     parser.add_argument("--folder", help="of temporary files")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
     machine = environment()
-    found = {"fit": fit_time, "memory": memory, "reading": reading}[args.what](args)
+    found = {"fit": fit_time, "memory": memory, "reading": measure_reading}[args.what](args)
     write_record({"command": command(), "environment": machine, args.what: found}, args.out)
 
 

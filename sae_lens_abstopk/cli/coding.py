@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, NewFolder, app, named, refuse_without
+from sae_lens_abstopk.cli.app import Device, Float32, NewFolder, app, named, refuse_without
 from sae_lens_abstopk.cli.errors import errors_as_sentences
 from sae_lens_abstopk.cli.output import prints_tables
 
@@ -47,6 +47,7 @@ def embed(
     column: Annotated[str | None, Option(help="Column of texts, text by default.")] = None,
     keep: Keep = "",
     half: Annotated[bool, Option("--half", help="Write float16, which takes half the space.")] = False,
+    float32: Float32 = False,
     shard: ShardOf = None,
     ray: OnRay = False,
     workers: Workers = 0,
@@ -61,6 +62,7 @@ def embed(
             _spec(file, column),
             out,
             dtype="float16" if half else "float32",
+            float32=float32,
             device=device,
             console=console.progress,
             **_rows_options(context, keep, shard, ray, workers),

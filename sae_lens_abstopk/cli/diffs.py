@@ -44,7 +44,7 @@ def fit(
         bool, Option("--template", help="With --chat, train on the template's own tokens too.")
     ] = False,
     tokens: Annotated[
-        int | None, Option(help="Tokens to train on, 512,000 by default; the text may be read several times.", min=1)
+        int | None, Option(help="Tokens to train on; by default four times those of the text, 512,000 at most.", min=1)
     ] = None,
     context_size: Annotated[int | None, Option(help="Tokens of a context; 128 by default.", min=2)] = None,
     d_sae: Annotated[int | None, Option(help="Number of latents; 144 by default.", min=1)] = None,
@@ -63,7 +63,10 @@ def fit(
             "--halves", help="Train on two halves of the text too: a latent of only one half is a matter of the text."
         ),
     ] = False,
-    measure_tokens: Annotated[int, Option(help="Held-out tokens to measure on.", min=1)] = 16_384,
+    measure_tokens: Annotated[
+        int | None,
+        Option(help="Held-out tokens to measure on; by default a 32nd of those trained on, 16,384 at most.", min=1),
+    ] = None,
     seed: Annotated[int, Option(help="Seed of the text's order and of the first SAE.", min=0, max=2**31 - 1)] = 0,
     prompt: Annotated[
         list[str] | None,
@@ -85,7 +88,7 @@ def fit(
     """Train SAEs on the difference of two models' activations, rank latents by KL, and write a page."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.diffs.comparing import compare_models
-        from sae_lens_abstopk.diffs.fitting import RUN, difference_config, fit_difference
+        from sae_lens_abstopk.diffs.fitting import EPOCHS, RUN, difference_config, fit_difference
         from sae_lens_abstopk.diffs.tables import latents_table, summary
         from sae_lens_abstopk.evaluation.subjects.sae_specs import text_keys
         from sae_lens_abstopk.training.config.config_file import override_values
@@ -124,6 +127,9 @@ def fit(
             context_size=context_size,
             overrides=override_values(set_ or []),
         )
+        if tokens is None:
+            told = f"training on {cfg.training_tokens:,} tokens: the text {EPOCHS} times, 512,000 tokens at most"
+            console.progress.print(f"{told} (--tokens)", style="dim", soft_wrap=True)
         fitted = fit_difference(cfg, halves_of=kind if halves else None, console=console.progress)
         found = compare_models(
             fitted,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Data, Device, Model, Show, Text, app, named, pairs
+from sae_lens_abstopk.cli.app import Data, Device, Float32, Model, Show, Text, app, named, pairs
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 from sae_lens_abstopk.cli.output import prints_tables
 
@@ -87,6 +87,7 @@ def evaluate(
         ),
     ] = None,
     show: Show = None,
+    float32: Float32 = False,
     device: Device = "auto",
     local: Annotated[
         list[str] | None, Option(metavar="TASK=PATH", help="Files to read in place of a task's Hub data.")
@@ -113,6 +114,7 @@ def evaluate(
             show=show,
             local=pairs(local or [], "--local"),
             seed=seed,
+            float32=float32,
             device=device,
             console=console.progress,
         )

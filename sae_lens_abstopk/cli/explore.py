@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Data, Device, Model, Show, Text, app, refuse_without
+from sae_lens_abstopk.cli.app import Data, Device, Float32, Model, Show, Text, app, refuse_without
 from sae_lens_abstopk.cli.errors import errors_as_sentences
 from sae_lens_abstopk.cli.output import continuations, prints_tables
 
@@ -21,6 +21,7 @@ def explore(
     text: Text = None,
     data: Data = None,
     show: Show = None,
+    float32: Float32 = False,
     device: Device = "auto",
     out: Annotated[Path, Option("--out", "-o", help="Output folder for the site.")] = Path("explorer"),
     tokens: Annotated[int, Option(help="Tokens to read; of SAEs of vectors, rows.", min=1)] = 204_800,
@@ -78,6 +79,7 @@ def explore(
                 prompts=steer or (),
                 steered_latents=latents,
                 results=results or (),
+                float32=float32,
                 device=device,
                 console=console.progress,
             )

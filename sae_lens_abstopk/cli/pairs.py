@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, FitGroup, Layer, NewFolder, TextModel, app, refuse_without
+from sae_lens_abstopk.cli.app import Device, FitGroup, Float32, Layer, NewFolder, TextModel, app, refuse_without
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 from sae_lens_abstopk.cli.output import print_page, prints_tables
 
@@ -58,6 +58,7 @@ def fit(
     held_out: Annotated[float, Option(help="Share of the pairs to measure on.", min=0.01, max=0.5)] = 0.2,
     limit: Annotated[int | None, Option(help="Read only this many rows.", min=1)] = None,
     max_tokens: Annotated[int, Option(help="Read at most this many tokens of a text with its prompt.", min=8)] = 1024,
+    float32: Float32 = False,
     seed: Annotated[int, Option(help="Seed of the split and of the first SAE.", min=0, max=2**31 - 1)] = 0,
     device: Device = "auto",
 ) -> None:
@@ -74,7 +75,7 @@ def fit(
         require_empty(out)
         opened = None if arrays is None else _opened(arrays, model=model, layer=layer, hook=hook)
         if opened is not None:
-            refuse_without("a model", "reading", "max_tokens", context=context)
+            refuse_without("a model", "reading", "max_tokens", "float32", context=context)
         if data is not None:
             keys = text_keys("DATA", data)
             found = read_pairs(
@@ -111,6 +112,7 @@ def fit(
             baselines=not no_baselines,
             held_out=held_out,
             max_tokens=max_tokens,
+            float32=float32,
             seed=seed,
             device=device,
             console=console.progress,

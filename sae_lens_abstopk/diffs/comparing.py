@@ -22,15 +22,19 @@ from sae_lens_abstopk.system.terminal import passes_bar
 from sae_lens_abstopk.text.text_spec import TextPart
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 
-TOKENS, TRAINING_TOKENS = 16_384, 8_192
-"""Held-out tokens to measure on, and training tokens whose principal components stand beside the SAEs."""
+# most held-out tokens to measure on, and of these, to measure latents on
+TOKENS, TOKENS_OF_LATENTS = 16_384, 4096
+# of so many tokens trained on, one is measured on, so that a short text is not measured for longer than it is read
+MEASURED_ONE_IN, LEAST_TOKENS, LEAST_OF_LATENTS = 32, 2048, 1024
+# most training tokens whose principal components stand beside the SAEs
+TRAINING_TOKENS = 8_192
 
 
 def compare_models(
     fitted: FittedDifference,
     out: Path,
     *,
-    n_tokens: int = TOKENS,
+    n_tokens: int | None = None,
     kind: str = SIGNED,
     n_latents: int = MEASURED,
     prompts: Sequence[str] = (),
@@ -44,7 +48,7 @@ def compare_models(
     Args:
         fitted: From :func:`~.fitting.fit_difference`.
         out: The folder.
-        n_tokens: Held-out tokens to measure on, or a few more.
+        n_tokens: Held-out tokens to measure on, or a few more; by default ``TOKENS``, fewer for a short text.
         kind: Kind of the SAE that is shown, ``one_sided_F`` or ``one_sided_2F`` for a one-sided one.
         n_latents: The KL of as many latents is measured, each by passes without it.
         prompts: What both models continue; by default, held-out text up to where they part.
@@ -55,6 +59,8 @@ def compare_models(
     """
     cfg = fitted.cfg
     console.print("reading held-out text with both models", style="dim")
+    share = cfg.training_tokens // MEASURED_ONE_IN
+    n_tokens = n_tokens or min(TOKENS, max(LEAST_TOKENS, share))
     held_out = read_text(fitted, n_tokens, part="held_out")
     saes = fitted.saes | {SIGNED: [_in_gauge(sae, held_out) for sae in fitted.saes[SIGNED]]}
     training = {"tokens": cfg.training_tokens, "batch": cfg.train_batch_size_tokens, "lr": cfg.lr}
@@ -68,6 +74,7 @@ def compare_models(
             training=training | {"seeds": len(saes[kind])},
             halves=fitted.halves,
             n_latents=n_latents,
+            tokens_of_latents=min(TOKENS_OF_LATENTS, max(LEAST_OF_LATENTS, n_tokens // 4)),
             seed=cfg.seed,
             on_progress=on_progress,
         )

@@ -79,6 +79,7 @@ class DiffResults(OriginRecord):
     d_sae: int
     k: float
     training: dict[str, Any]
+    precision: str | None = Field(default=None, description="In which both models read the text.")
     fvu: Interval = Field(description="Of the shown kind, at an L0 of k: sum ||x - x_hat||^2 / sum ||x - mean(x)||^2.")
     mean_energy: Interval = Field(description="Share of the energy of differences that is their mean.")
     kl: Interval = Field(description="KL(tuned || base), nats a prediction.")

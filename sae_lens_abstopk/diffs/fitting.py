@@ -9,10 +9,12 @@ from typing import Any
 from rich.console import Console
 from sae_lens import SAE
 
-from sae_lens_abstopk.diffs.half_runs import train_halves
+from sae_lens_abstopk.diffs.half_runs import train_halves, train_once
 from sae_lens_abstopk.model.check_hook import chosen_hook
+from sae_lens_abstopk.model.check_pair import check_pair
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.model_shape import model_files
+from sae_lens_abstopk.model.text_store import count_tokens
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.system.errors import ConfigError, require_given
@@ -26,11 +28,12 @@ from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED, by_kind, seeds_and_baselines
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import sae_folder
-from sae_lens_abstopk.training.train import train
 
 RUN, FILES = "run", "files.json"
 """Folder of the training run in the output, and the file in it that says which files models and text had."""
 
+EPOCHS = 4
+"""A short text is trained on so many times; both models read it once."""
 OWN = ("source", "seed", "output_path", "companions", "weight_seeds", "sae.architecture")
 """Keys that a comparison of two models sets."""
 
@@ -110,12 +113,27 @@ def difference_config(
         **{key: value for key, value in keys.items() if value is not None},
         **given,
     }
-    alone = load_config("diff", all_keys)
+    alone = load_config("diff", {"perf_log_freq": 0} | all_keys)  # the comparison measures what is held out
     require_given(
         "held_out_every", alone.held_out_every, "give a number such as 10, and one document in 10 is kept to measure on"
     )
     companions = seeds_and_baselines(alone.sae.d_sae, n_seeds=n_seeds, baselines=baselines, seed=seed)
-    return load_config("diff", all_keys | companions)
+    all_keys = {"perf_log_freq": 0} | all_keys | companions
+    if "training_tokens" not in all_keys and "training_steps" not in all_keys:
+        all_keys["training_tokens"] = sized_to_text(alone)
+    return load_config("diff", all_keys)
+
+
+def sized_to_text(cfg: TrainingConfig) -> int:
+    """
+    Return the tokens to train on: ``EPOCHS`` times those of the training text, the preset's number at most.
+
+    Raises:
+        ConfigError: the text or the tokenizer cannot be read.
+    """
+    tokenizer = check_pair(cfg.pair_spec, cfg.text_spec, d_in=cfg.sae.d_in)
+    n = count_tokens(tokenizer, cfg.model_spec, cfg.text_spec, at_most=-(-cfg.training_tokens // EPOCHS))
+    return max(min(cfg.training_tokens, EPOCHS * n), cfg.train_batch_size_tokens)
 
 
 def fit_difference(cfg: TrainingConfig, *, halves_of: str | None = None, console: Console) -> FittedDifference:
@@ -134,7 +152,7 @@ def fit_difference(cfg: TrainingConfig, *, halves_of: str | None = None, console
     if not finished:
         resume_if_started(cfg)
         try:
-            train(cfg, console=only_bars(console))
+            train_once(cfg, console=console)
         finally:
             if (run / CONFIG_FILENAME).is_file():
                 write_whole(run / FILES, json.dumps(files, indent=1))

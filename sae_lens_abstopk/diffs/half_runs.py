@@ -16,9 +16,20 @@ from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED, by_kind
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.runner import DifferenceRun
+from sae_lens_abstopk.training.source.kept_differences import KeptDifferenceSource
 
 
-class HalfRun(DifferenceRun):
+class ReadOnceRun(DifferenceRun):
+    """A run for which both models read the text once, however many epochs it trains."""
+
+    source_kind = KeptDifferenceSource
+
+    @override
+    def _is_shown(self, name: str) -> bool:
+        return name == "sae"  # of many seeds, the first
+
+
+class HalfRun(ReadOnceRun):
     """A run on one half of the training text."""
 
     def __init__(self, cfg: TrainingConfig, part: TextPart, *, console: Console) -> None:
@@ -29,6 +40,12 @@ class HalfRun(DifferenceRun):
     def _check_source(self) -> None:
         super()._check_source()
         self._documents = load_text(self.cfg.text_spec, self.part)
+
+
+def train_once(cfg: TrainingConfig, *, console: Console) -> None:
+    """Train the SAEs of ``cfg``; errors as :func:`~sae_lens_abstopk.train`."""
+    with torch.inference_mode(False):
+        ReadOnceRun(cfg, console=console).run()
 
 
 def train_halves(cfg: TrainingConfig, kind: str, *, console: Console) -> list[SAE[Any]]:

@@ -146,6 +146,7 @@ def measure(
         d_sae=sae.cfg.d_sae,
         k=k,
         training=dict(training),
+        precision=pair.precision,
         fvu=fits[kind].fvu,
         mean_energy=mean_energy(held_out, seed=seed),
         kl=mean_estimate(by_patch[BASE].ravel(), groups=held_out.documents_of_predictions, seed=seed),

@@ -12,6 +12,7 @@ from sae_lens_abstopk.embeddings.row_files import VECTOR, lists_of, open_vector_
 from sae_lens_abstopk.embeddings.run_work import run_work
 from sae_lens_abstopk.system.errors import require_choice
 from sae_lens_abstopk.system.files import without_path
+from sae_lens_abstopk.system.precision import FLOAT32
 from sae_lens_abstopk.vectors.embedding import EmbeddingType
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 
@@ -23,6 +24,7 @@ def embed_file(
     *,
     keep: Sequence[str] = (),
     dtype: EmbeddingType = "float32",
+    float32: bool = False,
     shard: Shard | None = None,
     ray_workers: int | None = None,
     device: str = "auto",
@@ -39,22 +41,33 @@ def embed_file(
         out: As for :func:`encode_file`, and so are ``shard`` and ``ray_workers``.
         keep: Columns to copy, such as ids and labels.
         dtype: Type of the values in the file.
+        float32: Compute in float32, also where bfloat16 is faster.
         device: Device of the model.
 
     Raises:
         ConfigError: the model, the data, a column or ``out`` cannot be used.
     """
     require_choice("dtype", dtype, ("float32", "float16"))
-    make = partial(embed_work, model_name, data, keep=tuple(keep), dtype=dtype, device=device)
+    options = {"keep": tuple(keep), "dtype": dtype, "precision": FLOAT32 if float32 else None, "device": device}
+    make = partial(embed_work, model_name, data, **options)
     return run_work("embedding", make, Path(out), shard=shard, ray_workers=ray_workers, console=console)
 
 
-def embed_work(model_name: str, data: VectorSpec, *, keep: tuple[str, ...], dtype: EmbeddingType, device: str) -> Work:
+def embed_work(
+    model_name: str,
+    data: VectorSpec,
+    *,
+    keep: tuple[str, ...],
+    dtype: EmbeddingType,
+    precision: str | None,
+    device: str,
+) -> Work:
     """Load all that embedding needs, and check it."""
-    found = open_vector_rows(data, model_name=model_name, device=device)
+    found = open_vector_rows(data, model_name=model_name, precision=precision, device=device)
     kind = pa.float16() if dtype == "float16" else pa.float32()
     field = pa.field(VECTOR, pa.list_(kind, found.d_in))
     record = {"kind": "embeddings", "model": without_path(model_name), "source": without_path(data.dataset_path)}
+    record |= {"precision": found.precision}
     return Work(
         found.rows,
         found.column,

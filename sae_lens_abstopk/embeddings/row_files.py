@@ -148,10 +148,17 @@ class VectorRows:
     d_in: int
     vectors: Callable[[pa.Array, int], Float[Tensor, "n d_in"]]
     """Convert a block of the column to float32; the number of its first row is for errors."""
+    precision: str | None = None
+    """Precision in which texts are embedded."""
 
 
 def open_vector_rows(
-    data: VectorSpec, *, model_name: str | None = None, device: str = "auto", cached_for: Console | None = None
+    data: VectorSpec,
+    *,
+    model_name: str | None = None,
+    precision: str | None = None,
+    device: str = "auto",
+    cached_for: Console | None = None,
 ) -> VectorRows:
     """
     Open vectors, or with ``model_name`` texts, which are embedded block by block as they are read.
@@ -170,10 +177,12 @@ def open_vector_rows(
         return _of_vectors(rows_of_vectors(vectors), VECTOR)
     rows = open_rows(data)
     require_text_column(rows.schema, data.column_name, rows.name)
-    embed = Embedder(model_name, device=device)
-    return VectorRows(
-        rows, data.column_name, embed.d_in, lambda texts, _: embed([text or "" for text in texts.to_pylist()])
-    )
+    embed = Embedder(model_name, precision=precision, device=device)
+
+    def vectors(texts: pa.Array, _: int) -> Float[Tensor, "n d_in"]:
+        return embed([text or "" for text in texts.to_pylist()])
+
+    return VectorRows(rows, data.column_name, embed.d_in, vectors, embed.precision)
 
 
 def _of_vectors(rows: RowFile, named: str) -> VectorRows:

@@ -142,6 +142,7 @@ def explore(
     prompts: str | Sequence[str] = (),
     steered_latents: int = 20,
     results: str | Path | Results | Sequence[str | Path | Results] = (),
+    float32: bool = False,
     device: str = "auto",
     console: Console | None = None,
     on_progress: PassProgress | None = None,
@@ -160,6 +161,7 @@ def explore(
         prompts: One or several prompts to continue while a latent of the first SAE is steered to either side.
         steered_latents: Number of latents to steer with, in suggested order.
         results: One or several results of :func:`evaluate` on these SAEs, or their files, for a page per concept.
+        float32: Read in float32, also where bfloat16 is faster.
         device: Device for loading the model; ``"auto"`` is CUDA if available, else the CPU.
         console: Shows progress; by default the terminal.
         on_progress: Called instead, with (batches done, batches in all), then the same of the steered latents.
@@ -171,7 +173,8 @@ def explore(
     sources: list[Source] = one_or_more(sae)
     prompts, results = one_or_more(prompts), one_or_more(results)
     require_range("the number of SAEs", len(sources), at_least=1, at_most=2)
-    loaded = load_measured(sources, model=model, text=text, data=data, show=show, device=device)
+    options: dict[str, Any] = {"data": data, "show": show, "float32": float32, "device": device}
+    loaded = load_measured(sources, model=model, text=text, **options)
     if prompts and isinstance(loaded, VectorSubjects):
         raise ConfigError("nothing can be steered: these SAEs were trained on vectors; leave --steer (prompts=) out.")
     first = next(iter(loaded.saes))
@@ -184,7 +187,8 @@ def explore(
     if prompts:
         require_all_heads(loaded.saes[first], "steering")
     in_memory = None if isinstance(model, str | PurePath) else model
-    subjects = loaded if isinstance(loaded, VectorSubjects) else loaded.with_model(in_memory)
+    reads = "float32" if float32 else "fast"
+    subjects = loaded if isinstance(loaded, VectorSubjects) else loaded.with_model(in_memory, reads=reads)
     lm = None if isinstance(subjects, VectorSubjects) else subjects.model
     if lm is not None and prompts:  # before the pass, check that each prompt has tokens
         prepend_bos = TokenSelection.of_sae(subjects.saes[first]).prepend_bos
@@ -260,5 +264,6 @@ def _provenance(subjects: Measured, tokens_read: int) -> Provenance:
         text=subjects.text_name,
         held_out=subjects.held_out,
         tokens_read=tokens_read,
+        precision=subjects.precision,
         **about,
     )

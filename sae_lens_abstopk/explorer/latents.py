@@ -145,6 +145,8 @@ class Provenance:
     """``from_pretrained`` arguments that select or process the weights."""
     all_heads: bool = True
     """False if the SAEs read one attention head."""
+    precision: str | None = None
+    """In which the text was read."""
     judge: str | None = None
     """The judge that named the poles, and its score on planted latents."""
 

@@ -59,7 +59,7 @@ class PassCache:
         if isinstance(passes, RowPasses):
             model = passes.identity()
         else:
-            model = [_sampled_weights(passes.model), passes.autocast, passes.hook_name]
+            model = [_sampled_weights(passes.model), [passes.autocast, passes.reads_bfloat16], passes.hook_name]
         identity = {
             "saes": [list(saes), weights.hexdigest(), [config_facts(sae) for sae in saes.values()]],
             "model": model,

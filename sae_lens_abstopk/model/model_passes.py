@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self, cast
 
@@ -60,6 +60,8 @@ class ModelPasses:
     hook_name: str
     _: KW_ONLY
     autocast: bool = False
+    reads_bfloat16: bool | None = None
+    """Whether :meth:`activations` runs in bfloat16 autocast; None does as the other passes do."""
     skip_below: bool = True
     d_in: int | None = None
     head_index: int | None = None
@@ -68,6 +70,16 @@ class ModelPasses:
     def of_spec(cls, model: HookedRootModule, spec: ModelSpec, *, d_in: int) -> Self:
         """Make the passes of ``model`` around the hook of ``spec``."""
         return cls(model, spec.hook_name, autocast=spec.autocast_lm, d_in=d_in, head_index=spec.hook_head_index)
+
+    def in_bfloat16(self, autocast: bool) -> Self:
+        """Return the same passes, whose :meth:`activations` run in bfloat16 autocast or do not."""
+        return replace(self, reads_bfloat16=autocast)
+
+    def reading(self, device: torch.device) -> torch.autocast:
+        """Return the context in which activations are read."""
+        if self.reads_bfloat16 is None:
+            return bfloat16_autocast(device, enabled=self.autocast)
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.reads_bfloat16)
 
     @torch.no_grad()
     def clean(self, tokens: torch.Tensor, *, keep_logits: bool = False) -> CleanPass:
@@ -84,7 +96,7 @@ class ModelPasses:
     @torch.no_grad()
     def activations(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return activations [batch, context, d_in]; the layers above the hook do not run."""
-        with in_evaluation_mode(self.model), bfloat16_autocast(tokens.device, enabled=self.autocast):
+        with in_evaluation_mode(self.model), self.reading(tokens.device):
             _, cache = self.model.run_with_cache(
                 tokens,
                 names_filter=[self.hook_name],

@@ -8,6 +8,7 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.model.check_hook import most_positions
+from sae_lens_abstopk.model.length_batches import length_batches
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection, require_finite, require_tokens
 from sae_lens_abstopk.system.errors import ConfigError
@@ -107,10 +108,7 @@ def text_batches(
         window = slice(start, start + WINDOW)
         spans = [None] * len(texts[window]) if markers is None else markers[window]
         tokenised = list(_tokenise(tokenizer, start, texts[window], spans, bos=bos, max_length=max_length))
-        tokenised.sort(key=lambda tokens: len(tokens.ids))
-        while tokenised:
-            size = max(1, BATCH_TOKENS // len(tokenised[-1].ids))  # the last text is the longest
-            taken, tokenised = tokenised[-size:], tokenised[:-size]
+        for taken in length_batches(tokenised, lambda tokens: len(tokens.ids), BATCH_TOKENS):
             yield _run(passes, taken, rules, n_bos=len(bos))
 
 

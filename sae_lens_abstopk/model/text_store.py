@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from jaxtyping import Int
 from sae_lens import ActivationsStore
+from sae_lens.load_model import HookedProxyLM
 from sae_lens.training.activations_store import _get_input_token_device
 from sae_lens.util import get_special_token_ids
 from transformer_lens.HookedRootModule import HookedRootModule
@@ -205,6 +206,17 @@ def token_batches(
     if with_logits and tokenizer is not None:
         contexts = min(contexts, LOGITS_OF_A_PASS // (text.context_size * len(tokenizer)))
     return [piece for batch in batches for piece in batch.split(max(1, contexts))]
+
+
+def count_tokens(tokenizer: Any, model_spec: ModelSpec, text: TextSpec, *, at_most: int) -> int:
+    """Count the tokens of one epoch of the training text, in whole batches, and stop at ``at_most`` or a few more."""
+    # in place of the model, of which only the tokenizer and the device matter
+    reads = HookedProxyLM(torch.nn.Linear(1, 1), tokenizer, hook_names=[])
+    contexts, n = TextStore.of_specs(reads, model_spec, text, load_text(text, "train")), 0
+    with suppress(StopIteration):
+        while n < at_most:
+            n += contexts.get_batch_tokens(raise_at_epoch_end=True).numel()
+    return n
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from rich.table import Table
 from sae_lens import SAE
 from typing_extensions import override
 
-from sae_lens_abstopk.model.answer_vectors import Answer, Reading
+from sae_lens_abstopk.model.answer_tokens import Answer
+from sae_lens_abstopk.model.answer_vectors import Reading
 from sae_lens_abstopk.model.model_spec import resolve_device
 from sae_lens_abstopk.pairs.fit_axes import fit_axes
 from sae_lens_abstopk.pairs.fitting import require_sizes, require_width
@@ -64,6 +65,7 @@ class PairAxes(Shown):
         baselines: bool = True,
         held_out: float = 0.2,
         max_tokens: int = 1024,
+        float32: bool = False,
         seed: int = 0,
         device: str = "auto",
         console: Console | None = None,
@@ -85,6 +87,7 @@ class PairAxes(Shown):
             baselines: Train one-sided SAEs of ``d_sae`` and of twice as many latents beside them.
             held_out: Share of the pairs to measure on; no prompt or text is on both sides.
             max_tokens: Most tokens of a text with its prompt.
+            float32: Read in float32, also where bfloat16 is faster.
             seed: Seed of the split, the first SAE and the intervals.
             console: Shows progress.
 
@@ -105,9 +108,8 @@ class PairAxes(Shown):
             origin: dict[str, Any] = {"arrays": [first.name, second.name]}
         else:
             assert model is not None
-            vectors = TextVectors.of(
-                model, layer=layer, hook_name=hook_name, reading=reading, max_tokens=max_tokens, device=device
-            )
+            reads: dict[str, Any] = {"reading": reading, "max_tokens": max_tokens, "float32": float32}
+            vectors = TextVectors.of(model, layer=layer, hook_name=hook_name, device=device, **reads)
             require_width(d_sae, vectors.width())
             differences = differences_of_texts(pairs, vectors, test, console=console)
             origin = vectors.facts()

@@ -3,8 +3,9 @@
 import hashlib
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,22 @@ from datasets import Dataset
 from jaxtyping import Bool, Int
 from rich.console import Console
 
-from sae_lens_abstopk.model.answer_vectors import Answer, AnswerReader, Reading, context_text
+from sae_lens_abstopk.model.answer_tokens import Answer, context_text
+from sae_lens_abstopk.model.answer_vectors import AnswerReader, Reading
 from sae_lens_abstopk.model.check_hook import chosen_hook, most_positions
 from sae_lens_abstopk.model.hook_places import LAYER_MODULE
+from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.language_model import load_language_model, load_tokenizer
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.model_shape import model_shape
 from sae_lens_abstopk.model.model_spec import ModelSpec, require_device, resolve_device
+from sae_lens_abstopk.model.reading_precision import precision_of_passes
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
+from sae_lens_abstopk.system.precision import BFLOAT16, FLOAT32, remembered_precision
 from sae_lens_abstopk.text.text_spec import TextSpec
 from sae_lens_abstopk.vectors.differences import Differences
-from sae_lens_abstopk.vectors.embedding import embedded_texts, folder_files
+from sae_lens_abstopk.vectors.embedding import embedded_texts, embedding_precision, folder_files
 from sae_lens_abstopk.vectors.row_cache import Reader, cached_rows
 from sae_lens_abstopk.vectors.texts import Texts
 from sae_lens_abstopk.vectors.vectors import Vectors
@@ -33,6 +38,8 @@ from sae_lens_abstopk.vectors.vectors import Vectors
 # tokens with a norm above this multiple of the median are left out of means
 MAX_NORM_MULTIPLE = 10
 READINGS = ("mean", "last")
+# texts of which a first look is suggested
+FIRST_LOOK = "; --limit 500 for a first look"
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class TextVectors:
     max_tokens: int = 1024
     """Most tokens of an answer with its prompt."""
     device: str = "auto"
+    float32: bool = False
+    """Read in float32, also where bfloat16 is faster."""
 
     @classmethod
     def of(
@@ -58,6 +67,7 @@ class TextVectors:
         hook_name: str | None = None,
         reading: Reading = "mean",
         max_tokens: int = 1024,
+        float32: bool = False,
         device: str = "auto",
     ) -> "TextVectors":
         """
@@ -76,8 +86,8 @@ class TextVectors:
                     f"model={model!r} is a sentence-transformers model, which has one embedding a text; leave out the "
                     "layer, hook and reading, or give a language model."
                 )
-            return cls(model, None, device=device)
-        return cls(model, chosen_hook(model, layer=layer, hook_name=hook_name), reading, max_tokens, device)
+            return cls(model, None, device=device, float32=float32)
+        return cls(model, chosen_hook(model, layer=layer, hook_name=hook_name), reading, max_tokens, device, float32)
 
     def width(self) -> int | None:
         """Return the width of the vectors, if it is known before weights are read: that of a layer's output."""
@@ -91,35 +101,63 @@ class TextVectors:
         if self.hook_name is None:
             table = Dataset.from_dict({"text": [answer.text for answer in answers]})
             texts = Texts(f"{len(answers):,} texts", table, "text")
-            return embedded_texts(texts, self.model, device=self.device, console=console)
-        files = folder_files(Path(self.model))
-        facts = [self.model, files, self.hook_name, self.reading, self.max_tokens, _digest(answers)]
-        name = f"{Path(self.model).name}-{self.hook_name}"
-        reader: list[AnswerReader] = []
+            precision = FLOAT32 if self.float32 else None
+            return embedded_texts(texts, self.model, precision=precision, device=self.device, console=console)
+        for turns in {answer.before for answer in answers}:
+            context_text(self._tokenizer, turns)  # raises before the weights are read
+        opened: list[ModelPasses] = []
+
+        def passes() -> ModelPasses:
+            if not opened:
+                opened.append(self._passes())
+            return opened[0]
+
+        precision = self.precision(passes)
+        facts = [self.model, self._files, self.hook_name, self.reading, self.max_tokens, precision, _digest(answers)]
+        n_cut = 0
 
         def open_reader() -> Reader:
-            reader.append(self._open(answers))
-            width = reader[0](answers[:1]).shape[1]
-            reader[0].n_cut = 0  # what was read so far is read again
-            return Reader(width, lambda rows: reader[0](answers[rows.start : rows.stop]))
+            nonlocal n_cut
+            reader = self._reader(passes().in_bfloat16(precision == BFLOAT16), answers)
+            planned, n_cut = reader.plan(answers), reader.n_cut
+            rows = [[answer.row for answer in batch.answers] for batch in planned.batches]
+            width = reader(answers[:1]).shape[1]
+            return Reader(width, rows, planned.sizes, lambda number: reader.read(planned, number))
 
-        found = cached_rows(
-            name, facts, len(answers), open_reader, dtype="float32", console=console, doing="reading texts"
-        )
-        if reader and reader[0].n_cut:
-            console.print(f"{reader[0].n_cut:,} texts were cut at {self.max_tokens} tokens (--max-tokens)")
+        name = f"{Path(self.model).name}-{self.hook_name}"
+        progress: Any = {"console": console, "doing": "reading texts", "unit": "tokens", "hint": FIRST_LOOK}
+        with casts_shared():
+            found = cached_rows(name, facts, len(answers), open_reader, dtype="float32", **progress)
+        if n_cut:
+            console.print(f"{n_cut:,} texts were cut at {self.max_tokens} tokens (--max-tokens)")
         return found
 
-    def _open(self, answers: list[Answer]) -> AnswerReader:
+    def precision(self, passes: Callable[[], ModelPasses] | None = None) -> str:
+        """Return the precision in which texts are read; ``passes`` opens the model, to try it for the first time."""
+        if self.float32:
+            return FLOAT32
+        if self.hook_name is None:
+            return embedding_precision(self.model, device=self.device)
+        opened, device = passes or self._passes, resolve_device("device", self.device)
+        return remembered_precision(self.model, self._files, device, lambda: precision_of_passes(opened()))
+
+    @cached_property
+    def _files(self) -> list[tuple[str, str]]:
+        return folder_files(Path(self.model))
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self.model, None)
+
+    def _passes(self) -> ModelPasses:
         assert self.hook_name is not None
-        tokenizer = load_tokenizer(self.model, None)
-        for turns in {answer.before for answer in answers}:
-            context_text(tokenizer, turns)  # raises before the weights are read
         spec = ModelSpec(model_name=self.model, hook_name=self.hook_name, device=self.device, autocast_lm=True)
         model = load_language_model(spec, TextSpec(dataset_path="pairs"))
-        passes = ModelPasses(model, self.hook_name, autocast=True)
-        longest = min(self.max_tokens, most_positions(model) or self.max_tokens)
-        reader = AnswerReader(passes, tokenizer, self.reading, longest)
+        return ModelPasses(model.float() if self.float32 else model, self.hook_name)
+
+    def _reader(self, passes: ModelPasses, answers: list[Answer]) -> AnswerReader:
+        longest = min(self.max_tokens, most_positions(passes.model) or self.max_tokens)
+        reader = AnswerReader(passes, self._tokenizer, self.reading, longest)
         if self.reading == "mean":
             reader.limit_norms(answers, MAX_NORM_MULTIPLE)
         return reader
@@ -127,7 +165,7 @@ class TextVectors:
     def facts(self) -> dict[str, Any]:
         """Return what the vectors are, for records."""
         read = {} if self.hook_name is None else {"hook_name": self.hook_name, "reading": self.reading}
-        return {"model": self.model, **read}
+        return {"model": self.model, **read, "precision": self.precision()}
 
 
 def embeds_sentences(model: str) -> bool:

@@ -143,10 +143,19 @@ class TrainingProgress:
         self._bar.update(self._task, description="\n".join(self._lines.values()))
 
 
+def minutes(seconds: float) -> str:
+    """Write a time as hours, minutes or seconds, whichever reads best."""
+    for size, name in ((3600, "hour"), (60, "minute"), (1, "second")):
+        if seconds >= 1.5 * size or size == 1:
+            n = max(round(seconds / size), 1)
+            return f"{n:,} {name}{'' if n == 1 else 's'}"
+    raise AssertionError
+
+
 @contextmanager
-def passes_bar(console: Console, title: str) -> Iterator[PassProgress]:
-    """Show a bar on a terminal, elsewhere a line every minute."""
-    with _bars(console, say_done=False) as show:
+def passes_bar(console: Console, title: str, unit: str = "") -> Iterator[PassProgress]:
+    """Show a bar on a terminal, elsewhere a line every minute, with the time left; ``unit`` is of the numbers."""
+    with _bars(console, say_done=False, unit=unit) as show:
         show(title, 0, 0)  # before the first pass, which takes longest
         yield lambda done, total: show(title, done, total)
 
@@ -159,31 +168,37 @@ def stages_bar(console: Console) -> Iterator[StageProgress]:
 
 
 @contextmanager
-def _bars(console: Console, *, say_done: bool) -> Iterator[StageProgress]:
+def _bars(console: Console, *, say_done: bool, unit: str = "") -> Iterator[StageProgress]:
     """Show a bar for each title, drawn only on a terminal and removed at the end."""
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        *([TextColumn(unit, markup=False)] if unit else []),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
         transient=True,
     )
     tasks: dict[str, TaskID] = {}
+    started: dict[str, tuple[float, int]] = {}
     last_line = time.monotonic()
 
     def show(title: str, done: int, total: int) -> None:
         nonlocal last_line
         if title not in tasks:
             tasks[title] = bar.add_task(title, total=None)
+            started[title] = time.monotonic(), done
         bar.update(tasks[title], completed=done, total=total or None)
         ended = say_done and done >= total
         if ended:
             bar.remove_task(tasks.pop(title))
         if ended or not (console.is_terminal or time.monotonic() - last_line < SECONDS_BETWEEN_LINES):
             last_line = time.monotonic()
-            line = f"{title}: done" if ended else f"{title}: {done:,} of {total:,}"
+            at, first = started[title]
+            left = (last_line - at) / (done - first) * (total - done) if done > first else 0
+            rest = f", about {minutes(left)} left" if left > SECONDS_BETWEEN_LINES else ""
+            line = f"{title}: done" if ended else f"{title}: {done:,} of {total:,}{unit and f' {unit}'}{rest}"
             console.print(line, style="dim", markup=False)
 
     with bar:

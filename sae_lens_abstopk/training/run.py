@@ -196,10 +196,14 @@ class Run(ABC):
         folder, trainer = self.folders[name], self.state.trainers[name]
         label = str(trainer.sae.cfg.metadata.label)
         loggers: list[MetricLogger] = [CsvLogger(folder / METRICS_FILENAME)]
-        if not self.console.is_terminal:
+        if not self.console.is_terminal and self._is_shown(name):
             loggers.append(ConsoleLogger(self.console, label, self.cfg.total_training_steps))
         loggers += open_trackers(self.cfg, trainer, label, folder, self._say)
         return Loggers(loggers, self._say)
+
+    def _is_shown(self, name: str) -> bool:  # noqa: ARG002  # for subclasses
+        """Return whether the numbers of an SAE are printed where there is no terminal."""
+        return True
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)

@@ -81,10 +81,12 @@ class TrainingRun(Run, LanguageModelSAETrainingRunner):
 class DifferenceRun(TrainingRun):
     """A run on h_tuned - h_base; each training token is read by both models."""
 
+    source_kind: type[DifferenceSource] = DifferenceSource
+
     @override
     def _open_source(self) -> DifferenceSource:
         pair = self.pair = ModelPair.load(self.cfg.pair_spec, self.cfg.text_spec, d_in=self.cfg.sae.d_in)
-        return self._open_store(pair.base_model, DifferenceSource, pair=pair)
+        return self._open_store(pair.base_model, self.source_kind, pair=pair)
 
     @override
     def _open_held_out(self) -> HeldOut:

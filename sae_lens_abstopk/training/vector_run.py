@@ -11,7 +11,7 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.metrics import HeldOut, HeldOutBatches
 from sae_lens_abstopk.training.run import Run
 from sae_lens_abstopk.training.source.vector_source import VectorSource
-from sae_lens_abstopk.vectors.embedding import open_rows
+from sae_lens_abstopk.vectors.embedding import open_rows, precision_of_training
 from sae_lens_abstopk.vectors.vectors import Vectors
 
 RECORDED = (
@@ -30,7 +30,9 @@ class VectorRun(Run):
     @override
     def _check_source(self) -> None:
         cfg, spec = self.cfg, self.cfg.vector_spec
-        self._vectors = self._given or open_rows(spec, device=cfg.llm_device or cfg.device, console=self.console)
+        on = cfg.llm_device or cfg.device
+        options: dict[str, Any] = {"precision": precision_of_training(on), "device": on, "console": self.console}
+        self._vectors = self._given or open_rows(spec, **options)
         width, remedy = self._vectors.d_in, f"set sae.d_in={self._vectors.d_in}, or leave it out"
         require_same_width(cfg.dataset_path, width, "the SAE", cfg.sae.d_in, remedy=remedy)
         self._train_rows = self._vectors.part(spec, "train")

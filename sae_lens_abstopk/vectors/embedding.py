@@ -1,5 +1,6 @@
 """Texts as vectors: embedded by a sentence-transformers model, and cached by content."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, require_choice, require_package
 from sae_lens_abstopk.system.files import sampled_digest
+from sae_lens_abstopk.system.precision import BFLOAT16, FLOAT32, precision_of, remembered_precision, weights_precision
 from sae_lens_abstopk.vectors.row_cache import Reader, cached_rows
 from sae_lens_abstopk.vectors.texts import Texts, open_texts
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
@@ -19,17 +21,24 @@ from sae_lens_abstopk.vectors.vectors import Vectors, column_of, open_vectors, r
 EmbeddingType = Literal["float32", "float16"]
 # texts in a batch: on a CPU, 128 were a third slower
 BATCH_ON_CPU, BATCH_ON_GPU = 32, 256
+# texts sorted by length and kept together, and most of their characters
+BLOCK, BLOCK_CHARACTERS = 2048, 200_000
+# words of the trial's texts
+TRIAL_TEXTS, TRIAL_WORDS = 8, 48
 
 
 class Embedder:
     """
-    A sentence-transformers model that embeds texts, in bfloat16 autocast on a GPU or on a CPU that is fast at it.
+    A sentence-transformers model that embeds texts, in bfloat16 autocast where that is clearly faster.
+
+    Args:
+        precision: ``bfloat16`` or ``float32``; by default the result of a trial, the first of this model here.
 
     Raises:
         ConfigError: sentence-transformers is missing, or the model cannot be loaded.
     """
 
-    def __init__(self, model_name: str, *, device: str = "auto") -> None:
+    def __init__(self, model_name: str, *, precision: str | None = None, device: str = "auto") -> None:
         require_sentence_transformers()
         from sentence_transformers import SentenceTransformer
 
@@ -41,17 +50,32 @@ class Embedder:
                 f"model={model_name!r} could not be loaded as a sentence-transformers model ({first_line}); check the "
                 "name and the connection, or give a local folder."
             ) from error
-        self._autocast = self._model.device.type == "cuda" or bfloat16_is_fast(self._model.device)
-        self.d_in: int = self(["width"]).shape[1]
+        if precision == FLOAT32:
+            self._model.float()
+        known = (model_name, folder_files(Path(model_name)), self._model.device.type)
+        self.precision: str = precision or remembered_precision(*known, self._find_precision)
+        """The precision in which texts are embedded."""
+
+    @cached_property
+    def d_in(self) -> int:
         """Width of the embeddings."""
+        return self(["width"]).shape[1]
 
     def __call__(self, texts: list[str]) -> Float[Tensor, "n d_in"]:
         """Embed texts, as float32 on the CPU; texts over the model's limit of tokens are cut there."""
+        return self._embed(texts, autocast=self.precision == BFLOAT16)
+
+    def _embed(self, texts: list[str], *, autocast: bool) -> Float[Tensor, "n d_in"]:
         device = self._model.device.type
         size = BATCH_ON_CPU if device == "cpu" else BATCH_ON_GPU
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self._autocast):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=autocast):
             found: Any = self._model.encode(texts, batch_size=size, show_progress_bar=False, convert_to_tensor=True)
         return found.float().cpu()
+
+    def _find_precision(self) -> str:
+        words = [" ".join(["river", "ice", "keeper"] * (TRIAL_WORDS // 3))] * TRIAL_TEXTS
+        with torch.autocast(self._model.device.type, enabled=False):  # keeps the weights that were cast
+            return precision_of(lambda autocast: self._embed(words, autocast=autocast), weights_precision(self._model))
 
 
 def embedded(
@@ -59,18 +83,22 @@ def embedded(
     model_name: str,
     *,
     dtype: EmbeddingType = "float32",
+    precision: str | None = None,
     device: str = "auto",
     console: Console | None = None,
 ) -> Vectors:
     """Open the embeddings of the column ``spec.column_name`` of a data set; see :func:`embedded_texts`."""
     require_sentence_transformers()
-    return embedded_texts(open_texts(spec), model_name, dtype=dtype, device=device, console=console)
+    options: Any = {"dtype": dtype, "precision": precision, "device": device, "console": console}
+    return embedded_texts(open_texts(spec), model_name, **options)
 
 
-def open_rows(spec: VectorSpec, *, device: str = "auto", console: Console | None = None) -> Vectors:
+def open_rows(
+    spec: VectorSpec, *, precision: str | None = None, device: str = "auto", console: Console | None = None
+) -> Vectors:
     """Open the vectors of ``spec``, or the embeddings of its texts if it names a model."""
     if spec.model_name:
-        return embedded(spec, spec.model_name, device=device, console=console)
+        return embedded(spec, spec.model_name, precision=precision, device=device, console=console)
     return open_vectors(spec)
 
 
@@ -91,6 +119,7 @@ def embedded_texts(
     model_name: str,
     *,
     dtype: EmbeddingType = "float32",
+    precision: str | None = None,
     device: str = "auto",
     console: Console | None = None,
 ) -> Vectors:
@@ -103,6 +132,7 @@ def embedded_texts(
     Args:
         model_name: A sentence-transformers model: a Hub id, or a local folder, which is known by its files.
         dtype: Type in the cache.
+        precision: ``bfloat16`` or ``float32``; by default the faster one, by :func:`embedding_precision`.
         device: Device of the model.
 
     Raises:
@@ -114,16 +144,44 @@ def embedded_texts(
     digest, n_empty = texts.digest()
     if n_empty:
         console.print(f"{n_empty:,} of {len(texts):,} texts are empty; they are embedded like any text", style="dim")
-    facts = [model_name, folder_files(Path(model_name)), digest]
+    precision = precision or embedding_precision(model_name, device=device)
+    facts = [model_name, folder_files(Path(model_name)), digest, precision]
 
     def open_reader() -> Reader:
-        embed = Embedder(model_name, device=device)
-        return Reader(embed.d_in, lambda rows: embed(texts.read(rows)))
+        embed = Embedder(model_name, precision=precision, device=device)
+        blocks = _blocks(texts)
+        return Reader(embed.d_in, blocks, [len(rows) for rows in blocks], lambda n: embed(texts.read(blocks[n])))
 
-    stored = cached_rows(
-        Path(model_name).name, facts, len(texts), open_reader, dtype=dtype, console=console, doing="embedding"
-    )
+    progress: Any = {"console": console, "doing": "embedding", "unit": "texts"}
+    stored = cached_rows(Path(model_name).name, facts, len(texts), open_reader, dtype=dtype, **progress)
     return Vectors(f"{texts.name}, embedded by {model_name}", stored.chunks, texts.table, stored.mapped)
+
+
+def precision_of_training(device: str) -> str:
+    """Return the precision in which training runs embed, by the processor, so that runs stay as they were."""
+    on = torch.device(device)
+    return BFLOAT16 if on.type == "cuda" or bfloat16_is_fast(on) else FLOAT32
+
+
+def embedding_precision(model_name: str, *, device: str = "auto") -> str:
+    """Return the precision in which a model embeds texts here; only the first call ever loads it, for a trial."""
+    require_sentence_transformers()
+    from sentence_transformers.util import get_device_name
+
+    on = torch.device(get_device_name() if device == "auto" else device).type
+    known = (model_name, folder_files(Path(model_name)), on)
+    return remembered_precision(*known, lambda: Embedder(model_name, device=device).precision)
+
+
+def _blocks(texts: Texts) -> list[range]:
+    """Return consecutive rows of at most ``BLOCK`` texts and ``BLOCK_CHARACTERS``, or one text."""
+    blocks, start, size = list[range](), 0, 0
+    for row, length in enumerate(texts.lengths()):
+        if row > start and (size + length > BLOCK_CHARACTERS or row - start == BLOCK):
+            blocks.append(range(start, row))
+            start, size = row, 0
+        size += length
+    return [*blocks, range(start, len(texts))]
 
 
 def require_sentence_transformers() -> None:

@@ -1,6 +1,7 @@
 """Texts to embed: a column of strings in a file or data set, read by row."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -30,6 +31,11 @@ class Texts:
         """Return the texts of consecutive rows; a missing one is empty."""
         found = self.table.select_columns([self.column])[rows.start : rows.stop]
         return [text or "" for text in found[self.column]]
+
+    def lengths(self) -> Iterator[int]:
+        """Yield the number of characters of each text."""
+        for start in range(0, len(self), TEXT_BLOCK):
+            yield from map(len, self.read(range(start, min(start + TEXT_BLOCK, len(self)))))
 
     def digest(self) -> tuple[str, int]:
         """Read all texts once; return the SHA-256 of their contents and how many are empty."""

@@ -70,7 +70,7 @@ def test_one_command_trains_signed_and_one_sided_saes_and_reads_them_again(
         assert tuple(served.values()) == by_command.texts[0].texts
     with pytest.raises(ConfigError, match="scale of latent 0 in the record"):  # the record is of another SAE
         steer_prompts(tmp_path / "out" / "run", 0, ["We"])
-    monkeypatch.setattr(fitting, "train", None)  # a finished run is read, not trained again
+    monkeypatch.setattr(fitting, "train_once", None)  # a finished run is read, not trained again
     config = tmp_path / "out" / "run" / "config.yaml"
     config.write_text(config.read_text().replace("device: cpu", "device: cuda"))  # as if trained on a GPU
     done = invoke(*fit, "--show", "one-sided-2F")

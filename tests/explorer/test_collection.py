@@ -22,6 +22,7 @@ class FakePasses:
 
     hook_name = "hook"
     autocast = False
+    reads_bfloat16 = None
 
     def __init__(self) -> None:
         self.calls = 0

@@ -8,8 +8,9 @@ import torch
 from sae_lens.load_model import load_model
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.model import answer_vectors
-from sae_lens_abstopk.model.answer_vectors import Answer, AnswerReader, context_text
+from sae_lens_abstopk.model import answer_batches
+from sae_lens_abstopk.model.answer_tokens import Answer, context_text
+from sae_lens_abstopk.model.answer_vectors import AnswerReader
 from sae_lens_abstopk.model.check_hook import chosen_hook
 from sae_lens_abstopk.model.model_passes import ModelPasses
 
@@ -67,7 +68,7 @@ def test_batches_give_the_rows_of_answers_read_one_by_one(
 ) -> None:
     tokenizer = request.getfixturevalue(kind)
     monkeypatch.setattr(tokenizer, "chat_template", template)
-    monkeypatch.setattr(answer_vectors, "BATCH_TOKENS", 128)
+    monkeypatch.setattr(answer_batches, "BATCH_TOKENS", 128)
     reader = AnswerReader(passes, tokenizer, reading, most)
     with torch.no_grad():
         expected = torch.stack([plainly(passes, tokenizer, answer, reading, most) for answer in ANSWERS])

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from sae_lens_abstopk.model.answer_vectors import Answer
+from sae_lens_abstopk.model.answer_tokens import Answer
 from sae_lens_abstopk.pairs.concepts import concept_pairs, fit_concepts
 from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors
@@ -37,7 +37,7 @@ class PlantedVectors(TextVectors):
 
 @pytest.mark.slow
 def test_each_planted_concept_is_an_axis_with_its_name_on_the_page(tmp_path: Path) -> None:
-    vectors = PlantedVectors("planted", "layer", device="cpu")
+    vectors = PlantedVectors("planted", "layer", device="cpu", float32=True)
     found = fit_concepts(vectors, out=tmp_path / "site", d_sae=12, k=1, seeds=1)
     assert found.mean(lambda each: each.saes["signed"], "coverage") > 0.95
     assert found.mean(lambda each: each.saes["signed"], "auroc") > 0.95

@@ -12,7 +12,8 @@ from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.vectors import embedding, row_cache
+from sae_lens_abstopk.system import precision
+from sae_lens_abstopk.vectors import embedding
 from sae_lens_abstopk.vectors.embedding import embedded
 from sae_lens_abstopk.vectors.row_cache import embeddings_folder
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
@@ -31,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VectorSpec:
     """Texts with labels in a file; the cache is in a folder of the test."""
     monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(row_cache, "ROW_BLOCK", 8)
+    monkeypatch.setattr(embedding, "BLOCK", 8)
     lines = [json.dumps({"text": text, "label": i % 3}) + "\n" for i, text in enumerate(TEXTS)]
     (tmp_path / "texts.jsonl").write_text("".join(lines))
     return VectorSpec(dataset_path=str(tmp_path / "texts.jsonl"))
@@ -54,10 +55,17 @@ def test_rows_are_those_of_sentence_transformers_with_the_columns_of_the_data(mo
     assert torch.allclose(torch.cat(list(half.blocks())), found, atol=1e-2)
 
 
-def test_without_fast_bfloat16_rows_are_exact(model: str, spec: VectorSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "bfloat16_is_fast", lambda _: False)
-    found = torch.cat(list(embedded(spec, model).blocks()))
-    assert torch.allclose(found, reference(model), atol=1e-5)
+def test_rows_are_exact_in_float32_and_kept_by_precision(
+    model: str, spec: VectorSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda _: True)
+    rounded = torch.cat(list(embedded(spec, model).blocks()))
+    exact = torch.cat(list(embedded(spec, model, precision="float32").blocks()))
+    assert torch.allclose(exact, reference(model), atol=1e-5)
+    assert not torch.allclose(exact, rounded, atol=1e-5)
+    assert torch.cosine_similarity(exact, rounded).min() > 0.999
+    monkeypatch.setattr(precision, "bfloat16_pays", None)  # the precision is remembered
+    assert torch.equal(torch.cat(list(embedded(spec, model).blocks())), rounded)
 
 
 def test_the_cache_is_read_again_unless_texts_or_model_change(

@@ -61,6 +61,7 @@ def run_facts(subjects: Measured) -> dict[str, Any]:
         "text": subjects.text_name,
         "held_out": subjects.held_out,
         "kept_tokens": subjects.kept_tokens,
+        "precision": subjects.precision,
     }
 
 

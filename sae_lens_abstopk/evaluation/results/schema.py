@@ -39,6 +39,9 @@ class Results(Shown, Record):
     hook: str = Field(description="'vectors' for SAEs of vectors.")
     text: str = Field(description="Data set or file of the text, or of the vectors.")
     held_out: bool = Field(description="Whether the text was kept from the SAEs in training.")
+    precision: str | None = Field(
+        default=None, description="In which tasks and other texts were read; null is that of training, or unknown."
+    )
     kept_tokens: str | None = Field(
         default=None,
         description="Which tokens every number is about: with a BOS or not, positions, ids left out, norms.",

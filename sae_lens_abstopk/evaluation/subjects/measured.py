@@ -22,6 +22,7 @@ def load_measured(
     data: str | Path | None = None,
     show: str | None = None,
     labels: str | None = None,
+    float32: bool = False,
     device: str = "auto",
 ) -> LoadedSAEs | VectorSubjects:
     """
@@ -29,6 +30,7 @@ def load_measured(
 
     ``model`` and ``text`` as in :func:`~.subjects.load_subject_saes`, ``data`` and ``show`` as in
     :func:`~.vector_subjects.vector_subjects`; ``labels``, a column of vectors, is only checked.
+    ``float32`` is for texts that are embedded; for others, see :meth:`~.subjects.LoadedSAEs.with_model`.
 
     Raises:
         ConfigError: SAEs of vectors are mixed with others, an option is for SAEs of the other kind, or as there.
@@ -49,5 +51,5 @@ def load_measured(
             f"{kinds[1]}; leave it out."
         )
     if of_vectors:
-        return vector_subjects(named, data=data, show=show, device=device)
+        return vector_subjects(named, data=data, show=show, float32=float32, device=device)
     return load_subject_saes(named, model=model, text=text, device=device)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sae_lens import SAE
@@ -25,6 +25,7 @@ from sae_lens_abstopk.model.language_model import load_language_model, warn_of_o
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.model_shape import model_files
 from sae_lens_abstopk.model.model_spec import ModelSpec, require_device, resolve_device
+from sae_lens_abstopk.model.reading_precision import precision_of_passes
 from sae_lens_abstopk.model.representations import Representations, represent
 from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
 from sae_lens_abstopk.model.text_store import token_batches
@@ -32,6 +33,7 @@ from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.system.errors import ConfigError, errors_in
 from sae_lens_abstopk.system.files import without_path
+from sae_lens_abstopk.system.precision import BFLOAT16, remembered_precision, weights_precision
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.text.text_files import text_files
 from sae_lens_abstopk.text.text_spec import TextPart, TextSpec
@@ -63,25 +65,43 @@ class LoadedSAEs(NamedSAEs):
     def hook_name(self) -> str:
         return self.model_spec.hook_name
 
-    def with_model(self, model: HookedRootModule | None = None) -> "Subjects":
+    def with_model(
+        self, model: HookedRootModule | None = None, *, reads: Literal["as trained", "fast", "float32"] = "as trained"
+    ) -> "Subjects":
         """
         Add ``model``, or load it; copy the SAEs to the device of the hook.
+
+        Args:
+            model: The language model.
+            reads: Precision of passes up to the hook: that of the SAEs' training, the one that a trial finds faster, or
+                float32. Passes that measure a loss keep that of training, but for float32.
 
         Raises:
             ConfigError: the model cannot be loaded, has an unsupported class or device, or lacks the hook.
         """
         spec, d_in = self.model_spec, self.d_in
+        if reads == "float32":
+            spec = replace(spec, autocast_lm=False)
         if model is None:
             model = load_language_model(spec, self.text_spec)
+            model = model.float() if reads == "float32" else model
         else:
             spec = _spec_in_memory(model, spec, d_in)
             for sae in self.saes.values():
                 warn_of_other_weights(model, sae)
-        device = ModelPasses.of_spec(model, spec, d_in=d_in).device
+        passes = ModelPasses.of_spec(model, spec, d_in=d_in)
+        device, precision = passes.device, None
+        if reads != "as trained":
+            known = (spec.model_name, model_files(spec.model_name), str(device))
+            precision = (
+                weights_precision(model)
+                if reads == "float32"
+                else remembered_precision(*known, lambda: precision_of_passes(passes))
+            )
         resolve_device("the model's device", str(device))
         saes = self.copied_to(device)
         rules = ReadingRules.of_saes(saes, getattr(model, "tokenizer", None))
-        return Subjects(saes, self.sources, spec, self.text_spec, self.part, self.held_out, model, rules)
+        return Subjects(saes, self.sources, spec, self.text_spec, self.part, self.held_out, model, rules, precision)
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,8 @@ class Subjects(LoadedSAEs):
     model: HookedRootModule
     rules: ReadingRules
     """Token filter of all SAEs; the first norm limit applies."""
+    precision: str | None = None
+    """Precision of passes up to the hook; None is that of training."""
     _batches: dict[tuple[int, bool], list[torch.Tensor]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -118,12 +140,13 @@ class Subjects(LoadedSAEs):
         """Return everything that decides the activations and their order, local files included."""
         facts = {"model": asdict(self.model_spec), "text": asdict(self.text_spec), "part": self.part}
         files = {"model": model_files(self.model_spec.model_name), "text": text_files(self.text_spec.dataset_path)}
-        return facts | {"files": files}
+        return facts | {"files": files, "precision": self.precision}
 
     @property
     def passes(self) -> ModelPasses:
         """Passes of the model around the hook."""
-        return ModelPasses.of_spec(self.model, self.model_spec, d_in=self.d_in)
+        passes = ModelPasses.of_spec(self.model, self.model_spec, d_in=self.d_in)
+        return passes if self.precision is None else passes.in_bfloat16(self.precision == BFLOAT16)
 
     @torch.no_grad()
     def sample(self, n_tokens: int) -> torch.Tensor:

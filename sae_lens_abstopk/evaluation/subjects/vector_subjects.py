@@ -18,10 +18,11 @@ from sae_lens_abstopk.model.text_store import CODES_OF_A_PASS
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.system.errors import errors_in, require_given, require_same_width
 from sae_lens_abstopk.system.files import without_path
+from sae_lens_abstopk.system.precision import FLOAT32
 from sae_lens_abstopk.system.typed_values import field_types, from_keys
 from sae_lens_abstopk.system.yaml_files import run_configs
 from sae_lens_abstopk.text.text_files import ARRAYS
-from sae_lens_abstopk.vectors.embedding import open_rows
+from sae_lens_abstopk.vectors.embedding import embedding_precision, open_rows
 from sae_lens_abstopk.vectors.rows_as_texts import RowPasses, RowText
 from sae_lens_abstopk.vectors.vector_spec import ANY_COLUMN, VectorPart, VectorSpec
 from sae_lens_abstopk.vectors.vectors import Vectors
@@ -48,10 +49,12 @@ class VectorSubjects(NamedSAEs):
 
     has_model = False
     kept_tokens = None
+    precision: str | None = None
+    """Precision in which texts were embedded; None if vectors are read."""
     hook_name = RowPasses.hook_name
     token_filter = TokenFilter()
 
-    def with_model(self) -> "VectorSubjects":
+    def with_model(self, **_: Any) -> "VectorSubjects":
         """Return the same, as vectors need no model."""
         return self
 
@@ -98,14 +101,19 @@ def is_of_vectors(sae: SAE[Any]) -> bool:
 
 
 def vector_subjects(
-    named: NamedSAEs, *, data: str | Path | None = None, show: str | None = None, device: str = "auto"
+    named: NamedSAEs,
+    *,
+    data: str | Path | None = None,
+    show: str | None = None,
+    float32: bool = False,
+    device: str = "auto",
 ) -> VectorSubjects:
     """
     Open the vectors that SAEs are measured on.
 
     ``data`` is read instead of the held-out rows of the first SAE's run: ``PATH``, or
     ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these. ``show`` is the column with the texts of
-    rows; see :meth:`RowText.of_vectors`.
+    rows; see :meth:`RowText.of_vectors`. Texts are embedded in ``float32``, or else in the faster precision.
 
     Raises:
         ConfigError: the vectors cannot be opened, are not finite or not as wide as the SAEs, or a column is missing.
@@ -121,7 +129,10 @@ def vector_subjects(
     on = resolve_device("device", device)
     require_device("device", on)
     with errors_in("", " Give other vectors than those of the run with --data FILE." if data is None else ""):
-        vectors = open_rows(spec, device=on)
+        precision = None
+        if spec.model_name:
+            precision = FLOAT32 if float32 else embedding_precision(spec.model_name, device=on)
+        vectors = open_rows(spec, precision=precision, device=on)
     for name, sae in named.saes.items():
         require_same_width(vectors.name, vectors.d_in, name, sae.cfg.d_in)
     vectors.require_sound()
@@ -136,6 +147,7 @@ def vector_subjects(
         and all(_spec(each) == spec and not each.get("from_pretrained_path") for each in recorded),
         vectors=vectors,
         text_of=RowText.of_vectors(vectors, show or (spec.column_name if spec.model_name else None)),
+        precision=precision,
     )
 
 

@@ -60,6 +60,7 @@ def evaluate(
     local: Mapping[str, str | Path] | None = None,
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
+    float32: bool = False,
     device: str = "auto",
     console: Console | None = None,
     on_progress: StageProgress | None = None,
@@ -84,6 +85,7 @@ def evaluate(
         local: Files or folders that replace Hub data sets, by task.
         groups: The variant of each SAE, shared by seeds; by default from :func:`~.match_seeds.seed_groups`.
         seed: Seed of splits, samples and intervals.
+        float32: Read texts in float32, also where bfloat16 is faster.
         device: Device of the model; ``"auto"`` is CUDA if available, else the CPU.
         console: Shows progress; or ``on_progress`` is called with (stage, done, total).
 
@@ -94,7 +96,8 @@ def evaluate(
     if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else one_or_more(saes))):
         raise ConfigError("evaluate reads SAEs from folders; save the one in memory by save_model(FOLDER).")
     out = Path(out)
-    loaded = load_measured(saes, model=model_name, text=text, data=data, show=show, labels=labels, device=device)
+    options: dict[str, Any] = {"data": data, "show": show, "labels": labels, "float32": float32, "device": device}
+    loaded = load_measured(saes, model=model_name, text=text, **options)
     if isinstance(loaded, VectorSubjects):
         suite, tasks = _suite_of_vectors(loaded, load_suite(suite or "vectors"), labels, local, seed)
     else:
@@ -106,7 +109,7 @@ def evaluate(
     measured_on = {"model": loaded.model_name, "text": loaded.text_name, "held_out": loaded.held_out, "seed": seed}
     refuse_overwriting(out, loaded.sources.values(), suite, measured_on)
     with run_folder_lock(out, key="out"):
-        subjects = loaded.with_model()
+        subjects = loaded.with_model(reads="float32" if float32 else "fast")
         if suite.steering and isinstance(subjects, Subjects):
             check_steering(subjects, tasks, suite.steering)
         progress = (
