@@ -75,6 +75,6 @@ def test_a_text_too_large_to_keep_is_read_again(cfg: TrainingConfig, monkeypatch
 
 def test_a_text_of_less_than_a_batch_is_refused(cfg: TrainingConfig) -> None:
     path = Path(cfg.dataset_path)
-    path.write_text('{"text": "He promised"}\n' * 40)
+    path.write_text('{"text": "He"}\n' * 21)
     with pytest.raises(ConfigError, match="does not fill one batch"):
         ReadOnceRun(cfg, console=QUIET)
