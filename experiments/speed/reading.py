@@ -108,4 +108,4 @@ def _fit(pairs: PairSet, a: torch.Tensor, b: torch.Tensor) -> dict[str, Any]:
     found = PairAxes.fit(pairs, arrays=(arrays[0], arrays[1])).results
     auc = None if found.preference is None else found.preference.auc_codes.value
     stability = [axis.stability for axis in found.axes if axis.stability is not None]
-    return {"fvu": found.fvu.value, "auc": auc, "stability": float(np.mean(stability))}
+    return {"fvu": found.signed.fvu.value, "auc": auc, "stability": float(np.mean(stability))}

@@ -173,8 +173,8 @@ def open_vector_rows(
     device = resolve_device("device", device)
     require_device("device", device)
     if cached_for is not None:
-        vectors = embedded(data, model_name, device=device, console=cached_for)
-        return _of_vectors(rows_of_vectors(vectors), VECTOR)
+        kept = embedded(data, model_name, device=device, console=cached_for)
+        return _of_vectors(rows_of_vectors(kept), VECTOR)
     rows = open_rows(data)
     require_text_column(rows.schema, data.column_name, rows.name)
     embed = Embedder(model_name, precision=precision, device=device)
