@@ -21,6 +21,7 @@ from sae_lens_abstopk.system.errors import ConfigError, require_given
 from sae_lens_abstopk.system.files import reading, write_whole
 from sae_lens_abstopk.system.terminal import only_bars
 from sae_lens_abstopk.system.yaml_files import CONFIG_FILENAME
+from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.text.text_files import text_files
 from sae_lens_abstopk.text.text_spec import TextSpec
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
@@ -149,6 +150,7 @@ def fit_difference(cfg: TrainingConfig, *, halves_of: str | None = None, console
     run, finished = Path(cfg.output_path), is_finished(cfg)
     files = _files_that_are_read(cfg)
     _require_files_of_run(run, files)
+    load_text(cfg.text_spec, "held_out")  # report too little text before the models are loaded
     if not finished:
         resume_if_started(cfg)
         try:
