@@ -1,8 +1,8 @@
 """
 Markers that a language model's names of features stand for, written before names of ours were compared with them.
 
-A name has the markers of the first rule that its text matches: with ``+`` the feature has more of the marker, with ``-``
-less. A name that matches none is not in the list.
+A name has the markers of the first rule that its text matches: with ``+`` the feature has more of the marker, with
+``-`` less. A name that matches none is not in the list.
 """
 
 import re
@@ -68,7 +68,7 @@ RULES = (
     (r"emotionally charged", "+feelings +morals +swearing +exclaims +certainty"),
     (
         r"formal|institutional|bureaucratic",
-        "+formal +institutions +abstract +word length +hard words +technical +passive",
+        "+formal +institutions +abstract +technical +passive",
     ),
     (r"specific tools", "-names -computing -links -technical"),
     (r"generic or high-level|without specific", "+vague -names -numbers -examples"),

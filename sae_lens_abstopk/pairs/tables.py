@@ -6,8 +6,9 @@ from rich.text import Text
 from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
 
-WIDTH_OF_WORDS, WIDTH_OF_LABELS = 22, 16
+WIDTH, WIDTH_BESIDE_RELATIONS = 20, 14
 MOST_AXES, MOST_DISAGREEMENTS = 16, 3
+TRUE = "true: rank correlation of what the name says with the code, in held-out pairs; unnamed: none is sure."
 EFFECT = (
     "effect: rise in the probability of being preferred by one standard deviation towards the + pole, other axes and "
     "length held equal; *: found again in held-out pairs."
@@ -15,11 +16,8 @@ EFFECT = (
 
 
 def ordered(axes: list[AxisRecord]) -> list[AxisRecord]:
-    """Return axes with confirmed effects first, by size; without preferences, named ones, then the most active."""
-    return sorted(
-        axes,
-        key=lambda axis: (not axis.confirmed, -abs(_value(axis.effect)), axis.label is None, -axis.share_active),
-    )
+    """Return named axes that most seeds have first, then by stability and fidelity."""
+    return sorted(axes, key=AxisRecord.order)
 
 
 def axes_table(results: PairResults) -> Table:
@@ -28,10 +26,10 @@ def axes_table(results: PairResults) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold underline")
     drawn.add_column("axis", justify="right", no_wrap=True)
     for pole in ("- pole", "+ pole"):
-        drawn.add_column(pole, no_wrap=not labelled, width=WIDTH_OF_LABELS if labelled else WIDTH_OF_WORDS)
+        drawn.add_column(pole, width=WIDTH_BESIDE_RELATIONS if labelled else WIDTH)
     if labelled:
         drawn.add_column("poles", no_wrap=True)
-    for heading in ("active", *(("effect",) if with_preference else ()), "stable"):
+    for heading in ("true", "active", *(("effect",) if with_preference else ()), "stable"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for axis in ordered(results.axes)[:MOST_AXES]:
         mark = "*" if axis.confirmed else " "
@@ -39,7 +37,9 @@ def axes_table(results: PairResults) -> Table:
         stable = "-" if axis.stability is None else f"{axis.stability:.0%}"
         positive, negative = map(Text, axis.pole_names())
         relation = [axis.label.relation if axis.label else "-"] if labelled else []
-        drawn.add_row(str(axis.latent), negative, positive, *relation, f"{axis.share_active:.0%}", *effect, stable)
+        true = "-" if not axis.named or axis.fidelity is None else _short(axis.fidelity, 2)
+        shown = (true, f"{axis.share_active:.0%}", *effect, stable)
+        drawn.add_row(str(axis.latent), negative, positive, *relation, *shown)
     return drawn
 
 
@@ -52,7 +52,7 @@ def summary(results: PairResults) -> list[str]:
         f"{found.n_pairs:,} pairs, {found.n_held_out:,} held out. FVU {_short(found.fvu)}{beside}, L0 "
         f"{found.fit.l0:.1f}."
     ]
-    legend = "stable: share of other seeds with the axis."
+    legend = f"{TRUE} stable: share of other seeds with the axis."
     if told := found.preference:
         said.append(
             f"AUC of preferences: codes {_short(told.auc_codes)}, vector {_short(told.auc_vector)}, length "
@@ -81,8 +81,8 @@ def _disagreements(axes: list[AxisRecord]) -> list[str]:
     return [f"Groups disagree (q <= .05) about {'; '.join(most)}{more}."]
 
 
-def _short(number: Interval) -> str:
-    return "-" if number.value is None else f"{number.value:.3f}".lstrip("0")
+def _short(number: Interval, digits: int = 3) -> str:
+    return "-" if number.value is None else f"{number.value:.{digits}f}".lstrip("0")
 
 
 def _value(effect: Interval | None) -> float:
