@@ -39,7 +39,8 @@ def correlations(
     Under no correlation, the products of a unit have either sign alike: the error is the root of their sum of squares.
     """
     scale = np.sqrt((code**2).sum() * (columns**2).sum(0))
-    products = csr_array((code, (units, np.arange(len(code))))) @ columns
+    shape = (int(units.max(initial=-1)) + 1, len(code))
+    products = csr_array((code, (units, np.arange(len(code)))), shape=shape) @ columns
     rho, error = (
         np.divide(each, scale, out=np.zeros(len(scale)), where=scale > 0)
         for each in (products.sum(0), np.sqrt((products**2).sum(0)))

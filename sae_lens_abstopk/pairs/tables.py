@@ -8,10 +8,10 @@ from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
 
 WIDTH, WIDTH_BESIDE_RELATIONS = 20, 14
 MOST_AXES, MOST_DISAGREEMENTS = 16, 3
-TRUE = "true: rank correlation of what the name says with the code, in held-out pairs; unnamed: none is sure."
+TRUE = "true: held-out rank correlation of the name with the code."
 EFFECT = (
-    "effect: rise in the probability of being preferred by one standard deviation towards the + pole, other axes and "
-    "length held equal; *: found again in held-out pairs."
+    "effect: rise in the probability of being preferred by one standard deviation towards +, all else equal; *: also "
+    "held out."
 )
 
 

@@ -108,3 +108,8 @@ def test_words_of_either_side_are_told_apart() -> None:
     assert word_differences(words, ["the red fox", "no"], ["no", "a red fox"])["red fox"].tolist() == [1, -1]
     assert list(word_differences(words, ["a"], ["b"])) == ["red fox"], "the second has a word in common with the first"
     assert len(marker_candidates(np.zeros((2, len(MARKERS))))) == len(MARKERS)
+
+
+def test_an_axis_that_is_never_active_is_unnamed() -> None:
+    assert names(0 * CODES, A, B) == [AxisName()] * 4
+    assert correlations(np.zeros(0), np.zeros((0, 2)), np.zeros(0, dtype=np.int64)).rho.tolist() == [0, 0]
