@@ -19,14 +19,13 @@ from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.concepts import ConceptResults
 from sae_lens_abstopk.pairs.pair_figure import effects_figure
 from sae_lens_abstopk.pairs.pair_results import PairResults
-from sae_lens_abstopk.pairs.tables import ordered
 from sae_lens_abstopk.pairs.telling_apart import ApartRecord, ConceptRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "pairs.md"
 PICTURE = ROOT / "docs" / "pictures" / "pairs.svg"
 KINDS = ("signed", "one_sided_F", "one_sided_2F")
-WORDS, REWARDED = 5, 8
+REWARDED = 8
 FAILING = ("true", "false")
 
 
@@ -57,16 +56,16 @@ def rewarded(record: Mapping[str, Any]) -> str:
     """Make the table of the axes with the largest confirmed effects."""
     results = PairResults.model_validate(record["axes"])
     rows = []
-    for axis in [axis for axis in ordered(results.axes) if axis.confirmed][:REWARDED]:
+    confirmed = [axis for axis in results.axes if axis.confirmed and axis.effect]
+    for axis in sorted(confirmed, key=lambda axis: -abs((axis.effect and axis.effect.value) or 0))[:REWARDED]:
         assert axis.effect is not None
         assert axis.win_rate is not None
-        poles = (", ".join(words[:WORDS]) or "no telling words" for words in (axis.words_positive, axis.words_negative))
+        fidelity = number(axis.fidelity, 2) if axis.named and axis.fidelity else ""
         stable = "" if axis.stability is None else f"{axis.stability:.0%}"
-        rows.append((*poles, axis.mostly or "", number(axis.win_rate, 2), number(axis.effect), stable))
-    header = ("more of", "less of", "mostly", "win rate", "effect", "stable")
-    found = sum(bool(axis.confirmed) for axis in results.axes)
-    shown = "" if found == len(rows) else f"; the {len(rows)} of largest effect"
-    return f"{found} of {results.d_sae} axes are confirmed{shown}:\n\n{markdown_table(header, rows)}"
+        rows.append((*axis.pole_names(), fidelity, number(axis.win_rate, 2), number(axis.effect), stable))
+    header = ("more of", "less of", "fidelity", "win rate", "effect", "stable")
+    shown = "" if len(confirmed) == len(rows) else f"; the {len(rows)} of largest effect"
+    return f"{len(confirmed)} of {results.d_sae} axes are confirmed{shown}:\n\n{markdown_table(header, rows)}"
 
 
 def concepts(runs: Sequence[ConceptResults]) -> str:

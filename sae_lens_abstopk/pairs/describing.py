@@ -8,12 +8,14 @@ from jaxtyping import Float, Int
 
 from sae_lens_abstopk.pairs.disagreement import disagreements
 from sae_lens_abstopk.pairs.effects import preference_effects
+from sae_lens_abstopk.pairs.naming import AxisName, name_axes
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, PreferenceRecord
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.prediction import predict_preferences
 from sae_lens_abstopk.pairs.preferences import Preferences
-from sae_lens_abstopk.pairs.surface import FEATURES, main_feature, surface_correlations, surface_features
+from sae_lens_abstopk.pairs.rank_correlation import correlations, signed_ranks
 from sae_lens_abstopk.pairs.words import AxisWords, pole_words
+from sae_lens_abstopk.text.markers.measure import MARKERS, measure
 from sae_lens_abstopk.vectors.differences import Differences
 
 # fewer pairs with a preference, on either side of the split, say nothing about it
@@ -22,6 +24,8 @@ SCALE_QUANTILE = 0.99
 EXAMPLES = 20
 """Strongest pairs of each pole that are listed."""
 WORDS = 20
+MOST_MARKERS = 12
+"""Markers of an axis that are recorded."""
 
 
 def describe(
@@ -36,11 +40,12 @@ def describe(
     """
     Describe the axes on all pairs, and measure preferences on those that are held out.
 
-    Words, surface and strongest pairs are of all pairs, since they claim nothing; shares are of held-out pairs.
+    Strongest pairs and correlations with markers are of all pairs, since they claim nothing; shares are of held-out
+    pairs. Names and words are of training pairs.
     """
     n_axes, of_held_out = codes.shape[1], differences.held_out.numpy()
-    of_surface = _surface_differences(pairs)
-    length = of_surface[:, list(FEATURES).index("length")]
+    markers = _marker_differences(pairs)
+    length = markers[:, list(MARKERS).index("length")]
     train, held_out = (
         Preferences.of(pairs.preferred, codes=codes, log_length=length, components=components, among=part)
         for part in (~of_held_out, of_held_out)
@@ -52,10 +57,12 @@ def describe(
             train, held_out, lambda rows: differences.rows(torch.from_numpy(rows)).cpu().numpy(), seed=seed
         )
         measured = _measured(train, held_out, pairs.groups, seed=seed)
-    words = [AxisWords([], [])] * n_axes
+    words, names = [AxisWords([], [], 0)] * n_axes, [AxisName()] * n_axes
     if pairs.has_texts:
-        words = pole_words(codes, pairs.a, pairs.b, components=components, most=WORDS)
-    surface = surface_correlations(codes, of_surface)
+        prompts = _prompts(pairs)
+        words = pole_words(codes * ~of_held_out[:, None], pairs.a, pairs.b, prompts=prompts, most=WORDS)
+        parts: dict[str, Any] = {"held_out": of_held_out, "prompts": prompts, "components": components, "seed": seed}
+        names = name_axes(codes, markers, words, pairs.a, pairs.b, **parts)
     active = (codes[of_held_out] != 0).mean(0)
     axes, units = [], differences.units().cpu().numpy()
     for axis, code in enumerate(codes.T):
@@ -67,10 +74,10 @@ def describe(
                 stability=None if stability is None else float(stability[axis]),
                 share_active=float(active[axis]),
                 scale=float(np.quantile(strength, SCALE_QUANTILE)) if len(strength) else None,
+                **names[axis]._asdict(),
                 words_positive=[each.word for each in words[axis].positive],
                 words_negative=[each.word for each in words[axis].negative],
-                surface=dict(zip(FEATURES, surface[axis].tolist(), strict=True)),
-                mostly=main_feature(surface[axis]),
+                markers=_strongest_markers(code, markers),
                 examples_positive=[int(pairs.rows[row]) for row in order[:EXAMPLES] if code[row] > 0],
                 examples_negative=[int(pairs.rows[row]) for row in order[::-1][:EXAMPLES] if code[row] < 0],
                 **measured[axis],
@@ -101,9 +108,23 @@ def _measured(
     return [dict(zip(NOT_MEASURED, each, strict=True)) for each in zip(*columns, strict=True)]
 
 
-def _surface_differences(pairs: PairSet) -> Float[np.ndarray, "n features"]:
-    """Return the surface features of A minus those of B; zeros without texts."""
+def _marker_differences(pairs: PairSet) -> Float[np.ndarray, "n markers"]:
+    """Return the markers of A minus those of B; zeros without texts."""
     if not pairs.has_texts:
-        return np.zeros((len(pairs), len(FEATURES)))
-    both = surface_features([*pairs.a, *pairs.b])
+        return np.zeros((len(pairs), len(MARKERS)))
+    both = measure([*pairs.a, *pairs.b])
     return both[: len(pairs)] - both[len(pairs) :]
+
+
+def _strongest_markers(code: Float[np.ndarray, " n"], markers: Float[np.ndarray, "n markers"]) -> dict[str, float]:
+    """Return the largest rank correlations of a code with markers, on the pairs on which it is active."""
+    rows = np.flatnonzero(code)
+    rho = correlations(signed_ranks(code[rows]), signed_ranks(markers[rows]), np.arange(len(rows))).rho
+    names = list(MARKERS)
+    return {names[n]: float(rho[n]) for n in np.argsort(-np.abs(rho), kind="stable")[:MOST_MARKERS] if rho[n]}
+
+
+def _prompts(pairs: PairSet) -> Int[np.ndarray, " n"]:
+    """Number the prompts; a pair without one has its own."""
+    numbers: dict[Any, int] = {}
+    return np.array([numbers.setdefault(prompt or row, len(numbers)) for row, prompt in enumerate(pairs.prompts)])

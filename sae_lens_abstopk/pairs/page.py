@@ -21,6 +21,7 @@ from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.word_difference import differing_words
 from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.system.pages import short, write_one_file
+from sae_lens_abstopk.text.markers.measure import MARKERS
 
 EXAMPLES = 20
 """Most pairs of an axis on the page, one a prompt."""
@@ -67,7 +68,7 @@ def page_data(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n 
         ],
         "axes": [
             _axis(axis) | {"examples": [[place[n], short(float(codes[n, axis.latent]))] for n in rows]}
-            for axis, rows in zip(results.axes, examples, strict=True)
+            for axis, rows in sorted(zip(results.axes, examples, strict=True), key=lambda each: each[0].order())
         ],
         "pairs": [_pair(pairs, n, characters) for n in place],
         "characters": characters,
@@ -94,7 +95,7 @@ def _about(results: PairResults) -> str:
 
 
 def _axis(axis: AxisRecord) -> dict[str, Any]:
-    correlations = [(name, short(rho)) for name, rho in axis.surface.items()]
+    correlations = [(f"{MARKERS[key].more} / {MARKERS[key].less}", short(rho)) for key, rho in axis.markers.items()]
     return {
         "latent": axis.latent,
         "scale": short(axis.scale),
@@ -103,8 +104,9 @@ def _axis(axis: AxisRecord) -> dict[str, Any]:
         "words": [axis.words_positive, axis.words_negative],
         "stability": short(axis.stability),
         "active": short(axis.share_active),
-        "surface": sorted((each for each in correlations if each[1]), key=lambda each: -abs(each[1] or 0)),
-        "mostly": axis.mostly,
+        "markers": [each for each in correlations if each[1]],
+        "named": axis.named,
+        "fidelity": _interval(axis.fidelity),
         "effect": _interval(axis.effect),
         "winRate": _interval(axis.win_rate),
         "q": short(axis.q),

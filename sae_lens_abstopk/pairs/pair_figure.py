@@ -30,17 +30,13 @@ def effects_figure(results: PairResults) -> Figure:
             [100 * value],
             [place],
             xerr=[[100 * max(value - low, 0)], [100 * max(high - value, 0)]],
-            fmt="s" if axis.mostly else "o",
+            fmt="o",
             color=colour,
             markerfacecolor=colour if axis.confirmed else "none",
             elinewidth=0.8,
         )
-    for marker, fill, label in (
-        ("o", GREY, "confirmed"),
-        ("o", "none", "not confirmed"),
-        ("s", "none", "mostly surface"),
-    ):
-        axes.plot([], [], marker, color=GREY, markerfacecolor=fill, label=label)
+    for fill, label in ((GREY, "confirmed"), ("none", "not confirmed")):
+        axes.plot([], [], "o", color=GREY, markerfacecolor=fill, label=label)
     names = [axis.pole_names() for axis, _, _ in measured]
     axes.axvline(0, color=GREY, linewidth=0.6, zorder=0)
     axes.set_ylim(-0.6, len(measured) - 0.4)

@@ -100,8 +100,7 @@ def pairs_of_axis(
     preferred = np.where(fitted.pairs.labelled, fitted.pairs.preferred, 1)
     code = fitted.codes[:, axis] * preferred * (1 if side == "+" else -1)
     chosen = code > above
-    words = " ".join((record.words_positive if side == "+" else record.words_negative)[:3])
-    reason = f"axis {axis} {side}{f' ({words})' if words else ''} above {above:g}"
+    reason = f"axis {axis} {side} ({record.pole_names()[side == '-']}) above {above:g}"
     if not chosen.any():
         raise ConfigError(
             f"no pair is on {reason}; the largest code there is {max(0.0, code.max()):.3g}: lower --above, or take the "

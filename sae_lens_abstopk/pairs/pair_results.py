@@ -11,9 +11,9 @@ from sae_lens_abstopk.evaluation.results.fit_record import FitRecord
 from sae_lens_abstopk.evaluation.results.records import Interval, Number, OriginRecord, Record
 
 FALSE_DISCOVERIES = 0.05
-WORDS = 3
-"""Words in the name of a pole."""
-NAMELESS = "no telling words"
+UNNAMED = "unnamed"
+STABLE = 0.5
+"""An axis is stable if more than this share of the other seeds has it."""
 INTERVAL_COLUMNS = {"": "value", "_low": "low", "_high": "high"}
 
 
@@ -58,10 +58,17 @@ class AxisRecord(Record):
     scale: float | None = Field(
         default=None, description="99th percentile of |code| in units of the activation: what a strength of 1 adds."
     )
-    words_positive: list[str] = Field(description="Words of the texts with more of it; z > 1.96.")
+    name_positive: str | None = Field(description="The text with more of it, by markers or words; from training pairs.")
+    name_negative: str | None
+    fidelity: Interval | None = Field(
+        description="Rank correlation of what the name says with the code, on the held-out pairs on which it is active."
+    )
+    named: bool = Field(description="The fidelity is above 0 at 5 %, Bonferroni over axes.")
+    words_positive: list[str] = Field(
+        description="Words and phrases of the training texts with more of it; Benjamini-Hochberg at 5 %."
+    )
     words_negative: list[str]
-    surface: dict[str, Number] = Field(description="Spearman correlation of the code with differences of the surface.")
-    mostly: str | None = Field(description="The surface feature that explains most of it, if any does.")
+    markers: dict[str, Number] = Field(description="The largest rank correlations of the code with markers.")
     win_rate: Interval | None = Field(
         description="Of the held-out pairs with a preference on which it is active, the share in which the text with "
         "more of it was preferred."
@@ -79,15 +86,20 @@ class AxisRecord(Record):
     label: LabelRecord | None = Field(default=None, description="Only after `abstopk pairs label`.")
 
     def pole_names(self) -> tuple[str, str]:
-        """Name the positive and the negative pole: by labels, or first words, or else by the surface feature."""
+        """Return the names of the positive and the negative pole: labels, or else names that hold on held-out pairs."""
         if self.label:
-            return self.label.positive or NAMELESS, self.label.negative or NAMELESS
-        amounts = ("more", "less") if self.mostly is None or self.surface[self.mostly] > 0 else ("less", "more")
-        positive, negative = (
-            " · ".join(words[:WORDS]) or (f"{amount} {self.mostly}" if self.mostly else NAMELESS)
-            for words, amount in zip((self.words_positive, self.words_negative), amounts, strict=True)
-        )
-        return positive, negative
+            return self.label.positive or UNNAMED, self.label.negative or UNNAMED
+        if self.named and self.name_positive and self.name_negative:
+            return self.name_positive, self.name_negative
+        return UNNAMED, UNNAMED
+
+    def order(self) -> tuple[float, ...]:
+        """Sort key: named axes that most other seeds have first, then by stability and fidelity, then by activity."""
+        stability = 0.0 if self.stability is None else self.stability
+        fidelity = self.fidelity.value or 0.0 if self.named and self.fidelity else 0.0
+        is_named = self.named or self.label is not None
+        stable = self.stability is None or stability > STABLE
+        return (-(is_named and stable), -is_named, -stability - fidelity, -self.share_active)
 
 
 class PairResults(OriginRecord):
@@ -119,16 +131,16 @@ class PairResults(OriginRecord):
         """Return one line an axis."""
         rows = []
         for axis in self.axes:
-            row = {key: getattr(axis, key) for key in ("latent", "stability", "share_active")}
+            first = ("latent", "name_negative", "name_positive", "named", "stability", "share_active")
+            row = {key: getattr(axis, key) for key in first}
             row |= {f"words_{pole}": " ".join(getattr(axis, f"words_{pole}")) for pole in ("positive", "negative")}
-            row["mostly"] = axis.mostly
-            for name in ("win_rate", "effect", "effect_train"):
+            for name in ("fidelity", "win_rate", "effect", "effect_train"):
                 found = getattr(axis, name)
                 row |= {f"{name}{end}": found and getattr(found, key) for end, key in INTERVAL_COLUMNS.items()}
             row |= {"q": axis.q, "confirmed": axis.confirmed}
             row["disagreement_q"] = axis.disagreement and axis.disagreement.q
             label = axis.label
-            row |= axis.surface | {f"label_{pole}": label and getattr(label, pole) for pole in ("positive", "negative")}
+            row |= {f"label_{pole}": label and getattr(label, pole) for pole in ("positive", "negative")}
             rows.append(row | {"relation": label and label.relation})
         written = io.StringIO()
         table = csv.DictWriter(written, list(rows[0]), lineterminator="\n")

@@ -8,20 +8,18 @@ from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 
-WIDTH_OF_WORDS, WIDTH_OF_LABELS = 22, 16
+WIDTH, WIDTH_BESIDE_RELATIONS = 20, 14
 MOST_AXES, MOST_DISAGREEMENTS = 16, 3
+TRUE = "true: held-out rank correlation of the name with the code."
 EFFECT = (
-    "effect: rise in the probability of being preferred by one standard deviation towards the + pole, other axes and "
-    "length held equal; *: found again in held-out pairs."
+    "effect: rise in the probability of being preferred by one standard deviation towards +, all else equal; *: also "
+    "held out."
 )
 
 
 def ordered(axes: list[AxisRecord]) -> list[AxisRecord]:
-    """Return axes with confirmed effects first, by size; without preferences, named ones, then the most active."""
-    return sorted(
-        axes,
-        key=lambda axis: (not axis.confirmed, -abs(_value(axis.effect)), axis.label is None, -axis.share_active),
-    )
+    """Return named axes that most seeds have first, then by stability and fidelity."""
+    return sorted(axes, key=AxisRecord.order)
 
 
 def axes_table(results: PairResults) -> Table:
@@ -30,10 +28,10 @@ def axes_table(results: PairResults) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold underline")
     drawn.add_column("axis", justify="right", no_wrap=True)
     for pole in ("- pole", "+ pole"):
-        drawn.add_column(pole, no_wrap=not labelled, width=WIDTH_OF_LABELS if labelled else WIDTH_OF_WORDS)
+        drawn.add_column(pole, width=WIDTH_BESIDE_RELATIONS if labelled else WIDTH)
     if labelled:
         drawn.add_column("poles", no_wrap=True)
-    for heading in ("active", *(("effect",) if with_preference else ()), "stable"):
+    for heading in ("true", "active", *(("effect",) if with_preference else ()), "stable"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for axis in ordered(results.axes)[:MOST_AXES]:
         mark = "*" if axis.confirmed else " "
@@ -41,7 +39,9 @@ def axes_table(results: PairResults) -> Table:
         stable = "-" if axis.stability is None else f"{axis.stability:.0%}"
         positive, negative = map(Text, axis.pole_names())
         relation = [axis.label.relation if axis.label else "-"] if labelled else []
-        drawn.add_row(str(axis.latent), negative, positive, *relation, f"{axis.share_active:.0%}", *effect, stable)
+        true = "-" if not axis.named or axis.fidelity is None else _short(axis.fidelity, 2)
+        shown = (true, f"{axis.share_active:.0%}", *effect, stable)
+        drawn.add_row(str(axis.latent), negative, positive, *relation, *shown)
     return drawn
 
 
@@ -49,7 +49,7 @@ def summary(results: PairResults) -> list[str]:
     """Return sentences about the whole fit and the table."""
     found = results
     said = [f"{found.n_pairs:,} pairs, {found.n_held_out:,} held out. {compared(found.fits, SIGNED)}"]
-    legend = "stable: share of other seeds with the axis."
+    legend = f"{TRUE} stable: share of other seeds with the axis."
     if told := found.preference:
         said.append(
             f"AUC of preferences: codes {_short(told.auc_codes)}, vector {_short(told.auc_vector)}, length "
@@ -78,8 +78,8 @@ def _disagreements(axes: list[AxisRecord]) -> list[str]:
     return [f"Groups disagree (q <= .05) about {'; '.join(most)}{more}."]
 
 
-def _short(number: Interval) -> str:
-    return "-" if number.value is None else f"{number.value:.3f}".lstrip("0")
+def _short(number: Interval, digits: int = 3) -> str:
+    return "-" if number.value is None else f"{number.value:.{digits}f}".lstrip("0")
 
 
 def _value(effect: Interval | None) -> float:

@@ -1,6 +1,5 @@
-"""Words that tell the two poles of an axis apart."""
+"""Words and short phrases that tell the two poles of an axis apart."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,23 +7,24 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize.elementwise import find_root
 from scipy.sparse import csr_array
+from scipy.stats import norm
 from sklearn.feature_extraction.text import CountVectorizer
 
-from sae_lens_abstopk.evaluation.tasks.text_scorers import UNSPACED, marks, plain
+from sae_lens_abstopk.pairs.effects import false_discovery
+from sae_lens_abstopk.text.words import FUNCTION_WORDS, words_of
 
-Z = 1.96
-STRONGEST = 1000
+FALSE_DISCOVERIES = 0.05
+STRONGEST = 500
 """Pairs of largest |code| that are read for an axis, so that a million pairs cost no more than the strongest."""
 FEWEST_TEXTS = 5
+LONGEST = 3
+"""Most words of a phrase."""
 # texts of more lengths than these are sorted into as many groups of like length
 LENGTHS = 20
-_ASCII_WORD = re.compile("[a-z][a-z0-9]*(?:['-][a-z0-9]+)*")
-_LETTER, _LATER = rf"[^\W\d_{UNSPACED}]", rf"[^\W_{UNSPACED}]"
-_WORD = re.compile(rf"{_LETTER}{_LATER}*(?:['-]{_LATER}+|[{marks()}]+{_LATER}*)*|[{UNSPACED}]")
 
 
 class _Corpus(NamedTuple):
-    """The texts of n pairs, and in which of them each of V words is."""
+    """The texts of n pairs, and in which of them each of V phrases is."""
 
     words: list[str]
     differences: csr_array
@@ -36,26 +36,35 @@ class _Corpus(NamedTuple):
 
 
 class PoleWord(NamedTuple):
-    """A word that the texts of one pole have and those of the other lack."""
+    """A word or phrase that the texts of one pole have and those of the other lack."""
 
     word: str
     z: float
-    """Log-odds ratio by its standard error; above ``Z``."""
+    """Log-odds ratio by its standard error."""
 
 
 class AxisWords(NamedTuple):
-    """Words of the two poles of an axis, by descending z."""
+    """Words and phrases of the two poles of an axis, by descending z."""
 
     positive: list[PoleWord]
     """Words of the texts with more of the axis than the other text of their pair."""
     negative: list[PoleWord]
-    """Words of those with less."""
+    """Those of texts with less."""
+    n_tested: int
+    """Number of words and phrases that were tested."""
 
 
-def words_of(text: str) -> list[str]:
-    """Return the words of ``text`` in lower case; in scripts without spaces, its characters."""
-    found = plain(text)
-    return (_ASCII_WORD if found.isascii() else _WORD).findall(found)
+def phrases_of(text: str) -> set[str]:
+    """Return the words of ``text`` and its phrases of at most ``LONGEST`` words that begin and end with content."""
+    words = words_of(text)
+    starts = [place for place, word in enumerate(words) if word not in FUNCTION_WORDS]
+    content = set(starts)
+    return {
+        " ".join(words[start : end + 1])
+        for start in starts
+        for end in range(start, min(start + LONGEST, len(words)))
+        if end in content
+    }
 
 
 def pole_words(
@@ -63,11 +72,13 @@ def pole_words(
     a: Sequence[str],
     b: Sequence[str],
     *,
-    components: Int[np.ndarray, " n"],
+    prompts: Int[np.ndarray, " n"],
     most: int = 20,
 ) -> list[AxisWords]:
     """
-    Return at most ``most`` words of each pole of each axis, from codes of A minus B.
+    Return at most ``most`` words and phrases of each pole of each axis, from codes of A minus B.
+
+    Function words are left out. Of the others, those count that pass Benjamini-Hochberg over the words of an axis.
 
     Log-odds with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008, equations 15 to 22): for a word with
     counts y+ and y- in corpora of n+ and n- words, and a prior count p,
@@ -75,7 +86,7 @@ def pole_words(
     z = delta / sqrt(1 / (y+ + p) + 1 / (y- + p)).
     The prior has the words of all pairs in proportion, and is as large as a corpus: P = (n+ + n-) / 2.
 
-    A pair counts a word once, and only if one of its two texts lacks it; the pairs of a component count together as
+    A pair counts a word once, and only if one of its two texts lacks it; the pairs of a prompt count together as
     one. Otherwise words that one text repeats, and words of one prompt with many pairs, would come first.
 
     What the lengths of the texts explain is left out: from delta is subtracted that of y+ + y- divided as if all texts
@@ -88,20 +99,21 @@ def pole_words(
     found = []
     for code, rows in zip(codes.T, strongest, strict=True):
         place = np.searchsorted(read, rows)
-        _, of_row, counts = np.unique(components[rows], return_inverse=True, return_counts=True)
+        _, of_row, counts = np.unique(prompts[rows], return_inverse=True, return_counts=True)
         weight = np.sign(code[rows]) / counts[of_row]
         z = log_odds_z(
             *_counts_by_side(corpus.differences[place], weight), share, _share_by_length(corpus, place, weight)
         )
+        sure = false_discovery(2 * norm.sf(np.abs(z))) <= FALSE_DISCOVERIES
         positive, negative = (
             [
                 PoleWord(corpus.words[word], float(pole_z[word]))
                 for word in np.argsort(-np.nan_to_num(pole_z), kind="stable")[:most].tolist()
-                if pole_z[word] > Z
+                if pole_z[word] > 0 and sure[word]
             ]
             for pole_z in (z, -z)
         )
-        found.append(AxisWords(positive, negative))
+        found.append(AxisWords(positive, negative, int(np.isfinite(z).sum())))
     return found
 
 
@@ -134,14 +146,14 @@ def _strongest(code: Float[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
 
 
 def _corpus(a: Sequence[str], b: Sequence[str], rows: list[int]) -> _Corpus:
-    """Count the words of at least ``FEWEST_TEXTS`` texts in the pairs ``rows``."""
+    """Count the phrases of at least ``FEWEST_TEXTS`` texts in the pairs ``rows``."""
     numbers = {text: number for number, text in enumerate(dict.fromkeys(side[row] for side in (a, b) for row in rows))}
     of_a, of_b = (np.array([numbers[side[row]] for row in rows], dtype=np.int64) for side in (a, b))
-    analyzer: Any = words_of  # the type of the parameter is given as that of its default
+    analyzer: Any = phrases_of  # the type of the parameter is given as that of its default
     counter = CountVectorizer(analyzer=analyzer, binary=True)
     try:
         counts = csr_array(counter.fit_transform(numbers), dtype=np.float64)
-    except ValueError:  # no text has a word
+    except ValueError:  # no text has a word of content
         return _Corpus([], csr_array((len(rows), 0)), (0 * of_a, 0 * of_b), np.zeros((1, 0)))
     length, lengths = _grouped(counts.sum(1))
     common = np.flatnonzero(counts.sum(0) >= FEWEST_TEXTS)

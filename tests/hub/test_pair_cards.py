@@ -54,10 +54,10 @@ def test_a_card_of_pairs_has_each_axis_with_both_poles_and_fvu_beside_one_sided_
     assert f"| `axes` {numbers} 2 pairs of pairs & &lt;b>more&lt;/b>, held out |" in card
     axes = [line for line in card.split("### Axes: axes")[1].split("\n\n")[1].splitlines() if line[2:3].isdigit()]
     assert [line.split(" | ")[1:3] for line in axes] == [
-        ["sure · certainly · here", "sorry · can't · &lt;b>no&lt;/b>"],
+        ["complies", "refuses, “&lt;b>no&lt;/b>”"],
         [r"\$10 & &lt;b>\$20&lt;/b>", "no prices"],
-        ["less length", "sorry · can't · &lt;b>no&lt;/b>"],
-        ["no telling words", "no telling words"],
+        ["short", "long"],
+        ["unnamed", "unnamed"],
     ]
     assert axes[0].endswith("| 50 % | 75 % | 0.70 [0.68, 0.72] |")
     assert "| gender | he / she | 7 | 0.99 | 0.88 | 12 |" in card

@@ -66,8 +66,11 @@ def _axis(latent: int, codes: np.ndarray, effect: float | None, **changes: Any) 
         "share_active": float((codes[:, latent] != 0).mean()),
         "words_positive": ["sure", "certainly", "here"],
         "words_negative": ["sorry", "can't", "<b>no</b>"],
-        "surface": {"length": 0.1, "refusal": -0.3, "code": float("nan")},
-        "mostly": None,
+        "name_positive": "complies",
+        "name_negative": "refuses, “<b>no</b>”",
+        "fidelity": interval(0.6),
+        "named": True,
+        "markers": {"refusal": -0.3, "length": 0.1, "code": float("nan")},
         "win_rate": effect and interval(0.5 + 2 * effect),
         "effect": effect and interval(effect),
         "effect_train": effect and interval(effect),
@@ -83,13 +86,14 @@ def _axis(latent: int, codes: np.ndarray, effect: float | None, **changes: Any) 
 def example_results(*, labelled: bool = True) -> PairResults:
     codes = example_codes()
     groups = DisagreementRecord(q=0.01, groups=("ann", "<i>bob</i>"), win_rates=(interval(0.3), interval(0.8)))
-    longer = {"mostly": "length", "surface": {"length": -0.8, "refusal": 0.0}, "words_positive": [], "stability": 0.0}
+    shorter = {"name_positive": "short", "name_negative": "long", "words_positive": [], "stability": 0.0}
+    unnamed = {"name_positive": None, "name_negative": None, "fidelity": None, "named": False}
     named = LabelRecord(positive="$10 & <b>$20</b>", negative="no prices", relation="one-sided")
     axes = [
         _axis(7, codes, 0.1 if labelled else None, disagreement=groups if labelled else None),
         _axis(2, codes, -0.04 if labelled else None, stability=1.0, words_positive=["猫", "$10", "c++"], label=named),
-        _axis(4, codes, -0.2 if labelled else None, **longer),
-        _axis(0, codes, None, words_positive=[], words_negative=[]),
+        _axis(4, codes, -0.2 if labelled else None, **shorter),
+        _axis(0, codes, None, words_positive=[], words_negative=[], **unnamed),
     ]
     sizes = {"signed": (8, 0.566), "one_sided_F": (8, 0.621), "one_sided_2F": (16, 0.594)}
     at_threshold = {"l0": 4.0, "fvu_at_threshold": 0.5, "l0_at_threshold": 4.4, "not_odd": 0.0}

@@ -47,7 +47,7 @@ def test_the_strongest_pairs_of_both_poles_are_found_by_their_rows(tmp_path: Pat
     assert [pair["preferred"] for pair in found["pairs"]][3:5] == [0, None]
     of_one_prompt = replace(example_pairs(), prompts=[(("user", "the same"),)] * 6)
     found = page.page_data(example_results(), of_one_prompt, example_codes())
-    assert [found["pairs"][place]["row"] for place, _ in found["axes"][0]["examples"]] == [2]
+    assert [found["pairs"][place]["row"] for place, _ in found["axes"][1]["examples"]] == [2]
 
 
 def test_the_page_is_one_file_that_loads_nothing_and_texts_are_no_markup(tmp_path: Path) -> None:
@@ -81,24 +81,23 @@ def test_numbers_are_those_of_the_results(tmp_path: Path) -> None:
     ]
     assert [name for name, _ in found["aucs"]] == ["codes", "all of the vector", "length only"]
     by_latent = {axis["latent"]: axis for axis in found["axes"]}
-    assert by_latent[7]["surface"] == [["refusal", -0.3], ["length", 0.1]]
+    assert by_latent[7]["markers"] == [["refuses / complies", -0.3], ["long / short", 0.1]]
+    assert by_latent[7]["fidelity"] == [0.6, 0.58, 0.62]
     assert by_latent[7]["disagreement"]["groups"][1] == ["<i>bob</i>", [0.8, 0.78, 0.82]]
-    assert by_latent[4]["names"] == ["less length", "sorry · can't · <b>no</b>"]
+    assert by_latent[4]["names"] == ["short", "long"]
+    assert by_latent[0]["names"] == ["unnamed", "unnamed"]
+    assert list(by_latent) == [2, 7, 4, 0], "named and stable ones first"
     assert by_latent[0]["effect"] is None
     without = data(written(tmp_path, example_results(labelled=False)))
     assert without["aucs"] is None
 
 
-def test_the_figure_has_each_effect_between_the_words_of_its_poles() -> None:
+def test_the_figure_has_each_effect_between_the_names_of_its_poles() -> None:
     with paper_style():
         figure = effects_figure(example_results())
     left, right = figure.axes
-    assert [each.get_text() for each in left.get_yticklabels()][-1] == "sorry · can't · <b>no</b>"
-    assert [each.get_text() for each in right.get_yticklabels()] == [
-        "less length",
-        "$10 & <b>$20</b>",
-        "sure · certainly · here",
-    ]
+    assert [each.get_text() for each in left.get_yticklabels()][-1] == "refuses, “<b>no</b>”"
+    assert [each.get_text() for each in right.get_yticklabels()] == ["short", "$10 & <b>$20</b>", "complies"]
     points = [np.asarray(line.get_xdata()) for line in left.lines]
     drawn = [each.item() for each in points if each.size == 1]
     assert drawn == pytest.approx([-20, -4, 10])

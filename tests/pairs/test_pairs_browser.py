@@ -46,17 +46,18 @@ def test_every_view_opens_from_disk_and_texts_stay_texts(reader: Reader) -> None
 
 def test_the_list_says_what_is_preferred_and_how_sure_that_is(reader: Reader) -> None:
     page = reader.open("")
-    assert page.inner_text("h1") == (
-        "Of 4 axes, 3 have a confirmed effect on which text is preferred; 1 of these is mostly length."
-    )
+    assert page.inner_text("h1") == "Of 4 axes, 3 have a confirmed effect on which text is preferred."
     assert page.locator(".measures dd").all_inner_texts()[3].split()[0] == "0.566"
+    assert listed(page) == ["Axis 2", "Axis 7", "Axis 4", "Axis 0"], "named and stable ones first"
+    assert "name +0.6" in page.locator(".axes > li").nth(1).inner_text()
+    page.select_option("select[name=sort]", "bar")
     assert listed(page) == ["Axis 4", "Axis 7", "Axis 2", "Axis 0"]
     rows = page.locator(".axes > li")
     middle, bar = rows.nth(0).locator(".side-bar").bounding_box(), rows.nth(0).locator("rect").bounding_box()
     assert middle
     assert bar
     assert bar["x"] + bar["width"] == pytest.approx(middle["x"] + middle["width"] / 2, abs=2), "the negative side wins"
-    assert rows.nth(0).inner_text().count("mostly length") == 1
+    assert "short" in rows.nth(0).inner_text()
     expect(rows.nth(0).locator(".words.preferred.negative")).to_be_visible()
     expect(rows.nth(0).locator(".dots .on")).to_have_count(1)
     expect(rows.nth(1).locator(".dots .on")).to_have_count(4)
@@ -68,14 +69,14 @@ def test_the_list_says_what_is_preferred_and_how_sure_that_is(reader: Reader) ->
     assert listed(page)[0] == "Axis 2"
     page.fill("#search", "no such word")
     expect(page.locator(".found")).to_contain_text("No axis matches")
-    page.fill("#search", "mostly len")
+    page.fill("#search", "short")
     assert listed(page) == ["Axis 4"]
     link = page.url
     other = reader.context.new_page()
     other.goto(link)
     other.wait_for_selector("main h1")
     assert listed(other) == ["Axis 4"]
-    assert other.input_value("#search") == "mostly len"
+    assert other.input_value("#search") == "short"
     other.close()
     page.keyboard.press("Enter")
     expect(page.locator("main h1")).to_contain_text("Axis 4")
@@ -133,7 +134,8 @@ def test_an_axis_shows_its_pairs_with_the_negative_side_left(reader: Reader) -> 
     assert "A text with one standard deviation more of it is preferred 4.0" in text
     assert "The poles are one-sided: 1 axis labelled by <b>m</b>, right on 7 of 9 planted ones." in text
     assert page.inner_text("h1").split("\n")[1:] == ["no prices", "↔", "$10 & <b>$20</b>"]
-    assert "Mostly length: the negative pole" in reader.open("#axis-4").inner_text(".verdicts")
+    assert "Fidelity 0.6" in reader.open("#axis-4").inner_text(".verdicts")
+    assert "Unnamed: no marker or word" in reader.open("#axis-0").inner_text(".verdicts")
 
 
 def test_long_texts_are_folded_until_asked_for(reader: Reader) -> None:

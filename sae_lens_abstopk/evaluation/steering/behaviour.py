@@ -18,10 +18,10 @@ from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval, multiple_choice
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
 from sae_lens_abstopk.evaluation.tasks.task import Task
-from sae_lens_abstopk.evaluation.tasks.text_scorers import plain
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_shape import name_on_hub
+from sae_lens_abstopk.text.words import plain
 
 # Arditi et al. 2024 (arXiv 2406.11717), figure 12; matched anywhere in the text, in any case
 REFUSAL_SUBSTRINGS = (

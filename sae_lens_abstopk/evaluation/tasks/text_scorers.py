@@ -1,17 +1,10 @@
 """Score the pole of a generated text by its words."""
 
 import re
-import sys
-import unicodedata
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from sae_lens_abstopk.evaluation.tasks.task import Scorer
-
-# scripts without spaces between words: Thai and Lao, Burmese, Khmer, kana, Chinese characters
-UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-)
+from sae_lens_abstopk.text.words import UNSPACED, marks, plain
 
 
 def pole_score(scorer: Scorer, text: str) -> float:
@@ -33,11 +26,6 @@ def pole_score(scorer: Scorer, text: str) -> float:
     return (b - a) / (a + b) if a + b else 0.0
 
 
-def plain(text: str) -> str:
-    """Normalise case and apostrophes, to compare texts."""
-    return text.replace("\u2019", "'").casefold()
-
-
 @lru_cache(maxsize=64)
 def _words(words: tuple[str, ...]) -> re.Pattern[str]:
     # longest first
@@ -46,10 +34,3 @@ def _words(words: tuple[str, ...]) -> re.Pattern[str]:
     start = f"(?:(?={unspaced})|(?<!{letter})(?<!{mark}))"
     end = f"(?!{mark})(?:(?<={unspaced})|(?!{letter}))"
     return re.compile(f"{start}(?:{alternatives}){end}")
-
-
-@cache
-def marks() -> str:
-    """Return combining signs that ``\\w`` lacks: most Indic vowels, but not the variation selectors of emoji."""
-    signs = (chr(code) for code in range(sys.maxunicode + 1) if not 0xFE00 <= code <= 0xFE0F)
-    return "".join(sign for sign in signs if unicodedata.category(sign) in ("Mn", "Mc"))

@@ -11,11 +11,9 @@ function size(axis) {
   return interval ? Math.abs(interval[0] - bars.middle) : -1;
 }
 const SORTS = {
-  ...(hasEffects && { bar: { name: "size of the bar", of: size } }),
-  ...(!hasEffects && meta.axes.some((axis) => axis.relation) && {
-    named: { name: "names first", of: (axis) => (axis.relation ? 1 : 0) + axis.active },
-  }),
+  names: { name: "stable and true names", of: (axis) => -meta.axes.indexOf(axis) },
   active: { name: "share active", of: (axis) => axis.active },
+  ...(hasEffects && { bar: { name: "size of the bar", of: size } }),
   stability: { name: "stability", of: (axis) => axis.stability ?? -1 },
   number: { name: "number", of: (axis) => -axis.latent },
 };
@@ -25,7 +23,7 @@ setUpList({ q: "", bars: "effect", sort: Object.keys(SORTS)[0] }, { bars: BARS, 
 
 function matches(axis) {
   const needle = state.q.trim().toLowerCase();
-  const texts = [...axis.names, ...axis.words.flat(), axis.mostly ? `mostly ${axis.mostly}` : ""];
+  const texts = [...axis.names, ...axis.words.flat()];
   return String(axis.latent) === needle || texts.some((text) => text.toLowerCase().includes(needle));
 }
 
@@ -37,11 +35,9 @@ function lead() {
     const known = meta.axes.some((axis) => axis.stability != null) && `; ${stable} of them are in most other seeds`;
     return `${all} axes along which the texts of a pair differ${known || ""}.`;
   }
-  const confirmed = meta.axes.filter((axis) => axis.confirmed), shallow = confirmed.filter((axis) => axis.mostly);
-  const features = [...new Set(shallow.map((axis) => axis.mostly))].join(" or ");
-  const some = (list, one, many) => `${list.length || "none"} ${list.length < 2 ? one : many}`;
-  return `Of ${all} axes, ${some(confirmed, "has", "have")} a confirmed effect on which text is preferred`
-    + `${shallow.length ? `; ${some(shallow, "of these is", "of these are")} mostly ${features}` : ""}.`;
+  const confirmed = meta.axes.filter((axis) => axis.confirmed).length;
+  return `Of ${all} axes, ${confirmed || "none"} ${confirmed < 2 ? "has" : "have"} a confirmed effect on which text is `
+    + "preferred.";
 }
 
 function axisRow(axis, most) {
@@ -49,7 +45,8 @@ function axisRow(axis, most) {
   const preferred = axis.confirmed && (axis.effect[0] < 0 ? NEGATIVE : POSITIVE);
   const words = (side) => h("p", { class: `words ${SIDE_NAMES[side]}${side === preferred ? " preferred" : ""}` },
     h("span", { class: "wording" }, side === POSITIVE ? "+ " : "− "),
-    poleText(side, (!axis.relation && axis.words[side].slice(0, 8).join(", ")) || axis.names[side]));
+    poleText(side, axis.names[side]),
+    axis.words[side].length > 0 && h("span", { class: "note" }, ` ${axis.words[side].slice(0, 5).join(", ")}`));
   const label = interval
     && `${bars.name} ${bars.show(interval[0])}${bars.unit}, 95 % interval ${ends(interval, bars.show)}`;
   return h("li", { onclick: opensItem(axis) },
@@ -61,7 +58,7 @@ function axisRow(axis, most) {
       h("p", { class: "under" },
         hasEffects && (interval ? bars.show(interval[0]) : h("span", { class: "nothing" }, "too few preferences")),
         axis.confirmed && h("span", { class: "badge confirmed" }, "✓ confirmed"),
-        axis.mostly && h("span", { class: "badge mostly" }, `mostly ${axis.mostly}`),
+        axis.named && h("span", { class: "badge" }, `name ${signed(axis.fidelity[0])}`),
         axis.relation && h("span", { class: "badge" }, axis.relation),
         axis.disagreement?.found && h("span", { class: "badge" }, "groups disagree"))),
     words(POSITIVE),

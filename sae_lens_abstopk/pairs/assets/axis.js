@@ -22,11 +22,12 @@ function verdict(axis) {
     ", with all other axes and length held equal.");
 }
 
-function mostly(axis) {
-  if (!axis.mostly) return null;
-  const rho = axis.surface.find(([name]) => name === axis.mostly)[1];
-  return h("p", { class: "verdict" }, h("b", {}, `Mostly ${axis.mostly}`), ": the ",
-    poleName(rho < 0 ? NEGATIVE : POSITIVE), ` has more of it (Spearman’s ρ ${fixed(Math.abs(rho))}).`);
+// How true the name is.
+function fidelity(axis) {
+  if (!axis.named) return axis.relation ? null : h("p", {}, "Unnamed: no marker or word predicts this axis for sure.");
+  const [rho] = axis.fidelity;
+  return h("p", { class: "verdict" }, h("b", {}, `Fidelity ${fixed(rho)}`),
+    ` (${ends(axis.fidelity, fixed)}): rank correlation of what the texts have by the name with the axis, in held-out pairs.`);
 }
 
 const relation = (axis) => axis.relation && h("p", { class: "verdict" },
@@ -39,13 +40,13 @@ function disagreement({ q, found, groups }) {
     ` (q = ${number(q, 2)}): the positive pole wins ${rates.join(", ")}.`);
 }
 
-function surface(axis) {
-  const rows = axis.surface.map(([name, rho]) => h("tr", {},
+function markers(axis) {
+  const rows = axis.markers.map(([name, rho]) => h("tr", {},
     h("th", { scope: "row" }, name), h("td", {}, sideBar([rho], 1)), h("td", {}, signed(rho))));
-  const strongest = axis.surface.slice(0, 3).map(([name, rho]) => `${name} ${signed(rho)}`);
-  return rows.length > 0 && h("details", { class: "surface" },
-    h("summary", {}, h("b", {}, "Surface "), h("span", { class: "note" }, strongest.join(", "))),
-    h("table", { class: "numbers" }, h("caption", { class: "note" }, "Spearman’s ρ with features of the texts"), rows));
+  const strongest = axis.markers.slice(0, 3).map(([name, rho]) => `${name} ${signed(rho)}`);
+  return rows.length > 0 && h("details", { class: "markers" },
+    h("summary", {}, h("b", {}, "Markers "), h("span", { class: "note" }, strongest.join(", "))),
+    h("table", { class: "numbers" }, h("caption", { class: "note" }, "Spearman’s ρ with markers of the texts"), rows));
 }
 
 const poleColumn = (axis, side) =>
@@ -118,7 +119,7 @@ function axisPage(axis) {
       h("h1", {}, h("span", { class: "kind" }, `Axis ${axis.latent}`), poleText(NEGATIVE, axis.names[NEGATIVE]),
         h("span", { class: "versus" }, "↔"), poleText(POSITIVE, axis.names[POSITIVE]))),
     h("div", { class: "verdicts" },
-      verdict(axis), mostly(axis), relation(axis), axis.disagreement && disagreement(axis.disagreement)),
+      verdict(axis), fidelity(axis), relation(axis), axis.disagreement && disagreement(axis.disagreement)),
     figureList([
       meta.aucs && ["effect, points", withEnds(axis.effect, points)],
       meta.aucs && ["win rate of the positive pole", withEnds(axis.winRate, share)],
@@ -128,7 +129,7 @@ function axisPage(axis) {
     ]),
     h("div", { class: "poles" }, SIDES.map((side) => poleColumn(axis, side))),
     steerPanel({ latent: axis.latent, scale: axis.scale, pole: (side) => poleText(side, axis.names[side]) }),
-    surface(axis),
+    markers(axis),
     h("section", { class: "examples" }, h("h2", {}, "Strongest pairs"),
       h("p", { class: "note" }, "One pair a prompt; the text with more of the positive pole is the second. ",
         h("span", { class: "negative-shade" }, "Words"), " ", h("span", { class: "positive-shade" }, "of the poles"),
