@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from sae_lens_abstopk.text.markers import content, format, grammar, language, stance, topics
+from sae_lens_abstopk.text.markers import content, format, grammar, language, stance, topics, voice
 from sae_lens_abstopk.text.markers.text_parts import Marker, TextParts
 
 MARKERS: dict[str, Marker] = {
     **format.MARKERS,
     **stance.MARKERS,
+    **voice.MARKERS,
     **grammar.MARKERS,
     **content.MARKERS,
     **topics.MARKERS,
