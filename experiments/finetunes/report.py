@@ -50,14 +50,20 @@ def planted_table(record: Sequence[Line]) -> str:
 
 
 def grid_table(record: Sequence[Line]) -> str:
-    """Make the table of FVU and KL recovered by F and k, each signed / one-sided F / one-sided 2F."""
+    """Make the table of FVU and KL recovered by F and k: signed / one-sided F / one-sided 2F, and PCA of k / F."""
     rows = []
     for line in record:
         fits = [line["fits"][kind] for kind in KINDS]
         fvu, kl = ([fit[key]["value"] for fit in fits] for key in ("fvu", "kl_recovered"))
         change = (f"{100 * (fvu[0] / other - 1):+.1f}" for other in fvu[1:])
-        rows.append((line["fine_tune"], f"{line['d_sae']}, {line['k']:g}", _three(fvu), *change, _three(kl)))
-    return markdown_table(("fine-tune", "F, k", "FVU", "to F, %", "to 2F, %", "KL recovered"), rows)
+        of_pca = (
+            _three(values)
+            for values in zip(*((each["fvu"], each["kl_recovered"]["value"]) for each in line["pca"]), strict=True)
+        )
+        sizes = f"{line['d_sae']}, {line['k']:g}"
+        rows.append((line["fine_tune"], sizes, _three(fvu), *change, _three(kl), *of_pca))
+    header = ("fine-tune", "F, k", "FVU", "to F, %", "to 2F, %", "KL recovered", "PCA: FVU", "KL recovered")
+    return markdown_table(header, rows)
 
 
 def ceilings_table(record: Sequence[Line], grid: Sequence[Line]) -> str:
