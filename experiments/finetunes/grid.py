@@ -31,8 +31,8 @@ from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 
 RECORD = RESULTS / "grid.jsonl"
-WIDTHS, KS = (36, 144, 576), (4, 16)
-"""F is 1/16, 1/4 and 1 of the model's width of 576."""
+WIDTHS, KS = (36, 144), (4, 16)
+"""F is 1/16 and 1/4 of the model's width of 576."""
 KL_SEEDS, KL_CONTEXTS = 1, 8
 """Seeds and held-out contexts whose KL is measured: the passes cost more than the training."""
 
