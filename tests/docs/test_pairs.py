@@ -43,6 +43,6 @@ def test_the_blocks_run(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.Mo
         "sae",
     }
     n_dropped = len(rows) - len(Path("without.jsonl").read_text().splitlines())
-    assert 0 < n_dropped < len(rows)
+    assert n_dropped > 0
     turned = [json.loads(line) for line in Path("flipped.jsonl").read_text().splitlines()]
-    assert 0 < sum(one["chosen"] != other["chosen"] for one, other in zip(rows, turned, strict=True)) < len(rows)
+    assert any(one["chosen"] != other["chosen"] for one, other in zip(rows, turned, strict=True))
