@@ -26,7 +26,7 @@ QUANTILES = (0.01, 0.05, 0.5)
 
 
 class PlainLoop:
-    """What a user would write: all layers and the LM head in float32, eight padded texts at a time."""
+    """The plain loop over transformers: all layers and the LM head in float32, eight padded texts at a time."""
 
     def __init__(self, model: str, max_norm: float) -> None:
         self.model, self.max_norm = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval(), max_norm

@@ -44,7 +44,7 @@ class Candidate(NamedTuple):
     """The end with more of it; None if only the other end has something."""
     negative: str | None
     difference: Float[np.ndarray, " n"]
-    """Of A minus B."""
+    """How much more of it A has than B, by pair."""
     n_tested: int
     """Number of candidates among which it was found."""
     handicap: float = 0.0
@@ -60,7 +60,7 @@ class Name(NamedTuple):
     positive: str
     negative: str
     said: Float[np.ndarray, " n"]
-    """Of A minus B of all pairs; higher where the name says that A has more of the positive end."""
+    """What the name says of each pair: above 0 where A has more of the positive end."""
     parts: tuple[Candidate, ...]
     """Turned, so that the positive end has more of each."""
 

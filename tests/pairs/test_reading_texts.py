@@ -71,7 +71,7 @@ def test_vectors_are_kept_by_precision_which_is_recorded(vectors: TextVectors, m
 def test_the_time_that_reading_takes_is_told_with_a_shorter_way(
     vectors: TextVectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_cache, "TRIED_FOR", 0.0)
-    monkeypatch.setattr(row_cache, "WORTH_TELLING", 0.0)
+    monkeypatch.setattr(row_cache, "MEASURED_FOR", 0.0)
+    monkeypatch.setattr(row_cache, "WORTH_PRINTING", 0.0)
     rows(vectors, Console(file=(shown := io.StringIO()), width=200))
     assert "about 1 second; --limit 500 for a first look\n" in shown.getvalue()

@@ -26,7 +26,9 @@ def differences(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pyt
     np.save(tmp_path / "v.npy", rows)
     opened = open_vectors(VectorSpec(dataset_path=str(tmp_path / "v.npy")))
     assert bool(opened.mapped) == (request.param == "given back")
-    a, b = torch.randperm(N)[:90], torch.randint(N, (90,))
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randperm(N, generator=generator)[:90]
+    b = (a + torch.randint(1, N, (90,), generator=generator)) % N  # no difference is 0
     return Differences("d", opened.chunks, mapped=opened.mapped, a=a, b=b, held_out=torch.arange(90) % 5 == 0)
 
 

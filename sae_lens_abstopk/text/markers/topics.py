@@ -1,4 +1,4 @@
-"""What a text is about."""
+"""Markers of topics."""
 
 from sae_lens_abstopk.text.markers.text_parts import Marker, density
 
