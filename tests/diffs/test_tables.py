@@ -17,7 +17,7 @@ def test_the_table_has_the_latents_by_kl_share() -> None:
     ]
     assert "-0.0%" not in captured.get()
     said = " ".join(summary(example().results))
-    assert "FVU .400 (one-sided F .450, one-sided 2F .380) at L0 2.0; its thresholds give 2.2." in said
+    assert "FVU .400 (one-sided F .450, one-sided 2F .380) at L0 2.0; 2.2 with the saved thresholds." in said
     assert "PCA with 2 directions: FVU 0.500, recovered 0.300." in said
     assert "--show one-sided-2F shows SAEs that recover 0.650." in said
     assert "0.600 by the SAE, 0.900 by the difference itself" in said

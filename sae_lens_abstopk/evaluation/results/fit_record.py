@@ -49,7 +49,7 @@ def compared(fits: Mapping[str, FitRecord], first: str) -> str:
         each = "; ".join(f"{kind_name(name)} {shown[name]} at L0 {fits[name].l0:.2f}" for name in (first, *others))
         return f"FVU {each}: not comparable, since L0 differs."
     beside = ", ".join(f"{kind_name(name)} {shown[name]}" for name in others)
-    own = f"its thresholds give {fits[first].l0_at_threshold:.1f}"
+    own = f"{fits[first].l0_at_threshold:.1f} with the saved thresholds"
     return f"FVU {shown[first]}{f' ({beside})' if others else ''} at L0 {fits[first].l0:.1f}; {own}."
 
 

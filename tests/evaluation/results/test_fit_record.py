@@ -14,8 +14,8 @@ def fit(fvu: float, l0: float, d_sae: int = 8) -> FitRecord:
 
 def test_fits_of_one_l0_are_compared() -> None:
     fits = {"signed": fit(0.4, 4), "one_sided_2F": fit(0.41, 4.05)}
-    assert compared(fits, "signed") == "FVU .400 (one-sided 2F .410) at L0 4.0; its thresholds give 4.5."
-    assert compared({"signed": fit(0.4, 4)}, "signed") == "FVU .400 at L0 4.0; its thresholds give 4.5."
+    assert compared(fits, "signed") == "FVU .400 (one-sided 2F .410) at L0 4.0; 4.5 with the saved thresholds."
+    assert compared({"signed": fit(0.4, 4)}, "signed") == "FVU .400 at L0 4.0; 4.5 with the saved thresholds."
 
 
 def test_an_sae_of_twice_the_l0_is_not_called_better() -> None:
