@@ -63,9 +63,10 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 @pytest.mark.slow
 def test_the_signed_axes_of_the_quickstart_cover_both_poles_of_the_concepts(quickstart: Ran) -> None:
     (means,) = re.findall(r"^mean +(.*)", quickstart.printed, re.MULTILINE)
-    _, signed, _, one_sided, _, twice = map(float, means.split())
-    assert signed >= 0.8
-    assert max(one_sided, twice) <= 0.5
+    auroc, cover, pair_auroc, pair_cover, twice_auroc, twice_cover, _, _ = map(float, means.split())
+    assert cover >= 0.85
+    assert cover >= max(pair_cover, twice_cover)
+    assert auroc >= max(pair_auroc, twice_auroc)
     found = json.loads((quickstart.folder / "runs" / "quickstart" / "pairs.json").read_text())
     labels = [axis["label"] for axis in found["axes"] if axis["label"]]
     assert any({"he", "she"} <= {*label["positive"].split(", "), *label["negative"].split(", ")} for label in labels)
