@@ -67,7 +67,11 @@ def test_the_signed_axes_of_the_quickstart_cover_both_poles_of_the_concepts(quic
     assert cover >= 0.85
     assert cover >= max(pair_cover, twice_cover)
     assert auroc >= max(pair_auroc, twice_auroc)
-    found = json.loads((quickstart.folder / "runs" / "quickstart" / "pairs.json").read_text())
+    folder = quickstart.folder / "runs" / "quickstart"
+    concepts = json.loads((folder / "concepts.json").read_text())["concepts"]
+    for kind in ("one_sided_F", "one_sided_2F"):  # one latent of it
+        assert sum(concept["saes"][kind]["coverage"] for concept in concepts) / len(concepts) <= 0.5
+    found = json.loads((folder / "pairs.json").read_text())
     labels = [axis["label"] for axis in found["axes"] if axis["label"]]
     assert any({"he", "she"} <= {*label["positive"].split(", "), *label["negative"].split(", ")} for label in labels)
     assert max(map(len, quickstart.printed.splitlines())) <= 80

@@ -79,8 +79,13 @@ def fvu(lines: Sequence[Line], sae: str) -> list[float]:
 
 
 def l0(lines: Sequence[Line], sae: str) -> list[float]:
-    """Return the mean number of active latents of held-out vectors, by seed."""
+    """Return the mean number of active latents of held-out vectors where FVU is measured, by seed."""
     return [line["held_out"][sae]["l0"] for line in lines]
+
+
+def l0_of_codes(lines: Sequence[Line], sae: str) -> list[float]:
+    """Return the mean number of active latents with the saved thresholds, if an SAE has any, by seed."""
+    return [line["held_out"][sae].get("l0_at_threshold", line["held_out"][sae]["l0"]) for line in lines]
 
 
 def rows(line: Line, method: str, sae: str | None = None) -> list[Line]:

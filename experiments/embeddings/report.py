@@ -19,6 +19,7 @@ from experiments.embeddings.measured import (
     by_place,
     fvu,
     l0,
+    l0_of_codes,
     main_runs,
     ndcg,
     read,
@@ -51,9 +52,9 @@ def variant_table(found: Mapping[Place, Sequence[Line]]) -> str:
     for place, lines in found.items():
         if place.change:
             width, k, *numbers = row(place, lines)
-            active = "&nbsp;".join(f"{mean(l0(lines, sae)):.1f}" for sae in SAES)
-            rows.append((f"`{place.set}`, {place.change}, {width}, {k}", active, *numbers))
-    header = (f"set, change, {', '.join(HEADER[:2])}", "L0", *HEADER[2:])
+            actives = ("&nbsp;".join(f"{mean(of(lines, sae)):.1f}" for sae in SAES) for of in (l0, l0_of_codes))
+            rows.append((f"`{place.set}`, {place.change}, {width}, {k}", *actives, *numbers))
+    header = (f"set, change, {', '.join(HEADER[:2])}", "L0", "L0 of codes", *HEADER[2:])
     return markdown_table(header, rows) if rows else "Nothing is recorded yet."
 
 

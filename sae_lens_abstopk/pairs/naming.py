@@ -60,7 +60,7 @@ class Name(NamedTuple):
     positive: str
     negative: str
     said: Float[np.ndarray, " n"]
-    """What the name says of each pair: above 0 where A has more of the positive end."""
+    """For each pair, above 0 if A has more of the positive end."""
     parts: tuple[Candidate, ...]
     """Turned, so that the positive end has more of each."""
 

@@ -11,6 +11,8 @@ from rich.segment import Segment
 from typing_extensions import override
 
 SECONDS_BETWEEN_LINES = 60.0
+# seconds after which the time left is told, if it is as long as between two lines
+MEASURED_FOR = 3.0
 UNLIMITED = 100_000
 """Width of a console of Markdown or JSON, where nothing is cut or wrapped."""
 # all but tab and newline: a terminal may interpret them as commands
@@ -153,9 +155,13 @@ def minutes(seconds: float) -> str:
 
 
 @contextmanager
-def passes_bar(console: Console, title: str, unit: str = "") -> Iterator[PassProgress]:
-    """Show a bar on a terminal, elsewhere a line every minute, with the time left; ``unit`` is of the numbers."""
-    with _bars(console, say_done=False, unit=unit) as show:
+def passes_bar(console: Console, title: str, unit: str = "", hint: str | None = None) -> Iterator[PassProgress]:
+    """
+    Show a bar on a terminal, elsewhere a line every minute, with the time left; ``unit`` is of the numbers.
+
+    With a ``hint``, such as how to do less, the time left is also printed early, followed by the hint.
+    """
+    with _bars(console, say_done=False, unit=unit, hint=hint) as show:
         show(title, 0, 0)  # before the first pass, which takes longest
         yield lambda done, total: show(title, done, total)
 
@@ -168,7 +174,7 @@ def stages_bar(console: Console) -> Iterator[StageProgress]:
 
 
 @contextmanager
-def _bars(console: Console, *, say_done: bool, unit: str = "") -> Iterator[StageProgress]:
+def _bars(console: Console, *, say_done: bool, unit: str = "", hint: str | None = None) -> Iterator[StageProgress]:
     """Show a bar for each title, drawn only on a terminal and removed at the end."""
     bar = Progress(
         TextColumn("{task.description}", markup=False),
@@ -185,18 +191,24 @@ def _bars(console: Console, *, say_done: bool, unit: str = "") -> Iterator[Stage
     last_line = time.monotonic()
 
     def show(title: str, done: int, total: int) -> None:
-        nonlocal last_line
+        nonlocal last_line, hint
+        now = time.monotonic()
         if title not in tasks:
             tasks[title] = bar.add_task(title, total=None)
-            started[title] = time.monotonic(), done
+        if total:  # the clock starts after the first pass, and after what an earlier call has done
+            started.setdefault(title, (now, done))
+        at, first = started.get(title, (now, done))
+        left = (now - at) / (done - first) * (total - done) if done > first else 0.0
         bar.update(tasks[title], completed=done, total=total or None)
         ended = say_done and done >= total
         if ended:
             bar.remove_task(tasks.pop(title))
-        if ended or not (console.is_terminal or time.monotonic() - last_line < SECONDS_BETWEEN_LINES):
-            last_line = time.monotonic()
-            at, first = started[title]
-            left = (last_line - at) / (done - first) * (total - done) if done > first else 0
+        if hint is not None and done > first and now - at >= MEASURED_FOR:
+            if left >= SECONDS_BETWEEN_LINES:
+                console.print(f"about {minutes(left)}{hint}", style="dim", markup=False)
+            hint = None
+        if ended or not (console.is_terminal or now - last_line < SECONDS_BETWEEN_LINES):
+            last_line = now
             rest = f", about {minutes(left)} left" if left > SECONDS_BETWEEN_LINES else ""
             line = f"{title}: done" if ended else f"{title}: {done:,} of {total:,}{unit and f' {unit}'}{rest}"
             console.print(line, style="dim", markup=False)

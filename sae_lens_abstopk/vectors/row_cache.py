@@ -18,14 +18,12 @@ from rich.console import Console
 from torch import Tensor
 
 from sae_lens_abstopk.system.files import cache_folder, require_space
-from sae_lens_abstopk.system.terminal import minutes, passes_bar
+from sae_lens_abstopk.system.terminal import PassProgress, passes_bar
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 from sae_lens_abstopk.vectors.vectors import Vectors, open_vectors
 
 # seconds of reading that a crash of the machine may lose
 KEPT_EVERY = 5.0
-# seconds of reading after which the time left is printed, and the shortest time left that is
-MEASURED_FOR, WORTH_PRINTING = 3.0, 60.0
 # rows sorted at a time
 SORTED_ROWS = 16_384
 # hex digits of a hash in a file name
@@ -83,8 +81,8 @@ def cached_rows(
                 remedy = "free some, or set ABSTOPK_CACHE to a folder on another disk"
                 needed = 2 * n_rows * reader.d_in * np.dtype(dtype).itemsize  # as read, and sorted
                 require_space(path.parent, needed, f"{doing} {n_rows:,} texts", remedy=remedy)
-                with passes_bar(console, doing, unit) as on_progress:
-                    _fill(partial, reader, np.dtype(dtype), on_progress, _TimeLeft(console, hint))
+                with passes_bar(console, doing, unit, hint) as on_progress:
+                    _fill(partial, reader, np.dtype(dtype), on_progress)
                 _sort(partial, path, reader, np.dtype(dtype))
                 console.print(f"{n_rows:,} vectors are kept in {path}", style="dim", soft_wrap=True)
             with suppress(OSError):  # Windows does not delete an open file
@@ -97,29 +95,7 @@ def embeddings_folder() -> Path:
     return cache_folder() / "embeddings"
 
 
-class _TimeLeft:
-    """Prints once how long the rest takes, after the first seconds of reading."""
-
-    def __init__(self, console: Console, hint: str) -> None:
-        self._console, self._hint = console, hint
-        self._started: float | None = None
-
-    def after(self, done: int, total: int) -> None:
-        """Take note that the part ``done`` of ``total`` was read; the first call starts the clock."""
-        if self._started is None:  # the first batch is slower than later ones
-            self._started, self._from = time.monotonic(), done
-            return
-        seconds = time.monotonic() - self._started
-        if not self._console.quiet and seconds >= MEASURED_FOR:
-            left = seconds / max(done - self._from, 1) * (total - done)
-            if left >= WORTH_PRINTING:
-                self._console.print(f"about {minutes(left)}{self._hint}", style="dim")
-            self._console = Console(quiet=True)
-
-
-def _fill(
-    partial: Path, reader: Reader, dtype: np.dtype, on_progress: Callable[[int, int], None], time_left: _TimeLeft
-) -> None:
+def _fill(partial: Path, reader: Reader, dtype: np.dtype, on_progress: PassProgress) -> None:
     """Write the rows of all batches after those that an interrupted call left, in the order of reading."""
     row_bytes, ends = reader.d_in * dtype.itemsize, [0, *accumulate(map(len, reader.batches))]
     sizes = [0, *accumulate(reader.sizes)]
@@ -135,7 +111,6 @@ def _fill(
                 os.fsync(file.fileno())
                 kept_at = time.monotonic()
             on_progress(sizes[n + 1], sizes[-1])
-            time_left.after(sizes[n + 1], sizes[-1])
 
 
 def _sort(partial: Path, path: Path, reader: Reader, dtype: np.dtype) -> None:

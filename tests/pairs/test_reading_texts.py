@@ -11,8 +11,7 @@ from sae_lens_abstopk.model import answer_batches
 from sae_lens_abstopk.model.answer_tokens import Answer
 from sae_lens_abstopk.model.answer_vectors import AnswerReader
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors
-from sae_lens_abstopk.system import precision
-from sae_lens_abstopk.vectors import row_cache
+from sae_lens_abstopk.system import precision, terminal
 from sae_lens_abstopk.vectors.row_cache import embeddings_folder
 
 PROMPT = (("user", "We loved the film, but they hated every minute of it and left before the end. " * 2),)
@@ -71,7 +70,7 @@ def test_vectors_are_kept_by_precision_which_is_recorded(vectors: TextVectors, m
 def test_the_time_that_reading_takes_is_told_with_a_shorter_way(
     vectors: TextVectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_cache, "MEASURED_FOR", 0.0)
-    monkeypatch.setattr(row_cache, "WORTH_PRINTING", 0.0)
+    monkeypatch.setattr(terminal, "MEASURED_FOR", 0.0)
+    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0.0)
     rows(vectors, Console(file=(shown := io.StringIO()), width=200))
     assert "about 1 second; --limit 500 for a first look\n" in shown.getvalue()
