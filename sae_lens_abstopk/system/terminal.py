@@ -195,7 +195,7 @@ def _bars(console: Console, *, say_done: bool, unit: str = "", hint: str | None 
         now = time.monotonic()
         if title not in tasks:
             tasks[title] = bar.add_task(title, total=None)
-        if total:  # the clock starts after the first pass, and after what an earlier call has done
+        if total:  # what an earlier call has done does not count as work of this one
             started.setdefault(title, (now, done))
         at, first = started.get(title, (now, done))
         left = (now - at) / (done - first) * (total - done) if done > first else 0.0
@@ -203,6 +203,7 @@ def _bars(console: Console, *, say_done: bool, unit: str = "", hint: str | None 
         ended = say_done and done >= total
         if ended:
             bar.remove_task(tasks.pop(title))
+            started.pop(title, None)  # a stage of the same title may follow
         if hint is not None and done > first and now - at >= MEASURED_FOR:
             if left >= SECONDS_BETWEEN_LINES:
                 console.print(f"about {minutes(left)}{hint}", style="dim", markup=False)

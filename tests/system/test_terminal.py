@@ -44,6 +44,15 @@ def test_off_a_terminal_a_stage_says_how_far_it_is_now_and_then(monkeypatch: pyt
     assert shown.getvalue() == "probes: 2,000 of 3,000\nprobes: done\n"
 
 
+def test_the_early_estimate_does_not_count_what_an_earlier_call_has_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    console, clock = Console(file=(shown := io.StringIO())), iter([0.0, 0.0, 0.0, 10.0, 20.0])
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with terminal.passes_bar(console, "reading", hint="; --limit 500 for a first look") as show:
+        for done in (1_000, 1_100, 1_200):
+            show(done, 5_000)
+    assert shown.getvalue() == "about 6 minutes; --limit 500 for a first look\n"
+
+
 def test_the_speed_of_a_run_that_goes_on_is_that_of_its_new_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 100.0
     monkeypatch.setattr(terminal, "time", SimpleNamespace(perf_counter=lambda: clock))
