@@ -25,7 +25,7 @@ from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 # most held-out tokens to measure on, and of these, to measure latents on
 TOKENS, TOKENS_OF_LATENTS = 16_384, 4096
 # of so many tokens trained on, one is measured on, so that a short text is not measured for longer than it is read
-MEASURED_ONE_IN, LEAST_TOKENS, LEAST_OF_LATENTS = 32, 2048, 1024
+MEASURED_ONE_IN, LEAST_TOKENS, LEAST_OF_LATENTS = 64, 2048, 1024
 # most training tokens whose principal components stand beside the SAEs
 TRAINING_TOKENS = 8_192
 

@@ -21,7 +21,6 @@ class DiffFitRecord(FitRecord):
         description="Mean over live latents of the share of other seeds with a latent of cosine >= .7, or of "
         "|cosine| >= .7 if signed."
     )
-    kl_recovered_seeds: list[float]
 
 
 class PCARecord(Record):

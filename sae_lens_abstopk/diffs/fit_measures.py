@@ -48,7 +48,6 @@ def fit_record(
     at_k: Sequence[SAE[Any]],
     held_out: HeldOut,
     recovered: Interval,
-    recovered_seeds: list[float],
     *,
     seed: int,
 ) -> DiffFitRecord:
@@ -73,7 +72,6 @@ def fit_record(
         l0_at_threshold=float(np.mean([each.l0 for each in own])),
         kl_recovered=recovered,
         stability=float(stability[live].mean()) if len(saes) > 1 and live.any() else None,
-        kl_recovered_seeds=recovered_seeds,
     )
 
 

@@ -25,7 +25,7 @@ from sae_lens_abstopk.saes.seed_stability import share_found
 from sae_lens_abstopk.saes.signed import is_signed
 from sae_lens_abstopk.system.terminal import PassProgress
 
-MEASURED, TOKENS_OF_LATENTS = 16, 4096
+MEASURED, TOKENS_OF_LATENTS = 10, 4096
 SCALE_QUANTILE = 0.99
 
 
@@ -65,7 +65,8 @@ def measure(
     n_latents = min(n_latents, sae.cfg.d_sae)
     sample = held_out.rows(slice(-(-tokens_of_latents // held_out.tokens.shape[1])))
     at_k = {name: level(of, held_out, k) for name, of in saes.items()}
-    patches = {f"{name} {i}": reconstruction(each) for name, of in at_k.items() for i, each in enumerate(of)}
+    # the passes cost more than the training: one seed of each kind
+    patches = {name: reconstruction(of[stability_of(saes[name]).best_seed]) for name, of in at_k.items()}
     components = component_patches(train_x, k, sae.cfg.d_sae)
     patches |= {f"PCA {n}": patch for n, patch in components.items()}
     parts, sampled = (len(list(each.passes())) for each in (held_out, sample))
@@ -77,19 +78,9 @@ def measure(
 
     found = divergences(pair, held_out, patches, on_pass=on_pass)
     by_patch = found.by_patch
-    seeds = {name: [by_patch[f"{name} {i}"] for i in range(len(of))] for name, of in saes.items()}
-    means = {name: np.mean(parts, axis=0) for name, parts in seeds.items()}
-    others = (BASE, CEILING, MEAN, *(f"PCA {n}" for n in components))
-    shares = recovered({each: by_patch[each] for each in others} | means, BASE, held_out, seed=seed)
+    shares = recovered(by_patch, BASE, held_out, seed=seed)
     total = by_patch[BASE].sum()
-    fits = {
-        name: fit_record(
-            *(of, at_k[name], held_out, shares[name]),
-            [float(1 - each.sum() / total) for each in seeds[name]],
-            seed=seed,
-        )
-        for name, of in saes.items()
-    }
+    fits = {name: fit_record(of, at_k[name], held_out, shares[name], seed=seed) for name, of in saes.items()}
     estimates = estimated_rises(pair, held_out, sae, on_pass=on_pass) / total
     first = np.argsort(-np.abs(estimates.sum(0)), kind="stable").tolist()
     rises = measured_rises(pair, sample, sae, first[:n_latents], on_pass=on_pass)

@@ -13,14 +13,17 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from sae_lens.training.activations_store import _get_input_token_device
 from torch import Tensor
+from torch.nn.functional import kl_div
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_pair import ModelPair
-from sae_lens_abstopk.model.model_passes import ModelPasses, scores
+from sae_lens_abstopk.model.model_passes import ModelPasses
 
 BASE, CEILING, MEAN = "(base)", "(difference)", "(mean difference)"
+
+PREDICTIONS = 16
 
 Patch = Callable[[Float[Tensor, "n d_in"]], Float[Tensor, "n d_in"]]
 """Function from the differences of kept tokens, on the CPU, to what is added to the base model's activations."""
@@ -45,10 +48,18 @@ class Target(NamedTuple):
         self, passes: ModelPasses, activations: Tensor, rows: Tensor | slice = slice(None)
     ) -> Float[np.ndarray, "b predictions"]:
         """Return the KL of each prediction of some of the rows with these base activations [b, context, d_in]."""
-        tokens = self.tokens[rows]
-        found = passes.replaced(tokens, activations.to(passes.device), clean_logits=self.logits[rows]).divergences
-        assert found is not None
-        return found.view(len(tokens), -1).numpy()
+        return self.divergences_of(passes.logits_with(self.tokens[rows], activations.to(passes.device)), rows)
+
+    def divergences_of(
+        self, logits: Float[Tensor, "b context vocabulary"], rows: Tensor | slice = slice(None)
+    ) -> Float[np.ndarray, "b predictions"]:
+        """Return the KL(tuned || these logits) of each prediction of some of the rows."""
+        found = []
+        # so few predictions at a time that the processor's cache holds their logits
+        for ours, theirs in zip(logits[:, :-1].split(1), self.logits[rows][:, :-1].split(1), strict=True):
+            for q, p in zip(ours[0].split(PREDICTIONS), theirs[0].to(ours.device).split(PREDICTIONS), strict=True):
+                found.append(kl_of_logits(p.float(), q.float()))
+        return torch.cat(found).cpu().double().view(len(logits), -1).numpy()
 
 
 class Divergences(NamedTuple):
@@ -85,9 +96,7 @@ def divergences(
         with pair.base() as model:
             passes = pair.passes(model)
             unpatched = passes.logits_with(target.tokens, part.base.to(passes.device))
-            of_base = scores(unpatched, target.tokens, target.logits).divergences
-            assert of_base is not None
-            found[BASE].append(of_base.view(len(part.tokens), -1).numpy())
+            found[BASE].append(target.divergences_of(unpatched))
             tuned_next.append(target.logits.argmax(-1).cpu())
             base_next.append(unpatched.argmax(-1).cpu())
             del unpatched
@@ -97,6 +106,16 @@ def divergences(
                 on_pass()
     by_patch = {name: np.concatenate(parts) for name, parts in found.items()}
     return Divergences(by_patch, torch.cat(tuned_next), torch.cat(base_next))
+
+
+def kl_of_logits(p: Float[Tensor, "n vocabulary"], q: Float[Tensor, "n vocabulary"]) -> Float[Tensor, " n"]:
+    """Return KL(p || q) of two sets of logits: log E_p[exp(q - p - E_p[q - p])], which is exact where it is small."""
+    weights, apart = p.softmax(-1), q - p
+    apart -= torch.linalg.vecdot(weights, apart)[:, None]
+    exact = torch.linalg.vecdot(weights, apart.expm1()).log1p()
+    if exact.isfinite().all():
+        return exact
+    return kl_div(q.log_softmax(-1), p.log_softmax(-1), reduction="none", log_target=True).sum(-1)
 
 
 def _tokens(model: HookedRootModule, held_out: HeldOut) -> Tensor:

@@ -15,6 +15,7 @@ from sae_lens_abstopk.diffs.patched_texts import patched_texts
 from sae_lens_abstopk.evaluation.steering.steer import steering_edit, written_by
 from sae_lens_abstopk.model.activation_edits import Edit, intervene
 from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.logit_lens import token_effects
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -75,7 +76,7 @@ def _share(pole: DiffPoleRecord) -> float:
 
 
 class Writer(NamedTuple):
-    """Greedy continuations of prompts."""
+    """Greedy continuations of prompts, in bfloat16 where that is faster."""
 
     pair: ModelPair
     token_filter: TokenFilter
@@ -84,19 +85,22 @@ class Writer(NamedTuple):
     """Keyword arguments of :class:`TextModel`."""
     max_new_tokens: int = NEW_TOKENS
 
+    @casts_shared()
     def __call__(self, which: Callable[[], AbstractContextManager[nn.Module]], edit: Edit | None = None) -> list[str]:
         """Continue with one of the models, whose activations at the hook are edited."""
         with which() as model:
-            text_model = TextModel(model, **self.options)
+            text_model = TextModel(model, autocast=True, **self.options)
             prompts = text_model.encode(self.prompts)
             hook = self.pair.spec.hook_name
             with nullcontext() if edit is None else intervene(model, hook, edit, token_filter=self.token_filter):
                 return text_model.greedy(prompts, self.max_new_tokens)
 
+    @casts_shared()
     def patched(self, direction: Float[torch.Tensor, " d_in"], *, of: Literal["base", "tuned"]) -> list[str]:
         """Continue with one model, with the other's activations along a direction."""
+        unit = direction / direction.norm()
         options: Any = {"token_filter": self.token_filter, "max_new_tokens": self.max_new_tokens, **self.options}
-        return patched_texts(self.pair, self.prompts, direction / direction.norm(), of=of, **options)
+        return patched_texts(self.pair, self.prompts, unit, of=of, autocast=True, **options)
 
 
 def _with_promoted(contexts: DiffContexts, pair: ModelPair, sae: SAE[Any]) -> DiffContexts:

@@ -33,7 +33,6 @@ def fit(d_sae: int, fvu: float, kl: float) -> DiffFitRecord:
         kl_recovered=interval(kl),
         stability=0.8,
         fvu_seeds=[fvu - 0.01, fvu + 0.01],
-        kl_recovered_seeds=[kl - 0.01, kl + 0.01],
     )
 
 

@@ -57,7 +57,8 @@ def test_the_record_is_what_its_parts_are(pair: ModelPair, held_out: HeldOut, sa
     assert record.mean_energy.value == pytest.approx(float(energy), rel=1e-5)
     kl = divergences(pair, held_out, {"sae": reconstruction(sae)}).by_patch
     assert record.kl.value == pytest.approx(kl[BASE].mean())
-    assert record.fits["signed"].kl_recovered_seeds[0] == pytest.approx(1 - kl["sae"].sum() / kl[BASE].sum())
+    assert record.shown_seed == 0
+    assert record.fits["signed"].kl_recovered.value == pytest.approx(1 - kl["sae"].sum() / kl[BASE].sum())
     assert record.kl_ceiling.value is not None
     assert record.kl_ceiling.value > (record.kl_recovered.value or 0) > (record.kl_mean_difference.value or 0)
     assert record.kl_recovered.low is not None

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.diffs.latent_kl import estimated_rises, measured_rises
-from sae_lens_abstopk.diffs.patching import BASE, CEILING, MEAN, divergences, reconstruction
+from sae_lens_abstopk.diffs.patching import BASE, CEILING, MEAN, divergences, kl_of_logits, reconstruction
 from sae_lens_abstopk.model.model_pair import ModelPair
 from tests.diffs.conftest import HOOK
 
@@ -41,6 +41,14 @@ def test_divergences_are_those_of_whole_passes_by_hand(pair: ModelPair, held_out
     assert found.tuned_next.equal(tuned.argmax(-1))
     totals = {name: each.sum() for name, each in found.by_patch.items()}
     assert totals[CEILING] < totals["sae"] < totals[BASE]
+
+
+def test_kl_of_logits_is_exact_where_it_is_small_and_finite_where_it_is_large() -> None:
+    p = 10 * torch.randn(3, 5000, generator=torch.Generator().manual_seed(0))
+    near = p + 1e-3 * torch.randn(3, 5000, generator=torch.Generator().manual_seed(1))
+    for q in (near, p.flip(1), 40 * p.flip(1)):
+        exact = (p.double().softmax(-1) * (p.double().log_softmax(-1) - q.double().log_softmax(-1))).sum(-1)
+        torch.testing.assert_close(kl_of_logits(p, q).double(), exact, rtol=2e-4, atol=1e-9)
 
 
 def agreement(one: np.ndarray, other: np.ndarray) -> float:

@@ -10,6 +10,7 @@ from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.diffs.measuring import measure
 from sae_lens_abstopk.diffs.writing import NEW_TOKENS, with_writing
 from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.inference import casts_shared
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.token_filter import TokenFilter
 
@@ -30,8 +31,8 @@ def test_models_write_with_the_first_latents_added_and_taken_away(
     if first.at >= 8:
         assert writing.prompts[0] == "".join(first.tokens[: first.at + 1])
     assert [each.latent for each in writing.latents] == [each.latent for each in diff.results.latents[:2]]
-    with pair.tuned() as model:
-        text_model = TextModel(model, prepend_bos=False)
+    with casts_shared(), pair.tuned() as model:
+        text_model = TextModel(model, prepend_bos=False, autocast=True)
         assert writing.tuned == text_model.greedy(text_model.encode(writing.prompts), NEW_TOKENS)
     record, written = diff.results.latents[0], writing.latents[0]
     pole = record.positive if written.side > 0 else record.negative

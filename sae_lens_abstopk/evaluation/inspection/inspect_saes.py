@@ -101,7 +101,10 @@ def _metrics_table(results: Results) -> Table:
     table.add_column("SAE", vertical="bottom", overflow="fold")
     with_loss = any(found.loss for found in results.reconstruction.values())
     recovered = ("recov.\nzero", "recov.\nmean") if with_loss else ()
-    for heading in ("latents", "L0", "FVU", "nMSE", *recovered, "did\nnot\nfire", "dead\npoles", "weaker\nside"):
+    levelled = any(found.fvu_at_lowest_l0 is not None for found in results.reconstruction.values())
+    at_lowest = ("FVU at\nlowest\nL0",) if levelled else ()
+    of_sides = ("did\nnot\nfire", "dead\npoles", "weaker\nside")
+    for heading in ("latents", "L0", "FVU", *at_lowest, "nMSE", *recovered, *of_sides):
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for name, sae in results.saes.items():
         found = results.reconstruction[name]
@@ -111,6 +114,7 @@ def _metrics_table(results: Results) -> Table:
             f"{sae.d_sae:,}",
             f"{found.l0:.1f}",
             f"{found.fvu:.3f}",
+            *((f"{found.fvu_at_lowest_l0:.3f}",) if found.fvu_at_lowest_l0 is not None else ()),
             f"{found.nmse:.3f}",
             *((f"{loss.recovered_zero:.3f}", f"{loss.recovered_mean:.3f}") if loss else ()),
             f"{found.dead_latents / sae.d_sae:.1%}",

@@ -33,6 +33,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
                 "latents": f"{sae.record.d_sae:,}",
                 "L0": number(found.l0, 1),
                 "FVU": number(found.fvu, 4),
+                "FVU, lowest L0": number(found.fvu_at_lowest_l0, 4),
                 "nMSE": number(found.nmse, 4),
                 "cosine": number(found.cosine),
                 "recovered, zero": number(loss and loss.recovered_zero, 4),
@@ -54,6 +55,8 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
         warning=unequal_l0({sae.name: found.l0 for sae, found in measured}),
         labels=2,
         explained={
+            "lowest L0": "FVU, lowest L0: with as many codes a row as the SAE with the fewest, those of largest "
+            "magnitude over all rows; SAEs are compared by it.",
             "recovered": f"recovered: Loss Recovered against zero and mean ablation, over {either(predicted)} "
             f"predicted tokens{few}.",
             "KL": "KL: nats a predicted token.",
@@ -104,6 +107,7 @@ def variants_table(merged: MergedResults) -> ReportTable:
             "SAEs": str(len(saes)),
             "L0": mean_and_range([each.l0 for each in found], 1),
             "FVU": mean_and_range([each.fvu for each in found], 4),
+            "FVU, lowest L0": mean_and_range([each.fvu_at_lowest_l0 for each in found], 4),
             "recovered, zero": mean_and_range([loss.recovered_zero for loss in losses], 4),
             "recovered, mean": mean_and_range([loss.recovered_mean for loss in losses], 4),
             "two-sidedness": mean_and_range([each.two_sidedness or None for each in found]),

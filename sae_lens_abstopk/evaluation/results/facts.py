@@ -14,6 +14,7 @@ import torch
 from sae_lens import SAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
+from sae_lens_abstopk.evaluation.results.fit_record import l0_differs
 from sae_lens_abstopk.evaluation.results.records import (
     ExampleRecord,
     GeometryRecord,
@@ -26,6 +27,7 @@ from sae_lens_abstopk.evaluation.subjects.measured import Measured
 from sae_lens_abstopk.model.contexts import PoleContexts
 from sae_lens_abstopk.model.reconstruction import Observer, Reconstruction, evaluate_reconstruction
 from sae_lens_abstopk.saes.geometry import antipodal_pairs
+from sae_lens_abstopk.saes.threshold import at_l0
 from sae_lens_abstopk.system.files import file_sha256, home_as_tilde
 from sae_lens_abstopk.system.provenance import commit, environment, processor
 from sae_lens_abstopk.text.token_text import TokenText
@@ -102,14 +104,15 @@ def _sha256_once(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  
     return file_sha256(path)
 
 
-def reconstruction_record(found: Reconstruction) -> ReconstructionRecord:
-    """Return the record of a :class:`Reconstruction`."""
+def reconstruction_record(found: Reconstruction, *, at_lowest_l0: Reconstruction | None = None) -> ReconstructionRecord:
+    """Return the record of a :class:`Reconstruction`, with the FVU of another one ``at_lowest_l0``."""
     loss, poles = found.loss, found.poles
     losses = ("ce_clean", "ce_sae", "ce_zero", "ce_mean")
     same = ("mse", "nmse", "fvu", "cosine", "l0", "dead_latents")
     return ReconstructionRecord(
         **{name: getattr(found, name) for name in same},
         tokens=found.n_tokens,
+        fvu_at_lowest_l0=at_lowest_l0 and at_lowest_l0.fvu,
         dead_poles=poles.dead_poles,
         live_latents=poles.live_latents,
         two_sidedness=poles.mean_two_sidedness,
@@ -184,11 +187,16 @@ class OnText(NamedTuple):
 
     reconstruction: dict[str, Reconstruction]
     contexts: dict[str, PoleContexts]
+    at_lowest_l0: dict[str, Reconstruction]
+    """Of SAEs whose thresholds were moved to one L0; empty if L0 is equal, or cannot be made so."""
 
     def records(self, text_of: TokenText | RowText) -> TextRecords:
         """Return them for a results file, with contexts as text."""
         return TextRecords(
-            {name: reconstruction_record(found) for name, found in self.reconstruction.items()},
+            {
+                name: reconstruction_record(found, at_lowest_l0=self.at_lowest_l0.get(name))
+                for name, found in self.reconstruction.items()
+            },
             {name: examples(kept, text_of) for name, kept in self.contexts.items()},
             {name: found.density.sum(0).tolist() for name, found in self.reconstruction.items()},
         )
@@ -233,7 +241,23 @@ def read_text(
         observer=observe,
         on_pass=lambda: on_progress(next(done), total) if on_progress else None,
     )
-    return OnText(found, kept)
+    return OnText(found, kept, {} if subjects.has_model else _at_lowest_l0(subjects, found, batches))
+
+
+def _at_lowest_l0(
+    subjects: Measured, found: dict[str, Reconstruction], batches: list[torch.Tensor]
+) -> dict[str, Reconstruction]:
+    """Measure SAEs of different L0 once more, with thresholds that give the lowest of them on these vectors."""
+    l0s = [each.l0 for each in found.values()]
+    if not l0_differs(l0s):
+        return {}
+    passes = subjects.passes
+    moved = {
+        name: at_l0(sae, (passes.activations(rows).flatten(0, 1) for rows in batches), min(l0s))
+        for name, sae in subjects.saes.items()
+    }
+    measured = evaluate_reconstruction(passes, moved, batches, token_filter=subjects.token_filter, with_loss=False)
+    return {} if l0_differs(each.l0 for each in measured.values()) else measured
 
 
 def text_results(subjects: Measured, found: OnText, *, suite: str, settings: dict[str, Any]) -> Results:

@@ -44,6 +44,7 @@ def test_each_number_of_a_reconstruction_has_its_own_field() -> None:
         "fvu": 0.5,
         "cosine": 0.875,
         "l0": 1.5,
+        "fvu_at_lowest_l0": None,
         "dead_latents": 1,
         "dead_poles": 2,
         "live_latents": 3,

@@ -11,6 +11,8 @@ from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
+from sae_lens_abstopk.evaluation.reports.reconstruction_tables import reconstruction_table
+from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.evaluation.subjects.measured import load_measured
 from sae_lens_abstopk.evaluation.subjects.pole_measurement import measure_poles
@@ -50,6 +52,25 @@ def test_numbers_and_examples_are_those_of_the_held_out_rows(on_disk: Planted) -
         strongest = contexts.of(3, pole)[0]
         assert strongest.token == held_out[best]
         assert strongest.code == pytest.approx(float(codes[best, 3]), abs=0.05)
+
+
+def test_an_sae_with_more_active_latents_is_not_better_at_the_lowest_l0(on_disk: Planted, tmp_path: Path) -> None:
+    strict: Any = SAE.load_from_disk(on_disk.sae)
+    strict.threshold.data.fill_(1.7)
+    strict.save_model(tmp_path / "strict")
+    alone = inspect_saes(str(tmp_path / "strict")).results.reconstruction
+    assert [record.fvu_at_lowest_l0 for record in alone.values()] == [None]
+
+    results = inspect_saes({"loose": on_disk.sae, "strict": str(tmp_path / "strict")}).results
+    loose, strict_record = results.reconstruction["loose"], results.reconstruction["strict"]
+    assert loose.l0 > 1.3 * strict_record.l0
+    assert loose.fvu < 0.2 * strict_record.fvu
+    assert loose.fvu_at_lowest_l0 == pytest.approx(strict_record.fvu, rel=1e-3)
+    assert strict_record.fvu_at_lowest_l0 == pytest.approx(strict_record.fvu, rel=1e-3)
+    table = reconstruction_table(merge_results([results])).shown()
+    assert [row["FVU, lowest L0"] for row in table.rows] == [f"{strict_record.fvu:.4f}"] * 2
+    assert "L0 differs" in table.note
+    assert "FVU, lowest L0: with as many codes" in table.note
 
 
 def test_groups_and_other_vectors_decide_the_rows(on_disk: Planted, tmp_path: Path) -> None:
