@@ -16,7 +16,7 @@ RUN := $(UV) run --no-sync
 TIMED := tests/test_smollm2.py
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup quickstart tokens test test-fast test-browser test-interop lint keys docs check check-deps bench bench-explorer evidence build clean
+.PHONY: help setup quickstart tokens test test-fast test-browser test-interop lint docs check check-deps bench bench-explorer evidence build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
@@ -71,9 +71,6 @@ lint: setup ## ruff, ruff format, imports between rooms, pyright
 	$(RUN) lint-imports --no-cache
 	$(RUN) pyright
 	$(RUN) pyright -p pyright-strict.json
-
-keys: setup ## renew the comments of the training configs, from the docstrings of their keys
-	$(RUN) python -m sae_lens_abstopk.training.config.keys training_configs/*.yaml training_configs/variants/*.yaml
 
 docs: setup ## the documentation site, in build/docs; a broken link or reference is an error
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict

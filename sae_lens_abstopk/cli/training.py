@@ -120,7 +120,7 @@ def train(
 @app.command()
 @prints_tables
 def configs(
-    name: Annotated[str | None, Argument(help="Preset to show, merged and with its comments, or a YAML file.")] = None,
+    name: Annotated[str | None, Argument(help="Preset to show, merged, or a YAML file.")] = None,
     keys: Annotated[bool, Option("--keys", help="List every key with its meaning, type and default.")] = False,
 ) -> None:
     """List the presets, or show one of them."""

@@ -1,7 +1,6 @@
-"""Keys and presets for the terminal; each key's meaning, from the docstrings, and the comments of the YAML files."""
+"""Keys and presets for the terminal, and each key's meaning, from the docstrings."""
 
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from fractions import Fraction
@@ -76,11 +75,9 @@ class KeyDoc:
     default: str
     meaning: str
 
-    @property
-    def comment(self) -> str:
-        """Comment for the key in a YAML file."""
+    def __str__(self) -> str:
         default = "required" if self.default == "required" else f"default {self.default}"
-        return f"# {self.type}, {default}. {self.meaning}"
+        return f"{self.type}, {default}. {self.meaning}"
 
 
 def key_docs() -> dict[str, KeyDoc]:
@@ -126,32 +123,12 @@ def _default(field: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-KEY_LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_][\w-]*):(?P<value>[^#]*?)(?: *#.*)?$")
-
-
-def annotate(text: str) -> str:
-    """Return a config file's text with the comment of :func:`key_docs` behind every key."""
-    docs = key_docs()
-    path: list[str] = []
-    lines = []
-    for line in text.splitlines():
-        if match := KEY_LINE.match(line):
-            path = [*path[: len(match["indent"]) // 2], match["key"]]
-            name = ".".join(path)
-            if path[0] == "companions" and len(path) > 1:
-                name = "" if len(path) == 2 else "remove" if path[-1] == "remove" else f"sae.{path[-1]}"
-            doc = docs.get(name)
-            line = f"{match['indent']}{match['key']}:{match['value'].rstrip()}" + (f"  {doc.comment}" if doc else "")
-        lines.append(line)
-    return "\n".join(lines) + "\n"
-
-
 def keys_table() -> Table:
     import_architectures()
     table = Table(Column("key", no_wrap=True), Column("type, default and meaning"), box=None, pad_edge=False)
     for doc in key_docs().values():
         # Text, because the table would read list[int] as markup
-        table.add_row(Text(doc.name), Text(doc.comment.removeprefix("# ")))
+        table.add_row(Text(doc.name), Text(str(doc)))
     return table
 
 
@@ -181,7 +158,7 @@ def preset_text(name: str) -> str:
     base, variant = split_variant(name)
     if variant:
         merged = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
-        return f"# {base} with the variant {variant}\n{annotate(merged)}"
+        return f"# {base} with the variant {variant}\n{merged}"
     if Path(base).suffix in YAML:
         return Path(base).read_text(encoding="utf-8")
     file = data_folder("training_configs") / f"{base}.yaml"
@@ -189,13 +166,3 @@ def preset_text(name: str) -> str:
     if "dataset_path" not in raw:
         return text
     return text.replace(read_yaml(file)["dataset_path"], raw["dataset_path"])  # the text beside it, from anywhere
-
-
-def main() -> None:
-    """Renew the comments of the config files that are named as arguments (``make keys``)."""
-    for path in map(Path, sys.argv[1:]):
-        path.write_text(annotate(path.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

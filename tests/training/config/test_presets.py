@@ -7,13 +7,12 @@ import pytest
 from sae_lens import SAE
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, load_config, train
-from sae_lens_abstopk.system.yaml_files import data_folder, yaml_document
+from sae_lens_abstopk.system.yaml_files import yaml_document
 from sae_lens_abstopk.training.config.config_file import (
     preset_names,
     read_raw,
     variant_names,
 )
-from sae_lens_abstopk.training.config.keys import annotate
 from sae_lens_abstopk.training.sweeps.sweep import load_sweep
 from tests.cli.test_cli import invoke
 from tests.conftest import small_run
@@ -107,10 +106,6 @@ def test_the_paper_sweep_covers_its_models_layers_and_variants() -> None:
     assert widths == {16 * 768, 32 * 768}, "BatchTopK with F and with 2F latents"
 
 
-CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml"))
-CONFIG_FILES += sorted(data_folder("training_configs").glob("variants/*.yaml"))
-
-
 @pytest.mark.parametrize("variant", variant_names())
 @pytest.mark.parametrize(
     "model", [name for name in preset_names() if name not in ("quickstart", "vectors", "pairs", "diff")]
@@ -125,12 +120,3 @@ def test_every_preset_loads_with_every_variant(model: str, variant: str) -> None
     k = load_config(model, ["device=cpu"]).sae.k
     assert cfg.target_l0 == ({} if hasattr(cfg.sae, "k") else {"sae": k})
     assert getattr(cfg.sae, "k", k) == k
-
-
-@pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda p: p.stem)
-def test_every_key_of_every_config_file_carries_its_current_comment(path: Path) -> None:
-    text = path.read_text()
-    assert annotate(text) == text, "run: make keys"
-    for line in text.splitlines():
-        if ":" in line and not line.startswith("#") and not line.endswith(":"):
-            assert "  # " in line, line
