@@ -2,7 +2,7 @@
 
     python -m experiments.embeddings.report
 
-Reads `results/runs.jsonl`, as much of it as there is, and the records of files of vectors in `experiments/speed`.
+Reads `results/runs.jsonl`, as much of it as there is.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,6 @@ from experiments.embeddings.measured import (
     relative,
     stored_bytes,
 )
-from experiments.embeddings.rates import rates_table
 from experiments.embeddings.study import RECORD
 from experiments.pages import filled, markdown_table
 
@@ -97,7 +96,7 @@ def short(number: float) -> str:
 def page(lines: Sequence[Line]) -> str:
     """Return the page with current numbers."""
     found = by_place(lines)
-    parts = {"study": study_tables(main_runs(found)), "variants": variant_table(found), "rates": rates_table()}
+    parts = {"study": study_tables(main_runs(found)), "variants": variant_table(found)}
     return filled(PAGE.read_text(encoding="utf-8"), parts)
 
 
