@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from sae_lens import SAE
 
 from experiments.study import (
     csv_tables,
     figures,
     random_directions,
     record,
-    release,
     report,
     runs,
     steered,
@@ -26,7 +24,6 @@ from experiments.study import (
     tune,
 )
 from sae_lens_abstopk.evaluation.results.facts import weights_sha256
-from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.provenance import processor
 from tests.equivalents.test_mirror import inputs, signed
 from tests.evaluation.task_files import CONCEPT
@@ -61,9 +58,9 @@ class SmallStudy:
     model: Path
     patch: pytest.MonkeyPatch
 
-    def command(self, module: ModuleType, *arguments: str, text: bool = True) -> None:
+    def command(self, module: ModuleType, *arguments: str) -> None:
         options = ["--model", str(self.model), "--work", str(self.work)]
-        self.patch.setattr("sys.argv", ["it", *arguments, *options, *(["--text", str(self.text)] if text else [])])
+        self.patch.setattr("sys.argv", ["it", *arguments, *options, "--text", str(self.text)])
         module.main()
 
     def write(self, **changes: Any) -> None:
@@ -89,7 +86,6 @@ def small_study(
     files = {
         "config": base,
         "probing": {**part, "tasks": ["gender", "tense"]},
-        "release": {**part, "tasks": ["gender"]},
         "steering": {
             **part,
             "tasks": [str(concept)],
@@ -98,7 +94,7 @@ def small_study(
     }
     for name, content in files.items():
         (here / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    for module in (random_directions, release, runs, study):
+    for module in (random_directions, runs, study):
         monkeypatch.setattr(module, "HERE", here)
     for module in (csv_tables, runs, tables, tune):
         monkeypatch.setattr(module, "TUNING", here / "results" / "tuning.json")
@@ -145,10 +141,6 @@ def test_bad_arguments_are_one_line_before_any_work(tmp_path: Path, monkeypatch:
         monkeypatch.setattr("sys.argv", ["study", "--text", str(text), "--model", str(tmp_path), *arguments])
         with pytest.raises(SystemExit, match="2"):
             study.main()
-    with pytest.raises(ConfigError, match="would be written"):
-        release.in_bfloat16(tmp_path, tmp_path)
-    with pytest.raises(ConfigError, match=r"has no config\.yaml"):
-        release.in_bfloat16(tmp_path, tmp_path / "out")
 
 
 @pytest.mark.slow
@@ -179,7 +171,6 @@ def test_a_study_resumes_and_fills_the_pages(
     assert [steered.all_steered([line])[0].label for line in (mixed, again)] == ["latent of mixed", "latent of mixed *"]
     record.record(mixed)
 
-    check_release(small_study, tmp_path / "releases")
     check_tuning(small_study)
     capsys.readouterr()
     small_study.command(study, "--dry-run")
@@ -220,18 +211,6 @@ def check_lines(lines: dict[str, dict[str, Any]]) -> None:
         other = lines[line["name"].replace("seed0", "seed1")]
         assert line["stability"] == {other["name"]: other["stability"][line["name"]]}
         assert 0 < line["stability"][other["name"]] < 1
-
-
-def check_release(small_study: SmallStudy, releases: Path) -> None:
-    small_study.patch.setattr(release, "RELEASES", releases)
-    saes = [f"mixed={small_study.sae(MIXED)}", f"topk_2F={small_study.sae(TOPK)}"]
-    small_study.command(release, *saes, text=False)
-    assert SAE.load_from_disk(releases / release.NAME / "mixed").W_enc.dtype == torch.bfloat16
-    assert SAE.load_from_disk(releases / release.NAME / "topk_2F").cfg.metadata.label == "topk_2F"
-    card = (releases / release.NAME / "README.md").read_text()
-    for words in ("gender", "had the weights: quantised to four bits", release.BASE_MODEL):
-        assert words in card
-    assert str(releases.parent) not in card + (releases / release.NAME / "abstopk.json").read_text()
 
 
 def check_tuning(small_study: SmallStudy) -> None:
