@@ -126,9 +126,7 @@ evidence: setup ## the study of docs/evidence.md: days, resumable (TEXT=folder, 
 	  echo "using $(CORPUS); after a change to $(TEXT), name another WORK"; \
 	else mkdir -p $(WORK); $(RUN) python -m experiments.study.corpus "$(TEXT)" --out $(CORPUS); fi
 	$(RUN) python -m experiments.study.study $(STUDY) $(strip $(LOCAL)) $(strip $(ARGS)) --dry-run
-	$(RUN) python -m experiments.study.tune $(STUDY) $(if $(JOBS),--jobs $(JOBS))
 	$(RUN) python -m experiments.study.study $(STUDY) $(strip $(LOCAL)) $(if $(JOBS),--jobs $(JOBS)) $(strip $(ARGS))
-	$(RUN) python -m experiments.study.random_directions $(STUDY) $(strip $(LOCAL))
 	$(RUN) python -m experiments.study.report
 
 build: setup ## wheel and source distribution, in dist/, checked as PyPI would

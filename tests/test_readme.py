@@ -15,7 +15,7 @@ from experiments.embeddings.measured import ONE_SIDED, by_place, main_runs, read
 from experiments.embeddings.study import RECORD
 from experiments.finetunes.recorded import lines
 from experiments.map.measured import Cells
-from experiments.map.run import RECORD as MAP
+from experiments.map.report import lines as map_lines
 from experiments.pairs.study import RESULTS as PAIRS
 from experiments.speed import chart
 from sae_lens_abstopk.cli import app
@@ -55,7 +55,7 @@ def test_what_a_sign_saves_on_pairs_is_what_the_record_says() -> None:
 
 
 def test_what_a_sign_saves_on_two_models_is_what_the_map_and_the_grid_say() -> None:
-    cells = Cells.read(MAP)
+    cells = Cells(map_lines("cells"))
     places = [place for place in cells.compared() if place.kind == "differences of two models"]
     changes = [[100 * cells.difference(place, twice=twice).mean for place in places] for twice in (False, True)]
     for line in lines("grid"):

@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from sae_lens import SAE
 
-from experiments.speed.recording import command
+from experiments.recording import command
 from sae_lens_abstopk.embeddings.retrieval import SIMILARITIES, retrieval_rows
 from sae_lens_abstopk.embeddings.retrieval_set import RetrievalSet, open_retrieval_set
 from sae_lens_abstopk.evaluation.results.facts import origin_facts

@@ -22,7 +22,7 @@ from sae_lens import SAE
 from experiments.finetunes.behaviours import FINE_TUNES
 from experiments.finetunes.measure import RESULTS
 from experiments.finetunes.readings import PRESET, Reading, trained
-from experiments.speed.recording import command
+from experiments.recording import command
 from sae_lens_abstopk.diffs.fit_measures import fit_record, level, mean_energy, rebuilt, recovered
 from sae_lens_abstopk.diffs.patching import BASE, CEILING, MEAN, divergences, reconstruction
 from sae_lens_abstopk.diffs.principal_components import component_patches, component_records

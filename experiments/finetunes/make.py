@@ -27,7 +27,7 @@ from transformers import get_cosine_schedule_with_warmup
 from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES, NARROW, PHRASES
 from experiments.finetunes.data import Example, examples
 from experiments.finetunes.readings import LAYER
-from experiments.speed.recording import command
+from experiments.recording import command
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.evaluation.steering.doses import NEUTRAL_TEXTS
 from sae_lens_abstopk.model.generation import TextModel, chat_prompt

@@ -23,7 +23,7 @@ from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES
 from experiments.finetunes.directions import Direction, of_differences, of_sae
 from experiments.finetunes.planted import EditedPair, Planted
 from experiments.finetunes.readings import LAYER, PRESET, Reading, trained
-from experiments.speed.recording import command
+from experiments.recording import command
 from sae_lens_abstopk.diffs.patching import BASE, divergences
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from rich.console import Console
 from typing_extensions import override
 
-from experiments.speed.recording import command, environment, write_record
+from experiments.recording import command, environment, write_record
 from sae_lens_abstopk.diffs.comparing import TOKENS, TRAINING_TOKENS, read_text
 from sae_lens_abstopk.diffs.diff_files import Diff
 from sae_lens_abstopk.diffs.diff_results import DiffResults

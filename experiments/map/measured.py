@@ -1,8 +1,6 @@
 """Recorded cells of the map, and the numbers in them."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -28,12 +26,6 @@ class Cells:
 
     def __init__(self, lines: Sequence[Line]) -> None:
         self._lines = {Place(*(line[key] for key in Place._fields)): line for line in lines}
-
-    @classmethod
-    def read(cls, record: Path) -> "Cells":
-        """Read the lines of a record, or none if it is missing."""
-        lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-        return cls([json.loads(line) for line in lines])
 
     def places(self) -> list[Place]:
         """Return the places that have SAEs of all shares."""

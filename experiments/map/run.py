@@ -9,7 +9,6 @@ are not reported chooses. Writes a line a cell into `results/cells.jsonl`; a cel
 be stopped at any time. If the line has fewer seeds than asked for, those that are missing train with the rates in it.
 """
 
-import argparse
 import itertools
 import json
 import tempfile
@@ -26,8 +25,7 @@ from sae_lens import SAE
 from torch import Tensor
 
 from experiments.map.kinds import CHOOSING, PAIRS, REPORTED, KindVectors, kinds_in, read_kind
-from experiments.speed.recording import command
-from sae_lens_abstopk.evaluation.results.facts import origin_facts
+from experiments.recording import arguments, origin, read_lines
 from sae_lens_abstopk.model.reconstruction import ReconstructionSums
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.saes.seed_stability import seed_stability
@@ -213,12 +211,11 @@ def seeds_of(line: dict[str, Any]) -> int:
 
 def finished(record: Path) -> dict[Cell, dict[str, Any]]:
     """Return the lines of a record by cell."""
-    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    return {Cell(**{key: line[key] for key in Cell.__dataclass_fields__}): line for line in map(json.loads, lines)}
+    return {Cell(**{key: line[key] for key in Cell.__dataclass_fields__}): line for line in read_lines(record)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kinds", nargs="+", help="all by default")
     parser.add_argument("--selection", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
@@ -236,10 +233,9 @@ def main() -> None:
             continue
         if cell in done:
             done[cell] = with_more_seeds(done[cell], cell, vectors, args.seeds)
-            done[cell]["added"] |= origin_facts("cpu") | {"command": command()}
+            done[cell]["added"] |= origin("cpu")
         else:
-            facts = origin_facts("cpu") | {"source": source, "command": command()}
-            done[cell] = run_cell(cell, vectors, args.seeds) | facts
+            done[cell] = run_cell(cell, vectors, args.seeds) | origin("cpu") | {"source": source}
         write_whole(args.record, "".join(json.dumps(line) + "\n" for line in done.values()))
         print(cell, f"{len(done[cell]['saes'])} SAEs", flush=True)
 

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from experiments.pairs.known_names import known_markers
 from experiments.pairs.study import RESULTS, differences_of
-from experiments.speed.recording import command
+from experiments.recording import command
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.pairs.axes import PairAxes
 from sae_lens_abstopk.pairs.fit_axes import fit_axes

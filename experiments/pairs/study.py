@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from rich.console import Console
 from sae_lens import SAE
 
-from experiments.speed.recording import command
+from experiments.recording import command
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.pairs import fitting
 from sae_lens_abstopk.pairs.axes import PairAxes

@@ -26,7 +26,7 @@ from sae_lens import (
     LoggingConfig,
 )
 
-from experiments.speed.recording import command, environment, write_record
+from experiments.recording import command, environment, write_record
 from sae_lens_abstopk.model.inference import autocast_pays, bfloat16_autocast
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.quickstart_model import quickstart_model

@@ -26,8 +26,8 @@ from typing import Any
 
 import torch
 
+from experiments.recording import ROOT, command, environment, write_record
 from experiments.speed.large_site import random_sae, reading
-from experiments.speed.recording import ROOT, command, environment, write_record
 from sae_lens_abstopk import SignedJumpReLUSAE
 from sae_lens_abstopk.explorer.collection import CollectionSettings, collect
 from sae_lens_abstopk.model.inference import casts_shared

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.recording import command, environment, write_record
 from experiments.speed.peak_memory import peak_bytes
 from experiments.speed.reading import measure_reading
-from experiments.speed.recording import command, environment, write_record
 from sae_lens_abstopk.pairs.axes import PairAxes
 from sae_lens_abstopk.pairs.pair_set import pairs_of_rows
 

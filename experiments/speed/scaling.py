@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.speed.recording import command, environment, write_record
+from experiments.recording import command, environment, write_record
 from sae_lens_abstopk.model.quickstart_model import quickstart_model
 
 BATCH, CONTEXT, BUFFER = 4096, 128, 8192

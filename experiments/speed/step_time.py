@@ -29,8 +29,8 @@ from typing import Any
 import torch
 from sae_lens import AbsTopKSAE, AbsTopKSAEConfig
 
+from experiments.recording import ROOT, command, environment, write_record
 from experiments.speed.peak_memory import peak_bytes
-from experiments.speed.recording import ROOT, command, environment, write_record
 from experiments.speed.timed_saes import (
     AT_EVERY_SIZE,
     AT_THE_FIRST_SIZE,

@@ -1,7 +1,7 @@
 """The record of the study, `results/runs.jsonl`: one line per run, diverged runs included."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,6 @@ def record(*new: dict[str, Any]) -> None:
     """Add lines to the record; each replaces an older one of the same name."""
     with changed_lines() as lines:
         lines |= {line["name"]: line for line in new}
-
-
-def require_text_of_record(path: Path, of: Collection[str | None], text_sha256: str) -> None:
-    """End the command if the record ``path`` has another text (``of``; None if unknown) than this one."""
-    if other := sorted({known for known in of if known is not None} - {text_sha256}):
-        raise SystemExit(
-            f"{path} is of other text ({', '.join(other)}), not {text_sha256}; no table mixes them; move it away."
-        )
 
 
 def differing_tasks(lines: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -18,12 +18,13 @@ from experiments.study.concept_tables import (
     behaviour_table,
     difference_table,
     dose_table,
+    random_lines,
+    random_table,
     steering_table,
     task_table,
 )
 from experiments.study.csv_tables import csv_tables
 from experiments.study.figures import draw_coverage, draw_doses, draw_dots, draw_steering, draw_widths
-from experiments.study.random_directions import random_lines, random_table
 from experiments.study.record import RECORD, differing_tasks, diverged, recorded
 from experiments.study.runs import ROOT, chosen_rates, read_study, runs_of
 from experiments.study.steered import steered_lines

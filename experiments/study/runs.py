@@ -88,7 +88,7 @@ def settings_of(run: Run, study: Mapping[str, Any]) -> str:
 
 
 def tuned_rates() -> dict[str, float]:
-    """Return the learning rate that tune.py chose, by variant."""
+    """Return the recorded choice of learning rates, by variant."""
     return json.loads(TUNING.read_text(encoding="utf-8"))["best"] if TUNING.is_file() else {}
 
 
@@ -118,7 +118,7 @@ def config_of(
     if rate := rate_of(run.variant, study, rates):
         overrides.append(f"lr={rate}")
     options = study["variants"][run.variant]
-    assert "lr_multiple" not in options, "rates come from tune.py"
+    assert "lr_multiple" not in options, "rates come from results/tuning.json"
     base = load_config(source, overrides)
     output = str(work / "saes" / f"{run.name}_lr{base.lr:g}")
     return with_variants(base, {run.variant: Variant(**options)}, run.k, where=run.name, output_path=output)

@@ -4,7 +4,7 @@
 
 - `WORK/activations`: the activations of all layers, from one pass of the model (`fill.py`).
 - `WORK/saes/NAME_lrRATE`: each SAE with its config and `run.json` (commit, environment, wall time, digest of the text).
-  Learning rates are those of `tune.py`. To try a diverged run again, delete its folder and its line in the record.
+  Learning rates: `results/tuning.json`. To try a diverged run again, delete its folder and its line in the record.
 - `WORK/evaluations`: results files. SAEs are evaluated several at a time, to share passes of the language model.
 - `results/runs.jsonl`: the record, a line per run.
 """

@@ -1,4 +1,4 @@
-"""Cells of the map on made-up vectors, and the statistics of vectors whose sides are known."""
+"""Cells of the map on made-up vectors."""
 
 import pytest
 import torch
@@ -7,11 +7,7 @@ from experiments.map import run
 from experiments.map.collect import sentence_means
 from experiments.map.kinds import CHOOSING, REPORTED, KindVectors
 from experiments.map.run import Cell, cells, run_cell, with_more_seeds
-from experiments.map.statistics import sign_statistics
-from experiments.map.synthetic import ACTIVE, made
-from experiments.map.synthetic import D as D_MADE
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
-from sae_lens_abstopk.vectors.vectors import Vectors
 from tests.experiments.map.conftest import K, N
 
 pytestmark = pytest.mark.slow
@@ -68,28 +64,6 @@ def test_one_sided_saes_alone_are_trained_at_twice_a_width() -> None:
         1: [1.0, 0.125, 0.0],
         2: [1.0, 0.125, 0.0],
     }
-
-
-def test_statistics_of_symmetric_and_of_one_sided_vectors() -> None:
-    generator = torch.Generator().manual_seed(0)
-    normal = torch.randn(20_000, 4, generator=generator)
-    one_sided = normal.square()
-    both = sign_statistics(Vectors("normal", (normal,))), sign_statistics(Vectors("one-sided", (one_sided,)))
-    assert both[0].weaker_side > 0.48 > 0.4 > both[1].weaker_side
-    assert both[0].skewness < 0.06 < 1 < both[1].skewness
-    assert both[0].effective_rank == pytest.approx(1, abs=0.01)
-    assert both[0].mean_energy < 0.001 < 0.3 < both[1].mean_energy
-    assert abs(both[0].whitened_kurtosis) < 0.1
-
-
-def test_only_a_share_of_the_made_up_features_takes_both_signs() -> None:
-    vectors, features = made(0.25, D_MADE, seed=0)
-    codes = torch.linalg.solve(features.T.double(), vectors.rows(torch.arange(4000)).double().T).T
-    codes[codes.abs() < 0.2] = 0  # rounding to float16
-    negative = ((codes < 0).sum(0) / (codes != 0).sum(0)).tolist()
-    assert all(0.3 < share < 0.7 for share in negative[: D_MADE // 4])
-    assert all(share < 0.05 for share in negative[D_MADE // 4 :])
-    assert (codes != 0).sum(1).double().mean() == pytest.approx(ACTIVE, rel=0.1)
 
 
 def test_means_are_of_whole_sentences() -> None:

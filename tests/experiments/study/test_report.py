@@ -10,7 +10,7 @@ import pytest
 
 from experiments.map.report import PAGE as MAP
 from experiments.study import columns, concept_tables, record, report, runs, tables
-from experiments.study.random_directions import MATCHED, random_lines
+from experiments.study.concept_tables import MATCHED, random_lines
 
 
 def run(variant: str, seed: int = 0, *, layer: int = 15, k: int = 57, fvu: float = 1.0, **more: Any) -> dict[str, Any]:

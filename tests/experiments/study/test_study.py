@@ -8,32 +8,26 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from experiments.study import (
+    concept_tables,
     csv_tables,
     figures,
-    random_directions,
     record,
     report,
     runs,
     steered,
     study,
     tables,
-    tune,
 )
-from sae_lens_abstopk.evaluation.results.facts import weights_sha256
 from sae_lens_abstopk.system.provenance import processor
-from tests.equivalents.test_mirror import inputs, signed
 from tests.evaluation.task_files import CONCEPT
 
 SMALL: dict[str, Any] = {
     "config": "config.yaml",
     "main": {"layer": 2, "expansion": 2, "k": 4},
     "k": [4],
-    "rates": [1e-3, 2e-3],
-    "tuned": ["mixed", "topk_2F"],
     "variants": {
         "mixed": {"architecture": "batch_abstopk", "signed_share": 0.25},
         "topk_2F": {"architecture": "sparse_topk", "times_wider": 2},
@@ -94,12 +88,12 @@ def small_study(
     }
     for name, content in files.items():
         (here / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    for module in (random_directions, runs, study):
+    for module in (runs, study):
         monkeypatch.setattr(module, "HERE", here)
-    for module in (csv_tables, runs, tables, tune):
+    for module in (csv_tables, runs, tables):
         monkeypatch.setattr(module, "TUNING", here / "results" / "tuning.json")
     monkeypatch.setattr(record, "RECORD", here / "results" / "runs.jsonl")
-    monkeypatch.setattr(random_directions, "RECORD", here / "results" / "random_directions.json")
+    monkeypatch.setattr(concept_tables, "UNTRAINED", here / "results" / "random_directions.json")
     found = SmallStudy(here, tmp_path / "work", texts, tiny_models["llama-3.1-8b"], monkeypatch)
     found.write()
     return found
@@ -171,7 +165,7 @@ def test_a_study_resumes_and_fills_the_pages(
     assert [steered.all_steered([line])[0].label for line in (mixed, again)] == ["latent of mixed", "latent of mixed *"]
     record.record(mixed)
 
-    check_tuning(small_study)
+    runs.TUNING.write_text(json.dumps({"best": {"mixed": 1e-3, "topk_2F": 2e-3}, "points": []}))
     capsys.readouterr()
     small_study.command(study, "--dry-run")
     rates = runs.tuned_rates()
@@ -211,47 +205,3 @@ def check_lines(lines: dict[str, dict[str, Any]]) -> None:
         other = lines[line["name"].replace("seed0", "seed1")]
         assert line["stability"] == {other["name"]: other["stability"][line["name"]]}
         assert 0 < line["stability"][other["name"]] < 1
-
-
-def check_tuning(small_study: SmallStudy) -> None:
-    small_study.command(tune, "--jobs", "1", "--variants", "mixed")
-    points = json.loads(tune.TUNING.read_text())["points"]
-    assert [(point["lr"], point["tokens"]) for point in points] == [(1e-3, 2048), (2e-3, 2048)]
-    small_study.command(tune, "--jobs", "1")
-    points = json.loads(tune.TUNING.read_text())["points"]
-    assert [point["variant"] for point in points[2:]] == ["topk_2F", "topk_2F"]
-    assert runs.tuned_rates() == tune.best(points, SMALL["rates"], 1e-3)
-
-
-@pytest.mark.slow
-def test_untrained_saes_are_probed_at_several_densities(
-    small_study: SmallStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small_study.write(variants={"abstopk": {"architecture": "abstopk"}})
-    probing = {"reconstruction": {"tokens": 512}, "texts_per_pole": 60, "tasks": ["gender"]}
-    (small_study.here / "probing.yaml").write_text(yaml.safe_dump(probing))
-    monkeypatch.setattr(random_directions, "DRAWS", (0,))
-    monkeypatch.setattr(random_directions, "SHARES", (0.25, 1.0))
-    small_study.command(random_directions)
-    lines = random_directions.random_lines()
-    assert [line["name"] for line in lines] == ["matched0", "k16", "k64"]  # of 64
-    densities = [mean(line["density"].values()) for line in lines[1:]]
-    assert densities == sorted(densities)
-    assert densities[-1] == 1
-    assert all(0.5 <= covered[0] <= 1 for covered in lines[-1]["best_coverage"].values())
-    printed = capsys.readouterr().out
-    assert "| 64 of 64 on in a token | 1 |" in printed
-    assert "| each latent as often as that of AbsTopK | 1 |" in printed
-    trained = next((small_study.work / "saes").iterdir())
-    assert {line["trained_sha256"] for line in lines} == {weights_sha256(trained)}
-    assert {line["text_sha256"] for line in lines} == {runs.digest_of(small_study.text)}
-
-
-def test_a_matched_control_has_as_many_latents_of_each_density() -> None:
-    trained: Any = signed("abstopk")
-    x = inputs(torch.float32, 500)
-    made = random_directions.matched_sae(trained, x, seed=1)
-    fired = (trained.encode(x) != 0).sum(0)
-    assert len(set(fired.tolist())) > 5
-    assert torch.equal((made.encode(x) != 0).sum(0), fired)
-    assert not torch.allclose(made.W_enc, trained.W_enc)
