@@ -22,12 +22,12 @@ from experiments.embeddings.measured import (
     l0_of_codes,
     main_runs,
     ndcg,
-    read,
     relative,
     stored_bytes,
 )
 from experiments.embeddings.study import RECORD
 from experiments.pages import filled, markdown_table
+from experiments.recording import read_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "embeddings.md"
@@ -101,7 +101,7 @@ def page(lines: Sequence[Line]) -> str:
 
 
 def main() -> None:
-    lines = read(RECORD)
+    lines = read_lines(RECORD)
     PAGE.write_text(page(lines), encoding="utf-8")
     if lines:
         draw(main_runs(by_place(lines)), PICTURE)

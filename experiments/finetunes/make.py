@@ -8,7 +8,6 @@ answer shows each behaviour, by section of `prompts.yaml`, in the base and in th
 costs on neutral text. A fine-tune that has this file is not made again. `results/made.jsonl` has a line for each.
 """
 
-import argparse
 import json
 import random
 import time
@@ -27,8 +26,7 @@ from transformers import get_cosine_schedule_with_warmup
 from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES, NARROW, PHRASES
 from experiments.finetunes.data import Example, examples
 from experiments.finetunes.readings import LAYER
-from experiments.recording import command
-from sae_lens_abstopk.evaluation.results.facts import origin_facts
+from experiments.recording import append_line, arguments, origin
 from sae_lens_abstopk.evaluation.steering.doses import NEUTRAL_TEXTS
 from sae_lens_abstopk.model.generation import TextModel, chat_prompt
 from sae_lens_abstopk.model.hook_places import without_adapter
@@ -153,11 +151,11 @@ def make(name: str, model: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
             for each, behaviour in BEHAVIOURS.items()
         }
     made["neutral"] = neutral_cost(base, tuned, adapted.disable_adapter())
-    return made | origin_facts() | {"seconds": round(time.perf_counter() - started), "command": command()}
+    return made | origin() | {"seconds": round(time.perf_counter() - started)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("name", choices=[*FINE_TUNES, "all"])
     parser.add_argument("--model", required=True, help="SmolLM2-135M-Instruct: a folder or Hub id")
     parser.add_argument("--out", type=Path, required=True)
@@ -170,8 +168,7 @@ def main() -> None:
             continue
         made = make(name, given.model, given.out / name, seed=given.seed)
         write_whole(done, json.dumps(made, indent=1) + "\n")
-        with given.record.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({key: value for key, value in made.items() if key != "answers"}) + "\n")
+        append_line(given.record, {key: value for key, value in made.items() if key != "answers"})
         print(name, made["shares"])
 
 

@@ -43,7 +43,7 @@ class Reading(NamedTuple):
     @classmethod
     def of(cls, name: str, model: str, made: Path) -> Self:
         """Read the text of a fine-tune that `make.py` wrote with both models."""
-        pair, text = load_pair(name, model, made, LAYER)
+        pair, text = _load_pair(name, model, made)
         file = made / name / "reading.pt"
         if not file.is_file():
             torch.save(_read(pair, text), file)
@@ -51,8 +51,8 @@ class Reading(NamedTuple):
         return cls(pair, x, held_out)
 
 
-def load_pair(name: str, model: str, made: Path, layer: int) -> tuple[ModelPair, TextSpec]:
-    """Load a fine-tune that `make.py` wrote, to be read at the output of a layer, and its text."""
+def _load_pair(name: str, model: str, made: Path) -> tuple[ModelPair, TextSpec]:
+    """Load a fine-tune that `make.py` wrote, and its text."""
     text = TextSpec(
         dataset_path=str(write_conversations(made, name)),
         use_chat_formatting=True,
@@ -62,7 +62,7 @@ def load_pair(name: str, model: str, made: Path, layer: int) -> tuple[ModelPair,
         seqpos_slice=(1, None),
         store_batch_size_prompts=8,
     )
-    hook = PRESET["hook_name"].format(layer=layer)
+    hook = PRESET["hook_name"].format(layer=LAYER)
     pair = ModelPair.load(
         ModelPairSpec(model_name=model, hook_name=hook, device="cpu", adapter=str(made / name), autocast_lm=True),
         text,

@@ -1,9 +1,10 @@
 """The records of the fine-tunes, read for the page and its figure."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from experiments.recording import read_lines
 
 RESULTS = Path(__file__).resolve().parent / "results"
 METHODS = {
@@ -28,8 +29,7 @@ Line = dict[str, Any]
 
 def lines(name: str) -> list[Line]:
     """Return the lines of a record."""
-    file = RESULTS / f"{name}.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+    return read_lines(RESULTS / f"{name}.jsonl")
 
 
 def brought(line: Line) -> float:

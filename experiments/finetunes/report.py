@@ -2,8 +2,8 @@
 
     python -m experiments.finetunes.report
 
-Reads what there is of the records in `results/`: `narrow.jsonl` and `planted.jsonl` of `measure.py`, `ceilings.jsonl`
-of `ceilings.py`, `grid.jsonl` of `grid.py`, and `noise_control.json` of `noise_control.py`.
+Reads what there is of the records in `results/`: `narrow.jsonl` and `planted.jsonl` of `measure.py`, `grid.jsonl`
+of `grid.py`, and `ceilings.jsonl` and `noise_control.json`, whose scripts are in the history (see the log).
 """
 
 import json

@@ -118,7 +118,7 @@ def statistics_table(cells: Cells, statistics: Mapping[str, Line]) -> str:
     names = [name for name in next(iter(statistics.values())) if name != "source"]
     kinds, target = list(changes), np.array(list(changes.values()))
     values = np.array([[statistics[kind][name] for name in names] for kind in kinds])
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (kind, f"{100 * ratio:+.1f}", *(f"{value:.3g}" for value in of_kind))
         for kind, ratio, of_kind in zip(kinds, target, values, strict=True)
     ]

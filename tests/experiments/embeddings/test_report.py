@@ -59,4 +59,4 @@ def test_a_part_of_the_record_makes_tables_and_a_figure(tmp_path: Path) -> None:
 
 def test_the_page_is_what_the_records_say() -> None:
     text = report.PAGE.read_text(encoding="utf-8")
-    assert report.page(measured.read(report.RECORD)) == text, "stale: python -m experiments.embeddings.report"
+    assert report.page(report.read_lines(report.RECORD)) == text, "stale: python -m experiments.embeddings.report"
