@@ -16,7 +16,7 @@ RUN := $(UV) run --no-sync
 TIMED := tests/test_smollm2.py
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup quickstart tokens test test-fast test-browser test-interop lint keys docs check check-deps bench bench-explorer evidence build clean
+.PHONY: help setup quickstart tokens test test-fast test-browser test-interop lint keys docs check check-deps bench evidence build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
@@ -102,14 +102,6 @@ bench: setup .venv-peers/.synced ## time and memory on an idle machine (RECORD=1
 	$(RUN) python -m experiments.speed.scaling --out build/bench/scaling.json
 	$(RUN) python -m experiments.speed.beside build/bench
 	$(if $(RECORD),cd build/bench && cp step_time.json curves.json inference.json profile.json end_to_end.json scaling.json ../../experiments/speed/results)
-	$(if $(RECORD),$(RUN) python -m experiments.speed.chart)
-
-bench-explorer: setup ## the same for the explorer, with a Chromium
-	@mkdir -p build/bench-explorer
-	@cp experiments/speed/results/explorer.json build/bench-explorer  # its record of a long text stays
-	$(RUN) python -m experiments.speed.explorer --tokens 102400 --out build/bench-explorer/explorer.json
-	$(RUN) python -m experiments.speed.beside build/bench-explorer
-	$(if $(RECORD),cp build/bench-explorer/explorer.json experiments/speed/results)
 	$(if $(RECORD),$(RUN) python -m experiments.speed.chart)
 
 # TEXT: folder of .txt and .json files; WORK: folder of the results; MODEL: folder of the language model; JOBS: SAEs trained at
