@@ -27,5 +27,6 @@ def test_every_variant_is_tuned_or_derived_from_one_that_is() -> None:
     whole = runs.read_study()
     assert sorted([*whole["tuned"], *whole["rate_of"]]) == sorted(whole["variants"])
     assert set(whole["rate_of"].values()) <= set(whole["tuned"])
-    assert runs.rate_of("abstopk_unit_norm", whole, {"abstopk": 5e-4}) == 5e-4
-    assert runs.rate_of("topk", whole, {"abstopk": 5e-4}) is None
+    rates = runs.rates_of(whole)
+    assert rates["standard"] == 2e-3
+    assert rates["topk_2F"] == rates["topk"] == 1e-3

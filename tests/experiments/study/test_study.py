@@ -1,6 +1,5 @@
 """The study on a tiny model: it trains, evaluates, records and resumes, and its record is of the study file."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -115,25 +114,21 @@ def test_the_runs_of_the_study_are_distinct_and_have_configs(texts: Path, tiny_m
         assert dict(cfg.target_l0) == ({"sae": 29} if variant in ("jumprelu", "standard", "gated") else {})
 
 
-def test_the_record_is_of_this_study_and_marks_rates_that_are_not_the_tuned_ones() -> None:
+def test_the_record_is_of_this_study_at_the_chosen_rates() -> None:
     whole, lines = runs.read_study(), record.recorded()
     assert lines
-    rates, stale = runs.chosen_rates(whole), 0
+    rates = runs.rates_of(whole)
     for run in runs.runs_of(whole):
         if run.name in lines:
             assert record.is_recorded(lines[run.name], settings=runs.settings_of(run, whole)), run.name
-            rate = lines[run.name]["training"]["lr"]
-            assert rate in (1e-3, rates[run.variant]), run.name
-            stale += rate != rates[run.variant]
-    count = report.tables(list(lines.values()), whole)[report.STUDY]["count"]
-    assert (f"{stale} of them from before" in count) == bool(stale)
+            assert lines[run.name]["training"]["lr"] == rates[run.variant], run.name
 
 
 def test_bad_arguments_are_one_line_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (text := tmp_path / "c.gz").touch()
-    for arguments in (["--together", "0"], ["--model", str(tmp_path / "none")]):
+    for arguments, said in ((["--together", "0"], "2"), (["--model", str(tmp_path / "none")], "none")):
         monkeypatch.setattr("sys.argv", ["study", "--text", str(text), "--model", str(tmp_path), *arguments])
-        with pytest.raises(SystemExit, match="2"):
+        with pytest.raises(SystemExit, match=said):
             study.main()
 
 
@@ -165,12 +160,9 @@ def test_a_study_resumes_and_fills_the_pages(
     assert [steered.all_steered([line])[0].label for line in (mixed, again)] == ["latent of mixed", "latent of mixed *"]
     record.record(mixed)
 
-    runs.TUNING.write_text(json.dumps({"best": {"mixed": 1e-3, "topk_2F": 2e-3}, "points": []}))
     capsys.readouterr()
     small_study.command(study, "--dry-run")
-    rates = runs.tuned_rates()
-    n_left = sum(line["training"]["lr"] != rates[line["variant"]] for line in lines.values())
-    assert f"6 runs, {4 - n_left} of them recorded" in capsys.readouterr().out
+    assert "6 runs, 4 of them recorded" in capsys.readouterr().out
 
     monkeypatch.setattr(figures, "PICTURES", tmp_path / "pictures")
     monkeypatch.setattr(report, "CSV", tmp_path / "tables")
@@ -181,9 +173,8 @@ def test_a_study_resumes_and_fills_the_pages(
         monkeypatch.setattr(report, name, page)
     report.main()
     assert "4 of the 6 runs" in pages["STUDY"].read_text()
-    mark = " †" if rates["topk_2F"] != 1e-3 else ""
     fvu = mean(lines[name]["reconstruction"]["fvu"] for name in lines if "topk" in name)
-    assert f"| topk_2F{mark} | 2 | {fvu:.4f} (" in pages["TABLES"].read_text()
+    assert f"| topk_2F | 2 | {fvu:.4f} (" in pages["TABLES"].read_text()
     assert (tmp_path / "tables" / "runs.csv").read_text().count("\n") == 5
     assert len(list((tmp_path / "pictures").glob("evidence-*.svg"))) == 6
 
