@@ -73,7 +73,7 @@ def tables(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[s
 def pages(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, str]:
     """Return every page and CSV table of the record, with current numbers."""
     texts = {page: filled(page.read_text(encoding="utf-8"), content) for page, content in tables(lines, study).items()}
-    found = csv_tables(lines, comparable(lines), random_lines(), study)
+    found = csv_tables(lines, comparable(lines))
     return texts | {CSV / name: text for name, text in found.items()}
 
 

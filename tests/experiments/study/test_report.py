@@ -29,15 +29,10 @@ def test_the_pages_and_csv_tables_are_what_the_record_says() -> None:
     )
 
 
-def test_csv_tables_load_with_one_row_per_run_task_and_pair() -> None:
+def test_csv_tables_load_with_one_row_per_run_and_pair() -> None:
     lines = record.recorded()
     found = {path.stem: list(csv.DictReader(io.StringIO(path.read_text()))) for path in report.CSV.iterdir()}
     assert len(found["runs"]) == len(lines)
-    assert len(found["tasks"]) == sum(len(line["tasks"]) for line in lines.values())
-    row = next(row for row in found["tasks"] if (row["variant"], row["k"], row["task"]) == ("abstopk", "57", "tense"))
-    name = f"layer{row['layer']}_x8_k57_abstopk_seed{row['seed']}"
-    low = lines[name]["tasks"]["tense"]["best_coverage"][1]
-    assert float(row["best_coverage_low"]) == low
     pairs = [row for row in found["pairs"] if (row["variant"], row["against"]) == ("batch_abstopk", "batchtopk")]
     assert min(float(row["FVU"]) for row in pairs if row["expansion"] == "8") > 0.1
 

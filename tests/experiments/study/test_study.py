@@ -11,7 +11,6 @@ import yaml
 
 from experiments.study import (
     concept_tables,
-    csv_tables,
     figures,
     record,
     report,
@@ -89,7 +88,7 @@ def small_study(
         (here / f"{name}.yaml").write_text(yaml.safe_dump(content))
     for module in (runs, study):
         monkeypatch.setattr(module, "HERE", here)
-    for module in (csv_tables, runs, tables):
+    for module in (runs, tables):
         monkeypatch.setattr(module, "TUNING", here / "results" / "tuning.json")
     monkeypatch.setattr(record, "RECORD", here / "results" / "runs.jsonl")
     monkeypatch.setattr(concept_tables, "UNTRAINED", here / "results" / "random_directions.json")
