@@ -6,7 +6,7 @@ import torch
 from experiments.map import run
 from experiments.map.collect import sentence_means
 from experiments.map.kinds import CHOOSING, REPORTED, KindVectors
-from experiments.map.run import Cell, cells, run_cell, with_more_seeds
+from experiments.map.run import Cell, cells, run_cell
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
 from tests.experiments.map.conftest import K, N
 
@@ -37,23 +37,6 @@ def test_a_cell_has_every_share_and_seed_at_one_l0(
     assert found[1.0, 0]["fvu"] < found[0.0, 0]["fvu"] < 1
     assert {each["rate"] for each in line["saes"]} == {1e-2}
     assert set(line["stability"]) == set(map(str, shares))
-
-
-def test_more_seeds_train_with_the_rates_of_a_line(vectors: KindVectors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "ROWS", 40 * run.BATCH)
-    cell = Cell("made up", "batch", 1.0, K)
-    line = run_cell(cell, vectors, seeds=1)
-    more = with_more_seeds(line, cell, vectors, seeds=3)
-    assert [(each["share"], each["seed"]) for each in more["saes"]] == [
-        (share, seed) for share in (1.0, 0.125, 0.0) for seed in (0, 2, 3)
-    ]
-    rates = [{each["rate"] for each in more["saes"] if each["share"] == share} for share in (1.0, 0.125, 0.0)]
-    assert all(len(found) == 1 for found in rates)
-    assert [each for each in more["saes"] if each["seed"] == 0] == line["saes"]
-    for share in (1.0, 0.0):  # other first weights, but the same vectors
-        first, *others = (each["fvu"] for each in more["saes"] if each["share"] == share)
-        assert others == pytest.approx([first] * 2, rel=0.1)
-        assert first not in others
 
 
 def test_one_sided_saes_alone_are_trained_at_twice_a_width() -> None:
