@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from experiments.embeddings.measured import ONE_SIDED, by_place, main_runs, relative
 from experiments.embeddings.study import RECORD
-from experiments.finetunes.recorded import lines
+from experiments.finetunes.report import lines
 from experiments.map.measured import Cells
 from experiments.map.report import lines as map_lines
 from experiments.pairs.study import RESULTS as PAIRS
