@@ -18,8 +18,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from experiments.embeddings.measured import Difference, seed_by_seed
-from experiments.map.figure import draw
-from experiments.map.measured import EIGHTH, ONE_SIDED, SIGNED, Cells, Place
+from experiments.map.measured import EIGHTH, ONE_SIDED, SIGNED, Cells, Place, draw
 from experiments.map.run import RECORD
 from experiments.pages import filled, markdown_table
 from experiments.recording import read_lines

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from experiments.embeddings import measured, report
-from experiments.embeddings.figure import draw
 
 FVU = {"signed": (0.50, 0.48, 0.46), "one-sided": (0.60, 0.58, 0.56), "one-sided 2F": (0.5, 0.5, 0.5)}
 
@@ -52,7 +51,7 @@ def test_a_part_of_the_record_makes_tables_and_a_figure(tmp_path: Path) -> None:
     assert "10 queries, 2,000 documents; 2 seeds" in table
     others = report.variant_table(everything)
     assert re.findall(r"^\| `words`, `(\w+)`, 1, 8 \(18\) \| 8.0&nbsp;", others, re.MULTILINE) == ["batch", "cosine"]
-    draw(found, tmp_path / "figure.svg")
+    report.draw(found, tmp_path / "figure.svg")
     assert "one-sided 2F, k = 16" in (tmp_path / "figure.svg").read_text()
     assert report.study_tables({}) == "Nothing is recorded yet."
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from experiments.embeddings.measured import seed_by_seed
-from experiments.map.figure import draw
-from experiments.map.measured import EIGHTH, Cells, Place
+from experiments.map.measured import EIGHTH, Cells, Place, draw
 from experiments.map.report import (
     PAGE,
     RECIPE_NAMES,
