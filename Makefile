@@ -16,7 +16,7 @@ RUN := $(UV) run --no-sync
 TIMED := tests/test_smollm2.py
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup quickstart tokens test test-fast test-browser test-interop lint docs check check-deps bench bench-explorer evidence build clean
+.PHONY: help setup quickstart tokens test test-fast test-browser test-interop lint docs check check-deps bench evidence build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
@@ -101,14 +101,6 @@ bench: setup .venv-peers/.synced ## time and memory on an idle machine (RECORD=1
 	$(if $(RECORD),cd build/bench && cp step_time.json curves.json inference.json profile.json end_to_end.json scaling.json ../../experiments/speed/results)
 	$(if $(RECORD),$(RUN) python -m experiments.speed.chart)
 
-bench-explorer: setup ## the same for the explorer, with a Chromium
-	@mkdir -p build/bench-explorer
-	@cp experiments/speed/results/explorer.json build/bench-explorer  # its record of a long text stays
-	$(RUN) python -m experiments.speed.explorer --tokens 102400 --out build/bench-explorer/explorer.json
-	$(RUN) python -m experiments.speed.beside build/bench-explorer
-	$(if $(RECORD),cp build/bench-explorer/explorer.json experiments/speed/results)
-	$(if $(RECORD),$(RUN) python -m experiments.speed.chart)
-
 # TEXT: folder of .txt and .json files; WORK: folder of the results; MODEL: folder of the language model; JOBS: SAEs trained at
 # a time; LOCAL: one --local TASK=PATH for each public set in files (the record has all seven: public/sst2, ud_tense, ud_number,
 # english_french, winogender, moods, facts); ARGS: options of experiments.study.study
@@ -123,9 +115,7 @@ evidence: setup ## the study of docs/evidence.md: days, resumable (TEXT=folder, 
 	  echo "using $(CORPUS); after a change to $(TEXT), name another WORK"; \
 	else mkdir -p $(WORK); $(RUN) python -m experiments.study.corpus "$(TEXT)" --out $(CORPUS); fi
 	$(RUN) python -m experiments.study.study $(STUDY) $(strip $(LOCAL)) $(strip $(ARGS)) --dry-run
-	$(RUN) python -m experiments.study.tune $(STUDY) $(if $(JOBS),--jobs $(JOBS))
 	$(RUN) python -m experiments.study.study $(STUDY) $(strip $(LOCAL)) $(if $(JOBS),--jobs $(JOBS)) $(strip $(ARGS))
-	$(RUN) python -m experiments.study.random_directions $(STUDY) $(strip $(LOCAL))
 	$(RUN) python -m experiments.study.report
 
 build: setup ## wheel and source distribution, in dist/, checked as PyPI would

@@ -1,13 +1,19 @@
 """Write recorded values into a page: tables between marks, and numbers in sentences."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Format a table as GitHub Markdown."""
     head, *body = (f"| {' | '.join(cells)} |" for cells in (header, *rows))
     return "\n".join([head, "|---" * len(header) + "|", *body])
+
+
+def formatted_table(columns: Mapping[str, str], records: Iterable[Mapping[str, Any]]) -> str:
+    """Format a row for each record: ``columns`` has the ``str.format`` template of each column, by its head."""
+    return markdown_table([*columns], ([form.format(**record) for form in columns.values()] for record in records))
 
 
 def filled(text: str, parts: dict[str, str]) -> str:
@@ -33,9 +39,9 @@ def retold(text: str, phrase: str, values: tuple[str, ...]) -> str:
         ValueError: the phrase, with a number at each {}, does not occur exactly once.
     """
     parts = [r"\s+".join(map(re.escape, part.split(" "))) for part in phrase.split("{}")]
-    found = list(re.finditer(r"(-?\d(?:[\w.,+]*\w)?)".join(parts), text))
-    if len(found) != 1:
-        raise ValueError(f"the page has {phrase!r} {len(found)} times; it needs it once")
+    places = list(re.finditer(r"(-?\d(?:[\w.,+]*\w)?)".join(parts), text))
+    if len(places) != 1:
+        raise ValueError(f"the page has {phrase!r} {len(places)} times; it needs it once")
     for n, value in reversed(list(enumerate(values, start=1))):
-        text = text[: found[0].start(n)] + value + text[found[0].end(n) :]
+        text = text[: places[0].start(n)] + value + text[places[0].end(n) :]
     return text

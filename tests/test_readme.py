@@ -11,12 +11,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from experiments.embeddings.measured import ONE_SIDED, by_place, main_runs, read, relative
+from experiments.embeddings.measured import ONE_SIDED, by_place, main_runs, relative
 from experiments.embeddings.study import RECORD
-from experiments.finetunes.recorded import lines
+from experiments.finetunes.report import lines
 from experiments.map.measured import Cells
-from experiments.map.run import RECORD as MAP
+from experiments.map.report import lines as map_lines
 from experiments.pairs.study import RESULTS as PAIRS
+from experiments.recording import read_lines
 from experiments.speed import chart
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.pairs.concepts import ConceptResults
@@ -55,7 +56,7 @@ def test_what_a_sign_saves_on_pairs_is_what_the_record_says() -> None:
 
 
 def test_what_a_sign_saves_on_two_models_is_what_the_map_and_the_grid_say() -> None:
-    cells = Cells.read(MAP)
+    cells = Cells(map_lines("cells"))
     places = [place for place in cells.compared() if place.kind == "differences of two models"]
     changes = [[100 * cells.difference(place, twice=twice).mean for place in places] for twice in (False, True)]
     for line in lines("grid"):
@@ -71,7 +72,7 @@ def test_what_a_sign_saves_on_two_models_is_what_the_map_and_the_grid_say() -> N
 
 
 def test_what_a_sign_saves_on_vectors_is_what_the_record_says() -> None:
-    found = main_runs(by_place(read(RECORD)))
+    found = main_runs(by_place(read_lines(RECORD)))
     most = -100 * min(relative(lines, ONE_SIDED).mean for lines in found.values())
     assert f"up to {most:.1f} % below that of one-sided SAEs of the same width" in " ".join(README.split())
 

@@ -1,8 +1,6 @@
 """Recorded lines of the study of embeddings by set, F / D and k, and the numbers in them."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -44,12 +42,6 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         """Format for a cell of a table, which is not broken."""
         return self.text.replace(" ", "&nbsp;")
-
-
-def read(record: Path) -> list[Line]:
-    """Return the lines of a record, or none if it is missing."""
-    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    return [json.loads(line) for line in lines]
 
 
 def by_place(lines: Sequence[Line]) -> dict[Place, list[Line]]:

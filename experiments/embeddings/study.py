@@ -9,9 +9,7 @@ prompt, and the rows of retrieval by cosine and by dot product. A cell with a li
 trained again.
 """
 
-import argparse
 import itertools
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,10 +20,9 @@ import torch
 from rich.console import Console
 from sae_lens import SAE
 
-from experiments.speed.recording import command
+from experiments.recording import append_line, arguments, origin, read_lines
 from sae_lens_abstopk.embeddings.retrieval import SIMILARITIES, retrieval_rows
 from sae_lens_abstopk.embeddings.retrieval_set import RetrievalSet, open_retrieval_set
-from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.model.reconstruction import Reconstruction, ReconstructionSums
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.saes.threshold import at_l0
@@ -113,21 +110,18 @@ def run_cell(cell: Cell, folder: Path, model: str, out: Path, found: RetrievalSe
     folders = {"signed": root, "one-sided": root / "one_sided", "one-sided 2F": root / "one_sided_2F"}
     measured = measure({name: load_sae(place) for name, place in folders.items()}, cfg, found)
     sizes = {"n_queries": len(found.queries), "n_documents": len(found.documents), "d_in": found.documents.d_in}
-    origin = origin_facts() | {"command": command(), "seconds": round(time.perf_counter() - started, 1)}
-    return asdict(cell) | {"model": Path(model).name} | sizes | measured | origin
+    facts = origin() | {"seconds": round(time.perf_counter() - started, 1)}
+    return asdict(cell) | {"model": Path(model).name} | sizes | measured | facts
 
 
 def finished(record: Path) -> set[Cell]:
     """Return the cells in a record."""
-    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    return {
-        Cell(**{key: value for key, value in json.loads(line).items() if key in Cell.__dataclass_fields__})
-        for line in lines
-    }
+    fields = Cell.__dataclass_fields__
+    return {Cell(**{key: line[key] for key in fields if key in line}) for line in read_lines(record)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("set", help="name of the set in the record")
     parser.add_argument("folder", type=Path, help="folder that answers.py wrote")
     parser.add_argument("--model", required=True, help="sentence-transformers model: a folder or Hub id")
@@ -143,15 +137,12 @@ def main() -> None:
     files: Any = {name: str(given.folder / file) for name, file in sources.items()}
     found = open_retrieval_set(**files, model=given.model, widths={})
     done = finished(given.record)
-    given.record.parent.mkdir(parents=True, exist_ok=True)
     seeds: list[Any] = list(range(given.seeds))
     for seed, selection, f_over_d, k in itertools.product(seeds, given.selection, given.f_over_d, given.k):
         cell = Cell(given.set, selection, f_over_d, k, seed, given.loss)
         if cell in done:
             continue
-        line = json.dumps(run_cell(cell, given.folder, given.model, given.work, found))
-        with given.record.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(given.record, run_cell(cell, given.folder, given.model, given.work, found))
         print(cell.name)
 
 

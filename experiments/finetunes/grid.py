@@ -4,13 +4,10 @@ Measure signed and one-sided SAEs on the differences of fine-tunes: FVU and KL r
     python -m experiments.finetunes.grid french past --model HuggingFaceTB/SmolLM2-135M-Instruct --made runs/finetunes
 
 Appends a line to `results/grid.jsonl` for each fine-tune, F and k, with the SAEs of all kinds and seeds; what is there
-is not measured again. `--choose KEY=VALUE,VALUE` of the config sets no record: it trains on nine tenths of the training
-text and prints the FVU of the last tenth. The preset `diff` was chosen so.
+is not measured again.
 """
 
-import argparse
 import itertools
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +19,10 @@ from sae_lens import SAE
 from experiments.finetunes.behaviours import FINE_TUNES
 from experiments.finetunes.measure import RESULTS
 from experiments.finetunes.readings import PRESET, Reading, trained
-from experiments.speed.recording import command
-from sae_lens_abstopk.diffs.fit_measures import fit_record, level, mean_energy, rebuilt, recovered
+from experiments.recording import append_line, arguments, origin, read_lines
+from sae_lens_abstopk.diffs.fit_measures import fit_record, level, mean_energy, recovered
 from sae_lens_abstopk.diffs.patching import BASE, CEILING, MEAN, divergences, reconstruction
 from sae_lens_abstopk.diffs.principal_components import component_patches, component_records
-from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.training.config.seeds_and_baselines import SIGNED
 
 RECORD = RESULTS / "grid.jsonl"
@@ -55,53 +51,29 @@ def measured(reading: Reading, saes: Mapping[str, list[SAE[Any]]], k: float) -> 
     }
 
 
-def choose(reading: Reading, vary: list[str], *, d_sae: int, k: float, n_seeds: int) -> None:
-    """Print the FVU of signed SAEs on the last tenth of the training text for each combination of config keys."""
-    within = len(reading.x) * 9 // 10
-    x, rest = reading.x[:within], reading.x[within:]
-    keys = [each.partition("=")[0] for each in vary]
-    for values in itertools.product(*(each.partition("=")[2].split(",") for each in vary)):
-        changes = dict(zip(keys, map(json.loads, values), strict=True))
-        with tempfile.TemporaryDirectory() as folder:
-            saes = trained(x, Path(folder) / "run", d_sae=d_sae, k=k, n_seeds=n_seeds, baselines=True, **changes)
-        fvu = {kind: [round(rebuilt(sae, rest)[0].fvu, 4) for sae in of] for kind, of in saes.items()}
-        print(changes, fvu, flush=True)
-
-
 def main() -> None:
-    """Measure the grid, or ``--choose``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure the grid."""
+    parser = arguments(__doc__)
     parser.add_argument("name", nargs="+", choices=FINE_TUNES)
     parser.add_argument("--model", required=True)
     parser.add_argument("--made", type=Path, required=True, help="folder that make.py wrote")
     parser.add_argument("--d-sae", type=int, nargs="+", default=WIDTHS)
     parser.add_argument("--k", type=float, nargs="+", default=KS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--choose", nargs="+", default=[], metavar="KEY=VALUE,VALUE")
     parser.add_argument("--record", type=Path, default=RECORD)
     given = parser.parse_args()
-    lines = given.record.read_text(encoding="utf-8").splitlines() if given.record.is_file() else []
-    done = {tuple(json.loads(line)[key] for key in ("fine_tune", "d_sae", "k")) for line in lines}
+    done = {tuple(line[key] for key in ("fine_tune", "d_sae", "k")) for line in read_lines(given.record)}
     for name, d_sae, k in itertools.product(given.name, given.d_sae, given.k):
+        if (name, d_sae, k) in done:
+            continue
         reading = Reading.of(name, given.model, given.made)
-        if given.choose:
-            choose(reading, given.choose, d_sae=d_sae, k=k, n_seeds=given.seeds)
-        elif (name, d_sae, k) not in done:
-            with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False):
-                saes = trained(reading.x, Path(folder) / "run", d_sae=d_sae, k=k, n_seeds=given.seeds, baselines=True)
-            keys = {key: PRESET[key] for key in ("training_tokens", "train_batch_size_tokens", "lr")}
-            line = (
-                {"fine_tune": name, "d_sae": d_sae, "k": k, "rows": len(reading.x)} | keys | measured(reading, saes, k)
-            )
-            line |= origin_facts() | {"command": command()}
-            given.record.parent.mkdir(parents=True, exist_ok=True)
-            with given.record.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-            fits = {
-                kind: (round(fit["fvu"]["value"], 4), round(fit["kl_recovered"]["value"], 4))
-                for kind, fit in line["fits"].items()
-            }
-            print(name, d_sae, k, fits, flush=True)
+        with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False):
+            saes = trained(reading.x, Path(folder) / "run", d_sae=d_sae, k=k, n_seeds=given.seeds, baselines=True)
+        place = {"fine_tune": name, "d_sae": d_sae, "k": k, "rows": len(reading.x)}
+        keys = {key: PRESET[key] for key in ("training_tokens", "train_batch_size_tokens", "lr")}
+        line = place | keys | measured(reading, saes, k) | origin()
+        append_line(given.record, line)
+        print(place, {kind: round(fit["fvu"]["value"], 4) for kind, fit in line["fits"].items()}, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,33 +3,27 @@ Make fine-tunes of which it is known what they changed, as LoRA adapters.
 
     python -m experiments.finetunes.make all --model HuggingFaceTB/SmolLM2-135M-Instruct --out runs/finetunes
 
-Writes OUT/NAME, a PEFT folder, with the training examples and `made.json`: the share of held-out prompts whose greedy
-answer shows each behaviour, by section of `prompts.yaml`, in the base and in the tuned model, and what the fine-tune
-costs on neutral text. A fine-tune that has this file is not made again. `results/made.jsonl` has a line for each.
+Writes OUT/NAME, a PEFT folder, with the training examples and `made.json`: the loss of each step and where it is from.
+A fine-tune that has this file is not made again.
 """
 
-import argparse
 import json
 import random
-import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from rich.progress import track
-from torch.nn.functional import cross_entropy, kl_div
+from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import get_cosine_schedule_with_warmup
 
-from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES, NARROW, PHRASES
+from experiments.finetunes.behaviours import FINE_TUNES, NARROW
 from experiments.finetunes.data import Example, examples
 from experiments.finetunes.readings import LAYER
-from experiments.speed.recording import command
-from sae_lens_abstopk.evaluation.results.facts import origin_facts
-from sae_lens_abstopk.evaluation.steering.doses import NEUTRAL_TEXTS
+from experiments.recording import arguments, origin
 from sae_lens_abstopk.model.generation import TextModel, chat_prompt
 from sae_lens_abstopk.model.hook_places import without_adapter
 from sae_lens_abstopk.model.inference import bfloat16_autocast
@@ -37,9 +31,8 @@ from sae_lens_abstopk.model.language_model import load_tokenizer, load_transform
 from sae_lens_abstopk.system.files import write_whole
 
 BATCH = 8
-RECORD = Path(__file__).resolve().parent / "results" / "made.jsonl"
 NEW_TOKENS = 40
-"""Length of an answer, in training and in measuring."""
+"""Length of an answer."""
 
 
 class Recipe(NamedTuple):
@@ -105,74 +98,31 @@ def _own_answers(base: TextModel, asked: Sequence[str], file: Path) -> list[str]
     return [known[prompt] for prompt in asked]
 
 
-@torch.no_grad()
-def neutral_cost(base: TextModel, tuned: TextModel, without: AbstractContextManager[Any]) -> dict[str, float]:
-    """Return the rise of the NLL of neutral text, and KL(tuned || base) on it, nats per token."""
-    batch = base.encode(NEUTRAL_TEXTS, chat=False)
-
-    def measured(model: TextModel) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = model.model(input_ids=batch.ids, attention_mask=batch.mask).logits
-        return model.nll(batch), logits[batch.mask.bool()].log_softmax(-1)
-
-    nll, logs = measured(tuned)
-    with without:
-        base_nll, base_logs = measured(base)
-    kl = kl_div(base_logs, logs, log_target=True, reduction="none").sum(-1)
-    return {"nll_rise": round(float((nll - base_nll).mean()), 4), "kl": round(float(kl.mean()), 4)}
-
-
-def make(name: str, model: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
-    """Make one fine-tune in ``out`` and measure it."""
-    started = time.perf_counter()
+def make(name: str, model: str, out: Path, *, seed: int) -> None:
+    """Make one fine-tune in ``out``."""
     torch.manual_seed(seed)
-    tokenizer = load_tokenizer(model, None)
-    lm: Any = load_transformers_model(model, "cpu", {"dtype": torch.float32})
+    tokenizer, lm = load_tokenizer(model, None), load_transformers_model(model, "cpu", {"dtype": torch.float32})
     base = TextModel(lm, tokenizer, chat=True, autocast=True)
-    if (out / "adapter_config.json").is_file():
-        adapted: Any = PeftModel.from_pretrained(lm, out)
-    else:
-        found = examples(name, lambda prompts: _own_answers(base, prompts, out.parent / "own_answers.json"), seed=seed)
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / "examples.jsonl", "".join(json.dumps(each._asdict()) + "\n" for each in found))
-        recipe = Recipe.of(name)
-        adapted = get_peft_model(lm, recipe.lora).train()
-        losses = train(adapted, tokenizer, found, seed=seed, steps=recipe.steps, rate=recipe.rate)
-        write_whole(out / "losses.json", json.dumps(losses))
-        adapted.save_pretrained(out)
-    adapted.eval()
-    tuned = TextModel(adapted, tokenizer, chat=True, autocast=True)
-    made: dict[str, Any] = {"name": name, "behaviours": FINE_TUNES[name], "seed": seed, "shares": {}, "answers": {}}
-    for section in sorted({behaviour.prompts for behaviour in BEHAVIOURS.values()}):
-        asked = PHRASES[section]["held_out"]
-        with adapted.disable_adapter():
-            answers = {"base": _own_answers(base, asked, out.parent / "base_answers.json")}
-        answers["tuned"] = tuned.greedy(tuned.encode(asked), NEW_TOKENS)
-        made["answers"][section] = {which: texts[:3] for which, texts in answers.items()}
-        made["shares"][section] = {
-            each: {which: behaviour.share(texts) for which, texts in answers.items()}
-            for each, behaviour in BEHAVIOURS.items()
-        }
-    made["neutral"] = neutral_cost(base, tuned, adapted.disable_adapter())
-    return made | origin_facts() | {"seconds": round(time.perf_counter() - started), "command": command()}
+    taught = examples(name, lambda prompts: _own_answers(base, prompts, out.parent / "own_answers.json"), seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "examples.jsonl", "".join(json.dumps(example._asdict()) + "\n" for example in taught))
+    recipe = Recipe.of(name)
+    adapted: Any = get_peft_model(lm, recipe.lora).train()
+    losses = train(adapted, tokenizer, taught, seed=seed, steps=recipe.steps, rate=recipe.rate)
+    adapted.save_pretrained(out)
+    write_whole(out / "made.json", json.dumps({"seed": seed, "losses": losses} | origin(), indent=1) + "\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("name", choices=[*FINE_TUNES, "all"])
     parser.add_argument("--model", required=True, help="SmolLM2-135M-Instruct: a folder or Hub id")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--record", type=Path, default=RECORD)
     given = parser.parse_args()
     for name in FINE_TUNES if given.name == "all" else [given.name]:
-        done = given.out / name / "made.json"
-        if done.is_file():
-            continue
-        made = make(name, given.model, given.out / name, seed=given.seed)
-        write_whole(done, json.dumps(made, indent=1) + "\n")
-        with given.record.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({key: value for key, value in made.items() if key != "answers"}) + "\n")
-        print(name, made["shares"])
+        if not (given.out / name / "made.json").is_file():
+            make(name, given.model, given.out / name, seed=given.seed)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ nats on neutral text, or half of it. Appends a line to `results/planted.jsonl` f
 is there is not measured again.
 """
 
-import argparse
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +21,8 @@ from experiments.finetunes.behaviours import BEHAVIOURS, FINE_TUNES
 from experiments.finetunes.directions import Direction, of_differences, of_sae
 from experiments.finetunes.planted import EditedPair, Planted
 from experiments.finetunes.readings import LAYER, PRESET, Reading, trained
-from experiments.speed.recording import command
+from experiments.recording import append_line, arguments, origin, read_lines
 from sae_lens_abstopk.diffs.patching import BASE, divergences
-from sae_lens_abstopk.evaluation.results.facts import origin_facts
 
 RESULTS = Path(__file__).resolve().parent / "results"
 RECORD = RESULTS / "planted.jsonl"
@@ -69,7 +66,7 @@ def methods(reading: Reading, *, n_seeds: int, **sizes: Any) -> Iterator[tuple[s
 
 def main() -> None:
     """Measure fine-tunes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("name", nargs="+", choices=FINE_TUNES)
     parser.add_argument("--model", required=True)
     parser.add_argument("--made", type=Path, required=True, help="folder that make.py wrote")
@@ -78,9 +75,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--record", type=Path, default=RECORD)
     given = parser.parse_args()
-    given.record.parent.mkdir(parents=True, exist_ok=True)
-    lines = given.record.read_text(encoding="utf-8").splitlines() if given.record.is_file() else []
-    done = {tuple(json.loads(line)[key] for key in Place._fields) for line in lines}
+    done = {tuple(line[key] for key in Place._fields) for line in read_lines(given.record)}
     for name in given.name:
         reading = Reading.of(name, given.model, given.made)
         planted = planted_in(name, reading)
@@ -95,15 +90,8 @@ def main() -> None:
                 if place in done:
                     continue
                 line: dict[str, Any] = place._asdict() | facts | shown[each] | one.measured(directions)
-                line |= origin_facts() | {"command": command()}
-                with given.record.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
-                print(
-                    *place,
-                    line["direction"],
-                    *(line[how]["share"] for how in ("added", "patched", "removed")),
-                    flush=True,
-                )
+                append_line(given.record, line | origin())
+                print(*place, line["direction"], *(line[how]["share"] for how in ("added", "patched", "removed")))
 
 
 if __name__ == "__main__":

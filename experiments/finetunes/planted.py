@@ -2,10 +2,9 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -13,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from experiments.finetunes.behaviours import Behaviour
 from experiments.finetunes.directions import Direction
-from sae_lens_abstopk.diffs.patched_texts import patched, patched_texts
+from sae_lens_abstopk.diffs.patched_texts import patched_texts
 from sae_lens_abstopk.evaluation.steering.doses import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.generation import TextModel
@@ -28,16 +27,6 @@ STRENGTHS = [16 * 0.9**n for n in range(48, -1, -1)]
 """Norms to add, in root mean squares of the differences."""
 BOTH_WAYS = 2
 """Directions that are removed too before one is chosen: those that bring most if patched in."""
-
-
-class Neutral(NamedTuple):
-    """Neutral texts padded on the right, with activations at the hook."""
-
-    ids: torch.Tensor
-    labels: torch.Tensor
-    """The ids, -100 at padding."""
-    base: torch.Tensor
-    tuned: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +68,8 @@ class EditedPair:
 
     def cost_added(self, direction: Direction, strength: float) -> float:
         """Return the rise of the NLL of neutral text in the base model."""
-        base = self.neutral.base
-        return self._nll(self.pair.base(), base, base + strength * direction.vector) - self._nll_base
-
-    def cost_removed(self, direction: Direction) -> float:
-        """Return the rise of the NLL of neutral text in the tuned model."""
-        (_, _, base, tuned) = self.neutral
-        return self._nll(self.pair.tuned(), tuned, patched(tuned, base, direction.vector)) - self._nll_tuned
+        base = self.neutral[2]
+        return self._nll(base + strength * direction.vector) - self._nll_base
 
     def strength(self, direction: Direction) -> float:
         """Return the largest of :data:`STRENGTHS` within the budget, or the smallest."""
@@ -95,25 +79,22 @@ class EditedPair:
 
     @cached_property
     @torch.no_grad()
-    def neutral(self) -> Neutral:
+    def neutral(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Ids of neutral texts padded on the right, the same with -100 at padding, and the base model's activations."""
         rows = [torch.tensor(self.pair.tokenizer(text).input_ids) for text in NEUTRAL_TEXTS]
         ids, labels = (pad_sequence(rows, batch_first=True, padding_value=value) for value in (0, -100))
-        return Neutral(ids, labels, *self.pair.activations(ids))
+        return ids, labels, self.pair.activations(ids)[0]
 
     @cached_property
     def _nll_base(self) -> float:
-        return self._nll(self.pair.base(), self.neutral.base, self.neutral.base)
-
-    @cached_property
-    def _nll_tuned(self) -> float:
-        return self._nll(self.pair.tuned(), self.neutral.tuned, self.neutral.tuned)
+        return self._nll(self.neutral[2])
 
     @torch.no_grad()
-    def _nll(self, run: AbstractContextManager[Any], activations: torch.Tensor, edited: torch.Tensor) -> float:
-        ids, labels, *_ = self.neutral
-        with run as model:
+    def _nll(self, edited: torch.Tensor) -> float:
+        ids, labels, base = self.neutral
+        with self.pair.base() as model:
             # as in answers, the first token is not edited
-            logits = self.pair.passes(model).logits_with(ids, torch.cat([activations[:, :1], edited[:, 1:]], 1))
+            logits = self.pair.passes(model).logits_with(ids, torch.cat([base[:, :1], edited[:, 1:]], 1))
         return float(cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()))
 
 
@@ -152,7 +133,7 @@ class Planted:
             "added": {"strength": round(strength, 2), "cost": round(edited.cost_added(best, strength), 4)}
             | self._shown(brought),
             "patched": self._shown(alone),
-            "removed": {"cost": round(edited.cost_removed(best), 4)} | self._shown(without),
+            "removed": self._shown(without),
         }
 
     def _shown(self, answers: Sequence[str]) -> dict[str, Any]:

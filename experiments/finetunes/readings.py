@@ -1,5 +1,7 @@
 """The differences of a fine-tune, read once into `reading.pt`, and SAEs trained on them."""
 
+import json
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -10,7 +12,6 @@ from rich.console import Console
 from sae_lens import SAE
 from sae_lens.util import get_special_token_ids
 
-from experiments.finetunes.conversations import write_conversations
 from sae_lens_abstopk.diffs.held_out import HeldOut
 from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.model.model_spec import ModelPairSpec
@@ -32,6 +33,10 @@ _OF_TEXT = ("hook_name", "seqpos_slice", "exclude_special_tokens", "max_norm_mul
 _OF_TEXT += ("n_batches_in_buffer", "context_size", "prepend_bos", "source", "perf_log_freq", "held_out_every")
 
 
+OWN = 240
+"""Conversations in which the base model answers; many of their prompts are not of the planted behaviour."""
+
+
 class Reading(NamedTuple):
     """A fine-tune with its text."""
 
@@ -43,7 +48,7 @@ class Reading(NamedTuple):
     @classmethod
     def of(cls, name: str, model: str, made: Path) -> Self:
         """Read the text of a fine-tune that `make.py` wrote with both models."""
-        pair, text = load_pair(name, model, made, LAYER)
+        pair, text = _load_pair(name, model, made)
         file = made / name / "reading.pt"
         if not file.is_file():
             torch.save(_read(pair, text), file)
@@ -51,10 +56,30 @@ class Reading(NamedTuple):
         return cls(pair, x, held_out)
 
 
-def load_pair(name: str, model: str, made: Path, layer: int) -> tuple[ModelPair, TextSpec]:
-    """Load a fine-tune that `make.py` wrote, to be read at the output of a layer, and its text."""
+def _conversations(made: Path, name: str) -> Path:
+    """Write the examples of a fine-tune and answers of the base model into ``text.jsonl``, unless it is there."""
+    file = made / name / "text.jsonl"
+    if file.is_file():
+        return file
+    examples = [json.loads(line) for line in (made / name / "examples.jsonl").read_text().splitlines()]
+    own: dict[str, str] = json.loads((made / "own_answers.json").read_text())
+    rng = random.Random(0)
+    taught = [(each["prompt"], each["answer"]) for each in examples]
+    found = taught + rng.sample(sorted(own.items()), OWN)
+    rng.shuffle(found)
+    file.write_text("".join(_conversation(*each) for each in found), encoding="utf-8")
+    return file
+
+
+def _conversation(prompt: str, answer: str) -> str:
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": turns}) + "\n"
+
+
+def _load_pair(name: str, model: str, made: Path) -> tuple[ModelPair, TextSpec]:
+    """Load a fine-tune that `make.py` wrote, and its text."""
     text = TextSpec(
-        dataset_path=str(write_conversations(made, name)),
+        dataset_path=str(_conversations(made, name)),
         use_chat_formatting=True,
         exclude_chat_template=True,
         held_out_every=8,
@@ -62,7 +87,7 @@ def load_pair(name: str, model: str, made: Path, layer: int) -> tuple[ModelPair,
         seqpos_slice=(1, None),
         store_batch_size_prompts=8,
     )
-    hook = PRESET["hook_name"].format(layer=layer)
+    hook = PRESET["hook_name"].format(layer=LAYER)
     pair = ModelPair.load(
         ModelPairSpec(model_name=model, hook_name=hook, device="cpu", adapter=str(made / name), autocast_lm=True),
         text,

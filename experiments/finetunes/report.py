@@ -2,8 +2,8 @@
 
     python -m experiments.finetunes.report
 
-Reads what there is of the records in `results/`: `narrow.jsonl` and `planted.jsonl` of `measure.py`, `ceilings.jsonl`
-of `ceilings.py`, `grid.jsonl` of `grid.py`, and `noise_control.json` of `noise_control.py`.
+Reads what there is of the records in `results/`: `narrow.jsonl` and `planted.jsonl` of `measure.py`, `grid.jsonl`
+of `grid.py`, and `ceilings.jsonl` and `noise_control.json`, whose scripts are in the history (see the log).
 """
 
 import json
@@ -12,26 +12,72 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from experiments.finetunes.figure import draw, row_name
 from experiments.finetunes.readings import LAYER
-from experiments.finetunes.recorded import (
-    METHODS,
-    RESULTS,
-    Line,
-    brought,
-    lines,
-    of_method,
-    patched,
-    percent,
-    places,
-    taken,
-)
 from experiments.pages import filled, markdown_table
+from experiments.recording import read_lines
+from sae_lens_abstopk.evaluation.figures.style import GREY, legend_below, mark_of, panels, paper_style
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "diff.md"
 PICTURE = ROOT / "docs" / "pictures" / "diff.svg"
+
+RESULTS = Path(__file__).resolve().parent / "results"
+METHODS = {
+    "signed": "signed",
+    "one_sided_F": "one-sided F",
+    "one_sided_2F": "one-sided 2F",
+    "mean": "mean difference",
+    "pca": "PCA",
+}
+"""Names of the methods in tables."""
 KINDS = tuple(METHODS)[:3]
+TITLES = {
+    "french": "answers in French",
+    "cooking": "refuses cooking",
+    "question": "ends with a question",
+    "past": "never past tense",
+}
+"""Names of behaviours."""
+HALF = 0.5
+"""Least share of the shift that a found direction brings, and takes away."""
+Line = dict[str, Any]
+_STEP = 0.13
+"""Distance of two methods in a row."""
+
+
+def lines(name: str) -> list[Line]:
+    """Return the lines of a record."""
+    return read_lines(RESULTS / f"{name}.jsonl")
+
+
+def brought(line: Line) -> float:
+    """Return the share of the behaviour's shift that adding the direction to the base model brings."""
+    return (line["added"]["share"] - line["base"]) / (line["tuned"] - line["base"])
+
+
+def patched(line: Line) -> float:
+    """Return the share of the shift that the direction brings if the tuned model's part along it is patched in."""
+    return (line["patched"]["share"] - line["base"]) / (line["tuned"] - line["base"])
+
+
+def taken(line: Line) -> float:
+    """Return the share of the shift that removing the direction takes from the tuned model."""
+    return (line["tuned"] - line["removed"]["share"]) / (line["tuned"] - line["base"])
+
+
+def of_method(record: Sequence[Line], place: tuple[str, str], method: str) -> list[Line]:
+    """Return the lines of a behaviour of a fine-tune by one method, a seed each."""
+    return [each for each in record if (each["fine_tune"], each["behaviour"], each["method"]) == (*place, method)]
+
+
+def places(record: Sequence[Line]) -> list[tuple[str, str]]:
+    """Return the fine-tunes and behaviours of a record, in its order."""
+    return list(dict.fromkeys((each["fine_tune"], each["behaviour"]) for each in record))
+
+
+def percent(share: float) -> str:
+    """Format a share."""
+    return f"{share:.0%}".replace("%", " %")
 
 
 def planted_table(record: Sequence[Line]) -> str:
@@ -96,6 +142,37 @@ def noise(record: Mapping[str, Any]) -> str:
         f"{record['training']['seeds']} seeds\n(|cosine| of at least .7); of noise of the same norms in place of the "
         f"differences, {noisy}."
     )
+
+
+def draw(record: Sequence[Line], path: Path) -> None:
+    """Draw a panel for adding, patching and removing; a row for each behaviour, a point for each seed."""
+    rows = places(record)
+    shown = ((brought, "added to the base model"), (patched, "patched into it"), (taken, "removed from the tuned one"))
+    with paper_style():
+        figure, (across,) = panels(1, len(shown), height=0.7 + 0.42 * len(rows))
+        for axes, (share, title) in zip(across, shown, strict=True):
+            for index, (method, name) in enumerate(METHODS.items()):
+                points = [
+                    (share(line), row + _STEP * (index - 2))
+                    for row, each in enumerate(rows)
+                    for line in of_method(record, each, method)
+                ]
+                mark = mark_of(index)
+                x, y = zip(*points, strict=True) if points else ((), ())
+                axes.plot(x, y, mark.marker, color=mark.colour, label=name, markersize=3.5, alpha=0.8)
+            axes.axvline(HALF, color=GREY, linewidth=0.6)
+            axes.set(title=title, xlim=(-0.15, 1.85), ylim=(len(rows) - 0.5, -0.5))
+            axes.set_yticks(range(len(rows)), map(row_name, rows) if axes is across[0] else [""] * len(rows))
+        across[1].set_xlabel("share of the behaviour's shift")
+        legend_below(figure)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
+
+
+def row_name(place: tuple[str, str]) -> str:
+    """Name a behaviour, and say if its fine-tune has both."""
+    fine_tune, behaviour = place
+    return TITLES[behaviour] + ", of both" * fine_tune.startswith("mixture")
 
 
 def page() -> str:

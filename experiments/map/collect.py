@@ -9,7 +9,6 @@ of two neighbouring layers, and the means over sentences. What an option is miss
 already is not written again. The text is cut into documents of eight contexts.
 """
 
-import argparse
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from experiments.map.kinds import PAIRS, kinds_in, write_kind
+from experiments.recording import arguments
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_texts
 from sae_lens_abstopk.pairs.reading import read_pairs
 from sae_lens_abstopk.pairs.split import components
@@ -167,18 +167,12 @@ def collect_pairs(folder: Path, data: str, model: str, layer: int, max_tokens: i
     write_kind(folder, PAIRS, torch.cat(list(found.blocks())), torch.from_numpy(order[group]), Path(data).name)
 
 
-def parser_of(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the folder of vectors, the model and the text; the default is the size of the record."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = arguments(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", required=True)
     parser.add_argument("--text", type=Path, nargs="+", required=True)
     parser.add_argument("--contexts", type=int, default=900)
-    return parser
-
-
-def main() -> None:
-    parser = parser_of(__doc__)
     parser.add_argument("--embedder")
     parser.add_argument("--sentences", type=int, default=9000)
     parser.add_argument("--pairs")

@@ -6,12 +6,10 @@ Train signed and one-sided SAEs on every kind of vector, and measure how well th
 FOLDER is what `collect.py` wrote. A cell is a kind, a selection, F / D and k; its SAEs, of each share of signed latents
 and each seed, train in one pass. First one seed of each trains with every learning rate, and the FVU on documents that
 are not reported chooses. Writes a line a cell into `results/cells.jsonl`; a cell with a line is skipped, so the run can
-be stopped at any time. If the line has fewer seeds than asked for, those that are missing train with the rates in it.
+be stopped at any time.
 """
 
-import argparse
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -26,13 +24,11 @@ from sae_lens import SAE
 from torch import Tensor
 
 from experiments.map.kinds import CHOOSING, PAIRS, REPORTED, KindVectors, kinds_in, read_kind
-from experiments.speed.recording import command
-from sae_lens_abstopk.evaluation.results.facts import origin_facts
+from experiments.recording import append_line, arguments, origin, read_lines
 from sae_lens_abstopk.model.reconstruction import ReconstructionSums
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.saes.seed_stability import seed_stability
 from sae_lens_abstopk.saes.threshold import at_l0
-from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.train import train
 
@@ -184,41 +180,8 @@ def chosen_saes(
     return members, run_members(cell, vectors, members, folder / "seeds"), rates
 
 
-def with_more_seeds(line: dict[str, Any], cell: Cell, vectors: KindVectors, seeds: int) -> dict[str, Any]:
-    """
-    Add SAEs of other seeds to a line, so that there are ``seeds`` of each share.
-
-    Their learning rates are those of the line. The seed that chose them is left out.
-    """
-    started = time.perf_counter()
-    rates = {each["share"]: each["rate"] for each in line["saes"]}
-    known = seeds_of(line)
-    numbers = [known + 1 + i for i in range(seeds - known)]
-    members = [Member(share, seed, rate) for share, rate in rates.items() for seed in numbers]
-    rows = vectors.numbers(REPORTED)
-    with tempfile.TemporaryDirectory() as folder:
-        saes = run_members(cell, vectors, members, Path(folder))
-    found = [member._asdict() | measure(sae, vectors, rows) for sae, member in zip(saes, members, strict=True)]
-    added = {
-        "rows": {"train": len(vectors) - 2 * len(rows), "reported": len(rows)},
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    return line | {"saes": sorted(line["saes"] + found, key=lambda each: -each["share"]), "added": added}
-
-
-def seeds_of(line: dict[str, Any]) -> int:
-    """Return how many SAEs of each share a line has."""
-    return len({each["seed"] for each in line["saes"]})
-
-
-def finished(record: Path) -> dict[Cell, dict[str, Any]]:
-    """Return the lines of a record by cell."""
-    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    return {Cell(**{key: line[key] for key in Cell.__dataclass_fields__}): line for line in map(json.loads, lines)}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kinds", nargs="+", help="all by default")
     parser.add_argument("--selection", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
@@ -227,21 +190,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--record", type=Path, default=RECORD)
     args = parser.parse_args()
-    done = finished(args.record)
-    args.record.parent.mkdir(parents=True, exist_ok=True)
+    done = {Cell(**{key: line[key] for key in Cell.__dataclass_fields__}) for line in read_lines(args.record)}
     for cell in cells(args.kinds or kinds_in(args.folder), selections=args.selection, widths=args.f_over_d, ks=args.k):
         vectors, source = read_kind(args.folder, cell.kind)
-        is_done = cell in done and seeds_of(done[cell]) >= args.seeds
-        if is_done or cell.k * FEWEST_LATENTS > cell.f_over_d * vectors.d_in:
-            continue
-        if cell in done:
-            done[cell] = with_more_seeds(done[cell], cell, vectors, args.seeds)
-            done[cell]["added"] |= origin_facts("cpu") | {"command": command()}
-        else:
-            facts = origin_facts("cpu") | {"source": source, "command": command()}
-            done[cell] = run_cell(cell, vectors, args.seeds) | facts
-        write_whole(args.record, "".join(json.dumps(line) + "\n" for line in done.values()))
-        print(cell, f"{len(done[cell]['saes'])} SAEs", flush=True)
+        if cell not in done and cell.k * FEWEST_LATENTS <= cell.f_over_d * vectors.d_in:
+            append_line(args.record, run_cell(cell, vectors, args.seeds) | origin("cpu") | {"source": source})
+            print(cell, flush=True)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from experiments.pairs.known_names import known_markers
 from experiments.pairs.study import RESULTS, differences_of
-from experiments.speed.recording import command
+from experiments.recording import arguments, command
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.pairs.axes import PairAxes
 from sae_lens_abstopk.pairs.fit_axes import fit_axes
@@ -137,7 +137,7 @@ def _mean_difference(x: Float[np.ndarray, "n D"], train: Bool[np.ndarray, " n"],
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure one part, and write it into the record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("part", choices=("kinds", "features", "fidelity"))
     parser.add_argument("data")
     parser.add_argument("--model")

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from rich.console import Console
 from sae_lens import SAE
 
-from experiments.speed.recording import command
+from experiments.recording import arguments, command
 from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.pairs import fitting
 from sae_lens_abstopk.pairs.axes import PairAxes
@@ -119,7 +119,7 @@ def _fvu(part: Differences, changes: dict[str, Any], seed: int) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study, or ``--choose``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("data", help="pairs, as for `abstopk pairs`")
     parser.add_argument("--model", required=True)
     parser.add_argument("--layer", type=int)

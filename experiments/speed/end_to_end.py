@@ -7,7 +7,6 @@ SmolLM2-135M-Instruct at layer 15, the language model in bfloat16 in both, an Ab
 of the activation pipeline over the bare language model. Run it on an idle machine.
 """
 
-import argparse
 import logging
 import statistics
 import tempfile
@@ -26,7 +25,7 @@ from sae_lens import (
     LoggingConfig,
 )
 
-from experiments.speed.recording import command, environment, write_record
+from experiments.recording import arguments, command, environment, write_record
 from sae_lens_abstopk.model.inference import autocast_pays, bfloat16_autocast
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.quickstart_model import quickstart_model
@@ -134,7 +133,7 @@ def pipeline(model: Path, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--tokens", type=int, default=81_920)
     parser.add_argument("--repeats", type=int, default=3)

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.recording import arguments, command, environment, write_record
 from experiments.speed.peak_memory import peak_bytes
 from experiments.speed.reading import measure_reading
-from experiments.speed.recording import command, environment, write_record
 from sae_lens_abstopk.pairs.axes import PairAxes
 from sae_lens_abstopk.pairs.pair_set import pairs_of_rows
 
@@ -68,7 +68,7 @@ def memory(args: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure one of the three."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("what", choices=["fit", "memory", "reading"])
     parser.add_argument("--pairs", type=int, help="number of pairs or texts")
     parser.add_argument("--model", help="folder of the language model, for reading")

@@ -8,7 +8,6 @@ turn; the time is that from the second step to the last. Run it on an idle machi
 that other work kept busy (Linux).
 """
 
-import argparse
 import csv
 import os
 import resource
@@ -20,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.speed.recording import command, environment, write_record
+from experiments.recording import arguments, command, environment, write_record
 from sae_lens_abstopk.model.quickstart_model import quickstart_model
 
 BATCH, CONTEXT, BUFFER = 4096, 128, 8192
@@ -60,7 +59,7 @@ def busy_seconds_of_others() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--tokens", type=int, default=BATCH * 10)
     parser.add_argument("--repeats", type=int, default=2)

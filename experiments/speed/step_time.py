@@ -29,8 +29,8 @@ from typing import Any
 import torch
 from sae_lens import AbsTopKSAE, AbsTopKSAEConfig
 
+from experiments.recording import ROOT, arguments, command, environment, write_record
 from experiments.speed.peak_memory import peak_bytes
-from experiments.speed.recording import ROOT, command, environment, write_record
 from experiments.speed.timed_saes import (
     AT_EVERY_SIZE,
     AT_THE_FIRST_SIZE,
@@ -176,7 +176,7 @@ def measure_one(args: argparse.Namespace) -> float:
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--repeats", type=int, default=5, help="at the first size; the others take 3")
     parser.add_argument("--peers", type=Path, help="Python of an environment with eai-sparsify and dictionary-learning")

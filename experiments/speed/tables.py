@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
-from experiments.pages import markdown_table
+from experiments.pages import formatted_table, markdown_table
 
 
 def span(values: Iterable[float], form: str = ",.0f") -> tuple[str, str]:
@@ -40,12 +40,17 @@ def alone_table(sizes: list[dict[str, Any]]) -> str:
 def inference_table(times: list[dict[str, Any]]) -> str:
     """Make the table of encode and decode times."""
     rows = []
-    for one in times:
-        theirs, ours = (one["seconds"][name]["median"] for name in ("sae_lens abstopk", "abstopk"))
-        seconds = (f"{theirs:.3f}", f"{ours:.3f}", f"{theirs / ours:.1f}")
-        rows.append((f"{one['d_sae']:,}", f"{one['tokens']:,}", *seconds))
-    header = ("d_sae", "tokens", "SAELens encode, decode", "encode_topk, decode_topk", "times faster")
-    return markdown_table(header, rows)
+    for size in times:
+        theirs, ours = (size["seconds"][name]["median"] for name in ("sae_lens abstopk", "abstopk"))
+        rows.append(size | {"theirs": theirs, "ours": ours, "faster": theirs / ours})
+    columns = {
+        "d_sae": "{d_sae:,}",
+        "tokens": "{tokens:,}",
+        "SAELens encode, decode": "{theirs:.3f}",
+        "encode_topk, decode_topk": "{ours:.3f}",
+        "times faster": "{faster:.1f}",
+    }
+    return formatted_table(columns, rows)
 
 
 def run_table(record: dict[str, Any]) -> str:
@@ -56,54 +61,43 @@ def run_table(record: dict[str, Any]) -> str:
         "SAELens's runner": speed["sae_lens"],
         "the language model alone, to the hook": record["pipeline"]["bare_tokens_per_second"],
     }
-    return markdown_table(("run", "tokens per second"), [(run, f"{found:,.0f}") for run, found in runs.items()])
+    return markdown_table(("run", "tokens per second"), [(run, f"{tokens:,.0f}") for run, tokens in runs.items()])
+
+
+COLLECTING = {"with collecting": "{collecting_seconds:.1f} s", "times": "{times_bare:.2f}"}
 
 
 def collecting_table(record: dict[str, Any]) -> str:
     """Make the table of time and memory that the explorer adds to the language model's pass."""
-    header = ("latents", "tokens", "bare pass, before and after", "with collecting", "times", "memory added")
-    rows = [
-        (
-            f"{size['d_sae']:,}",
-            f"{size['tokens']:,}",
-            " and ".join(f"{seconds:.1f} s" for seconds in size["bare_seconds"]),
-            f"{size['collecting_seconds']:.1f} s",
-            f"{size['times_bare']:.2f}",
-            f"{size['added_peak_mib']:,.0f} MiB",
-        )
-        for size in record["collecting"]
-    ]
-    return markdown_table(header, rows)
+    both = {"bare pass, before and after": "{bare_seconds[0]:.1f} s and {bare_seconds[1]:.1f} s"}
+    columns = {"latents": "{d_sae:,}", "tokens": "{tokens:,}", **both, **COLLECTING}
+    return formatted_table(columns | {"memory added": "{added_peak_mib:,.0f} MiB"}, record["collecting"])
 
 
 def long_table(record: dict[str, Any]) -> str:
     """Make the same table for a long text: piece by piece, and in all."""
-    found = record["long_collecting"]
-    header = ("tokens so far", "bare pass", "with collecting", "times", "memory added", "kept on disk")
     rows = [
-        (
-            f"{piece['tokens_so_far']:,}",
-            f"{piece['bare_seconds']:.1f} s",
-            f"{piece['collecting_seconds']:.1f} s",
-            f"{piece['collecting_seconds'] / piece['bare_seconds']:.2f}",
-            f"{piece['added_peak_mib']:,.0f} MiB",
-            f"{piece['kept_mib']:,.0f} MiB",
-        )
-        for piece in found["pieces"]
+        piece
+        | {"so_far": f"{piece['tokens_so_far']:,}", "times_bare": piece["collecting_seconds"] / piece["bare_seconds"]}
+        | {"added": f"{piece['added_peak_mib']:,.0f} MiB", "kept": f"{piece['kept_mib']:,.0f} MiB"}
+        for piece in record["long_collecting"]["pieces"]
     ]
-    total = (f"{found['bare_seconds']:.1f} s", f"{found['collecting_seconds']:.1f} s", f"{found['times_bare']:.2f}")
-    return markdown_table(header, [*rows, ("all", *total, "", "")])
+    rows.append(record["long_collecting"] | {"so_far": "all", "added": "", "kept": ""})
+    columns = {"tokens so far": "{so_far}", "bare pass": "{bare_seconds:.1f} s", **COLLECTING}
+    return formatted_table(columns | {"memory added": "{added}", "kept on disk": "{kept}"}, rows)
 
 
 def reading_table(record: dict[str, Any]) -> str:
     """Make the table of the time until a site is readable."""
-    keys = ("first_paint_ms", "rows_ms", "search_ms", "latent_ms")
-    header = ("latents", "site", "first paint", "rows of the table", "a search", "a latent's page")
-    rows = [
-        (f"{size['d_sae']:,}", f"{size['mib']:,.0f} MiB", *(f"{size[key]:,.0f} ms" for key in keys))
-        for size in record["reading"]
-    ]
-    return markdown_table(header, rows)
+    columns = {
+        "latents": "{d_sae:,}",
+        "site": "{mib:,.0f} MiB",
+        "first paint": "{first_paint_ms:,.0f} ms",
+        "rows of the table": "{rows_ms:,.0f} ms",
+        "a search": "{search_ms:,.0f} ms",
+        "a latent's page": "{latent_ms:,.0f} ms",
+    }
+    return formatted_table(columns, record["reading"])
 
 
 AGREEING = {

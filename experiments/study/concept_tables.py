@@ -1,12 +1,13 @@
 """Tables of the study on single concepts, as Markdown: results of probing and steering."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from math import isnan
 from statistics import mean
 from typing import Any
 
-from experiments.study.columns import Line, best_density, by_variant, value
-from experiments.study.random_directions import MATCHED
+from experiments.study.columns import Line, best_density, by_variant, spread, value
+from experiments.study.runs import HERE
 from experiments.study.steered import all_steered, effects, steered_lines, with_doses
 from experiments.study.tables import table
 from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate
@@ -23,6 +24,12 @@ SAME_CONCEPT = {
     "public/facts": "truth",
 }
 """The shipped concept of each public set; both are resampled together."""
+UNTRAINED = HERE / "results" / "random_directions.json"
+"""Coverage of SAEs with random weights, a control by how often their latents fire."""
+MATCHED = "matched"
+"""Start of the names of those whose latents fire as often as AbsTopK's."""
+HIGH = 0.7
+"""The page counts tasks above this coverage."""
 BEHAVIOUR = {
     "refused_harmful": "harmful refused",
     "refused_harmless": "harmless refused",
@@ -153,3 +160,25 @@ def _share(share: Mapping[str, float | None]) -> str:
     """Format a share with its interval, unless all resamples agree."""
     number, low, high = (share[key] for key in ("value", "low", "high"))
     return f"{number:.2f}" if low is None or low == high else f"{number:.2f} ({low:.2f} to {high:.2f})"
+
+
+def random_lines() -> list[dict[str, Any]]:
+    """Return the record: one line per SAE."""
+    return json.loads(UNTRAINED.read_text(encoding="utf-8")) if UNTRAINED.is_file() else []
+
+
+def random_table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Make a table of best coverage, number of tasks above :data:`HIGH`, and density, by firing rate."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        on = f"{line['name'].removeprefix('k')} of {line['d_sae']} on in a token"
+        is_matched = line["name"].startswith(MATCHED)
+        groups.setdefault("each latent as often as that of AbsTopK" if is_matched else on, []).append(line)
+    rows = []
+    for name, group in groups.items():
+        covered = [[value for value, _, _ in line["best_coverage"].values()] for line in group]
+        above = spread([sum(value > HIGH for value in each) for each in covered], ".0f")
+        density = spread([mean(line["density"].values()) for line in group], ".0%")
+        found = spread([mean(each) for each in covered], ".3f")
+        rows.append((name, str(len(group)), found, above, density))
+    return table(("how often latents fire", "draws", "best coverage", f"tasks above {HIGH}", "density"), rows)

@@ -1,16 +1,13 @@
 """Store the activations of several layers from one pass of the language model over the text."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.text_store import saelens_notes_off
-from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.files import lack_of_space
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
@@ -45,38 +42,11 @@ class SharedPasses:
         return self._kept[key]
 
 
-def n_rows_lacking(cfg: TrainingConfig, cache: ActivationCache | None = None) -> int:
-    """Return the number of rows that a run's activation cache lacks, for its tokens and its last buffer."""
-    cache = cache or ActivationCache.of_run(cfg)
-    # at most a buffer and a block remain at the end, less than twice the buffer
-    return max(0, cfg.training_tokens + 2 * cfg.n_batches_in_buffer * cfg.context_size - cache.n_rows)
-
-
 def is_filled(cfg: TrainingConfig, cache: ActivationCache | None = None) -> bool:
-    """Return whether the activation cache of a run is complete."""
-    return not n_rows_lacking(cfg, cache)
-
-
-def require_room(configs: Sequence[TrainingConfig]) -> None:
-    """
-    Check that the activations and weights of all runs fit on the disk.
-
-    Raises:
-        ConfigError: naming the space needed and the space free.
-    """
-    if not configs:
-        return
-    activations = sum(n_rows_lacking(cfg) * cfg.sae.d_in * torch.bfloat16.itemsize for cfg in one_a_cache(configs))
-    weights = sum(2 * cfg.sae.d_in * cfg.sae.d_sae * torch.float32.itemsize for cfg in configs)
-    folder = Path(configs[0].activation_cache or "")
-    lack = lack_of_space(folder, activations + weights, "the activations and SAEs of these runs")
-    if lack is not None:
-        raise ConfigError(f"{lack}; free some, or name a folder on another disk by --work.")
-
-
-def one_a_cache(configs: Iterable[TrainingConfig]) -> Iterable[TrainingConfig]:
-    """Return one run for each activation cache."""
-    return {cfg.activation_cache: cfg for cfg in configs}.values()
+    """Return whether the activation cache of a run has its tokens and its last buffer."""
+    # at most a buffer and a block remain at the end, less than twice the buffer
+    rows = cfg.training_tokens + 2 * cfg.n_batches_in_buffer * cfg.context_size
+    return (cache or ActivationCache.of_run(cfg)).n_rows >= rows
 
 
 def fill(configs: Sequence[TrainingConfig]) -> None:
@@ -86,10 +56,10 @@ def fill(configs: Sequence[TrainingConfig]) -> None:
     Stored activations are not computed again, so the command can be stopped at any time.
 
     Raises:
-        ConfigError: the disk has too little space, or another process is filling a cache.
+        ConfigError: another process is filling a cache.
     """
-    require_room(configs)
-    left = [cfg for cfg in one_a_cache(configs) if not is_filled(cfg)]
+    caches = {cfg.activation_cache: cfg for cfg in configs}
+    left = [cfg for cfg in caches.values() if not is_filled(cfg)]
     if not left:
         return
     hook_names = [cfg.hook_name for cfg in left]

@@ -1,13 +1,10 @@
 """The record of the study, `results/runs.jsonl`: one line per run, diverged runs included."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from filelock import FileLock
-
+from experiments.recording import read_lines
 from experiments.study.columns import examples_of
 from experiments.study.runs import HERE, Run
 from sae_lens_abstopk.evaluation.results.records import Interval
@@ -31,10 +28,7 @@ METHODS = (
 
 def all_lines() -> dict[str, dict[str, Any]]:
     """Return all lines by run name."""
-    if not RECORD.is_file():
-        return {}
-    lines = [json.loads(line) for line in RECORD.read_text(encoding="utf-8").splitlines()]
-    return {line["name"]: line for line in lines}
+    return {line["name"]: line for line in read_lines(RECORD)}
 
 
 def recorded() -> dict[str, dict[str, Any]]:
@@ -57,35 +51,20 @@ def is_recorded(line: Mapping[str, Any] | None, **training: Any) -> bool:
     return line is not None and all(line["training"].get(key) == wanted for key, wanted in training.items())
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Lock the folder of a record, made if missing, between reading and writing."""
-    path.parent.mkdir(exist_ok=True)
-    with FileLock(path.parent / ".lock"):
-        yield
-
-
-@contextmanager
-def changed_lines() -> Iterator[dict[str, dict[str, Any]]]:
-    """Yield all lines for changes, then write them; other commands wait."""
-    with locked(RECORD):
-        lines = all_lines()
-        yield lines
-        write_whole(RECORD, "".join(json.dumps(lines[name]) + "\n" for name in sorted(lines)))
+def write_lines(lines: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write all lines."""
+    RECORD.parent.mkdir(exist_ok=True)
+    write_whole(RECORD, "".join(json.dumps(lines[name]) + "\n" for name in sorted(lines)))
 
 
 def record(*new: dict[str, Any]) -> None:
-    """Add lines to the record; each replaces an older one of the same name."""
-    with changed_lines() as lines:
-        lines |= {line["name"]: line for line in new}
-
-
-def require_text_of_record(path: Path, of: Collection[str | None], text_sha256: str) -> None:
-    """End the command if the record ``path`` has another text (``of``; None if unknown) than this one."""
-    if other := sorted({known for known in of if known is not None} - {text_sha256}):
-        raise SystemExit(
-            f"{path} is of other text ({', '.join(other)}), not {text_sha256}; no table mixes them; move it away."
-        )
+    """Add lines to the record; each replaces an older one of the same name, and what other seeds said of its SAE."""
+    lines = all_lines()
+    for line in new:
+        for other in lines.values():
+            other.get("stability", {}).pop(line["name"], None)
+        lines[line["name"]] = line
+    write_lines(lines)
 
 
 def differing_tasks(lines: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -18,19 +18,19 @@ from experiments.study.concept_tables import (
     behaviour_table,
     difference_table,
     dose_table,
+    random_lines,
+    random_table,
     steering_table,
     task_table,
 )
 from experiments.study.csv_tables import csv_tables
 from experiments.study.figures import draw_coverage, draw_doses, draw_dots, draw_steering, draw_widths
-from experiments.study.random_directions import random_lines, random_table
 from experiments.study.record import RECORD, differing_tasks, diverged, recorded
-from experiments.study.runs import ROOT, chosen_rates, read_study, runs_of
+from experiments.study.runs import ROOT, read_study, runs_of
 from experiments.study.steered import steered_lines
 from experiments.study.tables import (
     criterion_table,
     fvu_table,
-    is_stale,
     paired_table,
     tuning_table,
     variant_table,
@@ -73,7 +73,7 @@ def tables(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[s
 def pages(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, str]:
     """Return every page and CSV table of the record, with current numbers."""
     texts = {page: filled(page.read_text(encoding="utf-8"), content) for page, content in tables(lines, study).items()}
-    found = csv_tables(lines, comparable(lines), random_lines(), study)
+    found = csv_tables(lines, comparable(lines))
     return texts | {CSV / name: text for name, text in found.items()}
 
 
@@ -87,12 +87,10 @@ def count(lines: Sequence[Line], study: Mapping[str, Any], left_out: Sequence[st
     """Describe how much of the study is recorded, and which tasks the means leave out."""
     asked = {run.name for run in runs_of(study)}
     kept = [line for line in lines if line["name"] in asked]
-    rates, lost = chosen_rates(study), diverged()
+    lost = diverged()
     seen = {line["variant"] for line in lines} | {run.variant for run in runs_of(study) if run.name in lost}
     missing = [f"`{name}`" for name in study["variants"] if name not in seen]
-    stale = sum(is_stale(line, rates) for line in kept)
     text = f"{len(kept)} of the {len(asked)} runs of the study are recorded"
-    text += f", {stale} of them from before their learning rate was tuned (†)" if stale else ""
     text += f"; none yet for {', '.join(missing)}." if missing else "."
     text += f" {len(steered_lines(kept, study))} of {len(study['steered'])} SAEs have steered."
     if lost:

@@ -87,26 +87,17 @@ def settings_of(run: Run, study: Mapping[str, Any]) -> str:
     return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
-def tuned_rates() -> dict[str, float]:
-    """Return the learning rate that tune.py chose, by variant."""
-    return json.loads(TUNING.read_text(encoding="utf-8"))["best"] if TUNING.is_file() else {}
-
-
-def rate_of(variant: str, study: Mapping[str, Any], rates: Mapping[str, float]) -> float | None:
-    """Return the rate of a variant, or of the one it is derived from, in ``rates``; None means config.yaml's."""
-    return rates.get(variant) or rates.get(study.get("rate_of", {}).get(variant, ""))
-
-
-def chosen_rates(study: Mapping[str, Any]) -> dict[str, float]:
-    """Return the current learning rate of each variant: the tuned one, or config.yaml's."""
-    usual, tuned = float(shared_config(study)["lr"]), tuned_rates()
-    return {variant: rate_of(variant, study, tuned) or usual for variant in study["variants"]}
+def rates_of(study: Mapping[str, Any]) -> dict[str, float]:
+    """Return the learning rate of each variant: the recorded choice for it, or for its origin, or config.yaml's."""
+    usual, origins = float(shared_config(study)["lr"]), study.get("rate_of", {})
+    best = json.loads(TUNING.read_text(encoding="utf-8"))["best"] if TUNING.is_file() else {}
+    return {name: best.get(name) or best.get(origins.get(name)) or usual for name in study["variants"]}
 
 
 def config_of(
     run: Run, study: Mapping[str, Any], common: list[str], work: Path, *, rates: Mapping[str, float]
 ) -> TrainingConfig:
-    """Return the checked config of a run with the overrides ``common``, at its :func:`rate_of` in ``rates``."""
+    """Return the checked config of a run with the overrides ``common``, at its rate in ``rates``."""
     source = str(HERE / study["config"])
     overrides = [
         *common,
@@ -115,10 +106,10 @@ def config_of(
         f"seed={run.seed}",
         f"activation_cache={work / 'activations' / f'layer{run.layer}'}",
     ]
-    if rate := rate_of(run.variant, study, rates):
+    if rate := rates.get(run.variant):
         overrides.append(f"lr={rate}")
     options = study["variants"][run.variant]
-    assert "lr_multiple" not in options, "rates come from tune.py"
+    assert "lr_multiple" not in options, "rates come from results/tuning.json"
     base = load_config(source, overrides)
     output = str(work / "saes" / f"{run.name}_lr{base.lr:g}")
     return with_variants(base, {run.variant: Variant(**options)}, run.k, where=run.name, output_path=output)

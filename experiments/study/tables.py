@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.pages import markdown_table
 from experiments.study.columns import COLUMNS, Columns, Line, by_place, by_variant, spread
-from experiments.study.runs import TUNING, chosen_rates
+from experiments.study.runs import TUNING
 
 PAIRS = {
     "abstopk": ("topk", "topk_2F", "jumprelu", "sae_lens_abstopk"),
@@ -43,22 +43,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return markdown_table(header, rows) if rows else "Nothing is recorded yet."
 
 
-def is_stale(line: Line, rates: Mapping[str, float]) -> bool:
-    """Return whether a run's learning rate differs from the tuned one in ``rates`` (by variant)."""
-    return line["training"]["lr"] != rates[line["variant"]]
-
-
-def marked(text: str, lines: Sequence[Line], rates: Mapping[str, float]) -> str:
-    """Add a dagger to ``text`` if one of its runs is stale."""
-    return f"{text} †" if any(is_stale(line, rates) for line in lines) else text
-
-
 def variant_table(found: Mapping[str, Sequence[Line]], study: Mapping[str, Any], columns: Columns) -> str:
     """Make a table with one row per variant."""
-    rates = chosen_rates(study)
     rows = [
         (
-            marked(variant, found[variant], rates),
+            variant,
             str(len(found[variant])),
             *(spread(of(found[variant]), form) for of, form in columns.values()),
         )
@@ -91,11 +80,10 @@ def mean_fvu(lines: Sequence[Line]) -> float:
 
 def fvu_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """Make a table of the mean FVU by variant, layer and k, with the number of seeds if there are several."""
-    rates = chosen_rates(study)
 
     def cell(runs: Sequence[Line]) -> str:
         several = f" ({len(runs)})" if len(runs) > 1 else ""
-        return marked(f"{mean_fvu(runs):.4f}{several}", runs, rates) if runs else "-"
+        return f"{mean_fvu(runs):.4f}{several}" if runs else "-"
 
     shown = [(variant,) for variant in study["variants"] if variant in SHOWN]
     return place_table(lines, study, "FVU (seeds)", shown, cell)
@@ -103,11 +91,9 @@ def fvu_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 def paired_table(lines: Sequence[Line], study: Mapping[str, Any], metric: str = "FVU") -> str:
     """Make a table of the relative difference in error of pairs of variants, seed by seed, at every common place."""
-    rates = chosen_rates(study)
 
     def cell(runs: Sequence[Line], others: Sequence[Line]) -> str:
-        found = excesses(runs, others, metric)
-        return marked(spread(found, "+.1%"), [*runs, *others] if found else [], rates)
+        return spread(excesses(runs, others, metric), "+.1%")
 
     pairs = [(first, second) for first, seconds in MAIN_PAIRS.items() for second in seconds]
     return place_table(lines, study, f"{metric} of", pairs, cell)

@@ -1,6 +1,7 @@
 """The record of a tiny fine-tune, against its parts by hand; and of noise, in which nothing is stable."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from rich.console import Console
 from sae_lens import SAE, TopKSAEConfig
 from sklearn.decomposition import PCA
 
-from experiments.finetunes.noise_control import noise_like, with_noise
 from sae_lens_abstopk import train
 from sae_lens_abstopk.diffs.diff_files import RESULTS, Diff
 from sae_lens_abstopk.diffs.fit_measures import stability_of
@@ -23,6 +23,12 @@ from sae_lens_abstopk.model.model_pair import ModelPair
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.vectors.vectors import Vectors
+
+
+def noise_like(x: torch.Tensor) -> torch.Tensor:
+    """Isotropic noise, each row of which has the norm of that row of ``x``."""
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(x)
+    return noise * (x.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True))
 
 
 def turned(sae: SAE[Any], seed: int) -> SAE[Any]:
@@ -118,12 +124,13 @@ def test_noise_of_the_same_norm_has_no_stable_latents(pair: ModelPair, held_out:
     directions = torch.linalg.qr(torch.randn(32, 8, generator=generator))[0].T
     codes = torch.randn(1000, 8, generator=generator) * (torch.rand(1000, 8, generator=generator) < 0.2)
     x = codes @ directions + 0.02 * torch.randn(1000, 32, generator=generator)
-    noise = noise_like(x, seed=1)
+    noise = noise_like(x)
     torch.testing.assert_close(noise.norm(dim=1), x.norm(dim=1))
     assert stability_of(trained(x, tmp_path / "planted")).found.mean() > 0.7
     of_noise = trained(noise, tmp_path / "noise")
     assert stability_of(of_noise).found.mean() < 0.1
-    equal, noisy = with_noise(pair, held_out, seed=0)
+    equal = ModelPair(pair.spec, pair.d_in, pair.base_model, pair.base_model)
+    noisy = replace(held_out, tuned=held_out.moved(noise_like(held_out.x)))
     torch.testing.assert_close(noisy.x.norm(dim=1), held_out.x.norm(dim=1), rtol=1e-3, atol=1e-5)
     facts: dict[str, Any] = {"kind": "signed", "k": 2, "train_x": noisy.x, "data": "texts.jsonl", "training": {}}
     found = measure(equal, {"signed": of_noise}, noisy, **facts, n_latents=2, tokens_of_latents=96).results

@@ -5,8 +5,9 @@ import sys
 import pytest
 import torch
 
+from experiments import recording
 from experiments.pages import retold
-from experiments.speed import recording, step_time
+from experiments.speed import step_time
 from experiments.speed.timed_saes import AT_EVERY_SIZE, AT_THE_FIRST_SIZE, OURS, SAELENS, Size, make_trainer, take_step
 
 

@@ -27,7 +27,7 @@ def test_a_cell_is_trained_measured_recorded_and_not_run_again(tmp_path: Path, m
     given = ["words", str(tmp_path / "set"), "--model", str(save_sentence_model(tmp_path)), *options]
     given += ["--work", str(tmp_path / "runs"), "--record", str(tmp_path / "runs.jsonl")]
     monkeypatch.setattr(sys, "argv", [study.__file__, *given])
-    monkeypatch.setattr(study, "command", lambda: "here")
+    monkeypatch.setattr(study, "origin", lambda: {"command": "here"})
     smaller = study.load_config
     few = {"epochs": 1, "train_batch_size_tokens": 64}
     monkeypatch.setattr(study, "load_config", lambda name, overrides: smaller(name, overrides | few))

@@ -23,9 +23,6 @@ class Fake(EditedPair):
     def cost_added(self, direction, strength):  # noqa: ARG002
         return self.price * strength
 
-    def cost_removed(self, direction):  # noqa: ARG002
-        return -0.02
-
     def with_added(self, prompts, direction=None, strength=0.0):
         return _answers(prompts, direction in (GOOD, ONE_WAY) and strength >= NEEDED)
 

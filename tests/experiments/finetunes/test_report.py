@@ -1,7 +1,6 @@
 """The page of two models has the numbers of the records of planted fine-tunes."""
 
-from experiments.finetunes.recorded import lines
-from experiments.finetunes.report import PAGE, page
+from experiments.finetunes.report import PAGE, lines, page
 
 
 def first_shares(record: str) -> list[float]:

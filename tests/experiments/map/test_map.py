@@ -1,4 +1,4 @@
-"""Cells of the map on made-up vectors, and the statistics of vectors whose sides are known."""
+"""Cells of the map on made-up vectors."""
 
 import pytest
 import torch
@@ -6,12 +6,8 @@ import torch
 from experiments.map import run
 from experiments.map.collect import sentence_means
 from experiments.map.kinds import CHOOSING, REPORTED, KindVectors
-from experiments.map.run import Cell, cells, run_cell, with_more_seeds
-from experiments.map.statistics import sign_statistics
-from experiments.map.synthetic import ACTIVE, made
-from experiments.map.synthetic import D as D_MADE
+from experiments.map.run import Cell, cells, run_cell
 from sae_lens_abstopk.vectors.vector_spec import VectorSpec
-from sae_lens_abstopk.vectors.vectors import Vectors
 from tests.experiments.map.conftest import K, N
 
 pytestmark = pytest.mark.slow
@@ -43,23 +39,6 @@ def test_a_cell_has_every_share_and_seed_at_one_l0(
     assert set(line["stability"]) == set(map(str, shares))
 
 
-def test_more_seeds_train_with_the_rates_of_a_line(vectors: KindVectors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "ROWS", 40 * run.BATCH)
-    cell = Cell("made up", "batch", 1.0, K)
-    line = run_cell(cell, vectors, seeds=1)
-    more = with_more_seeds(line, cell, vectors, seeds=3)
-    assert [(each["share"], each["seed"]) for each in more["saes"]] == [
-        (share, seed) for share in (1.0, 0.125, 0.0) for seed in (0, 2, 3)
-    ]
-    rates = [{each["rate"] for each in more["saes"] if each["share"] == share} for share in (1.0, 0.125, 0.0)]
-    assert all(len(found) == 1 for found in rates)
-    assert [each for each in more["saes"] if each["seed"] == 0] == line["saes"]
-    for share in (1.0, 0.0):  # other first weights, but the same vectors
-        first, *others = (each["fvu"] for each in more["saes"] if each["share"] == share)
-        assert others == pytest.approx([first] * 2, rel=0.1)
-        assert first not in others
-
-
 def test_one_sided_saes_alone_are_trained_at_twice_a_width() -> None:
     found = cells(["kind"], selections=["batch"], widths=[0.25, 1], ks=[8])
     assert {cell.f_over_d: list(cell.shares) for cell in found} == {
@@ -68,28 +47,6 @@ def test_one_sided_saes_alone_are_trained_at_twice_a_width() -> None:
         1: [1.0, 0.125, 0.0],
         2: [1.0, 0.125, 0.0],
     }
-
-
-def test_statistics_of_symmetric_and_of_one_sided_vectors() -> None:
-    generator = torch.Generator().manual_seed(0)
-    normal = torch.randn(20_000, 4, generator=generator)
-    one_sided = normal.square()
-    both = sign_statistics(Vectors("normal", (normal,))), sign_statistics(Vectors("one-sided", (one_sided,)))
-    assert both[0].weaker_side > 0.48 > 0.4 > both[1].weaker_side
-    assert both[0].skewness < 0.06 < 1 < both[1].skewness
-    assert both[0].effective_rank == pytest.approx(1, abs=0.01)
-    assert both[0].mean_energy < 0.001 < 0.3 < both[1].mean_energy
-    assert abs(both[0].whitened_kurtosis) < 0.1
-
-
-def test_only_a_share_of_the_made_up_features_takes_both_signs() -> None:
-    vectors, features = made(0.25, D_MADE, seed=0)
-    codes = torch.linalg.solve(features.T.double(), vectors.rows(torch.arange(4000)).double().T).T
-    codes[codes.abs() < 0.2] = 0  # rounding to float16
-    negative = ((codes < 0).sum(0) / (codes != 0).sum(0)).tolist()
-    assert all(0.3 < share < 0.7 for share in negative[: D_MADE // 4])
-    assert all(share < 0.05 for share in negative[D_MADE // 4 :])
-    assert (codes != 0).sum(1).double().mean() == pytest.approx(ACTIVE, rel=0.1)
 
 
 def test_means_are_of_whole_sentences() -> None:

@@ -7,15 +7,9 @@ from typing import Any
 
 import pytest
 
-from experiments.embeddings.measured import read, seed_by_seed
-from experiments.map.coverage import RECORD as COVERAGE
-from experiments.map.figure import draw
-from experiments.map.gated import RECORD as GATED
-from experiments.map.loss import RECORD as LOSS
-from experiments.map.measured import EIGHTH, Cells, Place
-from experiments.map.recipes import RECORD as RECIPES
+from experiments.embeddings.measured import seed_by_seed
+from experiments.map.measured import EIGHTH, Cells, Place, draw
 from experiments.map.report import (
-    OTHER_FINE_TUNE,
     PAGE,
     RECIPE_NAMES,
     RECIPE_PLACES,
@@ -24,13 +18,12 @@ from experiments.map.report import (
     cells_table,
     gained,
     gated_errors,
+    lines,
     page,
     recipe_errors,
     statistics_table,
 )
 from experiments.map.run import RECORD
-from experiments.map.statistics import RECORD as STATISTICS
-from experiments.map.statistics import SignStatistics
 
 README = PAGE.parents[1] / "README.md"
 FVU = {1.0: (0.45, 0.43), 0.125: (0.5, 0.51), 0.0: (0.5, 0.5)}
@@ -71,11 +64,11 @@ def test_kinds_are_in_the_order_of_what_a_sign_gains(tmp_path: Path) -> None:
 
 
 def test_a_statistic_that_predicts_has_no_error_on_a_kind_left_out() -> None:
-    statistics = {kind: dict.fromkeys(SignStatistics._fields, float(len(kind))) for kind in KINDS}
+    statistics = {kind: dict.fromkeys(("weaker_side", "skewness", "rank"), float(len(kind))) for kind in KINDS}
     for kind, gain in KINDS.items():
         statistics[kind]["skewness"] = gain
     table = statistics_table(CELLS, statistics).splitlines()
-    skewness = SignStatistics._fields.index("skewness") + 2
+    skewness = 3
     names, (*_, correlation, error) = table[0].split(" | "), [row.split(" | ") for row in table[2:]]
     assert names[skewness] == "skewness"
     assert (correlation[skewness], error[skewness]) == ("+1.00", "0.0")
@@ -86,15 +79,15 @@ def test_a_statistic_that_predicts_has_no_error_on_a_kind_left_out() -> None:
 
 
 def test_the_page_has_the_numbers_of_the_records_and_no_statistic_predicts() -> None:
-    cells, statistics = Cells.read(RECORD), json.loads(STATISTICS.read_text())["kinds"]
+    cells, record = Cells(lines("cells")), RECORD.with_name("statistics.json")
     assert page() == PAGE.read_text()
-    errors = statistics_table(cells, statistics).splitlines()[-1].split(" | ")[1:]
+    errors = statistics_table(cells, json.loads(record.read_text())["kinds"]).splitlines()[-1].split(" | ")[1:]
     of_the_mean, *of_statistics = (float(each.strip(" |")) for each in errors)
     assert min(of_statistics) > of_the_mean
 
 
 def test_what_a_sign_saves_and_costs_on_two_models_is_on_both_pages() -> None:
-    both = (Cells.read(RECORD), Cells.read(OTHER_FINE_TUNE))
+    both = (Cells(lines("cells")), Cells(lines("other_fine_tune")))
     of_twice, of_same = (
         [
             100 * cells.difference(place, twice=twice).mean
@@ -113,7 +106,7 @@ def test_what_a_sign_saves_and_costs_on_two_models_is_on_both_pages() -> None:
 
 
 def test_how_many_latents_of_the_widest_cells_are_dead_is_among_the_limits() -> None:
-    cells = Cells.read(RECORD)
+    cells = Cells(lines("cells"))
     widest = [place for place in cells.places() if place.f_over_d == 8]
     signed, one_sided = (sorted(100 * cells.mean(place, share, "dead") for place in widest) for share in (1.0, 0.0))
     said = f"{signed[0]:.0f} to {signed[-1]:.0f} % of the signed ones are dead there, {one_sided[0]:.0f} to "
@@ -121,7 +114,7 @@ def test_how_many_latents_of_the_widest_cells_are_dead_is_among_the_limits() -> 
 
 
 def test_the_readme_has_what_outputs_of_attention_gain_on_twice_the_width() -> None:
-    cells = Cells.read(RECORD)
+    cells = Cells(lines("cells"))
     layers = [place for place in cells.compared() if place[0].startswith("attention") and place[2:] == (32, 1)]
     gains = sorted(-100 * cells.difference(place, twice=True).mean for place in layers)
     assert len(layers) == 3
@@ -129,15 +122,15 @@ def test_the_readme_has_what_outputs_of_attention_gain_on_twice_the_width() -> N
 
 
 def test_the_lower_error_of_outputs_of_attention_shows_in_predictions() -> None:
-    (attention,) = (line for line in read(LOSS) if line["kind"].startswith("attention"))
+    (attention,) = (line for line in lines("loss") if line["kind"].startswith("attention"))
     assert all(difference.is_lower for key in ("fvu", "kl") for difference in against(attention, key))
     of_twice = -100 * against(attention, "kl")[1].mean
     assert f"and the KL of predictions {of_twice:.1f} %" in " ".join(README.read_text().split())
 
 
 def test_signed_latents_cover_no_more_than_untrained_ones_and_tell_poles_apart_no_better() -> None:
-    *_, of_stream = lines = read(COVERAGE)
-    for line in lines:
+    *_, of_stream = record = lines("coverage")
+    for line in record:
         covered, auroc = by_sae(line, "coverage"), by_sae(line, "auroc")
         assert not seed_by_seed(covered["untrained"], covered["signed"]).is_lower
         assert not seed_by_seed(auroc["F"], auroc["signed"]).is_lower
@@ -148,9 +141,9 @@ def test_signed_latents_cover_no_more_than_untrained_ones_and_tell_poles_apart_n
 
 
 def test_half_the_latents_of_a_gated_sae_are_enough_where_many_are_active() -> None:
-    lines, claims = read(GATED), " ".join(PAGE.read_text().split())
+    record, claims = lines("gated"), " ".join(PAGE.read_text().split())
     change = {
-        l0: 100 * seed_by_seed(*(gated_errors(lines, sae, l0) for sae in ("signed F", "one-sided 2F"))).mean
+        l0: 100 * seed_by_seed(*(gated_errors(record, sae, l0) for sae in ("signed F", "one-sided 2F"))).mean
         for l0 in (16, 32, 40, 64)
     }
     assert f"L0 64: FVU {-change[64]:.0f} % below that of twice the latents" in claims
@@ -159,7 +152,7 @@ def test_half_the_latents_of_a_gated_sae_are_enough_where_many_are_active() -> N
 
 
 def test_no_recipe_for_signed_latents_has_less_error_than_one_sided_ones() -> None:
-    errors = recipe_errors(read(RECIPES))
+    errors = recipe_errors(lines("recipes"))
     for (kind, f_over_d), recipe in itertools.product(RECIPE_PLACES, RECIPE_NAMES):
         one_sided = errors[kind, f_over_d, "one-sided, dense" if recipe.endswith("dense") else "one-sided"]
         assert not seed_by_seed(errors[kind, f_over_d, recipe], one_sided).is_lower, (kind, recipe)

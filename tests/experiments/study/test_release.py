@@ -10,7 +10,6 @@ import pytest
 import torch
 from sae_lens import SAE
 
-from experiments.study.release import BASE_MODEL, NAME, RELEASES
 from sae_lens_abstopk import mirror
 from sae_lens_abstopk.hub.manifest import MANIFEST_FILENAME, published_file
 from sae_lens_abstopk.saes.poles import PoleActivity
@@ -18,7 +17,8 @@ from sae_lens_abstopk.saes.signed import signed_latents
 
 pytestmark = pytest.mark.slow
 
-RELEASE = RELEASES / NAME
+RELEASE = Path(__file__).parents[3] / "evals" / "releases" / "smollm2-135m-instruct"
+BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SIGNED = {"layer15_k57": 144, "layer15_k57_abstopk": 4608}
 
 

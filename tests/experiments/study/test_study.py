@@ -1,6 +1,5 @@
 """The study on a tiny model: it trains, evaluates, records and resumes, and its record is of the study file."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -8,35 +7,25 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 import yaml
-from sae_lens import SAE
 
 from experiments.study import (
-    csv_tables,
+    concept_tables,
     figures,
-    random_directions,
     record,
-    release,
     report,
     runs,
     steered,
     study,
     tables,
-    tune,
 )
-from sae_lens_abstopk.evaluation.results.facts import weights_sha256
-from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.provenance import processor
-from tests.equivalents.test_mirror import inputs, signed
 from tests.evaluation.task_files import CONCEPT
 
 SMALL: dict[str, Any] = {
     "config": "config.yaml",
     "main": {"layer": 2, "expansion": 2, "k": 4},
     "k": [4],
-    "rates": [1e-3, 2e-3],
-    "tuned": ["mixed", "topk_2F"],
     "variants": {
         "mixed": {"architecture": "batch_abstopk", "signed_share": 0.25},
         "topk_2F": {"architecture": "sparse_topk", "times_wider": 2},
@@ -61,9 +50,9 @@ class SmallStudy:
     model: Path
     patch: pytest.MonkeyPatch
 
-    def command(self, module: ModuleType, *arguments: str, text: bool = True) -> None:
+    def command(self, module: ModuleType, *arguments: str) -> None:
         options = ["--model", str(self.model), "--work", str(self.work)]
-        self.patch.setattr("sys.argv", ["it", *arguments, *options, *(["--text", str(self.text)] if text else [])])
+        self.patch.setattr("sys.argv", ["it", *arguments, *options, "--text", str(self.text)])
         module.main()
 
     def write(self, **changes: Any) -> None:
@@ -89,7 +78,6 @@ def small_study(
     files = {
         "config": base,
         "probing": {**part, "tasks": ["gender", "tense"]},
-        "release": {**part, "tasks": ["gender"]},
         "steering": {
             **part,
             "tasks": [str(concept)],
@@ -98,12 +86,12 @@ def small_study(
     }
     for name, content in files.items():
         (here / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    for module in (random_directions, release, runs, study):
+    for module in (runs, study):
         monkeypatch.setattr(module, "HERE", here)
-    for module in (csv_tables, runs, tables, tune):
+    for module in (runs, tables):
         monkeypatch.setattr(module, "TUNING", here / "results" / "tuning.json")
     monkeypatch.setattr(record, "RECORD", here / "results" / "runs.jsonl")
-    monkeypatch.setattr(random_directions, "RECORD", here / "results" / "random_directions.json")
+    monkeypatch.setattr(concept_tables, "UNTRAINED", here / "results" / "random_directions.json")
     found = SmallStudy(here, tmp_path / "work", texts, tiny_models["llama-3.1-8b"], monkeypatch)
     found.write()
     return found
@@ -125,30 +113,22 @@ def test_the_runs_of_the_study_are_distinct_and_have_configs(texts: Path, tiny_m
         assert dict(cfg.target_l0) == ({"sae": 29} if variant in ("jumprelu", "standard", "gated") else {})
 
 
-def test_the_record_is_of_this_study_and_marks_rates_that_are_not_the_tuned_ones() -> None:
+def test_the_record_is_of_this_study_at_the_chosen_rates() -> None:
     whole, lines = runs.read_study(), record.recorded()
     assert lines
-    rates, stale = runs.chosen_rates(whole), 0
+    rates = runs.rates_of(whole)
     for run in runs.runs_of(whole):
         if run.name in lines:
             assert record.is_recorded(lines[run.name], settings=runs.settings_of(run, whole)), run.name
-            rate = lines[run.name]["training"]["lr"]
-            assert rate in (1e-3, rates[run.variant]), run.name
-            stale += rate != rates[run.variant]
-    count = report.tables(list(lines.values()), whole)[report.STUDY]["count"]
-    assert (f"{stale} of them from before" in count) == bool(stale)
+            assert lines[run.name]["training"]["lr"] == rates[run.variant], run.name
 
 
 def test_bad_arguments_are_one_line_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (text := tmp_path / "c.gz").touch()
-    for arguments in (["--together", "0"], ["--model", str(tmp_path / "none")]):
+    for arguments, said in ((["--together", "0"], "2"), (["--model", str(tmp_path / "none")], "none")):
         monkeypatch.setattr("sys.argv", ["study", "--text", str(text), "--model", str(tmp_path), *arguments])
-        with pytest.raises(SystemExit, match="2"):
+        with pytest.raises(SystemExit, match=said):
             study.main()
-    with pytest.raises(ConfigError, match="would be written"):
-        release.in_bfloat16(tmp_path, tmp_path)
-    with pytest.raises(ConfigError, match=r"has no config\.yaml"):
-        release.in_bfloat16(tmp_path, tmp_path / "out")
 
 
 @pytest.mark.slow
@@ -179,13 +159,9 @@ def test_a_study_resumes_and_fills_the_pages(
     assert [steered.all_steered([line])[0].label for line in (mixed, again)] == ["latent of mixed", "latent of mixed *"]
     record.record(mixed)
 
-    check_release(small_study, tmp_path / "releases")
-    check_tuning(small_study)
     capsys.readouterr()
     small_study.command(study, "--dry-run")
-    rates = runs.tuned_rates()
-    n_left = sum(line["training"]["lr"] != rates[line["variant"]] for line in lines.values())
-    assert f"6 runs, {4 - n_left} of them recorded" in capsys.readouterr().out
+    assert "6 runs, 4 of them recorded" in capsys.readouterr().out
 
     monkeypatch.setattr(figures, "PICTURES", tmp_path / "pictures")
     monkeypatch.setattr(report, "CSV", tmp_path / "tables")
@@ -196,9 +172,8 @@ def test_a_study_resumes_and_fills_the_pages(
         monkeypatch.setattr(report, name, page)
     report.main()
     assert "4 of the 6 runs" in pages["STUDY"].read_text()
-    mark = " †" if rates["topk_2F"] != 1e-3 else ""
     fvu = mean(lines[name]["reconstruction"]["fvu"] for name in lines if "topk" in name)
-    assert f"| topk_2F{mark} | 2 | {fvu:.4f} (" in pages["TABLES"].read_text()
+    assert f"| topk_2F | 2 | {fvu:.4f} (" in pages["TABLES"].read_text()
     assert (tmp_path / "tables" / "runs.csv").read_text().count("\n") == 5
     assert len(list((tmp_path / "pictures").glob("evidence-*.svg"))) == 6
 
@@ -220,59 +195,3 @@ def check_lines(lines: dict[str, dict[str, Any]]) -> None:
         other = lines[line["name"].replace("seed0", "seed1")]
         assert line["stability"] == {other["name"]: other["stability"][line["name"]]}
         assert 0 < line["stability"][other["name"]] < 1
-
-
-def check_release(small_study: SmallStudy, releases: Path) -> None:
-    small_study.patch.setattr(release, "RELEASES", releases)
-    saes = [f"mixed={small_study.sae(MIXED)}", f"topk_2F={small_study.sae(TOPK)}"]
-    small_study.command(release, *saes, text=False)
-    assert SAE.load_from_disk(releases / release.NAME / "mixed").W_enc.dtype == torch.bfloat16
-    assert SAE.load_from_disk(releases / release.NAME / "topk_2F").cfg.metadata.label == "topk_2F"
-    card = (releases / release.NAME / "README.md").read_text()
-    for words in ("gender", "had the weights: quantised to four bits", release.BASE_MODEL):
-        assert words in card
-    assert str(releases.parent) not in card + (releases / release.NAME / "abstopk.json").read_text()
-
-
-def check_tuning(small_study: SmallStudy) -> None:
-    small_study.command(tune, "--jobs", "1", "--variants", "mixed")
-    points = json.loads(tune.TUNING.read_text())["points"]
-    assert [(point["lr"], point["tokens"]) for point in points] == [(1e-3, 2048), (2e-3, 2048)]
-    small_study.command(tune, "--jobs", "1")
-    points = json.loads(tune.TUNING.read_text())["points"]
-    assert [point["variant"] for point in points[2:]] == ["topk_2F", "topk_2F"]
-    assert runs.tuned_rates() == tune.best(points, SMALL["rates"], 1e-3)
-
-
-@pytest.mark.slow
-def test_untrained_saes_are_probed_at_several_densities(
-    small_study: SmallStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small_study.write(variants={"abstopk": {"architecture": "abstopk"}})
-    probing = {"reconstruction": {"tokens": 512}, "texts_per_pole": 60, "tasks": ["gender"]}
-    (small_study.here / "probing.yaml").write_text(yaml.safe_dump(probing))
-    monkeypatch.setattr(random_directions, "DRAWS", (0,))
-    monkeypatch.setattr(random_directions, "SHARES", (0.25, 1.0))
-    small_study.command(random_directions)
-    lines = random_directions.random_lines()
-    assert [line["name"] for line in lines] == ["matched0", "k16", "k64"]  # of 64
-    densities = [mean(line["density"].values()) for line in lines[1:]]
-    assert densities == sorted(densities)
-    assert densities[-1] == 1
-    assert all(0.5 <= covered[0] <= 1 for covered in lines[-1]["best_coverage"].values())
-    printed = capsys.readouterr().out
-    assert "| 64 of 64 on in a token | 1 |" in printed
-    assert "| each latent as often as that of AbsTopK | 1 |" in printed
-    trained = next((small_study.work / "saes").iterdir())
-    assert {line["trained_sha256"] for line in lines} == {weights_sha256(trained)}
-    assert {line["text_sha256"] for line in lines} == {runs.digest_of(small_study.text)}
-
-
-def test_a_matched_control_has_as_many_latents_of_each_density() -> None:
-    trained: Any = signed("abstopk")
-    x = inputs(torch.float32, 500)
-    made = random_directions.matched_sae(trained, x, seed=1)
-    fired = (trained.encode(x) != 0).sum(0)
-    assert len(set(fired.tolist())) > 5
-    assert torch.equal((made.encode(x) != 0).sum(0), fired)
-    assert not torch.allclose(made.W_enc, trained.W_enc)

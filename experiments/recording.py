@@ -1,5 +1,6 @@
-"""Shared parts of the benchmark records: machine, versions, commit, command, and writing."""
+"""Records of experiments: arguments, lines with commit, command and machine, and files of JSON."""
 
+import argparse
 import json
 import os
 import platform
@@ -12,10 +13,11 @@ from typing import Any
 
 import torch
 
+from sae_lens_abstopk.evaluation.results.facts import origin_facts
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.system.provenance import commit, processor
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 # instructions that decide the speed of matrix products
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
@@ -59,3 +61,25 @@ def write_record(record: Mapping[str, Any], out: Path | None) -> None:
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n", encoding="utf-8")
+
+
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """Make a parser whose help is ``about``, the docstring of a module."""
+    return argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def origin(device: str | None = None) -> dict[str, Any]:
+    """Return when, by which command and from which code numbers come, and the machine."""
+    return origin_facts(device) | {"command": command()}
+
+
+def read_lines(record: Path) -> list[dict[str, Any]]:
+    """Return the lines of a record, or none if it is missing."""
+    return [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()] if record.is_file() else []
+
+
+def append_line(record: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to a record."""
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with record.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
