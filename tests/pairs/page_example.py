@@ -9,6 +9,7 @@ from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.pair_results import (
     AxisRecord,
     DisagreementRecord,
+    HistogramRecord,
     PairFitRecord,
     PairResults,
     PreferenceRecord,
@@ -78,6 +79,7 @@ def _axis(latent: int, codes: np.ndarray, effect: float | None, **changes: Any) 
         "confirmed": effect and abs(effect) > 0.02,
         "disagreement": None,
         "examples_positive": [ROWS[n] for n in order if codes[n, latent] > 0],
+        "histogram": HistogramRecord(limit=3, positive=[1] * 19 + [5], negative=[2] + [0] * 19),
         "examples_negative": [ROWS[n] for n in order[::-1] if codes[n, latent] < 0],
     }
     return AxisRecord(**found | changes)
