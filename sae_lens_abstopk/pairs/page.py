@@ -5,6 +5,7 @@ The page has the frame of the explorer. Its data are JSON inside the page; its s
 text nodes.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sae_lens_abstopk.pairs.pair_files import AXES, RESULTS, SAE_FOLDER
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, DisagreementRecord, PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.tables import ordered
+from sae_lens_abstopk.pairs.telling_apart import ConceptRecord
 from sae_lens_abstopk.pairs.word_difference import differing_words
 from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.system.pages import short, write_one_file
@@ -35,19 +37,37 @@ ALL_CHARACTERS = 12_000_000
 _SCRIPTS = ("axis.js", "axes.js")
 
 
-def write_views(folder: Path, results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> Path:
+def write_views(
+    folder: Path,
+    results: PairResults,
+    pairs: PairSet,
+    codes: Float[np.ndarray, "n F"],
+    *,
+    concepts: Sequence[ConceptRecord] = (),
+) -> Path:
     """Write ``pairs.json``, ``axes.csv``, the page, and with preferences ``effects.svg``; return the page."""
     write_whole(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
     write_whole(folder / AXES, results.csv())
     if results.preference is not None:
         with paper_style():
             effects_figure(results).savefig(folder / "effects.svg", metadata={"Date": None})
-    return write_page(results, pairs, codes, folder)
+    return write_page(results, pairs, codes, folder, concepts=concepts)
 
 
-def write_page(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"], folder: Path) -> Path:
-    """Write ``index.html`` into ``folder``, and return its path; ``codes`` are positive where A has more."""
-    meta = page_data(results, pairs, codes)
+def write_page(
+    results: PairResults,
+    pairs: PairSet,
+    codes: Float[np.ndarray, "n F"],
+    folder: Path,
+    *,
+    concepts: Sequence[ConceptRecord] = (),
+) -> Path:
+    """
+    Write ``index.html`` into ``folder``, and return its path; ``codes`` are positive where A has more.
+
+    Known ``concepts`` stand in a table.
+    """
+    meta = page_data(results, pairs, codes) | {"concepts": [_concept(concept) for concept in concepts]}
     return write_one_file(folder / "index.html", "pairs", scripts=_SCRIPTS, meta=meta)
 
 
@@ -139,6 +159,16 @@ def _axis(axis: AxisRecord) -> dict[str, Any]:
         "q": short(axis.q),
         "confirmed": axis.confirmed,
         "disagreement": axis.disagreement and _disagreement(axis.disagreement),
+    }
+
+
+def _concept(concept: ConceptRecord) -> dict[str, Any]:
+    signed = concept.saes["signed"]
+    parts = [signed, *concept.latent_pairs.values(), concept.mean_difference]
+    return {
+        "poles": concept.poles,
+        "latent": signed.latent,
+        "told": [[short(part.auroc), short(part.coverage)] for part in parts],
     }
 
 

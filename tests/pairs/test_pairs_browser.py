@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from sae_lens_abstopk.pairs.page import write_page
 from tests.explorer.reader import Reader, serious_violations
-from tests.pairs.page_example import ROWS, A, B, example_codes, example_pairs, example_results
+from tests.pairs.page_example import ROWS, A, B, example_codes, example_concepts, example_pairs, example_results
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 VIEWS = ("", "#?q=sorry&bars=wins", "#axis-7", "#axis-2", "#axis-4", "#axis-0")
@@ -159,6 +159,21 @@ def test_the_codes_have_a_histogram_with_a_text(reader: Reader) -> None:
     expect(figure.get_by_role("img")).to_have_attribute("aria-label", label)
     expect(figure.locator(".positive-bar")).to_have_count(20)
     expect(figure.locator(".negative-bar")).to_have_count(1)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1300, "light"), (400, "dark")])
+def test_known_concepts_stand_in_a_table(browser: Browser, tmp_path: Path, width: int, scheme: str) -> None:
+    concepts = example_concepts()
+    site = write_page(example_results(), example_pairs(), example_codes(), tmp_path, concepts=concepts)
+    with Reader(browser, site, viewport={"width": width, "height": 800}, color_scheme=scheme) as made:
+        page = made.open("")
+        cells = page.locator(".concepts tbody").locator("th, td").all_inner_texts()
+        assert cells == ["he / <b>she</b>", "7", "0.98", "0.95", "0.93", "0.86", "0.93", "0.86", "1.00", "0.99"]
+        assert "The names in this table are the known concepts" in page.inner_text(".concepts")
+        assert serious_violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.locator(".concepts a").click()
+        expect(page.locator("main h1")).to_contain_text("Axis 7")
 
 
 def test_keys_go_through_the_list_and_back_leads_to_it(reader: Reader) -> None:

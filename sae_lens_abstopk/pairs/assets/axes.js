@@ -58,6 +58,28 @@ function card(axis) {
       h("p", { class: `text-of ${SIDE_NAMES[side]}`, dir: "auto" }, h("span", {}, texts[side])))));
 }
 
+// Known concepts, and what tells the two texts of their pairs apart.
+function conceptTable() {
+  const heads = ["one signed latent", "two one-sided latents of F", "two of 2F", "difference in means"];
+  const head = (text, attributes) => h("th", { scope: "col", ...attributes }, text);
+  const row = ({ poles, latent, told }) => h("tr", {},
+    h("th", { scope: "row" }, poles.map(visible).join(" / ")),
+    h("td", {}, h("a", { href: `#axis-${latent}` }, `${latent}`)),
+    told.flat().map((value) => h("td", {}, fixed(value))));
+  return meta.concepts.length > 0 && h("section", { class: "concepts", "aria-label": "Known concepts" },
+    h("h2", {}, "Known concepts"),
+    h("p", { class: "note" }, "The names in this table are the known concepts: they were given, and not read off the axes. "
+      + "On pairs of templates that nothing was chosen by. AUROC: A − B against B − A; cover: share of both on the right "
+      + "side of 0, at most half for one one-sided latent."),
+    h("div", { class: "wide-table", tabindex: 0, role: "region", "aria-label": "Table of known concepts" },
+      h("table", { class: "numbers" },
+        h("thead", {},
+          h("tr", {}, head("concept", { rowspan: 2 }), head("axis", { rowspan: 2 }),
+            heads.map((text) => head(text, { colspan: 2, scope: "colgroup" }))),
+          h("tr", {}, heads.flatMap(() => [head("AUROC"), head("cover")]))),
+        h("tbody", {}, meta.concepts.map(row)))));
+}
+
 function axisRow(axis, most) {
   const bars = BARS[state.bars], interval = hasEffects && bars.of(axis);
   const texts = !axis.named && !axis.relation && clearest(axis, ROW_TEXT); // in place of a name
@@ -118,6 +140,7 @@ function listPage() {
     sure.length > 0 && h("section", { "aria-label": "Axes in short" },
       h("h2", {}, sure.length > meta.cards && `The first ${meta.cards} of `, SURE_AXES),
       h("ol", { class: "cards" }, sure.slice(0, meta.cards).map(card))),
+    conceptTable(),
     h("div", { class: "measures" },
       hasEffects && figures("AUC of preferences, told from", meta.aucs), figures("FVU, lower is better", meta.fits)),
     h("div", { class: "controls" }, search, hasEffects && choice("Bars", "bars", update),
