@@ -34,6 +34,7 @@ from sae_lens_abstopk.pairs.naming import Name, choose_name, marker_candidates
 from sae_lens_abstopk.pairs.pair_results import STABLE
 from sae_lens_abstopk.pairs.reading import read_pairs
 from sae_lens_abstopk.pairs.split import components, held_out_rows
+from sae_lens_abstopk.pairs.tables import ordered
 from sae_lens_abstopk.pairs.telling_apart import auroc, best_latent, both_codes
 from sae_lens_abstopk.system.files import without_path
 from sae_lens_abstopk.text.markers.measure import MARKERS, measure
@@ -68,9 +69,7 @@ def kinds(args: argparse.Namespace) -> dict[str, Any]:
             "named": axis.named,
             "fidelity": axis.fidelity and axis.fidelity.model_dump(),
             "stability": axis.stability,
-            "place": [each.latent for each in sorted(fitted.results.axes, key=lambda each: each.order())].index(
-                best.latent
-            ),
+            "place": [each.latent for each in ordered(fitted.results.axes)].index(best.latent),
             "mean_difference": _mean_difference(x, train, held_out),
         }
         for sae, codes in of_seeds.items():
@@ -119,7 +118,7 @@ def fidelity(args: argparse.Namespace) -> dict[str, Any]:
         "axes": [
             {key: getattr(axis, key) for key in ("name_negative", "name_positive", "named", "stability")}
             | {"fidelity": axis.fidelity and axis.fidelity.value}
-            for axis in sorted(axes, key=lambda axis: axis.order())
+            for axis in ordered(axes)
         ],
     }
 

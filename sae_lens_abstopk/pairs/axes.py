@@ -25,6 +25,7 @@ from sae_lens_abstopk.pairs.pair_set import PairSet, Turn
 from sae_lens_abstopk.pairs.pair_vectors import TextVectors, differences_of_arrays, differences_of_texts
 from sae_lens_abstopk.pairs.split import components, held_out_rows
 from sae_lens_abstopk.pairs.tables import axes_table
+from sae_lens_abstopk.pairs.telling_apart import ConceptRecord
 from sae_lens_abstopk.system.errors import ConfigError, require_given, require_one
 from sae_lens_abstopk.system.files import require_empty
 from sae_lens_abstopk.system.shown import Facts, Shown
@@ -162,11 +163,12 @@ class PairAxes(Shown):
         """Make a table of at most 80 columns, the axes that matter most first."""
         return axes_table(self.results)
 
-    def report(self, folder: str | Path) -> Path:
+    def report(self, folder: str | Path, *, concepts: Sequence[ConceptRecord] = ()) -> Path:
         """
         Write the page, ``pairs.json``, ``axes.csv``, the codes and the SAE into a new or empty folder.
 
-        With preferences, also ``effects.svg``, the figure of :func:`~.pair_figure.effects_figure`.
+        With preferences, also ``effects.svg``, the figure of :func:`~.pair_figure.effects_figure`. Known ``concepts``
+        stand in a table on the page.
 
         Returns:
             The page, ``index.html``.
@@ -176,7 +178,7 @@ class PairAxes(Shown):
         folder.mkdir(parents=True, exist_ok=True)
         self.sae.save_model(folder / SAE_FOLDER)
         write_codes(folder, self.pairs, self.codes)
-        return write_views(folder, self.results, self.pairs, self.codes)
+        return write_views(folder, self.results, self.pairs, self.codes, concepts=concepts)
 
     @override
     def _facts(self) -> Facts:

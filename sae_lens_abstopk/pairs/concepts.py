@@ -194,7 +194,7 @@ def fit_concepts(
         concepts=records,
     )
     axes = PairAxes(fitted.sae, _named(fitted.results, records), pairs, fitted.codes, vectors)
-    axes.report(out)
+    axes.report(out, concepts=records)
     write_whole(out / CONCEPTS, results.model_dump_json(indent=1) + "\n")
     return results
 

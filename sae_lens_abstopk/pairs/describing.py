@@ -8,8 +8,9 @@ from jaxtyping import Float, Int
 
 from sae_lens_abstopk.pairs.disagreement import disagreements
 from sae_lens_abstopk.pairs.effects import preference_effects
+from sae_lens_abstopk.pairs.examples import example_pairs
 from sae_lens_abstopk.pairs.naming import AxisName, name_axes
-from sae_lens_abstopk.pairs.pair_results import AxisRecord, PreferenceRecord
+from sae_lens_abstopk.pairs.pair_results import AxisRecord, HistogramRecord, PreferenceRecord
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.prediction import predict_preferences
 from sae_lens_abstopk.pairs.preferences import Preferences
@@ -21,8 +22,8 @@ from sae_lens_abstopk.vectors.differences import Differences
 # fewer pairs with a preference, on either side of the split, say nothing about it
 FEWEST_PREFERENCES = 50
 SCALE_QUANTILE = 0.99
-EXAMPLES = 20
-"""Strongest pairs of each pole that are listed."""
+BINS = 20
+"""Bins of the histogram of a pole."""
 WORDS = 20
 MOST_MARKERS = 12
 """Markers of an axis that are recorded."""
@@ -40,8 +41,8 @@ def describe(
     """
     Describe the axes on all pairs, and measure preferences on those that are held out.
 
-    Strongest pairs and correlations with markers are of all pairs, since they claim nothing; shares are of held-out
-    pairs. Names and words are of training pairs.
+    Example pairs and correlations with markers are of all pairs, since they claim nothing; shares and histograms are of
+    held-out pairs. Names and words are of training pairs.
     """
     n_axes, of_held_out = codes.shape[1], differences.held_out.numpy()
     markers = _marker_differences(pairs)
@@ -58,15 +59,15 @@ def describe(
         )
         measured = _measured(train, held_out, pairs.groups, seed=seed)
     words, names = [AxisWords([], [], 0)] * n_axes, [AxisName()] * n_axes
+    prompts = pairs.prompt_numbers()
     if pairs.has_texts:
-        prompts = _prompts(pairs)
         words = pole_words(codes * ~of_held_out[:, None], pairs.a, pairs.b, prompts=prompts, most=WORDS)
         parts: dict[str, Any] = {"held_out": of_held_out, "prompts": prompts, "components": components, "seed": seed}
         names = name_axes(codes, markers, words, pairs.a, pairs.b, **parts)
     active = (codes[of_held_out] != 0).mean(0)
     axes, units = [], differences.units().cpu().numpy()
     for axis, code in enumerate(codes.T):
-        order = np.argsort(-code, kind="stable")
+        positive, negative = example_pairs(code, prompts, pairs.groups)
         strength = np.abs(code * units)[code != 0]
         axes.append(
             AxisRecord(
@@ -78,8 +79,9 @@ def describe(
                 words_positive=[each.word for each in words[axis].positive],
                 words_negative=[each.word for each in words[axis].negative],
                 markers=_strongest_markers(code, markers),
-                examples_positive=[int(pairs.rows[row]) for row in order[:EXAMPLES] if code[row] > 0],
-                examples_negative=[int(pairs.rows[row]) for row in order[::-1][:EXAMPLES] if code[row] < 0],
+                examples_positive=pairs.rows[positive].tolist(),
+                examples_negative=pairs.rows[negative].tolist(),
+                histogram=_histogram(code[of_held_out]),
                 **measured[axis],
             )
         )
@@ -124,7 +126,12 @@ def _strongest_markers(code: Float[np.ndarray, " n"], markers: Float[np.ndarray,
     return {names[n]: float(rho[n]) for n in np.argsort(-np.abs(rho), kind="stable")[:MOST_MARKERS] if rho[n]}
 
 
-def _prompts(pairs: PairSet) -> Int[np.ndarray, " n"]:
-    """Number the prompts; a pair without one has its own."""
-    numbers: dict[Any, int] = {}
-    return np.array([numbers.setdefault(prompt or row, len(numbers)) for row, prompt in enumerate(pairs.prompts)])
+def _histogram(code: Float[np.ndarray, " n"]) -> HistogramRecord | None:
+    """Count the codes of each pole; None if the axis is never active."""
+    limit = float(np.abs(code).max(initial=0))
+    if limit == 0:
+        return None
+    positive, negative = (
+        np.histogram(side[side > 0], bins=BINS, range=(0, limit))[0].tolist() for side in (code, -code)
+    )
+    return HistogramRecord(limit=limit, positive=positive, negative=negative)

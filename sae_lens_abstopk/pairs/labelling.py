@@ -1,12 +1,12 @@
 """Label the axes by a language model that reads their strongest pairs."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from sae_lens_abstopk.evaluation.labelling.labeler import Labeler, Question, Sides
-from sae_lens_abstopk.pairs.page import strongest_pairs
+from sae_lens_abstopk.pairs.examples import strongest_pairs
 from sae_lens_abstopk.pairs.pair_files import Fitted
-from sae_lens_abstopk.pairs.pair_results import AxisRecord, PairResults
+from sae_lens_abstopk.pairs.pair_results import PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
 from sae_lens_abstopk.pairs.tables import ordered
 from sae_lens_abstopk.system.pages import assets
@@ -21,7 +21,9 @@ CHARACTERS = 600
 
 def excerpts(fitted: Fitted, most: int) -> dict[int, Sides]:
     """Return excerpts of the strongest pairs of the first axes of the table, at most so many; of active ones only."""
-    of_axes = {axis.latent: _sides(axis, fitted.pairs, fitted.codes) for axis in ordered(fitted.results.axes)[:most]}
+    prompts = fitted.pairs.prompt_numbers()
+    first = [axis.latent for axis in ordered(fitted.results.axes)[:most]]
+    of_axes = {latent: _sides(fitted.pairs, fitted.codes[:, latent], prompts) for latent in first}
     return {latent: sides for latent, sides in of_axes.items() if sides.negative}
 
 
@@ -34,10 +36,10 @@ def label_axes(
     return results.model_copy(update={"axes": axes, "judge": judge})
 
 
-def _sides(axis: AxisRecord, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> Sides:
-    strongest = strongest_pairs(axis, pairs, codes)[:EXAMPLES]
+def _sides(pairs: PairSet, code: Float[np.ndarray, " n"], prompts: Int[np.ndarray, " n"]) -> Sides:
+    strongest = strongest_pairs(code, prompts)[:EXAMPLES].tolist()
     # of the two texts, the one with less of the positive pole first
-    texts = [(pairs.b[n], pairs.a[n]) if codes[n, axis.latent] > 0 else (pairs.a[n], pairs.b[n]) for n in strongest]
+    texts = [(pairs.b[n], pairs.a[n]) if code[n] > 0 else (pairs.a[n], pairs.b[n]) for n in strongest]
     return Sides(*([_excerpt(text[side]) for text in texts] for side in (0, 1)))
 
 

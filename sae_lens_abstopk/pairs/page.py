@@ -5,6 +5,7 @@ The page has the frame of the explorer. Its data are JSON inside the page; its s
 text nodes.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ from sae_lens_abstopk.pairs.pair_figure import effects_figure
 from sae_lens_abstopk.pairs.pair_files import AXES, RESULTS, SAE_FOLDER
 from sae_lens_abstopk.pairs.pair_results import AxisRecord, DisagreementRecord, PairResults
 from sae_lens_abstopk.pairs.pair_set import PairSet
+from sae_lens_abstopk.pairs.tables import ordered
+from sae_lens_abstopk.pairs.telling_apart import ConceptRecord
 from sae_lens_abstopk.pairs.word_difference import differing_words
 from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.system.pages import short, write_one_file
 from sae_lens_abstopk.text.markers.measure import MARKERS
 
-EXAMPLES = 20
-"""Most pairs of an axis on the page, one a prompt."""
+CARDS = 12
+"""Most axes with a card at the head of the page."""
+CLEAR = 300
+"""Characters of a text beyond which a pair makes no clear example of an axis."""
 CHARACTERS = 4000
 """Most characters of a text on the page."""
 ALL_CHARACTERS = 12_000_000
@@ -32,28 +37,48 @@ ALL_CHARACTERS = 12_000_000
 _SCRIPTS = ("axis.js", "axes.js")
 
 
-def write_views(folder: Path, results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> Path:
+def write_views(
+    folder: Path,
+    results: PairResults,
+    pairs: PairSet,
+    codes: Float[np.ndarray, "n F"],
+    *,
+    concepts: Sequence[ConceptRecord] = (),
+) -> Path:
     """Write ``pairs.json``, ``axes.csv``, the page, and with preferences ``effects.svg``; return the page."""
     write_whole(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
     write_whole(folder / AXES, results.csv())
     if results.preference is not None:
         with paper_style():
             effects_figure(results).savefig(folder / "effects.svg", metadata={"Date": None})
-    return write_page(results, pairs, codes, folder)
+    return write_page(results, pairs, codes, folder, concepts=concepts)
 
 
-def write_page(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"], folder: Path) -> Path:
-    """Write ``index.html`` into ``folder``, and return its path; ``codes`` are positive where A has more."""
-    meta = page_data(results, pairs, codes)
+def write_page(
+    results: PairResults,
+    pairs: PairSet,
+    codes: Float[np.ndarray, "n F"],
+    folder: Path,
+    *,
+    concepts: Sequence[ConceptRecord] = (),
+) -> Path:
+    """
+    Write ``index.html`` into ``folder``, and return its path; ``codes`` are positive where A has more.
+
+    Known ``concepts`` stand in a table.
+    """
+    meta = page_data(results, pairs, codes) | {"concepts": [_concept(concept) for concept in concepts]}
     return write_one_file(folder / "index.html", "pairs", scripts=_SCRIPTS, meta=meta)
 
 
 def page_data(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> dict[str, Any]:
     """Return the data of the page: numbers of four digits, intervals as [value, low, high], positive poles first."""
-    examples = [strongest_pairs(axis, pairs, codes)[:EXAMPLES] for axis in results.axes]
+    axes = ordered(results.axes)
+    examples = [_examples(axis, pairs, codes) for axis in axes]
     place = {n: at for at, n in enumerate(dict.fromkeys(n for rows in examples for n in rows))}
     n_texts = sum(2 + len(pairs.prompts[n]) for n in place)
     characters = min(CHARACTERS, ALL_CHARACTERS // max(n_texts, 1))
+    shown = {n: _pair(pairs, n, characters) for n in place}
     found = results.preference
     return {
         "data": results.data,
@@ -67,24 +92,44 @@ def page_data(results: PairResults, pairs: PairSet, codes: Float[np.ndarray, "n 
             ["length only", _interval(found.auc_length)],
         ],
         "axes": [
-            _axis(axis) | {"examples": [[place[n], short(float(codes[n, axis.latent]))] for n in rows]}
-            for axis, rows in sorted(zip(results.axes, examples, strict=True), key=lambda each: each[0].order())
+            _axis(axis)
+            | {
+                "examples": [[place[n], short(float(codes[n, axis.latent]))] for n in rows],
+                "clearest": _clearest([(shown[n], float(codes[n, axis.latent])) for n in rows]),
+            }
+            for axis, rows in zip(axes, examples, strict=True)
         ],
-        "pairs": [_pair(pairs, n, characters) for n in place],
+        "cards": CARDS,
+        "pairs": list(shown.values()),
         "characters": characters,
         "judge": results.judge,
         "grouped": any(axis.disagreement for axis in results.axes),
     }
 
 
-def strongest_pairs(axis: AxisRecord, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> list[int]:
-    """Return the numbers of the pairs that are listed for both poles, strongest first, one a prompt."""
-    code = codes[:, axis.latent]
+def _examples(axis: AxisRecord, pairs: PairSet, codes: Float[np.ndarray, "n F"]) -> list[int]:
+    """Return the numbers of the pairs that are listed for both poles, strongest first."""
     listed = np.searchsorted(pairs.rows, [*axis.examples_positive, *axis.examples_negative]).tolist()
-    of_prompt: dict[Any, int] = {}
-    for n in sorted(listed, key=lambda n: -abs(code[n])):
-        of_prompt.setdefault(pairs.prompts[n] or n, n)
-    return list(of_prompt.values())
+    return sorted(listed, key=lambda n: -abs(codes[n, axis.latent]))
+
+
+def _clearest(examples: list[tuple[dict[str, Any], float]]) -> int | None:
+    """
+    Return the place of the example that shows an axis best; None without examples.
+
+    Of those with at least half of the strongest code: one with short texts that have most of their words in common, and
+    of these the one that differs least.
+    """
+    if not examples:
+        return None
+
+    def rank(at: int) -> tuple[bool, bool, int]:
+        texts = examples[at][0]["texts"]
+        too_long = max(len("".join(parts)) for parts in texts) > CLEAR
+        return too_long, not any(len(parts) > 1 for parts in texts), sum(len("".join(parts[1::2])) for parts in texts)
+
+    least = abs(examples[0][1]) / 2
+    return min((at for at, (_, code) in enumerate(examples) if abs(code) >= least), key=rank)
 
 
 def _about(results: PairResults) -> str:
@@ -106,12 +151,24 @@ def _axis(axis: AxisRecord) -> dict[str, Any]:
         "active": short(axis.share_active),
         "markers": [each for each in correlations if each[1]],
         "named": axis.named,
+        "sure": axis.is_named and axis.is_stable,
+        "histogram": axis.histogram and [axis.histogram.limit, axis.histogram.positive, axis.histogram.negative],
         "fidelity": _interval(axis.fidelity),
         "effect": _interval(axis.effect),
         "winRate": _interval(axis.win_rate),
         "q": short(axis.q),
         "confirmed": axis.confirmed,
         "disagreement": axis.disagreement and _disagreement(axis.disagreement),
+    }
+
+
+def _concept(concept: ConceptRecord) -> dict[str, Any]:
+    signed = concept.saes["signed"]
+    parts = [signed, *concept.latent_pairs.values(), concept.mean_difference]
+    return {
+        "poles": concept.poles,
+        "latent": signed.latent,
+        "told": [[short(part.auroc), short(part.coverage)] for part in parts],
     }
 
 

@@ -49,6 +49,14 @@ class DisagreementRecord(Record):
         return self.q <= FALSE_DISCOVERIES
 
 
+class HistogramRecord(Record):
+    """Held-out pairs on which an axis is active, by the code: numbers in equal bins from 0 to the limit."""
+
+    limit: float = Field(description="The largest |code|.")
+    positive: list[int]
+    negative: list[int]
+
+
 class AxisRecord(Record):
     """One latent: its positive pole is what A has more of where its code is positive."""
 
@@ -81,8 +89,9 @@ class AxisRecord(Record):
     q: float | None = Field(description="Benjamini-Hochberg over axes of effect_train.")
     confirmed: bool | None = Field(description="q <= .05, and the held-out interval is on the same side of 0.")
     disagreement: DisagreementRecord | None
-    examples_positive: list[int] = Field(description="Rows of the data with the largest codes, strongest first.")
+    examples_positive: list[int] = Field(description="Rows of the data, from the strongest code to the weakest.")
     examples_negative: list[int]
+    histogram: HistogramRecord | None = None
     label: LabelRecord | None = Field(default=None, description="Only after `abstopk pairs label`.")
 
     def pole_names(self) -> tuple[str, str]:
@@ -93,13 +102,21 @@ class AxisRecord(Record):
             return self.name_positive, self.name_negative
         return UNNAMED, UNNAMED
 
+    @property
+    def is_named(self) -> bool:
+        """Whether its poles have a label, or a name that holds on held-out pairs."""
+        return self.named or self.label is not None
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether most of the other seeds have it, too; true of a single seed."""
+        return self.stability is None or self.stability > STABLE
+
     def order(self) -> tuple[float, ...]:
         """Sort key: named axes that most other seeds have first, then by stability and fidelity, then by activity."""
-        stability = 0.0 if self.stability is None else self.stability
         fidelity = self.fidelity.value or 0.0 if self.named and self.fidelity else 0.0
-        is_named = self.named or self.label is not None
-        stable = self.stability is None or stability > STABLE
-        return (-(is_named and stable), -is_named, -stability - fidelity, -self.share_active)
+        reliable = (self.stability or 0.0) + fidelity
+        return (-(self.is_named and self.is_stable), -self.is_named, -reliable, -self.share_active)
 
 
 class PairResults(OriginRecord):

@@ -100,6 +100,11 @@ class PairSet(Shown):
         """Which pairs have a preference; ties have none."""
         return np.abs(self.preferred) == 1
 
+    def prompt_numbers(self) -> Int[np.ndarray, " n"]:
+        """Number the prompts; a pair without one has its own."""
+        numbers: dict[Any, int] = {}
+        return np.array([numbers.setdefault(prompt or row, len(numbers)) for row, prompt in enumerate(self.prompts)])
+
     def _facts(self) -> Facts:
         return [{"pairs": len(self), "with a preference": int(self.labelled.sum()), "data": self.name}]
 

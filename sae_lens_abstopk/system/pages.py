@@ -14,7 +14,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from sae_lens_abstopk.system.files import whole_file
 
 FRAME_STYLE = "frame.css"
-FRAME_SCRIPTS = ("elements.js", "tools.js")
+FRAME_SCRIPTS = ("elements.js", "tools.js", "histogram.js")
 # of the pages that are one file
 LIST_STYLE, LIST_SCRIPTS = "list.css", ("bars.js", "list.js")
 # draws something only where a server runs the model

@@ -9,11 +9,13 @@ from sae_lens_abstopk.evaluation.results.records import Interval
 from sae_lens_abstopk.pairs.pair_results import (
     AxisRecord,
     DisagreementRecord,
+    HistogramRecord,
     PairFitRecord,
     PairResults,
     PreferenceRecord,
 )
 from sae_lens_abstopk.pairs.pair_set import PairColumns, PairCounts, PairSet
+from sae_lens_abstopk.pairs.telling_apart import ApartRecord, ConceptLatentRecord, ConceptRecord, LatentPairRecord
 
 HTML = "<script>alert(1)</script><img src=x onerror=alert(2)> & <b>bold</b> </script><!-- <script>"
 LONG = "a sentence that goes on. " * 4000
@@ -78,9 +80,27 @@ def _axis(latent: int, codes: np.ndarray, effect: float | None, **changes: Any) 
         "confirmed": effect and abs(effect) > 0.02,
         "disagreement": None,
         "examples_positive": [ROWS[n] for n in order if codes[n, latent] > 0],
+        "histogram": HistogramRecord(limit=3, positive=[1] * 19 + [5], negative=[2] + [0] * 19),
         "examples_negative": [ROWS[n] for n in order[::-1] if codes[n, latent] < 0],
     }
     return AxisRecord(**found | changes)
+
+
+def example_concepts() -> list[ConceptRecord]:
+    apart = {"auroc": 0.98, "coverage": 0.95}
+    pair = LatentPairRecord(latents=(1, 2), auroc=0.93, coverage=0.86)
+    return [
+        ConceptRecord(
+            concept="gender",
+            poles=("he", "<b>she</b>"),
+            n_train=4,
+            n_test=2,
+            saes={"signed": ConceptLatentRecord(latent=7, sign=1, **apart)},
+            latent_pairs={"one_sided_F": pair, "one_sided_2F": pair},
+            mean_difference=ApartRecord(auroc=1.0, coverage=0.99),
+            component=ApartRecord(**apart),
+        )
+    ]
 
 
 def example_results(*, labelled: bool = True) -> PairResults:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +40,22 @@ def test_the_strongest_pairs_of_both_poles_are_found_by_their_rows(tmp_path: Pat
         0: [],
     }
     assert sorted(pair["row"] for pair in found["pairs"]) == ROWS
-    first = found["pairs"][0]
-    assert (first["columns"], first["preferred"]) == (["<u>other</u>", "answer"], -1)
-    assert "".join(first["texts"][0]) == A[0]
-    assert [pair["preferred"] for pair in found["pairs"]][3:5] == [0, None]
-    of_one_prompt = replace(example_pairs(), prompts=[(("user", "the same"),)] * 6)
-    found = page.page_data(example_results(), of_one_prompt, example_codes())
-    assert [found["pairs"][place]["row"] for place, _ in found["axes"][1]["examples"]] == [2]
+    by_row = {pair["row"]: pair for pair in found["pairs"]}
+    assert (by_row[2]["columns"], by_row[2]["preferred"]) == (["<u>other</u>", "answer"], -1)
+    assert "".join(by_row[2]["texts"][0]) == A[0]
+    assert [by_row[row]["preferred"] for row in (5, 7)] == [0, None]
+
+
+def test_the_clearest_pair_is_short_and_differs_in_some_words() -> None:
+    codes = example_codes()
+    codes[:, 2] = [0, 3, 2, -1.75, 0, 0.25]
+    axes = {axis["latent"]: axis for axis in page.page_data(example_results(), example_pairs(), codes)["axes"]}
+    shown = {latent: axis["clearest"] for latent, axis in axes.items()}
+    # of axis 2, the strongest one has few words in common; of axis 4, the text of the strongest one is one long word
+    assert shown == {2: 1, 7: 0, 4: 0, 0: None}
+    assert axes[2]["sure"]
+    assert not axes[4]["sure"], "in no other seed"
+    assert not axes[0]["sure"], "unnamed"
 
 
 def test_the_page_is_one_file_that_loads_nothing_and_texts_are_no_markup(tmp_path: Path) -> None:
@@ -57,7 +65,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_texts_are_no_markup(tmp_pat
     assert "default-src 'none'" in html
     for never in ("<img", "<b>bold", "<i>bob", "<u>other", "<b>model", "innerHTML", "<!--"):
         assert never not in html
-    assert html.count("</script>") == 8
+    assert html.count("</script>") == 9
 
 
 def test_long_texts_are_cut_off_and_with_many_pairs_to_fewer_characters(

@@ -1,34 +1,5 @@
-// The drawings: a signed histogram and a dose-response (SVG), and the scatter of all latents (canvas).
+// The drawings: a dose-response (SVG), and the scatter of all latents (canvas).
 "use strict";
-
-// Firings by code, zero in the middle; a one-sided SAE has only the positive half. Heights are square roots, so that
-// few strong firings can be seen beside many weak ones.
-function histogram(latent, signed) {
-  const sides = signed ? SIDES : [POSITIVE];
-  const all = latent.poles[POSITIVE].histogram.length;
-  const bins = 1 + Math.max(...latent.poles.map((pole) => pole.histogram.findLastIndex((count) => count > 0)));
-  const limit = (latent.limit * bins) / all;
-  const tallest = Math.sqrt(Math.max(1, ...latent.poles.flatMap((pole) => pole.histogram)));
-  const start = signed ? 0 : bins;
-  const bar = (side, count, bin) => {
-    const height = Math.max(1, (100 * Math.sqrt(count)) / tallest);
-    const x = side === POSITIVE ? bins + bin : bins - 1 - bin;
-    const [from, to] = [bin, bin + 1].map((edge) => `${side === POSITIVE ? "" : "−"}${number((edge * limit) / bins)}`);
-    return svg("rect", { class: `${SIDE_NAMES[side]}-bar`, x: x + 0.06, width: 0.88, y: 100 - height, height },
-      svg("title", {}, `${whole(count)} firings, ${from} to ${to}`));
-  };
-  const bars = sides.flatMap((side) => latent.poles[side].histogram.slice(0, bins)
-    .flatMap((count, bin) => (count ? [bar(side, count, bin)] : [])));
-  const counts = sides.map((side) => `${whole(latent.poles[side].fires)} firings on the ${SIDE_NAMES[side]} side`);
-  const label = `${signed ? "Signed histogram" : "Histogram"} of the codes: ${counts.join(", ")}`;
-  const ticks = signed ? [-1, -0.5, 0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1];
-  const zero = { x1: bins, x2: bins, y1: 0, y2: 100, class: "zero", "vector-effect": "non-scaling-stroke" };
-  const viewBox = `${start} 0 ${2 * bins - start} 100`;
-  return h("figure", { class: "histogram" },
-    svg("svg", { viewBox, preserveAspectRatio: "none", role: "img", "aria-label": label }, ...bars, svg("line", zero)),
-    h("div", { class: "axis", "aria-hidden": "true" }, ticks.map((part) => h("span", {}, number(part * limit)))),
-    h("figcaption", {}, "Firings by code; bar heights are square roots of counts."));
-}
 
 // Log-odds of pole B against strength, one line per intervention, told apart by colour, dash and mark.
 const CURVES = {

@@ -56,18 +56,66 @@ const poleColumn = (axis, side) =>
       ? h("ul", { class: "words" }, axis.words[side].map((word) => h("li", {}, poleText(side, word))))
       : h("p", { class: "nothing" }, "No word tells its texts from the others."));
 
-// A function that makes nodes of a text, with the words of both poles coloured.
-function colouring(axis) {
+// Of A and B, the number of the text with more of a pole.
+const textOf = (side, code) => ((code > 0) === (side === POSITIVE) ? 0 : 1);
+const isCompared = (pair) => pair.texts.some((parts) => parts.length > 1);
+
+// A function that makes nodes of text n of a pair, with the words of the poles coloured that this text has more often
+// than the other one, among the words that differ; all differ in texts that were not compared.
+function colouring(axis, pair) {
   const sides = new Map(SIDES.flatMap((side) => axis.words[side].map((word) => [word.toLowerCase(), side])));
-  if (!sides.size) return (text) => text;
+  if (!sides.size) return (n, text) => text;
   const pattern = [...sides.keys()].sort((a, b) => b.length - a.length).map((word) => {
     const escaped = word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&").replaceAll("'", "['’]");
     // letters without case are mostly of scripts that do not end words by spaces
     return /\p{Lo}/u.test(word) ? escaped : `(?<![\\p{L}\\p{N}])${escaped}(?![\\p{L}\\p{N}])`;
   }).join("|");
-  return (text) => text.split(new RegExp(`(${pattern})`, "giu")).map((part, n) => {
-    const side = n % 2 ? sides.get(part.toLowerCase().replaceAll("’", "'")) : null;
-    return side == null ? part : h("span", { class: `${SIDE_NAMES[side]}-shade` }, part);
+  const split = (text) => text.split(new RegExp(`(${pattern})`, "giu"));
+  const known = (word) => word.toLowerCase().replaceAll("’", "'");
+  const counts = pair.texts.map((parts) => {
+    const words = parts.filter((part, at) => at % 2 || !isCompared(pair))
+      .flatMap((part) => split(part).filter((word, at) => at % 2).map(known));
+    return (word) => words.filter((each) => each === word).length;
+  });
+  return (n, text) => split(text).map((part, at) => (at % 2 && counts[n](known(part)) > counts[1 - n](known(part))
+    ? h("span", { class: `${SIDE_NAMES[sides.get(known(part))]}-shade` }, part) : part));
+}
+
+// The nodes of both texts of a pair, with words that differ marked, and words of the poles among them coloured.
+function textNodes(axis, pair) {
+  const coloured = colouring(axis, pair), compared = isCompared(pair);
+  return pair.texts.map((parts, n) => parts.map(lines).map((part, at) =>
+    (at % 2 ? h("mark", { class: "differs" }, coloured(n, part)) : compared ? part : coloured(n, part))));
+}
+
+// Parts of both texts, cut to about `most` characters around the first difference.
+function cutTexts(pair, most) {
+  const before = pair.texts.flatMap((parts) => (parts.length > 1 ? [...parts[0]].length : []));
+  const start = before.length ? Math.max(0, Math.min(...before) - Math.floor(most / 4)) : 0;
+  return pair.texts.map((parts) => {
+    let at = 0;
+    const cut = parts.map((part) => {
+      const signs = [...part], from = Math.max(0, start - at), to = Math.max(0, start + most - at);
+      at += signs.length;
+      return signs.slice(from, to).join("");
+    });
+    if (start > 0) cut[0] = cut[0].replace(/^(\S*\s)?/, "… ");
+    if (at <= start + most) return cut;
+    const last = cut.findLastIndex((part) => part !== "");
+    return cut.slice(0, last + 1).with(last, `${cut[last].replace(/(\s\S*)?$/, "")} …`);
+  });
+}
+
+// The clearest example of an axis: for each side the nodes of a short text, with the words that differ in its colour.
+function clearest(axis, most) {
+  if (axis.clearest == null) return null;
+  const [place, code] = axis.examples[axis.clearest], pair = meta.pairs[place];
+  const texts = cutTexts(pair, most), coloured = colouring(axis, pair), compared = isCompared(pair);
+  return SIDE_NAMES.map((name, side) => {
+    const n = textOf(side, code);
+    if (texts[n].join("") === "") return h("span", { class: "nothing" }, "(empty)");
+    return texts[n].map(lines).map((part, at) =>
+      (at % 2 ? h("mark", { class: `${name}-shade` }, part) : compared ? part : coloured(n, part)));
   });
 }
 
@@ -75,8 +123,8 @@ const cutOff = (count) =>
   count > 0 && h("span", { class: "nothing" }, `… ${whole(count)} more characters, which this page leaves out`);
 const isLong = (text, most) => text.length > most.characters || text.split("\n").length > most.lines;
 
-function pairItem([place, code], coloured) {
-  const pair = meta.pairs[place];
+function pairItem(axis, [place, code]) {
+  const pair = meta.pairs[place], nodes = textNodes(axis, pair);
   let folds = false;
   const block = (text, most, leftOut, nodes) => {
     const long = isLong(text, most) || leftOut > 0;
@@ -85,15 +133,13 @@ function pairItem([place, code], coloured) {
       text === "" ? h("span", { class: "nothing" }, "(empty)") : nodes, cutOff(leftOut));
   };
   const column = (side) => {
-    const n = (code > 0) === (side === POSITIVE) ? 0 : 1; // of A and B, the one with more of the pole
-    const parts = pair.texts[n].map(lines).map((part, at) =>
-      (at % 2 ? h("mark", { class: "differs" }, coloured(part)) : coloured(part)));
+    const n = textOf(side, code);
     return h("div", { class: `text-of ${SIDE_NAMES[side]}` },
       h("p", { class: "note" }, poleText(side, `more of the ${SIDE_NAMES[side]} pole`),
         h("span", { class: "by" }, visible(pair.columns[n])),
         pair.preferred === (n === 0 ? 1 : -1) && h("span", { class: "badge preferred" }, "✓ preferred"),
         pair.preferred === 0 && h("span", { class: "badge" }, "tie")),
-      block(pair.texts[n].join(""), FOLDED, pair.leftOut[n], parts));
+      block(pair.texts[n].join(""), FOLDED, pair.leftOut[n], nodes[n]));
   };
   const turns = pair.prompt.map(([role, text, leftOut]) => block(text, FOLDED_PROMPT, leftOut,
     [(pair.prompt.length > 1 || role !== "user") && h("b", {}, `${visible(role)}: `), lines(text)].filter(Boolean)));
@@ -112,7 +158,6 @@ function pairItem([place, code], coloured) {
 }
 
 function axisPage(axis) {
-  const coloured = colouring(axis);
   return h("article", { class: "page" },
     h("div", { class: "title" },
       steps(axis, "all axes"),
@@ -129,12 +174,13 @@ function axisPage(axis) {
     ]),
     h("div", { class: "poles" }, SIDES.map((side) => poleColumn(axis, side))),
     steerPanel({ latent: axis.latent, scale: axis.scale, pole: (side) => poleText(side, axis.names[side]) }),
+    axis.histogram && histogram(axis.histogram[0], axis.histogram.slice(1), { items: "held-out pairs" }),
     markers(axis),
-    h("section", { class: "examples" }, h("h2", {}, "Strongest pairs"),
-      h("p", { class: "note" }, "One pair a prompt; the text with more of the positive pole is the second. ",
-        h("span", { class: "negative-shade" }, "Words"), " ", h("span", { class: "positive-shade" }, "of the poles"),
-        " are coloured; ", h("mark", { class: "differs" }, "words that differ"),
-        " are marked if the texts share at least half of theirs."),
+    h("section", { class: "examples" }, h("h2", {}, "Pairs, from the strongest to the weakest"),
+      h("p", { class: "note" }, "One pair a prompt: the strongest of each pole, and some of its middle and weak codes. "
+        + "The text with more of the positive pole is the second. ", h("mark", { class: "differs" }, "Words that differ"),
+        " are marked if the texts share at least half of theirs; ", h("span", { class: "negative-shade" }, "words"), " ",
+        h("span", { class: "positive-shade" }, "of the poles"), " are coloured where one text has more of them."),
       axis.examples.length === 0 ? h("p", { class: "nothing" }, "The axis is active on no pair.")
-        : h("ol", {}, axis.examples.map((example) => pairItem(example, coloured)))));
+        : h("ol", {}, axis.examples.map((example) => pairItem(axis, example)))));
 }

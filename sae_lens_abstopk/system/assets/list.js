@@ -70,7 +70,7 @@ function showPage(element, title) {
 
 // In the list, the item after the one in focus; on its page, the next one.
 function step(by) {
-  const links = [...document.querySelectorAll(".axes a")];
+  const links = [...document.querySelectorAll(".axes a")].filter((link) => !link.closest("details:not([open])"));
   if (!links.length) return document.querySelector(by > 0 ? "a[rel=next]" : "a[rel=prev]")?.click();
   const at = links.indexOf(document.activeElement);
   links[at < 0 ? 0 : Math.max(0, Math.min(links.length - 1, at + by))].focus();
