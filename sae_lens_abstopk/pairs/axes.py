@@ -18,6 +18,7 @@ from sae_lens_abstopk.model.answer_vectors import Reading
 from sae_lens_abstopk.model.model_spec import resolve_device
 from sae_lens_abstopk.pairs.fit_axes import fit_axes
 from sae_lens_abstopk.pairs.fitting import require_sizes, require_width
+from sae_lens_abstopk.pairs.measuring import encoded
 from sae_lens_abstopk.pairs.page import write_views
 from sae_lens_abstopk.pairs.pair_files import SAE_FOLDER, write_codes
 from sae_lens_abstopk.pairs.pair_results import PairResults
@@ -140,7 +141,7 @@ class PairAxes(Shown):
         before = [(("user", each),) if isinstance(each, str) else each for each in prompts or [()] * len(a)]
         answers = [Answer(turns, text) for side in (a, b) for turns, text in zip(before, side, strict=True)]
         found = vectors.read(answers).rows(torch.arange(len(answers)))
-        return self.sae.encode((found[: len(a)] - found[len(a) :]).to(self.sae.W_enc))
+        return encoded(self.sae, (found[: len(a)] - found[len(a) :]).to(self.sae.W_enc))
 
     def direction(self, axis: int) -> Float[torch.Tensor, " d_in"]:
         """Return the decoder row of an axis: towards its positive pole, in the units of the activation."""

@@ -12,7 +12,7 @@ from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.system.errors import require_range
 from sae_lens_abstopk.system.terminal import only_bars
 from sae_lens_abstopk.system.threads import one_thread
-from sae_lens_abstopk.training.config.config_file import load_config
+from sae_lens_abstopk.training.config.config_file import load_config, read_raw
 from sae_lens_abstopk.training.config.seeds_and_baselines import by_kind, seeds_and_baselines
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.train import train
@@ -50,10 +50,10 @@ def config_of(
     Raises:
         ConfigError: a size is out of range, or there are too few pairs.
     """
-    preset = load_config("pairs", {"data": "pairs", "sae.d_in": 1, "training_steps": 1})
+    preset, _ = read_raw("pairs")
     n_train = int((~differences.held_out).sum())
     require_range("pairs to train on", n_train, at_least=int(1 / LARGEST_BATCH), remedy=f" ({differences.name})")
-    batch = min(preset.train_batch_size_tokens, int(n_train * LARGEST_BATCH))
+    batch = min(preset["train_batch_size_tokens"], int(n_train * LARGEST_BATCH))
     overrides: dict[str, Any] = {
         "sae.d_sae": d_sae,
         "sae.k": k,

@@ -38,7 +38,12 @@ class Errors(NamedTuple):
 def codes_of(sae: SAE[Any], differences: Differences) -> Float[np.ndarray, "n F"]:
     """Encode all differences."""
     device = next(sae.parameters()).device
-    return np.concatenate([sae.encode(x.to(device)).float().cpu().numpy() for x in differences.blocks()])
+    return np.concatenate([encoded(sae, x.to(device)).float().cpu().numpy() for x in differences.blocks()])
+
+
+def encoded(sae: SAE[Any], x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n F"]:
+    """Encode differences. Two equal vectors have codes of 0: an SAE that scales to one norm would divide 0 by 0."""
+    return torch.where((x != 0).any(1, keepdim=True), sae.encode(x), 0)
 
 
 def fit_record(
@@ -74,7 +79,7 @@ def errors_of(sae: SAE[Any], differences: Differences, rows: Int[Tensor, " n"]) 
     energy: list[np.ndarray] = []
     for part in rows.split(ROWS):
         x = differences.rows(part).to(device)
-        codes = sae.encode(torch.cat([x, -x]))
+        codes = encoded(sae, torch.cat([x, -x]))
         error, back = (sae.decode(codes) - torch.cat([x, -x])).chunk(2)
         whole.append(_squared_norm(error) / 2 + _squared_norm(back) / 2)
         even.append(_squared_norm((error + back) / 2))

@@ -11,6 +11,7 @@ from sae_lens import SAE
 from scipy.stats import rankdata
 
 from sae_lens_abstopk.evaluation.results.records import Record
+from sae_lens_abstopk.pairs.measuring import encoded
 from sae_lens_abstopk.vectors.differences import Differences
 
 Rows = Bool[np.ndarray, " n"]
@@ -92,7 +93,7 @@ def auroc(codes: Float[np.ndarray, "2 n F"]) -> Float[np.ndarray, " F"]:
 def both_codes(sae: SAE[Any], differences: Differences) -> Float[np.ndarray, "2 n F"]:
     """Encode A - B and B - A of all pairs."""
     x = torch.cat(list(differences.blocks())).to(sae.W_enc)
-    return np.stack([sae.encode(each).float().cpu().numpy() for each in (x, -x)])
+    return np.stack([encoded(sae, each).float().cpu().numpy() for each in (x, -x)])
 
 
 def _both_signs(scores: np.ndarray) -> np.ndarray:

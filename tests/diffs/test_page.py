@@ -45,7 +45,7 @@ def test_a_page_is_one_file_that_loads_nothing_and_texts_are_no_markup(tmp_path:
         assert "default-src 'none'" in html
         for never in ("<img", "<b>bold", "<b>tuned", "innerHTML", "<!--"):
             assert never not in html
-        assert html.count("</script>") == 9
+        assert html.count("</script>") == 10
 
 
 def test_with_many_latents_each_has_fewer_contexts_and_the_report_has_the_first_ten(

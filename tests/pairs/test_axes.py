@@ -65,6 +65,15 @@ def test_rows_of_arrays_have_names_but_no_words_and_share_nothing(fitted: PairAx
     assert not any(axis.words_positive + axis.words_negative for axis in fitted.results.axes)
 
 
+def test_two_equal_vectors_have_no_codes_and_spoil_no_number() -> None:
+    a, b, *_ = planted()
+    b[::9] = a[::9]
+    axes = PairAxes.fit(pairs_of_rows(N), arrays=(a, b), d_sae=AXES, k=1.6, seeds=1, baselines=False, device="cpu")
+    assert not axes.codes[::9].any()
+    assert np.isfinite(axes.codes).all()
+    assert (axes.results.signed.fvu.value or 1) < 0.5
+
+
 def write_pairs(path: Path, n: int, *, turned: np.ndarray | None = None) -> np.ndarray:
     """
     Write pairs that prefer the positive side of the last planted axis, or the negative one where ``turned``.

@@ -207,7 +207,7 @@ def test_an_axis_shows_its_pairs_with_the_negative_side_left(reader: Reader) -> 
     text = page.inner_text(".verdicts")
     assert "The positive pole is preferred" in text
     assert "10.0 percentage points more often (8.0 to 12.0)" in text
-    assert "Groups disagree (q = 0.01): the positive pole wins 30 % (28 % to 32 %) in ann, 80 %" in text
+    assert "Groups disagree (q: 0.01): the positive pole wins 30 % (28 % to 32 %) in ann, 80 %" in text
     pair = page.locator(".examples > ol > li").first
     negative, positive = (pair.locator(f".text-of.{side}") for side in ("negative", "positive"))
     left, right = negative.bounding_box(), positive.bounding_box()

@@ -5,6 +5,8 @@ const FOLDED = { characters: 1000, lines: 14 }; // longer texts are folded
 const FOLDED_PROMPT = { characters: 330, lines: 4 };
 
 const points = (effect) => withSign(fixed(Math.abs(100 * effect), 1), effect >= 0);
+const LEAST_Q = 0.001;
+const significance = (q) => (q != null && q < LEAST_Q ? `under ${LEAST_Q}` : number(q, 2));
 const signed = (rho) => withSign(fixed(Math.abs(rho)), rho >= 0);
 
 // Which pole is preferred, and whether that is sure.
@@ -37,7 +39,7 @@ function disagreement({ q, found, groups }) {
   const rates = groups.map(([name, rate]) => `${share(rate[0])} (${ends(rate, share)}) in ${visible(name)}`);
   return h("p", { class: found ? "verdict" : "note" },
     found ? h("b", {}, "Groups disagree") : "Groups agree, as far as these pairs tell",
-    ` (q = ${number(q, 2)}): the positive pole wins ${rates.join(", ")}.`);
+    ` (q: ${significance(q)}): the positive pole wins ${rates.join(", ")}.`);
 }
 
 function markers(axis) {
@@ -168,7 +170,7 @@ function axisPage(axis) {
     figureList([
       meta.aucs && ["effect, points", withEnds(axis.effect, points)],
       meta.aucs && ["win rate of the positive pole", withEnds(axis.winRate, share)],
-      meta.aucs && ["q", number(axis.q, 2)],
+      meta.aucs && ["q", significance(axis.q)],
       ["active on", share(axis.active)],
       axis.stability != null && ["in other seeds", share(axis.stability)],
     ]),
