@@ -37,7 +37,7 @@ def _spread(rows: Int[np.ndarray, " m"], groups: Sequence[str] | None) -> list[i
     shown: Counter[str] = Counter()
     chosen: set[int] = set()
     for part, most in ((rows[:n_strong], STRONGEST), *((part, 1) for part in weaker)):
-        left = part.tolist()
+        left: list[int] = part.tolist()
         for _ in range(min(most, len(left))):
             row = min(left, key=lambda row: shown[groups[row]] if groups else 0)
             left.remove(row)

@@ -37,7 +37,7 @@ def label_axes(
 
 
 def _sides(pairs: PairSet, code: Float[np.ndarray, " n"], prompts: Int[np.ndarray, " n"]) -> Sides:
-    strongest = strongest_pairs(code, prompts)[:EXAMPLES].tolist()
+    strongest: list[int] = strongest_pairs(code, prompts)[:EXAMPLES].tolist()
     # of the two texts, the one with less of the positive pole first
     texts = [(pairs.b[n], pairs.a[n]) if code[n] > 0 else (pairs.a[n], pairs.b[n]) for n in strongest]
     return Sides(*([_excerpt(text[side]) for text in texts] for side in (0, 1)))
