@@ -117,8 +117,8 @@ def _clearest(examples: list[tuple[dict[str, Any], float]]) -> int | None:
     """
     Return the place of the example that shows an axis best; None without examples.
 
-    Of those with at least half of the strongest code: one with short texts that have most of their words in common, and
-    of these the one that differs least.
+    Of those with at least four fifths of the strongest code: one with short texts that have most of their words in
+    common, and of these the one that differs least.
     """
     if not examples:
         return None
@@ -128,7 +128,7 @@ def _clearest(examples: list[tuple[dict[str, Any], float]]) -> int | None:
         too_long = max(len("".join(parts)) for parts in texts) > CLEAR
         return too_long, not any(len(parts) > 1 for parts in texts), sum(len("".join(parts[1::2])) for parts in texts)
 
-    least = abs(examples[0][1]) / 2
+    least = 0.8 * abs(examples[0][1])
     return min((at for at, (_, code) in enumerate(examples) if abs(code) >= least), key=rank)
 
 

@@ -56,7 +56,7 @@ const poleColumn = (axis, side) =>
     h("h2", { class: "name" }, h("span", { class: "side" }, `${side === POSITIVE ? "Positive" : "Negative"} pole`)),
     axis.words[side].length > 0
       ? h("ul", { class: "words" }, axis.words[side].map((word) => h("li", {}, poleText(side, word))))
-      : h("p", { class: "nothing" }, "No word tells its texts from the others."));
+      : h("p", { class: "nothing" }, "No content word tells its texts from the others."));
 
 // Of A and B, the number of the text with more of a pole.
 const textOf = (side, code) => ((code > 0) === (side === POSITIVE) ? 0 : 1);
