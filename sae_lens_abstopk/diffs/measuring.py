@@ -59,14 +59,15 @@ def measure(
         tokens_of_latents: It is measured on the first contexts, with as many tokens or a few more.
         seed: Seed of the intervals.
     """
-    stability = stability_of(saes[kind])
+    stabilities = {name: stability_of(of) for name, of in saes.items()}
+    stability = stabilities[kind]
     shown = stability.best_seed
     sae = saes[kind][shown]
     n_latents = min(n_latents, sae.cfg.d_sae)
     sample = held_out.rows(slice(-(-tokens_of_latents // held_out.tokens.shape[1])))
     at_k = {name: level(of, held_out, k) for name, of in saes.items()}
     # the passes cost more than the training: one seed of each kind
-    patches = {name: reconstruction(of[stability_of(saes[name]).best_seed]) for name, of in at_k.items()}
+    patches = {name: reconstruction(of[stabilities[name].best_seed]) for name, of in at_k.items()}
     components = component_patches(train_x, k, sae.cfg.d_sae)
     patches |= {f"PCA {n}": patch for n, patch in components.items()}
     parts, sampled = (len(list(each.passes())) for each in (held_out, sample))

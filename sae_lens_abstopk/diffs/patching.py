@@ -24,6 +24,7 @@ from sae_lens_abstopk.model.model_passes import ModelPasses
 BASE, CEILING, MEAN = "(base)", "(difference)", "(mean difference)"
 
 PREDICTIONS = 16
+"""Predictions scored at a time, so few that the processor's cache holds their logits."""
 
 Patch = Callable[[Float[Tensor, "n d_in"]], Float[Tensor, "n d_in"]]
 """Function from the differences of kept tokens, on the CPU, to what is added to the base model's activations."""
@@ -55,7 +56,6 @@ class Target(NamedTuple):
     ) -> Float[np.ndarray, "b predictions"]:
         """Return the KL(tuned || these logits) of each prediction of some of the rows."""
         found = []
-        # so few predictions at a time that the processor's cache holds their logits
         for ours, theirs in zip(logits[:, :-1].split(1), self.logits[rows][:, :-1].split(1), strict=True):
             for q, p in zip(ours[0].split(PREDICTIONS), theirs[0].to(ours.device).split(PREDICTIONS), strict=True):
                 found.append(kl_of_logits(p.float(), q.float()))

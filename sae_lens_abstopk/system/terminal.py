@@ -11,7 +11,7 @@ from rich.segment import Segment
 from typing_extensions import override
 
 SECONDS_BETWEEN_LINES = 60.0
-# seconds after which the time left is told, if it is as long as between two lines
+# seconds until the time left is printed with a hint; under a minute it is not
 MEASURED_FOR = 3.0
 UNLIMITED = 100_000
 """Width of a console of Markdown or JSON, where nothing is cut or wrapped."""

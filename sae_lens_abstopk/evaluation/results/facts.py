@@ -188,7 +188,7 @@ class OnText(NamedTuple):
     reconstruction: dict[str, Reconstruction]
     contexts: dict[str, PoleContexts]
     at_lowest_l0: dict[str, Reconstruction]
-    """Of SAEs whose thresholds were moved to one L0; empty if L0 is equal, or cannot be made so."""
+    """With thresholds that give every SAE the lowest L0; empty if all have it, or one has no threshold to move."""
 
     def records(self, text_of: TokenText | RowText) -> TextRecords:
         """Return them for a results file, with contexts as text."""

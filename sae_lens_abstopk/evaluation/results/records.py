@@ -93,11 +93,7 @@ class ReconstructionRecord(Record):
     fvu: Number = Field(description="sum ||x - x_hat||^2 / sum ||x - mean(x)||^2; 1 minus the explained variance.")
     cosine: Number = Field(description="Mean over tokens of cos(x, x_hat).")
     l0: Number = Field(description="Mean number of non-zero codes per token, of any sign.")
-    fvu_at_lowest_l0: Number | None = Field(
-        default=None,
-        description="Of vectors, where L0 differs between the SAEs that are measured together: the FVU with as many "
-        "codes a row as the SAE with the fewest, those of largest magnitude over all rows.",
-    )
+    fvu_at_lowest_l0: float | None = Field(None, description="Of vectors, if L0 differs: FVU at the lowest L0.")
     dead_latents: int = Field(description="Did not fire on these tokens; `saes` has the count of training.")
     dead_poles: int = Field(description="Live latents whose weaker side holds under 1 % of their firings.")
     live_latents: int

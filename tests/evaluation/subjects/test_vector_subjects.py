@@ -13,6 +13,7 @@ from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
 from sae_lens_abstopk.evaluation.reports.reconstruction_tables import reconstruction_table
 from sae_lens_abstopk.evaluation.results.merging import merge_results
+from sae_lens_abstopk.evaluation.results.records import ReconstructionRecord
 from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.evaluation.subjects.measured import load_measured
 from sae_lens_abstopk.evaluation.subjects.pole_measurement import measure_poles
@@ -60,6 +61,8 @@ def test_an_sae_with_more_active_latents_is_not_better_at_the_lowest_l0(on_disk:
     strict.save_model(tmp_path / "strict")
     alone = inspect_saes(str(tmp_path / "strict")).results.reconstruction
     assert [record.fvu_at_lowest_l0 for record in alone.values()] == [None]
+    again = [ReconstructionRecord.model_validate_json(record.model_dump_json()) for record in alone.values()]
+    assert again == [*alone.values()]
 
     results = inspect_saes({"loose": on_disk.sae, "strict": str(tmp_path / "strict")}).results
     loose, strict_record = results.reconstruction["loose"], results.reconstruction["strict"]
