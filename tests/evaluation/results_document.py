@@ -114,7 +114,8 @@ def _reconstruction(name: str, draw: Draw) -> records.ReconstructionRecord:
             "density_quantiles": {"positive": _quantiles(draw), "negative": [0.0] * 5},
         }
     loss = draw.record(records.LossRecord, tokens=51_000)
-    return draw.record(records.ReconstructionRecord, tokens=50_610, live_latents=4540, loss=loss, **given)
+    given |= {"tokens": 50_610, "live_latents": 4540, "loss": loss, "fvu_at_lowest_l0": None}  # not of vectors
+    return draw.record(records.ReconstructionRecord, **given)
 
 
 def _task(poles: tuple[str, str], saes: Mapping[str, str | None], draw: Draw) -> records.TaskRecord:
